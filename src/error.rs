@@ -1,0 +1,79 @@
+//! Every way in which this library fails. Each variant says when it happens; each message says what was
+//! expected, what was found and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The library's error. Messages are one line, without a trailing full stop, ready for `error: {message}`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused to open, read or list a file that was asked for.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    /// A result could not be written: its folder cannot be created, the disk is full, permission is missing.
+    #[error("cannot write {}: {source}; nothing was left half-written", path.display())]
+    Output { path: PathBuf, source: io::Error },
+
+    /// A file is no checkpoint that this program reads, or is damaged or cut short.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint { path: PathBuf, reason: String },
+
+    /// A checkpoint lacks a tensor that its model needs.
+    #[error("{}: tensor {name} {expected} is missing; {hint}", path.display())]
+    MissingTensor { path: PathBuf, name: String, expected: String, hint: String },
+
+    /// A checkpoint's tensor has another shape or element type than its model needs.
+    #[error("{}: tensor {name}: expected {expected}, found {found}; {hint}", path.display())]
+    Tensor { path: PathBuf, name: String, expected: String, found: String, hint: String },
+
+    /// A checkpoint's configuration contradicts itself or cannot be told from its tensors.
+    #[error("{}: {reason}", path.display())]
+    Config { path: PathBuf, reason: String },
+
+    /// A photo cannot be decoded, or is larger than allowed.
+    #[error("{}: {reason}", path.display())]
+    Photo { path: PathBuf, reason: String },
+
+    /// The list of labels is empty, has an empty or a repeated label, or a label is too long for the text tower.
+    #[error("{0}")]
+    Labels(String),
+
+    /// A frame or a size that the model cannot take (zero pixels, a buffer that does not match its size).
+    #[error("{0}")]
+    Size(String),
+
+    /// The asked-for device does not exist here, or failed.
+    #[error("{0}")]
+    Device(String),
+}
+
+impl Error {
+    /// An [`Error::Io`] for `path`; `action` is a verb that fits "cannot … FILE".
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Error::Io { action, path: path.to_owned(), source }
+    }
+
+    /// An [`Error::Checkpoint`] for `path`.
+    pub fn checkpoint(path: &Path, reason: impl Into<String>) -> Self {
+        Error::Checkpoint { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// An [`Error::Config`] for `path`.
+    pub fn config(path: &Path, reason: impl Into<String>) -> Self {
+        Error::Config { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// An [`Error::Photo`] for `path`.
+    pub fn photo(path: &Path, reason: impl Into<String>) -> Self {
+        Error::Photo { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// An [`Error::Output`] for `path`.
+    pub fn output(path: &Path, source: io::Error) -> Self {
+        Error::Output { path: path.to_owned(), source }
+    }
+}

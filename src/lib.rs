@@ -1,0 +1,8 @@
+pub mod checkpoint;
+pub mod convert;
+pub mod error;
+pub mod image;
+pub mod model;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
