@@ -1,0 +1,260 @@
+//! Where a tensor's elements lie in the file, and how they are read: whole chunks where they are contiguous,
+//! gathered in the file's order where they are not.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+use super::source::Source;
+use super::{TensorInfo, printable};
+use crate::Result;
+
+/// Bytes read at once: large enough for the disk, small beside a tensor.
+const CHUNK: usize = 1 << 20;
+
+/// More dimensions than this are no network's.
+const MAX_DIMENSIONS: usize = 16;
+
+/// A tensor whose dimensions of stride 0 repeat its storage may have this many elements more than its storage.
+const MAX_REPEATED: u64 = 1 << 24;
+
+/// The bytes of one storage in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// A tensor as a view of the file.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub info: TensorInfo,
+    /// Byte of the first element.
+    offset: u64,
+    /// `None` where the elements lie one after the other, last dimension fastest.
+    gather: Option<Vec<Axis>>,
+}
+
+/// A dimension of a tensor that is not contiguous.
+#[derive(Debug)]
+struct Axis {
+    size: usize,
+    /// Elements from one index to the next, in the file and in the contiguous result.
+    source: u64,
+    target: usize,
+}
+
+/// Bytes of one element of those types that have whole bytes.
+pub(super) fn element_size(dtype: Dtype) -> usize {
+    dtype.bitsize() / 8
+}
+
+impl Layout {
+    /// Elements one after the other from byte `offset`; the caller has checked that the file holds them.
+    pub fn contiguous(dtype: Dtype, shape: Vec<usize>, offset: u64) -> Self {
+        Layout { info: TensorInfo { dtype, shape }, offset, gather: None }
+    }
+
+    /// A view of a storage: `start` and `strides` in elements, as PyTorch writes them.
+    pub fn strided(
+        dtype: Dtype,
+        shape: Vec<usize>,
+        strides: &[u64],
+        start: u64,
+        storage: Extent,
+    ) -> Result<Self, String> {
+        if shape.len() != strides.len() || shape.len() > MAX_DIMENSIONS {
+            return Err(format!("{} sizes and {} strides make no tensor", shape.len(), strides.len()));
+        }
+        let size = element_size(dtype) as u64;
+        let capacity = storage.len / size;
+        let out_of_bounds = || {
+            format!(
+                "shape {shape:?}, strides {strides:?} from element {start} do not fit its storage of {capacity} elements"
+            )
+        };
+        let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).ok_or_else(out_of_bounds)?;
+        if count > capacity.saturating_add(MAX_REPEATED) {
+            return Err(out_of_bounds());
+        }
+        let mut last = start;
+        if count > 0 {
+            for (&d, &stride) in shape.iter().zip(strides) {
+                let reach = (d as u64 - 1).checked_mul(stride).ok_or_else(out_of_bounds)?;
+                last = last.checked_add(reach).ok_or_else(out_of_bounds)?;
+            }
+            if last >= capacity {
+                return Err(out_of_bounds());
+            }
+        } else if start > capacity {
+            return Err(out_of_bounds());
+        }
+        let offset = storage.offset + start * size;
+        let gather = if count == 0 { None } else { axes(&shape, strides)? };
+        Ok(Layout { info: TensorInfo { dtype, shape }, offset, gather })
+    }
+
+    /// Number of elements.
+    fn count(&self) -> usize {
+        self.info.shape.iter().product()
+    }
+
+    /// The elements in their own type, little-endian, last dimension fastest.
+    pub fn read_raw(&self, source: &Source, out: &mut Vec<u8>) -> Result<()> {
+        let size = element_size(self.info.dtype);
+        out.clear();
+        out.resize(self.count() * size, 0);
+        match &self.gather {
+            None => {
+                for (i, chunk) in out.chunks_mut(CHUNK).enumerate() {
+                    source.read_at(self.offset + (i * CHUNK) as u64, chunk)?;
+                }
+                Ok(())
+            }
+            Some(axes) => visit(source, self.offset, size, axes, |target, bytes| {
+                out[target * size..][..size].copy_from_slice(bytes);
+            }),
+        }
+    }
+
+    /// The elements as float32; the type must be one of [`is_float`].
+    pub fn read_f32(&self, source: &Source, out: &mut Vec<f32>) -> Result<()> {
+        let dtype = self.info.dtype;
+        out.clear();
+        out.resize(self.count(), 0.0);
+        match &self.gather {
+            None if dtype == Dtype::F32 => {
+                for (i, chunk) in out.chunks_mut(CHUNK / 4).enumerate() {
+                    source.read_at(self.offset + (i * CHUNK) as u64, bytemuck::cast_slice_mut(chunk))?;
+                    if cfg!(target_endian = "big") {
+                        chunk.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits().swap_bytes()));
+                    }
+                }
+                Ok(())
+            }
+            None => {
+                let size = element_size(dtype);
+                let mut bytes = vec![0; CHUNK.min(out.len() * size)];
+                for (i, chunk) in out.chunks_mut(CHUNK / size).enumerate() {
+                    let bytes = &mut bytes[..chunk.len() * size];
+                    source.read_at(self.offset + (i * CHUNK) as u64, bytes)?;
+                    to_f32(dtype, bytes, chunk);
+                }
+                Ok(())
+            }
+            Some(axes) => visit(source, self.offset, element_size(dtype), axes, |target, bytes| {
+                to_f32(dtype, bytes, &mut out[target..=target]);
+            }),
+        }
+    }
+}
+
+/// Whether [`Layout::read_f32`] reads this type.
+pub(super) fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+}
+
+/// Converts little-endian floats; `bytes` holds exactly `out.len()` elements.
+fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    const PART: usize = 4096;
+    match dtype {
+        Dtype::F16 => {
+            let mut part = [f16::ZERO; PART];
+            for (out, bytes) in out.chunks_mut(PART).zip(bytes.chunks(2 * PART)) {
+                let part = &mut part[..out.len()];
+                for (x, b) in part.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *x = f16::from_le_bytes([b[0], b[1]]);
+                }
+                part.convert_to_f32_slice(out);
+            }
+        }
+        Dtype::BF16 => {
+            for (x, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                *x = bf16::from_le_bytes([b[0], b[1]]).to_f32();
+            }
+        }
+        Dtype::F64 => {
+            for (x, b) in out.iter_mut().zip(bytes.chunks_exact(8)) {
+                *x = f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32;
+            }
+        }
+        _ => {
+            for (x, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            }
+        }
+    }
+}
+
+/// The dimensions in the file's order (largest stride first), or `None` where the tensor is contiguous.
+fn axes(shape: &[usize], strides: &[u64]) -> Result<Option<Vec<Axis>>, String> {
+    let mut axes = Vec::new();
+    let mut target = 1usize;
+    let mut contiguous = true;
+    for (&size, &source) in shape.iter().zip(strides).rev() {
+        // The stride of a dimension of size 1 says nothing.
+        if size > 1 {
+            contiguous &= source == target as u64;
+            axes.push(Axis { size, source, target });
+        }
+        target *= size;
+    }
+    if contiguous {
+        return Ok(None);
+    }
+    axes.sort_by_key(|axis| std::cmp::Reverse(axis.source));
+    // Every slice, permutation or expansion passes; only views that overlap themselves do not, and those could
+    // be read no faster than element by element.
+    let mut reach = 0u64;
+    for axis in axes.iter().rev() {
+        if axis.source != 0 && axis.source <= reach {
+            return Err(format!(
+                "shape {shape:?} with strides {strides:?} overlaps itself; save the tensor with .contiguous()"
+            ));
+        }
+        reach += (axis.size as u64 - 1) * axis.source;
+    }
+    Ok(Some(axes))
+}
+
+/// Calls `element(target index, bytes)` for every element, in the file's order, so that a window which only
+/// moves forward serves all of them.
+fn visit(source: &Source, base: u64, size: usize, axes: &[Axis], mut element: impl FnMut(usize, &[u8])) -> Result<()> {
+    let end = base + axes.iter().map(|a| (a.size as u64 - 1) * a.source).sum::<u64>() * size as u64 + size as u64;
+    let mut window = vec![0u8; CHUNK.min((end - base) as usize)];
+    let mut window_start = 0u64;
+    let mut window_end = 0u64;
+    let mut index = vec![0usize; axes.len()];
+    let (mut at, mut target) = (base, 0usize);
+    loop {
+        if at + size as u64 > window_end || at < window_start {
+            window_start = at;
+            window_end = end.min(at + window.len() as u64);
+            source.read_at(window_start, &mut window[..(window_end - window_start) as usize])?;
+        }
+        element(target, &window[(at - window_start) as usize..][..size]);
+
+        let mut k = axes.len();
+        loop {
+            if k == 0 {
+                return Ok(());
+            }
+            k -= 1;
+            let axis = &axes[k];
+            if index[k] + 1 < axis.size {
+                index[k] += 1;
+                at += axis.source * size as u64;
+                target += axis.target;
+                break;
+            }
+            at -= index[k] as u64 * axis.source * size as u64;
+            target -= index[k] * axis.target;
+            index[k] = 0;
+        }
+    }
+}
+
+/// `DTYPE [shape]`, as errors show it.
+pub(super) fn describe(info: &TensorInfo) -> String {
+    printable(&format!("{} {:?}", info.dtype, info.shape))
+}

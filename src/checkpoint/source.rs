@@ -1,0 +1,75 @@
+//! The file behind a checkpoint, read by position: a shared reference is enough, threads need no lock, and a
+//! file that is cut short under us is an error (a memory map would be a signal).
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A regular file and its length at opening.
+pub(super) struct Source {
+    pub path: PathBuf,
+    pub file: File,
+    pub len: u64,
+}
+
+impl Source {
+    pub fn open(path: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+        // Opening a pipe would wait for its writer; a folder opens and then fails to read.
+        if !metadata.is_file() {
+            let what = if metadata.is_dir() { "a folder" } else { "no regular file" };
+            return Err(Error::checkpoint(path, format!("is {what}; name the checkpoint file itself")));
+        }
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let len = file.metadata().map_err(|e| Error::io("open", path, e))?.len();
+        Ok(Source { path: path.to_owned(), file, len })
+    }
+
+    /// Fills `buffer` with the file's bytes from `offset`.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        read_exact_at(&self.file, offset, buffer).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self
+                .damaged(format!("ends before byte {}; it was cut short", offset.saturating_add(buffer.len() as u64))),
+            _ => Error::io("read", &self.path, e),
+        })
+    }
+
+    /// `len` bytes from `offset`. Nothing is allocated for bytes that the file does not have.
+    pub fn bytes(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        let end = offset.checked_add(len).filter(|&end| end <= self.len);
+        let (Some(_), Ok(len)) = (end, usize::try_from(len)) else {
+            return Err(self.damaged(format!(
+                "{len} bytes are expected at byte {offset}, but the file has only {} bytes; it was cut short",
+                self.len
+            )));
+        };
+        let mut buffer = vec![0; len];
+        self.read_at(offset, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// An error about this file's contents.
+    pub fn damaged(&self, reason: impl Into<String>) -> Error {
+        Error::checkpoint(&self.path, reason)
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[read..];
+        offset += read as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! What the objects of a PyTorch pickle mean: which dict is the state dict, which calls are tensors, what the
+//! hyper-parameters say. Both file formats (zip and before 1.6) share it; they differ in where storages lie.
+
+use safetensors::Dtype;
+
+use super::layout::{Extent, Layout, element_size};
+use super::pickle::{Id, Node, Pickle};
+use super::{HyperParameter, HyperParameters, printable};
+
+/// A storage as its persistent id names it: `("storage", class, key, device, elements[, view])`.
+#[derive(Clone, Debug)]
+pub(super) struct Storage {
+    pub dtype: Dtype,
+    pub key: String,
+    /// Elements of the whole storage.
+    pub count: u64,
+    /// A part of the storage that an old file's tensors share: first element and number of elements.
+    pub view: Option<(u64, u64)>,
+}
+
+impl Storage {
+    /// Bytes of the whole storage.
+    pub fn bytes(&self) -> Option<u64> {
+        self.count.checked_mul(element_size(self.dtype) as u64)
+    }
+}
+
+/// A tensor as its rebuilding call describes it.
+#[derive(Debug)]
+pub(super) struct TensorCall {
+    pub storage: Storage,
+    /// The elements' type: the storage's, or one of its own over untyped bytes.
+    dtype: Dtype,
+    /// First element in the storage, and elements from one index to the next.
+    start: u64,
+    shape: Vec<usize>,
+    strides: Vec<u64>,
+}
+
+impl TensorCall {
+    /// The tensor in the file, once it is known where its storage lies.
+    pub fn layout(self, storage: Extent) -> Result<Layout, String> {
+        let storage = match self.storage.view {
+            None => storage,
+            Some((first, count)) => {
+                let size = element_size(self.storage.dtype) as u64;
+                let (first, len) = (first.checked_mul(size), count.checked_mul(size));
+                let inside =
+                    first.zip(len).filter(|(first, len)| first.checked_add(*len).is_some_and(|end| end <= storage.len));
+                let (first, len) = inside.ok_or("it views bytes outside its storage")?;
+                Extent { offset: storage.offset + first, len }
+            }
+        };
+        Layout::strided(self.dtype, self.shape, &self.strides, self.start, storage)
+    }
+}
+
+/// A value of the state dict.
+#[derive(Debug)]
+pub(super) enum Value {
+    Tensor(TensorCall),
+    /// No tensor; the name of its class.
+    Inert(String),
+}
+
+/// The state dict's entries by name.
+pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String> {
+    let root = entries(pickle, pickle.root).ok_or_else(|| {
+        let class = printable(&pickle.class_name(pickle.root));
+        format!(
+            "holds one object of class {class}, which is not built from strangers' files; \
+             a dict of tensors is expected: save model.state_dict() with torch.save"
+        )
+    })?;
+    let entries = match find(pickle, &root, "state_dict") {
+        None => root,
+        Some(id) => entries(pickle, id).ok_or_else(|| {
+            let class = printable(&pickle.class_name(id));
+            format!("its state_dict is an object of class {class}, a dict of tensors is expected")
+        })?,
+    };
+    let mut found = Vec::new();
+    for (key, value) in entries {
+        let Some(name) = pickle.text(key) else { continue };
+        let value = value_of(pickle, value).map_err(|reason| format!("tensor {}: {reason}", printable(name)))?;
+        found.push((name.to_owned(), value));
+    }
+    Ok(found)
+}
+
+/// Lightning's `hyper_parameters`: a dict, or an object that carries one.
+pub(super) fn hyper_parameters(pickle: &Pickle) -> HyperParameters {
+    let root = entries(pickle, pickle.root).unwrap_or_default();
+    let Some(id) = find(pickle, &root, "hyper_parameters") else { return HyperParameters::default() };
+    let entries = carried_entries(pickle, id);
+    let get = |name| {
+        find(pickle, &entries, name).map(|id| match (pickle.node(id), pickle.text(id)) {
+            (Node::Int(value), _) => HyperParameter::Number(*value),
+            (_, Some(text)) => HyperParameter::Text(text.to_owned()),
+            _ => HyperParameter::Inert(printable(&pickle.class_name(id))),
+        })
+    };
+    let found = HyperParameters {
+        arch_option: get("arch_option"),
+        block_depth: get("block_depth"),
+        activation: get("activation"),
+    };
+    // An object that has contents, but not in a form that is understood here, hides them all.
+    let opaque = match pickle.node(id) {
+        Node::Dict(_) | Node::None => false,
+        Node::Object(object) => {
+            let empty = object.items.is_empty()
+                && object.state.is_none()
+                && pickle.tuple(object.args).is_some_and(<[Id]>::is_empty);
+            !empty && (entries.is_empty() || found == HyperParameters::default())
+        }
+        _ => true,
+    };
+    if !opaque {
+        return found;
+    }
+    let inert = Some(HyperParameter::Inert(printable(&pickle.class_name(id))));
+    HyperParameters { arch_option: inert.clone(), block_depth: inert.clone(), activation: inert }
+}
+
+/// The storages that any object names, in the order of their first naming.
+pub(super) fn storages(pickle: &Pickle) -> impl Iterator<Item = Result<Storage, String>> {
+    pickle.nodes().filter_map(|node| match node {
+        Node::Persistent(id) if is_storage(pickle, *id) => Some(storage(pickle, *id)),
+        _ => None,
+    })
+}
+
+/// The items of a dict or of one of Python's own dict classes; of a repeated key, the last counts.
+fn entries(pickle: &Pickle, id: Id) -> Option<Vec<(Id, Id)>> {
+    match pickle.node(id) {
+        Node::Dict(items) => Some(items.clone()),
+        Node::Object(object) => {
+            let class = pickle.class_name(object.class);
+            let known = ["collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"];
+            if !known.contains(&class.as_str()) {
+                return None;
+            }
+            let mut items = constructor_items(pickle, object.args);
+            items.extend_from_slice(&object.items);
+            Some(items)
+        }
+        _ => None,
+    }
+}
+
+/// The items of whatever carries some: a dict, a dict class's instance, an object with a `__dict__`.
+fn carried_entries(pickle: &Pickle, id: Id) -> Vec<(Id, Id)> {
+    let Node::Object(object) = pickle.node(id) else {
+        return entries(pickle, id).unwrap_or_default();
+    };
+    let mut items = constructor_items(pickle, object.args);
+    // The state is the `__dict__`, or a pair of it and the slots.
+    if let Some(state) = object.state {
+        match pickle.tuple(state) {
+            Some(parts) => parts.iter().for_each(|&part| items.extend(entries(pickle, part).unwrap_or_default())),
+            None => items.extend(entries(pickle, state).unwrap_or_default()),
+        }
+    }
+    items.extend_from_slice(&object.items);
+    items
+}
+
+/// Items given to a dict's constructor: dicts, or lists of pairs (as Python 2 wrote an OrderedDict).
+fn constructor_items(pickle: &Pickle, args: Id) -> Vec<(Id, Id)> {
+    let mut items = Vec::new();
+    for &arg in pickle.tuple(args).unwrap_or_default() {
+        match pickle.node(arg) {
+            Node::Dict(dict) => items.extend_from_slice(dict),
+            Node::List(list) => {
+                for &pair in list {
+                    let (Node::List(pair) | Node::Tuple(pair)) = pickle.node(pair) else { continue };
+                    if let &[key, value] = pair.as_slice() {
+                        items.push((key, value));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+fn find(pickle: &Pickle, entries: &[(Id, Id)], name: &str) -> Option<Id> {
+    entries.iter().rev().find(|(key, _)| pickle.text(*key) == Some(name)).map(|(_, value)| *value)
+}
+
+/// A state dict's value: a tensor, a parameter around one, or something inert.
+fn value_of(pickle: &Pickle, mut id: Id) -> Result<Value, String> {
+    loop {
+        let inert = || Ok(Value::Inert(printable(&pickle.class_name(id))));
+        let Node::Object(object) = pickle.node(id) else { return inert() };
+        let Some(args) = pickle.tuple(object.args) else { return inert() };
+        match pickle.class_name(object.class).as_str() {
+            // The arguments of a call are older than the call: this ends.
+            "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => match args.first() {
+                Some(&data) if data < id => id = data,
+                _ => return inert(),
+            },
+            "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => return tensor(pickle, args, None),
+            "torch._utils._rebuild_tensor_v3" => {
+                let Some(&dtype) = args.get(6) else { return Err("its call has too few arguments".to_owned()) };
+                let name = pickle.class_name(dtype);
+                return match named_dtype(&name) {
+                    Some(dtype) => tensor(pickle, args, Some(dtype)),
+                    None => Ok(Value::Inert(printable(&name))),
+                };
+            }
+            _ => return inert(),
+        }
+    }
+}
+
+/// `(storage, first element, sizes, strides, …)`.
+fn tensor(pickle: &Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<Value, String> {
+    let &[storage_id, start, shape, strides, ..] = args else {
+        return Err("its call has too few arguments".to_owned());
+    };
+    let Node::Persistent(storage_id) = *pickle.node(storage_id) else {
+        return Ok(Value::Inert(printable(&pickle.class_name(storage_id))));
+    };
+    if !is_storage(pickle, storage_id) {
+        return Ok(Value::Inert("a persistent object that is no storage".to_owned()));
+    }
+    // A storage of a type that no network's float is made of (quantised, complex): inert, by its class's name.
+    if let Some(class) = unknown_storage_class(pickle, storage_id) {
+        return Ok(Value::Inert(class));
+    }
+    let storage = storage(pickle, storage_id)?;
+    let start = whole(pickle, start).ok_or("its first element is no whole number")?;
+    let strides = numbers(pickle, strides).ok_or("its strides are no whole numbers of at least 0")?;
+    let shape = numbers(pickle, shape)
+        .and_then(|sizes| sizes.into_iter().map(|d| usize::try_from(d).ok()).collect())
+        .ok_or("its sizes are no whole numbers of at least 0")?;
+    Ok(Value::Tensor(TensorCall { dtype: dtype.unwrap_or(storage.dtype), storage, start, shape, strides }))
+}
+
+fn is_storage(pickle: &Pickle, id: Id) -> bool {
+    pickle.tuple(id).and_then(|parts| parts.first()).is_some_and(|&kind| pickle.text(kind) == Some("storage"))
+}
+
+fn unknown_storage_class(pickle: &Pickle, id: Id) -> Option<String> {
+    let class = pickle.class_name(*pickle.tuple(id)?.get(1)?);
+    storage_dtype(&class).is_none().then(|| printable(&class))
+}
+
+fn storage(pickle: &Pickle, id: Id) -> Result<Storage, String> {
+    let parts = pickle.tuple(id).unwrap_or_default();
+    let &[_, class, key, _, count, ref rest @ ..] = parts else {
+        return Err(format!("a storage is named by {} values, 5 are expected", parts.len()));
+    };
+    let class = pickle.class_name(class);
+    let dtype = storage_dtype(&class).ok_or_else(|| format!("storages of {} are not known", printable(&class)))?;
+    let key = match pickle.node(key) {
+        Node::Int(key) => key.to_string(),
+        _ => pickle.text(key).ok_or("a storage has no name")?.to_owned(),
+    };
+    let count = whole(pickle, count).ok_or("a storage's size is no whole number of at least 0")?;
+    let view = match rest.first().and_then(|&view| pickle.tuple(view)) {
+        Some(&[_, first, count]) => {
+            let (first, count) = (whole(pickle, first), whole(pickle, count));
+            Some(first.zip(count).ok_or("a storage's view has no whole numbers")?)
+        }
+        Some(_) => return Err("a storage's view is not understood".to_owned()),
+        None => None,
+    };
+    Ok(Storage { dtype, key, count, view })
+}
+
+/// A whole number of at least 0.
+fn whole(pickle: &Pickle, id: Id) -> Option<u64> {
+    match pickle.node(id) {
+        Node::Int(value) => u64::try_from(*value).ok(),
+        _ => None,
+    }
+}
+
+/// A tuple or list of whole numbers (a `torch.Size` is a call around one).
+fn numbers(pickle: &Pickle, id: Id) -> Option<Vec<u64>> {
+    let (Node::Tuple(members) | Node::List(members)) = (match pickle.node(id) {
+        Node::Object(object) => pickle.node(*pickle.tuple(object.args)?.first()?),
+        other => other,
+    }) else {
+        return None;
+    };
+    members.iter().map(|&member| whole(pickle, member)).collect()
+}
+
+/// The element type of a storage class, `torch.FloatStorage` or `torch.cuda.FloatStorage`.
+fn storage_dtype(class: &str) -> Option<Dtype> {
+    let (module, name) = class.rsplit_once('.')?;
+    if module != "torch" && !module.starts_with("torch.") {
+        return None;
+    }
+    Some(match name {
+        "DoubleStorage" => Dtype::F64,
+        "FloatStorage" => Dtype::F32,
+        "HalfStorage" => Dtype::F16,
+        "BFloat16Storage" => Dtype::BF16,
+        "LongStorage" => Dtype::I64,
+        "IntStorage" => Dtype::I32,
+        "ShortStorage" => Dtype::I16,
+        "CharStorage" => Dtype::I8,
+        "ByteStorage" | "UntypedStorage" | "_UntypedStorage" => Dtype::U8,
+        "BoolStorage" => Dtype::BOOL,
+        "ComplexFloatStorage" => Dtype::C64,
+        _ => return None,
+    })
+}
+
+/// `torch.float16` and its kin.
+fn named_dtype(name: &str) -> Option<Dtype> {
+    Some(match name.strip_prefix("torch.")? {
+        "float64" => Dtype::F64,
+        "float32" => Dtype::F32,
+        "float16" => Dtype::F16,
+        "bfloat16" => Dtype::BF16,
+        "int64" => Dtype::I64,
+        "int32" => Dtype::I32,
+        "int16" => Dtype::I16,
+        "int8" => Dtype::I8,
+        "uint64" => Dtype::U64,
+        "uint32" => Dtype::U32,
+        "uint16" => Dtype::U16,
+        "uint8" => Dtype::U8,
+        "bool" => Dtype::BOOL,
+        "float8_e4m3fn" => Dtype::F8_E4M3,
+        "float8_e5m2" => Dtype::F8_E5M2,
+        _ => return None,
+    })
+}

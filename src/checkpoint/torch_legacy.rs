@@ -1,0 +1,145 @@
+//! PyTorch's format before 1.6, not a zip: five pickles one after the other (magic number, protocol version,
+//! machine, objects, storage keys), then each storage as its number of elements (8 bytes) and its raw bytes.
+
+use std::collections::HashMap;
+
+use super::layout::{Extent, element_size};
+use super::pickle::{Fault, Node, Pickle};
+use super::source::Source;
+use super::torch::{self, Value};
+use super::{Contents, MAX_PICKLE, printable};
+use crate::Result;
+
+/// 0x1950a86a20f9469cfc6c, as a pickled integer holds it.
+const MAGIC_NUMBER: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+const PROTOCOL_VERSION: i64 = 1001;
+
+/// Bytes of the file's start that are tried first; the pickles of a large model fit.
+const FIRST_TRY: u64 = 1 << 20;
+
+pub(super) fn open(source: &Source) -> Result<Contents> {
+    // How long the pickles are is only known once they are read.
+    let mut len = FIRST_TRY;
+    loop {
+        let head = source.bytes(0, len.min(source.len))?;
+        match contents(source, &head) {
+            Err(Stop::Truncated) if len < source.len && len < MAX_PICKLE => len *= 2,
+            Err(Stop::Truncated) => {
+                return Err(source.damaged("ends in the middle of its objects; it is cut short or no checkpoint"));
+            }
+            Err(Stop::Failed(error)) => return Err(error),
+            Ok(contents) => return Ok(contents),
+        }
+    }
+}
+
+enum Stop {
+    /// The pickles go on after the bytes at hand.
+    Truncated,
+    Failed(crate::Error),
+}
+
+fn contents(source: &Source, head: &[u8]) -> Result<Contents, Stop> {
+    let damaged = |reason: String| Stop::Failed(source.damaged(reason));
+    let mut at = 0;
+    let mut next = || -> Result<Pickle, Stop> {
+        let pickle = Pickle::read(head.get(at..).unwrap_or_default()).map_err(|fault| match fault {
+            Fault::Truncated => Stop::Truncated,
+            Fault::Malformed(reason) => damaged(format!("is a damaged pickle: {reason}")),
+        })?;
+        at += pickle.len;
+        Ok(pickle)
+    };
+
+    let magic = next()?;
+    match magic.node(magic.root) {
+        Node::Bytes(span) if magic.bytes(span) == MAGIC_NUMBER => {}
+        _ => {
+            let class = printable(&magic.class_name(magic.root));
+            return Err(damaged(format!("is a Python pickle ({class}), not a checkpoint; save it with torch.save")));
+        }
+    }
+    let version = next()?;
+    if !matches!(version.node(version.root), Node::Int(PROTOCOL_VERSION)) {
+        return Err(damaged("is an old PyTorch file of an unknown protocol (1001 is expected)".to_owned()));
+    }
+    let machine = next()?;
+    if big_endian(&machine) {
+        return Err(damaged(
+            "was saved on a machine of byte order \"big\"; only \"little\" is read: save it again on one of those"
+                .to_owned(),
+        ));
+    }
+    let objects = next()?;
+    let keys = next()?;
+    let places = places(source, &objects, &keys, at as u64).map_err(Stop::Failed)?;
+
+    let mut contents = Contents { hyper_parameters: torch::hyper_parameters(&objects), ..Contents::default() };
+    for (name, value) in torch::state_dict(&objects).map_err(damaged)? {
+        match value {
+            Value::Inert(class) => contents.add_inert(name, class),
+            Value::Tensor(call) => {
+                let shown = printable(&name);
+                let place = *places.get(&call.storage.key).ok_or_else(|| {
+                    damaged(format!("the storage of tensor {shown} is not in the file; it is damaged"))
+                })?;
+                let layout = call
+                    .layout(place)
+                    .map_err(|reason| damaged(format!("tensor {shown}: {reason}; the file is damaged")))?;
+                contents.add_tensor(name, layout);
+            }
+        }
+    }
+    Ok(contents)
+}
+
+/// Whether the file's third pickle says so.
+fn big_endian(machine: &Pickle) -> bool {
+    let Node::Dict(items) = machine.node(machine.root) else { return false };
+    items.iter().any(|&(key, value)| {
+        machine.text(key) == Some("little_endian") && matches!(machine.node(value), Node::Bool(false))
+    })
+}
+
+/// Where each storage lies: they follow each other from byte `at`, in the order of the list of keys.
+fn places(source: &Source, objects: &Pickle, keys: &Pickle, mut at: u64) -> Result<HashMap<String, Extent>> {
+    let mut described = HashMap::new();
+    for storage in torch::storages(objects) {
+        let storage = storage.map_err(|reason| source.damaged(reason))?;
+        described.entry(storage.key.clone()).or_insert(storage);
+    }
+    let Node::List(keys_in_order) = keys.node(keys.root) else {
+        return Err(source.damaged("its list of storages is no list; the file is damaged"));
+    };
+    let mut places = HashMap::new();
+    for &key in keys_in_order {
+        let key = match keys.node(key) {
+            Node::Int(key) => key.to_string(),
+            _ => keys.text(key).unwrap_or_default().to_owned(),
+        };
+        let shown = printable(&key);
+        // Each storage once: a list that repeats keys would walk the file for ever.
+        let Some(storage) = described.remove(&key) else {
+            return Err(source.damaged(format!("storage {shown} belongs to no tensor; the file is damaged")));
+        };
+        let mut count = [0; 8];
+        source.read_at(at, &mut count)?;
+        let count = u64::from_le_bytes(count);
+        if count != storage.count {
+            return Err(source.damaged(format!(
+                "storage {shown} has {count} elements, {} are expected; the file is damaged",
+                storage.count
+            )));
+        }
+        let end = count.checked_mul(element_size(storage.dtype) as u64).and_then(|len| (at + 8).checked_add(len));
+        let Some(end) = end.filter(|&end| end <= source.len) else {
+            return Err(source.damaged(format!(
+                "storage {shown} of {count} elements goes beyond the file's {} bytes; it is cut short",
+                source.len
+            )));
+        };
+        places.insert(key, Extent { offset: at + 8, len: end - at - 8 });
+        at = end;
+    }
+    Ok(places)
+}

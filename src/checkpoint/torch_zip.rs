@@ -1,0 +1,221 @@
+//! PyTorch's zip format (since 1.6): `NAME/data.pkl` describes the objects, `NAME/data/KEY` are the storages,
+//! uncompressed, so that a tensor is a place in the file. The `zip` crate reads the directory and finds where
+//! each entry's bytes start; the bytes are read by position.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use zip::read::{ArchiveOffset, Config};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::layout::Extent;
+use super::pickle::{Fault, Pickle};
+use super::source::Source;
+use super::torch::{self, Value};
+use super::{Contents, MAX_PICKLE, printable};
+use crate::Result;
+
+/// The directory of a model of a thousand tensors takes 100 KB; a larger one than this is an attack on memory.
+const MAX_DIRECTORY: u64 = 32 << 20;
+
+/// Bytes that a zip starts with.
+pub(super) const MAGIC: &[u8] = b"PK\x03\x04";
+
+pub(super) fn open(source: &Source) -> Result<Contents> {
+    let mut archive = Archive::open(source)?;
+    let pickle_at = archive.pickle()?;
+    if let Some(order) = archive.index("byteorder") {
+        let order = archive.small(order)?;
+        if order != b"little" {
+            let order = printable(&String::from_utf8_lossy(&order));
+            return Err(source.damaged(format!(
+                "was saved on a machine of byte order {order:?}; only \"little\" is read: save it again on one of those"
+            )));
+        }
+    }
+    let bytes = archive.checked(pickle_at)?;
+    let pickle = Pickle::read(&bytes).map_err(|fault| {
+        source.damaged(match fault {
+            Fault::Truncated => "its data.pkl ends in the middle of an object".to_owned(),
+            Fault::Malformed(reason) => format!("its data.pkl is damaged: {reason}"),
+        })
+    })?;
+
+    let state_dict = torch::state_dict(&pickle).map_err(|reason| source.damaged(reason))?;
+    let mut contents = Contents { hyper_parameters: torch::hyper_parameters(&pickle), ..Contents::default() };
+    let mut places = HashMap::new();
+    for (name, value) in state_dict {
+        let call = match value {
+            Value::Inert(class) => {
+                contents.add_inert(name, class);
+                continue;
+            }
+            Value::Tensor(call) => call,
+        };
+        let key = call.storage.key.clone();
+        let place = match places.get(&key) {
+            Some(&place) => place,
+            None => *places.entry(key.clone()).or_insert(archive.storage(&key)?),
+        };
+        // The directory may say less than the pickle: then the file was put together wrongly.
+        if call.storage.bytes().is_none_or(|len| len > place.len) {
+            return Err(source.damaged(format!(
+                "storage {} has {} bytes, tensor {} needs {} elements; the file is damaged",
+                printable(&key),
+                place.len,
+                printable(&name),
+                call.storage.count
+            )));
+        }
+        let layout = call
+            .layout(place)
+            .map_err(|reason| source.damaged(format!("tensor {}: {reason}; the file is damaged", printable(&name))))?;
+        contents.add_tensor(name, layout);
+    }
+    Ok(contents)
+}
+
+struct Archive<'a> {
+    source: &'a Source,
+    zip: ZipArchive<BufReader<Limited<'a>>>,
+    /// The archive's one folder, with its slash.
+    folder: String,
+}
+
+impl<'a> Archive<'a> {
+    fn open(source: &'a Source) -> Result<Self> {
+        let reader = BufReader::new(Limited { source, at: 0, left: MAX_DIRECTORY });
+        // Nothing stands before PyTorch's archives; a search for one that starts later would read the whole file.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let zip = ZipArchive::with_config(config, reader).map_err(|e| {
+            source.damaged(format!(
+                "its zip directory cannot be read ({}); the file is damaged or cut short",
+                printable(&e.to_string())
+            ))
+        })?;
+        Ok(Archive { source, zip, folder: String::new() })
+    }
+
+    /// Finds `FOLDER/data.pkl`, and so the folder of all other entries.
+    fn pickle(&mut self) -> Result<usize> {
+        let mut found = self.zip.file_names_raw().filter_map(|name| {
+            let name = std::str::from_utf8(name).ok()?;
+            let folder = name.strip_suffix("data.pkl")?;
+            (folder.is_empty() || folder.find('/') == Some(folder.len() - 1)).then(|| folder.to_owned())
+        });
+        let folder = found.next();
+        if found.next().is_some() {
+            return Err(self.source.damaged("is a zip with several data.pkl; one model a file is expected"));
+        }
+        drop(found);
+        let folder = folder.ok_or_else(|| {
+            self.source
+                .damaged("is a zip, but not one of PyTorch's: data.pkl is missing; save the model with torch.save")
+        })?;
+        self.folder = folder;
+        if self.index("constants.pkl").is_some() {
+            return Err(self.source.damaged(
+                "is a TorchScript archive (a program); save the model's state_dict() with torch.save instead",
+            ));
+        }
+        self.index("data.pkl").ok_or_else(|| self.source.damaged("its data.pkl cannot be found"))
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        self.zip.index_for_name_raw(format!("{}{name}", self.folder).as_bytes())
+    }
+
+    /// The bytes of a storage.
+    fn storage(&mut self, key: &str) -> Result<Extent> {
+        let index = self.index(&format!("data/{key}")).ok_or_else(|| {
+            self.source.damaged(format!("its storage data/{} is missing; the file is damaged", printable(key)))
+        })?;
+        Ok(self.place(index)?.0)
+    }
+
+    /// Where an uncompressed entry's bytes lie, and their CRC-32.
+    fn place(&mut self, index: usize) -> Result<(Extent, u32)> {
+        let source = self.source;
+        let damaged = |reason: &str| source.damaged(format!("its zip entry {index} {reason}"));
+        let entry = self
+            .zip
+            .by_index_raw(index)
+            .map_err(|e| damaged(&format!("cannot be found ({}); the file is damaged", printable(&e.to_string()))))?;
+        if entry.encrypted() {
+            return Err(damaged("is encrypted; save the model again with torch.save"));
+        }
+        if entry.compression() != CompressionMethod::Stored {
+            return Err(damaged("is compressed, which torch.save never does; save the model again with torch.save"));
+        }
+        let (Some(offset), len) = (entry.data_start(), entry.size()) else {
+            return Err(damaged("has no data; the file is damaged"));
+        };
+        let inside = offset.checked_add(len).is_some_and(|end| end <= source.len);
+        if !inside || entry.compressed_size() != len {
+            return Err(damaged(&format!(
+                "of {len} bytes at byte {offset} does not fit the file of {} bytes; it is damaged or cut short",
+                source.len
+            )));
+        }
+        Ok((Extent { offset, len }, entry.crc32()))
+    }
+
+    /// An entry of a few bytes.
+    fn small(&mut self, index: usize) -> Result<Vec<u8>> {
+        let (place, _) = self.place(index)?;
+        self.source.bytes(place.offset, place.len.min(64))
+    }
+
+    /// The pickle, against its CRC-32. (Storages are not summed: that would read all of the file once more.)
+    fn checked(&mut self, index: usize) -> Result<Vec<u8>> {
+        let (place, expected) = self.place(index)?;
+        if place.len > MAX_PICKLE {
+            return Err(self.source.damaged(format!(
+                "its data.pkl has {} MiB, at most {} are read; save only the state_dict",
+                place.len >> 20,
+                MAX_PICKLE >> 20
+            )));
+        }
+        let bytes = self.source.bytes(place.offset, place.len)?;
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes);
+        if crc.sum() != expected {
+            return Err(self.source.damaged("its data.pkl does not match its checksum; the file is damaged"));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The file as a stream that ends after so many bytes read, wherever they were.
+struct Limited<'a> {
+    source: &'a Source,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.source.len.saturating_sub(self.at).min(buffer.len() as u64);
+        if available > self.left {
+            return Err(io::Error::other("the directory is larger than that of any model"));
+        }
+        let len = available as usize;
+        self.source.read_at(self.at, &mut buffer[..len]).map_err(io::Error::other)?;
+        self.at += available;
+        self.left -= available;
+        Ok(len)
+    }
+}
+
+impl Seek for Limited<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.source.len.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at =
+            at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a position before the file's start"))?;
+        Ok(self.at)
+    }
+}
