@@ -1,1 +1,484 @@
 //! The engine: a model on a device, a list of labels, and one planned session per (size, labels, outputs).
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::checkpoint::Checkpoint;
+use crate::device::plan::{self, Plan};
+use crate::device::{Buf, Executor, Similarity, Stage, cpu::Cpu};
+use crate::error::{Error, Result};
+use crate::model::config::Config;
+use crate::model::recognise::{Flags, recognise};
+use crate::model::weights::Loader;
+use crate::model::{FrameIo, FrameShape, Model, Outputs};
+use crate::protocol::Size;
+use crate::tokenizer::Tokenizer;
+
+/// Sessions kept for sizes and outputs seen before. A plan is small; the arena is one for all.
+const SESSIONS: usize = 8;
+/// Texts that pass the text tower together.
+const TEXT_BATCH: usize = 32;
+/// Text features kept for words that come back.
+const TEXTS: usize = 16_384;
+/// Labels are stored as 16-bit indices.
+const MAX_LABELS: usize = u16::MAX as usize;
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU where one works, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    /// A GPU by its number (the first if none).
+    Cuda(Option<usize>),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            None if text == "auto" => return Ok(DeviceChoice::Auto),
+            None if text == "cpu" => return Ok(DeviceChoice::Cpu),
+            None if text == "cuda" => return Ok(DeviceChoice::Cuda(None)),
+            Some(("cuda", number)) => {
+                if let Ok(number) = number.parse() {
+                    return Ok(DeviceChoice::Cuda(Some(number)));
+                }
+            }
+            _ => {}
+        }
+        Err(Error::Device(format!("device {text:?}: expected auto, cpu, cuda or cuda:N")))
+    }
+}
+
+/// How to load a model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub device: DeviceChoice,
+    /// CPU threads; all that the machine offers if none.
+    pub threads: Option<usize>,
+}
+
+/// A photo in memory: 8-bit RGB, rows from the top, no padding between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    pub width: usize,
+    pub height: usize,
+    /// `height · width · 3` bytes
+    pub rgb: &'a [u8],
+}
+
+/// Each pixel's label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Segmentation {
+    pub width: usize,
+    pub height: usize,
+    /// `height · width` indices into the labels
+    pub mask: Vec<u16>,
+}
+
+impl Segmentation {
+    /// Each label's share of the pixels, for `labels` labels; the sum is 1.
+    pub fn shares(&self, labels: usize) -> Vec<f64> {
+        let mut counts = vec![0u64; labels];
+        for index in &self.mask {
+            if let Some(count) = counts.get_mut(usize::from(*index)) {
+                *count += 1;
+            }
+        }
+        counts.into_iter().map(|count| count as f64 / self.mask.len().max(1) as f64).collect()
+    }
+}
+
+/// Logits of every label at every pixel of the network's input.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    pub labels: usize,
+    pub height: usize,
+    pub width: usize,
+    /// `[labels, height, width]`
+    pub data: Vec<f32>,
+}
+
+/// A buffer of the forward pass, read out by [`Engine::inspect`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tap {
+    pub name: String,
+    /// `[batch, height, width, channels]`; tokens have height 1
+    pub shape: [usize; 4],
+    pub data: Vec<f32>,
+}
+
+/// A model, ready to segment. It may move between threads; each engine has its own memory.
+///
+/// ```
+/// use lseg_fast::{Engine, Frame, Options};
+///
+/// # fn main() -> lseg_fast::Result<()> {
+/// let mut engine = Engine::load("weights/seeded/seeded.ckpt".as_ref(), &Options::default())?;
+/// engine.set_labels(&["cat", "wall", "other"])?;
+///
+/// let (width, height) = (64, 32);
+/// let rgb = vec![128; width * height * 3];
+/// let segmentation = engine.segment(&Frame { width, height, rgb: &rgb })?;
+/// assert_eq!(segmentation.mask.len(), width * height);
+///
+/// for (label, share) in engine.labels().iter().zip(segmentation.shares(3)) {
+///     println!("{label}: {:.1} %", 100.0 * share);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Engine {
+    model: Model,
+    device: Box<dyn Executor>,
+    description: String,
+    note: Option<String>,
+    tokenizer: Tokenizer,
+    size: Size,
+    labels: Vec<String>,
+    bank: Option<Similarity>,
+    /// The text tower's outputs for labels seen, before normalisation.
+    texts: HashMap<String, Box<[f32]>>,
+    /// The most recently used last.
+    sessions: Vec<Session>,
+    stage_times: [(&'static str, Duration); 4],
+    text_time: Duration,
+}
+
+/// A planned frame.
+struct Session {
+    key: Key,
+    plan: Plan,
+    io: FrameIo,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    shape: FrameShape,
+    labels: usize,
+    outputs: Outputs,
+    keep: Vec<String>,
+}
+
+impl Engine {
+    /// Loads a converted `.safetensors` or a published checkpoint onto a device.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type; a device that is not there.
+    pub fn load(path: &Path, options: &Options) -> Result<Engine> {
+        let checkpoint = Checkpoint::open(path)?;
+        let config = recognise(&checkpoint, &Flags::default())?;
+        let size = config
+            .default_size
+            .parse()
+            .map_err(|e| Error::config(path, format!("default_size of its configuration: {e}")))?;
+        let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
+        let (mut device, note) = device(options)?;
+        let model = Model::load(&config, &mut Loader::new(&checkpoint, &mut *device))?;
+        Ok(Engine {
+            model,
+            description: device.describe(),
+            device,
+            note,
+            tokenizer,
+            size,
+            labels: Vec::new(),
+            bank: None,
+            texts: HashMap::new(),
+            sessions: Vec::new(),
+            stage_times: Default::default(),
+            text_time: Duration::ZERO,
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    /// "cpu, 2 threads"
+    pub fn device(&self) -> &str {
+        &self.description
+    }
+
+    /// Why the choice of the device fell as it did, where that needs saying.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The network's input size for the frames to come; the model's own until this is called.
+    pub fn set_size(&mut self, size: Size) {
+        self.size = size;
+    }
+
+    /// Wall time of each stage of the last frame.
+    pub fn stage_times(&self) -> &[(&'static str, Duration)] {
+        &self.stage_times
+    }
+
+    /// Wall time of the text tower in the last [`Engine::set_labels`]; zero where every label was known.
+    pub fn text_time(&self) -> Duration {
+        self.text_time
+    }
+
+    /// The words to look for. Labels that this engine has encoded before cost nothing again.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] for an empty list, an empty or repeated label, more than 65,535 labels, or a label longer than
+    /// the text tower's context. The old labels then stay.
+    pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
+        let labels: Vec<String> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
+        check_labels(&labels)?;
+        self.text_time = Duration::ZERO;
+        let unknown: Vec<&String> = labels.iter().filter(|label| !self.texts.contains_key(*label)).collect();
+        let tokens = unknown.iter().map(|label| self.tokenizer.encode(label)).collect::<Result<Vec<_>>>()?;
+        let unknown: Vec<String> = unknown.into_iter().cloned().collect();
+        for (names, tokens) in unknown.chunks(TEXT_BATCH).zip(tokens.chunks(TEXT_BATCH)) {
+            for (name, features) in names.iter().zip(self.encode(tokens)?) {
+                self.texts.insert(name.clone(), features);
+            }
+        }
+        let bank: Vec<f32> = labels.iter().flat_map(|label| self.texts[label].iter().copied()).collect();
+        let old = self.bank.map(|bank| bank.labels);
+        self.bank = Some(self.model.head.upload_bank(&mut *self.device, &bank, old)?);
+        self.labels = labels;
+        if self.texts.len() > TEXTS {
+            let current: HashSet<&String> = self.labels.iter().collect();
+            self.texts.retain(|label, _| current.contains(label));
+        }
+        Ok(())
+    }
+
+    /// The text tower's output for a label that has been set: `embed_dim` values, not normalised.
+    pub fn text_features(&self, label: &str) -> Option<&[f32]> {
+        self.texts.get(label).map(|features| &**features)
+    }
+
+    /// Each pixel's label.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] before [`Engine::set_labels`]; [`Error::Size`] for a frame without pixels, of more bytes than
+    /// pixels, or too large; [`Error::Device`] where memory runs out.
+    pub fn segment(&mut self, frame: &Frame<'_>) -> Result<Segmentation> {
+        let mut segmentation = Segmentation::default();
+        self.segment_into(frame, &mut segmentation)?;
+        Ok(segmentation)
+    }
+
+    /// As [`Engine::segment`], into memory that is used again: from the second frame of a size on, nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`].
+    pub fn segment_into(&mut self, frame: &Frame<'_>, segmentation: &mut Segmentation) -> Result<()> {
+        let outputs = Outputs { mask: true, scores: false, embedding: false };
+        let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
+        self.read_mask(io, 0, segmentation);
+        Ok(())
+    }
+
+    /// Several photos of one size at once.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`]; [`Error::Size`] also for frames of different sizes.
+    pub fn segment_batch(&mut self, frames: &[Frame<'_>]) -> Result<Vec<Segmentation>> {
+        let io = self.run(frames, Outputs { mask: true, scores: false, embedding: false }, &[])?;
+        Ok((0..frames.len())
+            .map(|b| {
+                let mut segmentation = Segmentation::default();
+                self.read_mask(io, b, &mut segmentation);
+                segmentation
+            })
+            .collect())
+    }
+
+    /// The logits at the network's size.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`].
+    pub fn scores(&mut self, frame: &Frame<'_>) -> Result<Scores> {
+        let outputs = Outputs { mask: false, scores: true, embedding: false };
+        let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
+        Ok(self.read_scores(io))
+    }
+
+    /// Mask and logits of one pass.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`].
+    pub fn segment_with_scores(&mut self, frame: &Frame<'_>) -> Result<(Segmentation, Scores)> {
+        let outputs = Outputs { mask: true, scores: true, embedding: false };
+        let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
+        let mut segmentation = Segmentation::default();
+        self.read_mask(io, 0, &mut segmentation);
+        Ok((segmentation, self.read_scores(io)))
+    }
+
+    /// Runs a batch and reads the float32 buffers of these names (`lseg-fast plan` lists them), every one of a name in
+    /// the order of the pass. For tests and for looking inside.
+    ///
+    /// # Errors
+    /// As [`Engine::segment_batch`].
+    pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
+        self.run(frames, Outputs { mask: true, scores: true, embedding: true }, names)?;
+        let plan = &self.sessions.last().expect("a session has just run").plan;
+        let bufs: Vec<(&str, Buf)> =
+            names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
+        let device = &mut self.device;
+        Ok(bufs
+            .into_iter()
+            .map(|(name, buf)| {
+                let mut data = vec![0.0; buf.len()];
+                device.read(buf, 0, bytemuck::cast_slice_mut(&mut data));
+                Tap { name: name.to_owned(), shape: buf.shape, data }
+            })
+            .collect())
+    }
+
+    /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
+    fn run(&mut self, frames: &[Frame<'_>], outputs: Outputs, keep: &[&str]) -> Result<FrameIo> {
+        let bank = self.bank.ok_or_else(|| Error::Labels("no labels are set; call set_labels first".to_owned()))?;
+        let shape = self.frame_shape(frames)?;
+        self.session(shape, bank, outputs, keep)?;
+        let session = self.sessions.last().expect("the session in use is the last");
+        let bytes = shape.photo.0 * shape.photo.1 * 3;
+        for (b, frame) in frames.iter().enumerate() {
+            self.device.write(session.io.photo, b * bytes, frame.rgb);
+        }
+        let model = &self.model;
+        self.device.run(&session.plan, &mut |d| {
+            model.forward(d, shape, &bank, outputs);
+        })?;
+        let seconds = self.device.stage_seconds();
+        for (time, stage) in self.stage_times.iter_mut().zip(&Stage::ALL[1..]) {
+            *time = (stage.name(), Duration::from_secs_f64(seconds[*stage as usize]));
+        }
+        Ok(session.io)
+    }
+
+    fn frame_shape(&self, frames: &[Frame<'_>]) -> Result<FrameShape> {
+        let first = frames.first().ok_or_else(|| Error::Size("a batch of no frames".to_owned()))?;
+        for frame in frames {
+            let (Frame { width, height, rgb }, expected) = (frame, first.width.checked_mul(first.height));
+            if (*width, *height) != (first.width, first.height) {
+                let (w, h) = (first.width, first.height);
+                return Err(Error::Size(format!("a frame of {width}×{height} in a batch of {w}×{h}: one size a batch")));
+            }
+            if expected.and_then(|pixels| pixels.checked_mul(3)) != Some(rgb.len()) || rgb.is_empty() {
+                let found = rgb.len();
+                let need = "width × height × 3 bytes of RGB, at least one pixel";
+                return Err(Error::Size(format!("a frame of {width}×{height} with {found} bytes: expected {need}")));
+            }
+        }
+        let photo = (first.height, first.width);
+        let network = self.size.network_size(photo.0, photo.1)?;
+        Ok(FrameShape { batch: frames.len(), photo, network })
+    }
+
+    /// Makes the session for this frame the last of the list, planning it if it is new.
+    fn session(&mut self, shape: FrameShape, bank: Similarity, outputs: Outputs, keep: &[&str]) -> Result<()> {
+        let labels = bank.labels.weight.n;
+        let same = |key: &Key| {
+            (key.shape, key.labels, key.outputs) == (shape, labels, outputs)
+                && key.keep.iter().map(String::as_str).eq(keep.iter().copied())
+        };
+        if let Some(at) = self.sessions.iter().position(|session| same(&session.key)) {
+            self.sessions[at..].rotate_left(1);
+            return Ok(());
+        }
+        let mut io = None;
+        let plan = plan::record(4, keep, |d| io = Some(self.model.forward(d, shape, &bank, outputs)));
+        let io = io.expect("recording runs the forward pass");
+        self.device.reserve(&plan)?;
+        let io = FrameIo {
+            photo: plan.placed(io.photo),
+            mask: io.mask.map(|buf| plan.placed(buf)),
+            scores: io.scores.map(|buf| plan.placed(buf)),
+            embedding: io.embedding.map(|buf| plan.placed(buf)),
+        };
+        let keep = keep.iter().map(|name| (*name).to_owned()).collect();
+        if self.sessions.len() == SESSIONS {
+            self.sessions.remove(0);
+        }
+        self.sessions.push(Session { key: Key { shape, labels, outputs, keep }, plan, io });
+        Ok(())
+    }
+
+    fn read_mask(&mut self, io: FrameIo, b: usize, segmentation: &mut Segmentation) {
+        let mask = io.mask.expect("a pass for a mask has a mask");
+        let [_, height, width, _] = mask.shape;
+        (segmentation.height, segmentation.width) = (height, width);
+        segmentation.mask.resize(height * width, 0);
+        self.device.read(mask, b * height * width * 2, bytemuck::cast_slice_mut(&mut segmentation.mask));
+    }
+
+    fn read_scores(&mut self, io: FrameIo) -> Scores {
+        let scores = io.scores.expect("a pass for scores has scores");
+        let [_, labels, height, width] = scores.shape;
+        let mut data = vec![0.0; labels * height * width];
+        self.device.read(scores, 0, bytemuck::cast_slice_mut(&mut data));
+        Scores { labels, height, width, data }
+    }
+
+    /// The text tower on a batch of token lists.
+    fn encode(&mut self, tokens: &[Vec<u32>]) -> Result<Vec<Box<[f32]>>> {
+        let (n, longest) = (tokens.len(), tokens.iter().map(Vec::len).max().unwrap_or(0));
+        let (mut ids, mut ends) = (vec![0u32; n * longest], vec![0u32; n]);
+        for ((row, end), tokens) in ids.chunks_exact_mut(longest).zip(&mut ends).zip(tokens) {
+            row[..tokens.len()].copy_from_slice(tokens);
+            *end = tokens.len() as u32 - 1;
+        }
+        let mut io = None;
+        let plan = plan::record(4, &[], |d| io = Some(self.model.text.forward(d, n, longest)));
+        let io = io.expect("recording runs the forward pass");
+        self.device.reserve(&plan)?;
+        self.device.write(plan.placed(io.ids), 0, bytemuck::cast_slice(&ids));
+        self.device.write(plan.placed(io.ends), 0, bytemuck::cast_slice(&ends));
+        let text = &self.model.text;
+        self.device.run(&plan, &mut |d| {
+            text.forward(d, n, longest);
+        })?;
+        self.text_time += Duration::from_secs_f64(self.device.stage_seconds()[Stage::Text as usize]);
+        let mut features = vec![0.0f32; io.features.len()];
+        self.device.read(plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features));
+        Ok(features.chunks_exact(io.features.channels()).map(Into::into).collect())
+    }
+}
+
+fn device(options: &Options) -> Result<(Box<dyn Executor>, Option<String>)> {
+    const NO_CUDA: &str = "this build has no CUDA kernels";
+    let note = match options.device {
+        DeviceChoice::Cpu => None,
+        DeviceChoice::Auto => Some(format!("{NO_CUDA}: running on the CPU")),
+        DeviceChoice::Cuda(_) => {
+            return Err(Error::Device(format!("no CUDA device can be used: {NO_CUDA}; use --device cpu")));
+        }
+    };
+    Ok((Box::new(Cpu::new(options.threads)?), note))
+}
+
+fn check_labels(labels: &[String]) -> Result<()> {
+    if labels.is_empty() {
+        return Err(Error::Labels("the list of labels is empty: give at least one".to_owned()));
+    }
+    if labels.len() > MAX_LABELS {
+        return Err(Error::Labels(format!("{} labels: at most {MAX_LABELS} fit a mask", labels.len())));
+    }
+    let mut seen = HashMap::new();
+    for (i, label) in labels.iter().enumerate() {
+        if label.trim().is_empty() {
+            return Err(Error::Labels(format!("label {} is empty", i + 1)));
+        }
+        if let Some(before) = seen.insert(label.trim(), i) {
+            return Err(Error::Labels(format!("label {label:?} is given twice, as {} and {}", before + 1, i + 1)));
+        }
+    }
+    Ok(())
+}

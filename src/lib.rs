@@ -1,5 +1,6 @@
 pub mod checkpoint;
 pub mod convert;
+pub mod device;
 pub mod error;
 pub mod image;
 pub mod model;

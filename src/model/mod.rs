@@ -1,1 +1,116 @@
+//! The network, written once over any [`Device`]: image encoder, decoder, head; text tower.
+
 pub mod config;
+pub mod dpt;
+pub mod head;
+pub mod resnet;
+pub mod text;
+pub mod vit;
+pub mod weights;
+
+use self::config::{Config, ImageEncoder};
+use self::weights::Loader;
+use crate::device::{Buf, Device, Element, Normalise, Similarity, Stage};
+use crate::error::Result;
+
+/// One LSeg: handles of its weights on a device, and how they are used.
+pub struct Model {
+    pub config: Config,
+    encoder: Encoder,
+    decoder: dpt::Dpt,
+    pub head: head::Head,
+    pub text: text::Text,
+}
+
+enum Encoder {
+    Vit(vit::Vit),
+    Resnet(resnet::Resnet),
+}
+
+/// The sizes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameShape {
+    pub batch: usize,
+    /// (height, width) of the photo
+    pub photo: (usize, usize),
+    /// (height, width) of the network's input, multiples of 32
+    pub network: (usize, usize),
+}
+
+/// What a frame must yield.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    pub mask: bool,
+    pub scores: bool,
+    pub embedding: bool,
+}
+
+/// The buffers that the host fills and reads.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameIo {
+    /// `[b, h0, w0, 3]`, u8
+    pub photo: Buf,
+    /// `[b, h0, w0, 1]`, u16
+    pub mask: Option<Buf>,
+    /// `[b, labels, H, W]`
+    pub scores: Option<Buf>,
+    /// `[b, H/2, W/2, embed_dim]`
+    pub embedding: Option<Buf>,
+}
+
+impl Model {
+    pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Model> {
+        Ok(Model {
+            config: config.clone(),
+            encoder: match &config.image {
+                image @ ImageEncoder::Vit { .. } => Encoder::Vit(vit::Vit::load(image, from)?),
+                image @ ImageEncoder::Resnet { .. } => Encoder::Resnet(resnet::Resnet::load(image, from)?),
+            },
+            decoder: dpt::Dpt::load(config, from)?,
+            head: head::Head::load(config, from)?,
+            text: text::Text::load(config, from)?,
+        })
+    }
+
+    /// A frame, from photo to what is wanted of it.
+    pub fn forward(&self, d: &mut dyn Device, shape: FrameShape, bank: &Similarity, wanted: Outputs) -> FrameIo {
+        let FrameShape { batch, photo: (h0, w0), network } = shape;
+        let normalise = Normalise { mean: self.config.mean, std: self.config.std };
+        d.stage(Stage::Encoder);
+        let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
+        let hooked = match &self.encoder {
+            Encoder::Vit(vit) => vit.forward(d, photo, &normalise, network),
+            Encoder::Resnet(resnet) => resnet.forward(d, photo, &normalise, network),
+        };
+        d.stage(Stage::Decoder);
+        let path = self.decoder.forward(d, hooked, self.grid(network));
+        d.stage(Stage::Head);
+        let embedding = wanted.embedding.then(|| self.head.embedding(d, path));
+        let logits = (wanted.scores || wanted.mask).then(|| self.head.scores(d, path, bank));
+        d.stage(Stage::Mask);
+        d.scope("output", 0);
+        let scores = logits.filter(|_| wanted.scores).map(|logits| {
+            let [b, h, w, n] = logits.shape;
+            let scores = d.buffer("scores", [b, n, 2 * h, 2 * w], Element::F32);
+            d.upsample_scores(logits, scores);
+            scores
+        });
+        let mask = logits.filter(|_| wanted.mask).map(|logits| {
+            let mask = d.buffer("mask", [batch, h0, w0, 1], Element::U16);
+            d.argmax(logits, mask);
+            mask
+        });
+        for out in [embedding, scores, mask].into_iter().flatten() {
+            d.output(out);
+        }
+        FrameIo { photo, mask, scores, embedding }
+    }
+
+    /// (h, w) of the patch tokens; the ResNet has none.
+    fn grid(&self, network: (usize, usize)) -> (usize, usize) {
+        match self.config.image {
+            ImageEncoder::Vit { patch, .. } => (network.0 / patch, network.1 / patch),
+            ImageEncoder::Resnet { .. } => (0, 0),
+        }
+    }
+}

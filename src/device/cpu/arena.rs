@@ -1,0 +1,67 @@
+//! The arena's memory: for each operation one output to write and any inputs to read.
+//!
+//! A plan that let an input and the output of one operation overlap would stop here, not corrupt.
+
+use crate::device::Buf;
+
+/// One cache line: the unit, so that every buffer starts on one.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+#[derive(Default)]
+pub struct Arena(Vec<Line>);
+
+/// Everything but the output.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    before: &'a [f32],
+    after: &'a [f32],
+    /// Where `after` begins.
+    end: usize,
+}
+
+impl Arena {
+    /// Makes room for `bytes`, keeping none of the old values. False if the memory cannot be had.
+    pub fn reserve(&mut self, bytes: usize) -> bool {
+        let lines = bytes.div_ceil(size_of::<Line>());
+        if lines > self.0.len() {
+            self.0 = Vec::new();
+            if self.0.try_reserve_exact(lines).is_err() {
+                return false;
+            }
+            self.0.resize(lines, bytemuck::Zeroable::zeroed());
+        }
+        true
+    }
+
+    pub fn split(&mut self, out: Buf) -> (Inputs<'_>, &mut [f32]) {
+        let (first, len) = span(out);
+        let (before, rest) = bytemuck::cast_slice_mut(&mut self.0).split_at_mut(first);
+        let (out, after) = rest.split_at_mut(len);
+        (Inputs { before, after, end: first + len }, out)
+    }
+}
+
+impl<'a> Inputs<'a> {
+    pub fn get(&self, buf: Buf) -> &'a [f32] {
+        let (first, len) = span(buf);
+        match first.checked_sub(self.end) {
+            Some(first) => &self.after[first..first + len],
+            None => &self.before[first..first + len],
+        }
+    }
+
+    pub fn get_u8(&self, buf: Buf) -> &'a [u8] {
+        &bytemuck::cast_slice(self.get(buf))[..buf.len()]
+    }
+
+    pub fn get_u32(&self, buf: Buf) -> &'a [u32] {
+        &bytemuck::cast_slice(self.get(buf))[..buf.len()]
+    }
+}
+
+/// First float32 and number of them.
+fn span(buf: Buf) -> (usize, usize) {
+    (buf.offset / 4, (buf.len() * buf.element.bytes(4)).div_ceil(4))
+}

@@ -1,0 +1,194 @@
+//! Attention in tiles with a running softmax (Dao et al., 2205.14135): no score matrix is ever stored.
+//!
+//! A task takes a block of queries of one batch item and goes through the heads; keys and values come in blocks that
+//! stay in the second-level cache. For each panel of [`MR`] queries: scores by the micro-kernel, new maximum,
+//! exponentials, rescaled sums, values by the micro-kernel.
+
+use super::math;
+use super::product::{MR, NR, tile};
+use super::simd::{Isa, multiversion};
+
+/// Keys taken at a time.
+const KEYS: usize = 256;
+/// Queries of a task at most.
+const QUERIES: usize = 40 * MR;
+
+/// Queries of a task, for `t` queries on `threads` threads.
+pub fn queries_per_task(t: usize, threads: usize) -> usize {
+    let tasks = t.div_ceil(QUERIES).next_multiple_of(threads.max(1));
+    t.div_ceil(tasks).next_multiple_of(MR)
+}
+
+/// float32 values of working memory that a task takes for heads of `d` channels.
+pub fn work(d: usize) -> usize {
+    let wide = d.next_multiple_of(NR);
+    // queries, keys, values, one panel of scores as rows and as columns, sums, maxima and denominators
+    QUERIES * d + KEYS * d + KEYS * wide + 2 * MR * KEYS + QUERIES * wide + 2 * QUERIES
+}
+
+/// A block of queries of one batch item, all heads.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    /// `[t, 3, heads, d]`
+    pub qkv: &'a [f32],
+    pub heads: usize,
+    pub d: usize,
+    pub causal: bool,
+    pub first: usize,
+    pub count: usize,
+}
+
+impl Block<'_> {
+    /// Writes `[count, heads·d]`.
+    pub fn run(&self, isa: Isa, work: &mut [f32], out: &mut [f32]) {
+        run(isa, self, work, out);
+    }
+}
+
+multiversion! {
+    fn run(b: &Block<'_>, work: &mut [f32], out: &mut [f32]) {
+        let d = b.d;
+        let (wide, row, t) = (d.next_multiple_of(NR), 3 * b.heads * d, b.qkv.len() / (3 * b.heads * d));
+        let (queries, work) = work.split_at_mut(QUERIES * d);
+        let (keys, work) = work.split_at_mut(KEYS * d);
+        let (values, work) = work.split_at_mut(KEYS * wide);
+        let (scores, work) = work.split_at_mut(MR * KEYS);
+        let (weights, work) = work.split_at_mut(MR * KEYS);
+        let (sums, work) = work.split_at_mut(QUERIES * wide);
+        let (maxima, denominators) = work.split_at_mut(QUERIES);
+        let scale = 1.0 / (d as f32).sqrt();
+        let last = if b.causal { b.first + b.count } else { t };
+        for head in 0..b.heads {
+            let column = |part: usize| (part * b.heads + head) * d;
+            pack_columns::<MR>(b.qkv, row, column(0), b.first, b.count, d, scale, queries);
+            sums.fill(0.0);
+            maxima.fill(f32::NEG_INFINITY);
+            denominators.fill(0.0);
+            for k0 in (0..last).step_by(KEYS) {
+                let count = KEYS.min(last - k0);
+                pack_columns::<NR>(b.qkv, row, column(1), k0, count, d, 1.0, keys);
+                pack_rows(b.qkv, row, column(2), k0, count, d, values);
+                for q0 in (0..b.count).step_by(MR) {
+                    let panel = &queries[q0 * d..][..MR * d];
+                    score::<FMA>(panel, keys, count, scores);
+                    for i in 0..MR.min(b.count - q0) {
+                        let row = &mut scores[i * KEYS..][..count];
+                        if b.causal {
+                            let visible = (b.first + q0 + i + 1).saturating_sub(k0).min(count);
+                            row[visible..].fill(f32::NEG_INFINITY);
+                        }
+                        let rescale = soften::<FMA>(row, &mut maxima[q0 + i], &mut denominators[q0 + i]);
+                        sums[(q0 + i) * wide..][..wide].iter_mut().for_each(|s| *s *= rescale);
+                        for (slot, value) in weights[i..].iter_mut().step_by(MR).zip(&*row) {
+                            *slot = *value;
+                        }
+                    }
+                    gather::<FMA>(&weights[..count * MR], values, count, &mut sums[q0 * wide..][..MR * wide], wide);
+                }
+            }
+            for q in 0..b.count {
+                let scale = 1.0 / denominators[q];
+                let place = &mut out[q * b.heads * d + head * d..][..d];
+                place.iter_mut().zip(&sums[q * wide..]).for_each(|(o, s)| *o = s * scale);
+            }
+        }
+    }
+}
+
+/// Rows first.. of one head's part as panels of P rows: `[⌈count / P⌉, d, P]`, zeros beyond `count`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn pack_columns<const P: usize>(
+    x: &[f32],
+    row: usize,
+    column: usize,
+    first: usize,
+    count: usize,
+    d: usize,
+    scale: f32,
+    panels: &mut [f32],
+) {
+    for (j, panel) in panels.chunks_exact_mut(P * d).take(count.div_ceil(P)).enumerate() {
+        for i in 0..P {
+            let slots = panel[i..].iter_mut().step_by(P);
+            if j * P + i < count {
+                let values = &x[(first + j * P + i) * row + column..][..d];
+                slots.zip(values).for_each(|(slot, value)| *slot = value * scale);
+            } else {
+                slots.for_each(|slot| *slot = 0.0);
+            }
+        }
+    }
+}
+
+/// Rows first.. of one head's part as panels of NR columns: `[⌈d / NR⌉, count, NR]`, zeros beyond d.
+#[inline(always)]
+fn pack_rows(x: &[f32], row: usize, column: usize, first: usize, count: usize, d: usize, panels: &mut [f32]) {
+    for (c0, panel) in (0..d).step_by(NR).zip(panels.chunks_exact_mut(count * NR)) {
+        let width = NR.min(d - c0);
+        for (slots, k) in panel.as_chunks_mut::<NR>().0.iter_mut().zip(first..) {
+            slots[..width].copy_from_slice(&x[k * row + column + c0..][..width]);
+            slots[width..].fill(0.0);
+        }
+    }
+}
+
+/// One panel of queries times `count` keys → `scores`, rows of stride `KEYS`.
+#[inline(always)]
+fn score<const FMA: bool>(queries: &[f32], keys: &[f32], count: usize, scores: &mut [f32]) {
+    let d = queries.len() / MR;
+    for (j, keys) in keys.chunks_exact(NR * d).take(count.div_ceil(NR)).enumerate() {
+        let mut sums = [[0.0; NR]; MR];
+        tile::<FMA>(queries, keys, &mut sums);
+        for (i, sums) in sums.iter().enumerate() {
+            scores[i * KEYS + j * NR..][..NR].copy_from_slice(sums);
+        }
+    }
+}
+
+/// Scores → exponentials against the running maximum; returns what the sums so far must be multiplied by.
+#[inline(always)]
+fn soften<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denominator: &mut f32) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; NR];
+    let (chunks, rest) = scores.as_chunks::<NR>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, s)| *lane = if *s > *lane { *s } else { *lane });
+    }
+    let largest = rest.iter().chain(&lanes).fold(*maximum, |a, b| if *b > a { *b } else { a });
+    if largest == f32::NEG_INFINITY {
+        scores.fill(0.0);
+        return 1.0;
+    }
+    let rescale = math::exp::<FMA>(*maximum - largest);
+    let mut lanes = [0.0f32; NR];
+    let (chunks, rest) = scores.as_chunks_mut::<NR>();
+    for chunk in chunks {
+        for (lane, s) in lanes.iter_mut().zip(chunk) {
+            *s = math::exp::<FMA>(*s - largest);
+            *lane += *s;
+        }
+    }
+    let mut sum: f32 = lanes.iter().sum();
+    for s in rest {
+        *s = math::exp::<FMA>(*s - largest);
+        sum += *s;
+    }
+    *maximum = largest;
+    *denominator = *denominator * rescale + sum;
+    rescale
+}
+
+/// sums += weights · values for one panel of queries.
+#[inline(always)]
+fn gather<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: &mut [f32], wide: usize) {
+    for (j, values) in values.chunks_exact(count * NR).take(wide / NR).enumerate() {
+        let mut acc = [[0.0; NR]; MR];
+        for (acc, row) in acc.iter_mut().zip(sums.chunks_exact(wide)) {
+            acc.copy_from_slice(&row[j * NR..][..NR]);
+        }
+        tile::<FMA>(weights, values, &mut acc);
+        for (acc, row) in acc.iter().zip(sums.chunks_exact_mut(wide)) {
+            row[j * NR..][..NR].copy_from_slice(acc);
+        }
+    }
+}

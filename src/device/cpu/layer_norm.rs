@@ -1,0 +1,28 @@
+//! LayerNorm over the channels of each row: mean, then variance around it, both in 16 partial sums.
+
+use super::simd::multiversion;
+
+const LANES: usize = 16;
+
+#[inline(always)]
+fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += f(*v));
+    }
+    lanes.iter().sum::<f32>() + rest.iter().map(|v| f(*v)).sum::<f32>()
+}
+
+multiversion! {
+    /// One row: out = (x − mean) / √(variance + eps) · weight + bias.
+    pub fn row(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        let n = x.len() as f32;
+        let mean = sum(x, |v| v) / n;
+        let variance = sum(x, |v| (v - mean) * (v - mean)) / n;
+        let scale = 1.0 / (variance + eps).sqrt();
+        for (((o, v), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+            *o = (v - mean) * scale * w + b;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The one matrix product of this device: every linear layer, convolution and transposed convolution.
+//!
+//! out[m, n] = func(Σₖ x[m, k]·w[n, k] + bias[n] + Σ add[m, n]), after Goto & van de Geijn (2008): the weights lie in
+//! panels of [`NR`] columns, packed once at load; a task takes a block of rows, packs `KC` of their values at a time into
+//! panels of [`MR`] rows, and the micro-kernel keeps an `MR`×`NR` tile of sums in registers.
+//! The rows are gathered while packing, so a convolution is the same product (implicit im2col), with the ReLU that
+//! comes before it applied on the way.
+
+use super::math;
+use super::scratch;
+use super::simd::{Isa, mul_add, multiversion};
+use crate::device::Func;
+
+/// Rows and columns of the tile in registers: 12 of the 16 vector registers of AVX2 (24 of 32 with NEON).
+pub const MR: usize = 6;
+pub const NR: usize = 16;
+/// Values of k packed at a time: a panel of weights (16 KiB) and one of rows (6 KiB) lie in the first-level cache.
+const KC: usize = 256;
+/// Rows of a task at most: its packed block (144 KiB) lies in the second-level cache.
+const MC: usize = 24 * MR;
+/// float32 values of packing memory that a task takes.
+pub const PACK: usize = MC * KC;
+
+/// Weights `[n, k]` in panels: `[⌈n / NR⌉, k, NR]`, zeros beyond n.
+pub struct Packed {
+    pub n: usize,
+    pub k: usize,
+    panels: Vec<f32>,
+}
+
+impl Packed {
+    /// `w` is `[n, k]`, row-major.
+    pub fn new(n: usize, k: usize, w: &[f32]) -> Packed {
+        use rayon::prelude::*;
+        assert_eq!(w.len(), n * k);
+        let mut panels = vec![0.0; n.div_ceil(NR) * k * NR];
+        if k > 0 {
+            panels.par_chunks_mut(k * NR).zip(w.par_chunks(k * NR)).for_each(|(panel, rows)| {
+                for (j, row) in rows.chunks_exact(k).enumerate() {
+                    for (slot, value) in panel[j..].iter_mut().step_by(NR).zip(row) {
+                        *slot = *value;
+                    }
+                }
+            });
+        }
+        Packed { n, k, panels }
+    }
+
+    pub fn bytes(&self) -> usize {
+        4 * self.panels.len()
+    }
+
+    fn panel(&self, index: usize, k0: usize, k1: usize) -> &[f32] {
+        &self.panels[(index * self.k + k0) * NR..(index * self.k + k1) * NR]
+    }
+}
+
+/// The left side: row m is the patch under the kernel at output pixel m of one map; a plain matrix is a 1×1 kernel.
+#[derive(Clone, Copy)]
+pub struct Patches<'a> {
+    /// `[h, w, c]`
+    pub x: &'a [f32],
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+    /// Width of the output map.
+    pub out_w: usize,
+    /// Whether values pass a ReLU first.
+    pub relu: bool,
+}
+
+static ZEROS: [f32; KC] = [0.0; KC];
+
+impl<'a> Patches<'a> {
+    /// The `w` rows of a matrix with `k` columns.
+    pub fn rows(x: &'a [f32], w: usize, k: usize) -> Self {
+        Patches { x, h: 1, w, c: k, kernel: 1, stride: 1, pad: 0, out_w: w, relu: false }
+    }
+
+    /// `len` channels from `c0` of row m's pixel under `tap`; zeros outside the map and beyond the last row.
+    #[inline(always)]
+    fn segment(&self, m: usize, tap: usize, c0: usize, len: usize) -> &'a [f32] {
+        let y = (m / self.out_w * self.stride + tap / self.kernel).wrapping_sub(self.pad);
+        let x = (m % self.out_w * self.stride + tap % self.kernel).wrapping_sub(self.pad);
+        if y >= self.h || x >= self.w {
+            return &ZEROS[..len];
+        }
+        &self.x[(y * self.w + x) * self.c + c0..][..len]
+    }
+
+    /// Rows m .. m + MR, columns k0 .. k1, as `[k1 − k0, MR]`; rows from `end` on are zeros.
+    #[inline(always)]
+    fn pack_panel(&self, m: usize, end: usize, k0: usize, k1: usize, panel: &mut [f32]) {
+        let mut k = k0;
+        while k < k1 {
+            let (tap, c0) = (k / self.c, k % self.c);
+            let len = (self.c - c0).min(k1 - k);
+            let row = |i: usize| if m + i < end { self.segment(m + i, tap, c0, len) } else { &ZEROS[..len] };
+            let rows: [&[f32]; MR] = std::array::from_fn(row);
+            let slots = &mut panel[(k - k0) * MR..][..len * MR];
+            if self.relu {
+                interleave(rows, slots, math::relu);
+            } else {
+                interleave(rows, slots, |x| x);
+            }
+            k += len;
+        }
+    }
+}
+
+#[inline(always)]
+fn interleave(rows: [&[f32]; MR], slots: &mut [f32], f: impl Fn(f32) -> f32) {
+    let [a, b, c, d, e, g] = rows;
+    let values = a.iter().zip(b).zip(c).zip(d).zip(e).zip(g);
+    for (slot, (((((a, b), c), d), e), g)) in slots.as_chunks_mut::<MR>().0.iter_mut().zip(values) {
+        *slot = [f(*a), f(*b), f(*c), f(*d), f(*e), f(*g)];
+    }
+}
+
+/// Something added before the function: for one batch item.
+#[derive(Clone, Copy)]
+pub enum Add<'a> {
+    /// The output's rows, `[rows, n]`.
+    Rows(&'a [f32]),
+    /// One row `[n]`, for every row.
+    Row(&'a [f32]),
+}
+
+/// Where the columns of a row go.
+#[derive(Clone, Copy)]
+pub enum Layout {
+    /// `[rows, n]`
+    Rows,
+    /// Row m is pixel (m / w, m % w), column (ky·s + kx)·o + c its value at (y·s + ky, x·s + kx, c).
+    Shuffle { w: usize, s: usize, o: usize },
+}
+
+/// A product for one batch item.
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    pub x: Patches<'a>,
+    pub w: &'a Packed,
+    pub bias: Option<&'a [f32]>,
+    pub add: [Option<Add<'a>>; 2],
+    pub func: Func,
+    pub layout: Layout,
+}
+
+/// Rows of a task, for `m` rows on `threads` threads: whole panels, at most `MC`, an equal share for each thread.
+pub fn rows_per_task(m: usize, threads: usize) -> usize {
+    let tasks = m.div_ceil(MC).next_multiple_of(threads.max(1));
+    m.div_ceil(tasks).next_multiple_of(MR)
+}
+
+impl Product<'_> {
+    /// Computes rows `first .. first + count` (at most `MC`) into `out`, which holds those rows alone.
+    pub fn block(&self, isa: Isa, first: usize, count: usize, out: &mut [f32]) {
+        scratch::pack(PACK, |packed| block(isa, self, first, count, packed, out));
+    }
+}
+
+multiversion! {
+    fn block(p: &Product<'_>, first: usize, count: usize, packed: &mut [f32], out: &mut [f32]) {
+        assert!(count <= MC);
+        let (n, k) = (p.w.n, p.w.k);
+        let mut k0 = 0;
+        while k0 < k {
+            let k1 = (k0 + KC).min(k);
+            let stride = (k1 - k0) * MR;
+            for (panel, m) in packed.chunks_exact_mut(stride).zip((first..first + count).step_by(MR)) {
+                p.x.pack_panel(m, first + count, k0, k1, panel);
+            }
+            for (j, n0) in (0..n).step_by(NR).enumerate() {
+                let w = p.w.panel(j, k0, k1);
+                for (panel, m) in packed.chunks_exact(stride).zip((0..count).step_by(MR)) {
+                    let mut sums = [[0.0; NR]; MR];
+                    tile::<FMA>(panel, w, &mut sums);
+                    for (sums, m) in sums.iter_mut().zip(m..count) {
+                        finish::<FMA>(p, first, m, n0, k0 == 0, k1 == k, sums, out);
+                    }
+                }
+            }
+            k0 = k1;
+        }
+    }
+}
+
+/// sums[i][j] += Σₖ a[k][i]·b[k][j]: the micro-kernel.
+#[inline(always)]
+pub fn tile<const FMA: bool>(a: &[f32], b: &[f32], sums: &mut [[f32; NR]; MR]) {
+    let mut acc = *sums;
+    for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0) {
+        for i in 0..MR {
+            for j in 0..NR {
+                acc[i][j] = mul_add::<FMA>(a[i], b[j], acc[i][j]);
+            }
+        }
+    }
+    *sums = acc;
+}
+
+/// One row of a tile, into memory: the first part of k brings bias and additions, the last the function.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn finish<const FMA: bool>(
+    p: &Product<'_>,
+    first: usize,
+    m: usize,
+    n0: usize,
+    begin: bool,
+    end: bool,
+    sums: &mut [f32; NR],
+    out: &mut [f32],
+) {
+    let n = p.w.n;
+    let width = NR.min(n - n0);
+    if begin {
+        if let Some(bias) = p.bias {
+            accumulate(sums, &bias[n0..n0 + width]);
+        }
+        for add in p.add.iter().flatten() {
+            match add {
+                Add::Rows(rows) => accumulate(sums, &rows[(first + m) * n + n0..][..width]),
+                Add::Row(row) => accumulate(sums, &row[n0..n0 + width]),
+            }
+        }
+    }
+    match p.layout {
+        Layout::Rows => store::<FMA>(p.func, begin, end, sums, &mut out[m * n + n0..][..width]),
+        Layout::Shuffle { w, s, o } => {
+            let (y, x) = (m / w, m % w);
+            let mut j = 0;
+            while j < width {
+                let (tap, c) = ((n0 + j) / o, (n0 + j) % o);
+                let len = (o - c).min(width - j);
+                let pixel = (y * s + tap / s) * w * s + x * s + tap % s;
+                let mut part = [0.0; NR];
+                part[..len].copy_from_slice(&sums[j..j + len]);
+                store::<FMA>(p.func, begin, end, &mut part, &mut out[pixel * o + c..][..len]);
+                j += len;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn accumulate(sums: &mut [f32; NR], values: &[f32]) {
+    match <&[f32; NR]>::try_from(values) {
+        Ok(values) => sums.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+        Err(_) => sums.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+    }
+}
+
+#[inline(always)]
+fn store<const FMA: bool>(func: Func, begin: bool, end: bool, sums: &mut [f32; NR], out: &mut [f32]) {
+    if !begin {
+        accumulate(sums, out);
+    }
+    if end {
+        math::apply::<FMA, NR>(func, sums);
+    }
+    match <&mut [f32; NR]>::try_from(&mut *out) {
+        Ok(out) => *out = *sums,
+        Err(_) => out.copy_from_slice(&sums[..out.len()]),
+    }
+}

@@ -1,0 +1,217 @@
+//! From path 1 to scores: the pixel embedding (`head1`), its cosine with every label (LSeg, 2201.03546, section 3.2),
+//! the optional spatial regularisation (section 3.3).
+//!
+//! With the embedding e = W·f + b and a unit label vector t, the score is 1/0.07 · (Wᵀt·f + b·t) / ‖e‖. The numerator
+//! needs F products a label instead of C. For the norm let W = Q·R: ‖e‖² = ‖R·f + Qᵀb‖² + r², where r² is what of ‖b‖²
+//! lies outside Q's columns: a sum of squares, so nothing cancels, and e itself is never formed.
+
+use super::config::{Activation, Config, HeadBlockKind, LOGIT_SCALE};
+use super::weights::{Loader, Tensor};
+use crate::device::{Buf, Device, Element, Epilogue, Linear, Similarity, Upload, Vector};
+use crate::error::Result;
+
+pub struct Head {
+    /// `[embed_dim, features]`
+    head1: Linear,
+    /// `head1` on the host, from which label banks are made: `[embed_dim, features]` and `[embed_dim]`.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    features: usize,
+    norm: Linear,
+    rest: f32,
+    block: Option<Block>,
+}
+
+/// One block, applied `depth` times.
+struct Block {
+    /// Nine weights and a bias.
+    depthwise: Vector,
+    bottleneck: bool,
+    activation: Activation,
+    depth: usize,
+}
+
+impl Head {
+    pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Head> {
+        let (embed_dim, features) = (config.embed_dim, config.features);
+        let (name, shape) = ("scratch.head1", [embed_dim, features, 1, 1]);
+        let head1 = from.conv_as_linear(name, embed_dim, features)?;
+        let weight = from.host(Tensor { name: &format!("{name}.weight"), shape: &shape })?;
+        let bias = from.host(Tensor { name: &format!("{name}.bias"), shape: &[embed_dim] })?;
+        let rank = embed_dim.min(features);
+        let factors = if weight.is_empty() { Norm::default() } else { Norm::of(&weight, &bias, features) };
+        let norm = Linear {
+            weight: from.matrix(rank, features, |_| Ok(factors.matrix))?,
+            bias: Some(from.made_vector(rank, |_| Ok(factors.offset))?),
+        };
+        let block = match config.head_block.kind {
+            HeadBlockKind::None => None,
+            kind => Some(Block {
+                depthwise: from.made_vector(10, |checkpoint| {
+                    let name = "scratch.head_block.depthwise.depthwise";
+                    let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+                    let mut values =
+                        super::weights::read(checkpoint, Tensor { name: &weight, shape: &[1, 1, 3, 3] })?;
+                    values.extend(super::weights::read(checkpoint, Tensor { name: &bias, shape: &[1] })?);
+                    Ok(values)
+                })?,
+                bottleneck: kind == HeadBlockKind::Bottleneck,
+                activation: config.head_block.activation,
+                depth: config.head_block.depth.max(1),
+            }),
+        };
+        Ok(Head { head1, weight, bias, features, norm, rest: factors.rest, block })
+    }
+
+    /// What [`Head::scores`] needs for `labels` labels, in shape alone.
+    pub fn similarity_shape(&self, labels: usize) -> Similarity {
+        let labels = Linear {
+            weight: crate::device::Matrix { index: 0, n: labels, k: self.features },
+            bias: Some(Vector { index: 0, len: labels }),
+        };
+        Similarity { labels, norm: self.norm, rest: self.rest }
+    }
+
+    /// Puts a bank of labels on the device, in the place of `old`. `texts` are the text tower's outputs
+    /// `[labels, embed_dim]`, of any length.
+    pub fn upload_bank(&self, device: &mut dyn Upload, texts: &[f32], old: Option<Linear>) -> Result<Similarity> {
+        let n = texts.len() / self.bias.len();
+        let (mut rows, mut offsets) = (Vec::with_capacity(n * self.features), Vec::with_capacity(n));
+        for text in texts.chunks_exact(self.bias.len()) {
+            let (row, offset) = self.project(text);
+            rows.extend(row);
+            offsets.push(offset);
+        }
+        let labels = match old {
+            Some(Linear { weight, bias: Some(bias) }) => Linear {
+                weight: device.replace_matrix(weight, n, self.features, &rows)?,
+                bias: Some(device.replace_vector(bias, &offsets)?),
+            },
+            _ => Linear { weight: device.matrix(n, self.features, &rows)?, bias: Some(device.vector(&offsets)?) },
+        };
+        Ok(Similarity { labels, norm: self.norm, rest: self.rest })
+    }
+
+    /// A label's numerator: 1/0.07 · Wᵀt and 1/0.07 · b·t for the unit vector t (zeros for a zero vector).
+    fn project(&self, text: &[f32]) -> (Vec<f32>, f32) {
+        let length = text.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let scale = if length == 0.0 { 0.0 } else { f64::from(LOGIT_SCALE) / length };
+        let mut row = vec![0.0f64; self.features];
+        let mut offset = 0.0;
+        for ((t, w), b) in text.iter().zip(self.weight.chunks_exact(self.features)).zip(&self.bias) {
+            let t = f64::from(*t) * scale;
+            row.iter_mut().zip(w).for_each(|(r, w)| *r += t * f64::from(*w));
+            offset += t * f64::from(*b);
+        }
+        (row.into_iter().map(|v| v as f32).collect(), offset as f32)
+    }
+
+    /// Path 1 `[b, h, w, features]` → the pixels' embeddings `[b, h, w, embed_dim]`.
+    pub fn embedding(&self, d: &mut dyn Device, path: Buf) -> Buf {
+        d.scope("head1", 0);
+        let [b, h, w, _] = path.shape;
+        let out = d.buffer("head1", [b, h, w, self.head1.weight.n], Element::F32);
+        d.gemm(path.all(), &self.head1, Epilogue::NONE, out.all());
+        out
+    }
+
+    /// Path 1 `[b, h, w, features]` → logits `[b, h, w, labels]`, regularised where the model has a head block.
+    pub fn scores(&self, d: &mut dyn Device, path: Buf, bank: &Similarity) -> Buf {
+        d.scope("head", 0);
+        let [b, h, w, _] = path.shape;
+        let shape = [b, h, w, bank.labels.weight.n];
+        let mut logits = d.buffer("logits", shape, Element::F32);
+        d.similarity(path, bank, logits);
+        if let Some(block) = &self.block {
+            for i in 0..block.depth {
+                d.scope("head_block", i);
+                let activation = (i + 1 < block.depth).then_some(block.activation);
+                let out = d.buffer("regularised", shape, Element::F32);
+                d.regularise(logits, block.depthwise, block.bottleneck, activation, out);
+                logits = out;
+            }
+        }
+        logits
+    }
+}
+
+/// ‖W·f + b‖² = ‖matrix·f + offset‖² + rest.
+#[derive(Default)]
+struct Norm {
+    /// `[rank, features]`
+    matrix: Vec<f32>,
+    /// `[rank]`
+    offset: Vec<f32>,
+    rest: f32,
+}
+
+impl Norm {
+    /// `weight` is `[embed_dim, features]`. By Householder reflections in float64 where embed_dim > features;
+    /// otherwise W and b are small enough as they are.
+    fn of(weight: &[f32], bias: &[f32], features: usize) -> Norm {
+        let rows = bias.len();
+        if rows <= features {
+            return Norm { matrix: weight.to_vec(), offset: bias.to_vec(), rest: 0.0 };
+        }
+        let mut columns: Vec<Vec<f64>> =
+            (0..features).map(|j| (0..rows).map(|i| f64::from(weight[i * features + j])).collect()).collect();
+        columns.push(bias.iter().map(|b| f64::from(*b)).collect());
+        for j in 0..features {
+            let (done, rest) = columns.split_at_mut(j + 1);
+            let pivot = &mut done[j][j..];
+            let length = pivot.iter().map(|v| v * v).sum::<f64>().sqrt();
+            if length == 0.0 {
+                continue;
+            }
+            let diagonal = if pivot[0] > 0.0 { -length } else { length };
+            pivot[0] -= diagonal;
+            let squares = pivot.iter().map(|v| v * v).sum::<f64>();
+            for column in rest {
+                let tail = &mut column[j..];
+                let dot = pivot.iter().zip(&*tail).map(|(p, v)| p * v).sum::<f64>();
+                tail.iter_mut().zip(&*pivot).for_each(|(v, p)| *v -= 2.0 * dot / squares * p);
+            }
+            pivot.fill(0.0);
+            pivot[0] = diagonal;
+        }
+        let matrix = (0..features * features).map(|i| columns[i % features][i / features] as f32).collect();
+        let (inside, outside) = columns[features].split_at(features);
+        let rest = outside.iter().map(|v| v * v).sum::<f64>() as f32;
+        Norm { matrix, offset: inside.iter().map(|v| *v as f32).collect(), rest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rewrite against the plain form in float64, a column of zeros and a vector of zeros included.
+    #[test]
+    fn the_norm_by_qr_is_the_norm() {
+        let mut seed = 7u64;
+        let mut next = move || {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        for (rows, features) in [(7, 3), (64, 33), (512, 256), (20, 20), (5, 12)] {
+            let mut weight: Vec<f32> = (0..rows * features).map(|_| next()).collect();
+            weight.iter_mut().skip(1).step_by(features).for_each(|w| *w = 0.0);
+            let bias: Vec<f32> = (0..rows).map(|_| next()).collect();
+            let norm = Norm::of(&weight, &bias, features);
+            for scale in [0.0, 1e-3, 1.0, 300.0] {
+                let f: Vec<f32> = (0..features).map(|_| scale * next()).collect();
+                let square = |matrix: &[f32], offset: &[f32]| -> f64 {
+                    let rows = matrix.chunks_exact(features).zip(offset);
+                    rows.map(|(row, b)| {
+                        let dot = row.iter().zip(&f).map(|(w, f)| f64::from(*w) * f64::from(*f)).sum::<f64>();
+                        (dot + f64::from(*b)).powi(2)
+                    })
+                    .sum()
+                };
+                let (want, got) =
+                    (square(&weight, &bias), square(&norm.matrix, &norm.offset) + f64::from(norm.rest));
+                assert!((want - got).abs() < 2e-6 * want, "{rows}×{features}, scale {scale}: {got}, not {want}");
+            }
+        }
+    }
+}
