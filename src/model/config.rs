@@ -102,3 +102,144 @@ pub enum Activation {
 impl HeadBlock {
     pub const NONE: HeadBlock = HeadBlock { kind: HeadBlockKind::None, depth: 0, activation: Activation::Relu };
 }
+
+/// How the reassembly resizes one hook's map (DPT, 2103.13413), so that the four lie at 1/4, 1/8, 1/16 and 1/32
+/// of the photo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resample {
+    /// Transposed convolution, kernel and stride of this factor.
+    Up(usize),
+    Keep,
+    /// 3×3 convolution of stride 2, padding 1.
+    Down,
+}
+
+impl Resample {
+    /// The four hooks' steps for a patch size; `None` for sizes that LSeg does not define.
+    pub fn for_patch(patch: usize) -> Option<[Resample; 4]> {
+        match patch {
+            16 => Some([Resample::Up(4), Resample::Up(2), Resample::Keep, Resample::Down]),
+            32 => Some([Resample::Up(8), Resample::Up(4), Resample::Up(2), Resample::Keep]),
+            _ => None,
+        }
+    }
+}
+
+/// Channels that leave a bottleneck block, per channel of its 3×3 convolution.
+pub const RESNET_EXPANSION: usize = 4;
+
+/// Bounds above every model of this kind, low enough that products of three dimensions cannot overflow.
+const MAX_WIDTH: usize = 1 << 16;
+const MAX_LAYERS: usize = 1024;
+const MAX_GRID: usize = 4096;
+
+/// Rows of CLIP's token table: 48,894 merges, 256 bytes twice, start and end.
+const MAX_VOCABULARY: usize = 49_408;
+
+impl Config {
+    /// Reads the JSON of a file's `__metadata__` and checks it.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn from_json(json: &str) -> Result<Self, String> {
+        let config: Config =
+            serde_json::from_str(json).map_err(|e| format!("its configuration cannot be read: {e}"))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The JSON for a file's `__metadata__`.
+    ///
+    /// # Errors
+    /// A sentence, where a number has no JSON form (a mean that is not finite).
+    pub fn to_json(&self) -> Result<String, String> {
+        self.validate()?;
+        serde_json::to_string(self).map_err(|e| format!("the configuration cannot be written: {e}"))
+    }
+
+    /// Checks that the numbers fit together and can be computed with.
+    ///
+    /// # Errors
+    /// A sentence that names the field, what it holds and what it may hold.
+    pub fn validate(&self) -> Result<(), String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.preset.is_empty() || self.preset.len() > 64 || !self.preset.chars().all(plain) {
+            return Err("preset is expected to be a short name of letters, digits, _ and -".to_owned());
+        }
+        if self.default_size.is_empty() || self.default_size.len() > 64 || !self.default_size.is_ascii() {
+            return Err("default_size is expected to be a size such as long:480, 480x640 or native".to_owned());
+        }
+        match &self.image {
+            ImageEncoder::Vit { patch, dim, depth, heads, mlp, grid, hooks } => {
+                if Resample::for_patch(*patch).is_none() {
+                    return Err(format!("patch is {patch}, 16 or 32 is expected"));
+                }
+                within("image.dim", *dim, MAX_WIDTH)?;
+                within("image.depth", *depth, MAX_LAYERS)?;
+                within("image.mlp", *mlp, MAX_WIDTH)?;
+                within("image.grid", *grid, MAX_GRID)?;
+                divides("image.heads", *heads, "image.dim", *dim)?;
+                if !hooks.is_sorted_by(|a, b| a < b) || hooks[3] >= *depth {
+                    return Err(format!(
+                        "image.hooks are {hooks:?}, increasing numbers below the depth {depth} are expected"
+                    ));
+                }
+            }
+            ImageEncoder::Resnet { stem, blocks, planes } => {
+                within("image.stem", *stem, MAX_WIDTH)?;
+                for k in 0..4 {
+                    within("image.blocks", blocks[k], MAX_LAYERS)?;
+                    within("image.planes", planes[k], MAX_WIDTH / RESNET_EXPANSION)?;
+                    let channels = planes[k] * RESNET_EXPANSION;
+                    if self.reassemble[k] != channels {
+                        return Err(format!(
+                            "reassemble is {:?}, but stage {} of the image encoder has {channels} channels",
+                            self.reassemble,
+                            k + 1
+                        ));
+                    }
+                }
+            }
+        }
+        for channels in self.reassemble {
+            within("reassemble", channels, MAX_WIDTH)?;
+        }
+        within("features", self.features, MAX_WIDTH)?;
+        within("embed_dim", self.embed_dim, MAX_WIDTH)?;
+        let TextTower { vocab, context, width, layers, heads, mlp } = &self.text;
+        if !(514..=MAX_VOCABULARY).contains(vocab) {
+            return Err(format!("text.vocab is {vocab}, 514 to {MAX_VOCABULARY} (CLIP's tokens) is expected"));
+        }
+        if !(3..=MAX_WIDTH).contains(context) {
+            return Err(format!("text.context is {context}, 3 to {MAX_WIDTH} is expected"));
+        }
+        within("text.width", *width, MAX_WIDTH)?;
+        within("text.layers", *layers, MAX_LAYERS)?;
+        within("text.mlp", *mlp, MAX_WIDTH)?;
+        divides("text.heads", *heads, "text.width", *width)?;
+        if self.head_block.depth > MAX_LAYERS {
+            return Err(format!("head_block.depth is {}, at most {MAX_LAYERS} is expected", self.head_block.depth));
+        }
+        if !self.mean.iter().all(|x| x.is_finite()) || !self.std.iter().all(|x| x.is_finite() && *x > 0.0) {
+            return Err(format!(
+                "mean {:?} and std {:?}: finite numbers are expected, std above 0",
+                self.mean, self.std
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn within(field: &str, value: usize, largest: usize) -> Result<(), String> {
+    if (1..=largest).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{field} is {value}, 1 to {largest} is expected"))
+}
+
+fn divides(field: &str, value: usize, whole_field: &str, whole: usize) -> Result<(), String> {
+    if value > 0 && whole.is_multiple_of(value) {
+        return Ok(());
+    }
+    Err(format!("{field} is {value}, a divisor of {whole_field} ({whole}) is expected"))
+}

@@ -3,7 +3,9 @@
 pub mod config;
 pub mod dpt;
 pub mod head;
+pub mod recognise;
 pub mod resnet;
+pub mod tensors;
 pub mod text;
 pub mod vit;
 pub mod weights;
