@@ -1,0 +1,113 @@
+//! The picture for people: the photo tinted with its labels' colours, and the legend beside it.
+
+use std::io::{self, Write};
+
+use super::decode::Photo;
+use super::legend::{self, Entry};
+use super::palette::palette;
+use crate::{Error, Result};
+
+/// The photo tinted half by half with the colour of each pixel's label, and the legend on its right.
+///
+/// `mask` is [height, width] of the photo, its values index `labels`; `shares` are the labels' fractions of the photo.
+///
+/// # Errors
+/// [`Error::Size`] if the lengths do not match or a value of the mask has no label.
+pub fn overlay(photo: &Photo, mask: &[u16], labels: &[String], shares: &[f64]) -> Result<Photo> {
+    if mask.len() != photo.width * photo.height || photo.rgb.len() != 3 * mask.len() || shares.len() != labels.len() {
+        return Err(Error::Size(format!(
+            "an overlay of {}×{} pixels and {} labels from a mask of {} values and {} shares",
+            photo.width,
+            photo.height,
+            labels.len(),
+            mask.len(),
+            shares.len()
+        )));
+    }
+    let colours = palette(labels.len());
+    if let Some(value) = mask.iter().find(|&&value| usize::from(value) >= labels.len()) {
+        return Err(Error::Size(format!("a mask with the value {value} for {} labels", labels.len())));
+    }
+    let tinted =
+        photo.rgb.as_chunks::<3>().0.iter().zip(mask).map(|(&pixel, &value)| mix(pixel, colours[usize::from(value)]));
+    let tinted = Photo { width: photo.width, height: photo.height, rgb: tinted.flatten().collect() };
+
+    let entries: Vec<Entry> = labels
+        .iter()
+        .zip(colours)
+        .zip(shares)
+        .map(|((label, colour), &share)| Entry { label, colour, share })
+        .collect();
+    Ok(match legend::draw(&entries, photo.width, photo.height) {
+        Some(panel) => side_by_side(&tinted, &panel),
+        None => tinted,
+    })
+}
+
+fn mix(pixel: [u8; 3], colour: [u8; 3]) -> [u8; 3] {
+    std::array::from_fn(|channel| pixel[channel].midpoint(colour[channel]))
+}
+
+/// Two pictures from the same upper edge on, white below the lower one.
+fn side_by_side(left: &Photo, right: &Photo) -> Photo {
+    let (width, height) = (left.width + right.width, left.height.max(right.height));
+    let mut rgb = vec![255; 3 * width * height];
+    for (picture, start) in [(left, 0), (right, 3 * left.width)] {
+        let bytes = 3 * picture.width;
+        for (from, to) in picture.rgb.chunks_exact(bytes).zip(rgb.chunks_exact_mut(3 * width)) {
+            to[start..start + bytes].copy_from_slice(from);
+        }
+    }
+    Photo { width, height, rgb }
+}
+
+/// Writes a picture as an RGB PNG.
+///
+/// # Errors
+/// What writing to `out` yields, and `InvalidInput` if a side passes the format's limit.
+pub fn write(out: impl Write, picture: &Photo) -> io::Result<()> {
+    let side = |pixels: usize| {
+        u32::try_from(pixels)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("a side of {pixels} pixels")))
+    };
+    let mut encoder = png::Encoder::new(out, side(picture.width)?, side(picture.height)?);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&picture.rgb)?;
+    writer.finish()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_tinted_by_their_label_and_the_legend_stands_beside() {
+        let photo = Photo { width: 40, height: 30, rgb: vec![100; 3 * 1200] };
+        let mask: Vec<u16> = (0..1200).map(|i| u16::from(i % 40 >= 10)).collect();
+        let labels = ["sky".to_owned(), "grass".to_owned()];
+        let picture = overlay(&photo, &mask, &labels, &[0.25, 0.75]).unwrap();
+        let colours = palette(2);
+        let at = |x: usize, y: usize| &picture.rgb[3 * (y * picture.width + x)..][..3];
+        assert_eq!(at(0, 0), colours[0].map(|c| c.midpoint(100)));
+        assert_eq!(at(39, 29), colours[1].map(|c| c.midpoint(100)));
+        assert!(picture.width > 100 && picture.height >= 30);
+
+        let mut file = Vec::new();
+        write(&mut file, &picture).unwrap();
+        let read = image::load_from_memory(&file).unwrap().into_rgb8();
+        assert_eq!(read.as_raw(), &picture.rgb);
+    }
+
+    #[test]
+    fn parts_that_do_not_match_are_refused() {
+        let photo = Photo { width: 2, height: 1, rgb: vec![0; 6] };
+        let labels = ["sky".to_owned()];
+        for (mask, shares) in [(vec![0], vec![1.0]), (vec![0, 1], vec![1.0]), (vec![0, 0], vec![])] {
+            assert!(matches!(overlay(&photo, &mask, &labels, &shares), Err(Error::Size(_))));
+        }
+    }
+}
