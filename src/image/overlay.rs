@@ -14,7 +14,11 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Size`] if the lengths do not match or a value of the mask has no label.
 pub fn overlay(photo: &Photo, mask: &[u16], labels: &[String], shares: &[f64]) -> Result<Photo> {
-    if mask.len() != photo.width * photo.height || photo.rgb.len() != 3 * mask.len() || shares.len() != labels.len() {
+    if mask.is_empty()
+        || mask.len() != photo.width * photo.height
+        || photo.rgb.len() != 3 * mask.len()
+        || shares.len() != labels.len()
+    {
         return Err(Error::Size(format!(
             "an overlay of {}×{} pixels and {} labels from a mask of {} values and {} shares",
             photo.width,
@@ -28,37 +32,40 @@ pub fn overlay(photo: &Photo, mask: &[u16], labels: &[String], shares: &[f64]) -
     if let Some(value) = mask.iter().find(|&&value| usize::from(value) >= labels.len()) {
         return Err(Error::Size(format!("a mask with the value {value} for {} labels", labels.len())));
     }
-    let tinted =
-        photo.rgb.as_chunks::<3>().0.iter().zip(mask).map(|(&pixel, &value)| mix(pixel, colours[usize::from(value)]));
-    let tinted = Photo { width: photo.width, height: photo.height, rgb: tinted.flatten().collect() };
-
     let entries: Vec<Entry> = labels
         .iter()
-        .zip(colours)
+        .zip(&colours)
         .zip(shares)
-        .map(|((label, colour), &share)| Entry { label, colour, share })
+        .map(|((label, &colour), &share)| Entry { label, colour, share })
         .collect();
-    Ok(match legend::draw(&entries, photo.width, photo.height) {
-        Some(panel) => side_by_side(&tinted, &panel),
-        None => tinted,
-    })
+    let panel = legend::draw(&entries, photo.width, photo.height);
+    let (panel_width, panel_height) = panel.as_ref().map_or((0, 0), |panel| (panel.width, panel.height));
+    let (width, height) = (photo.width + panel_width, photo.height.max(panel_height));
+    let mut canvas = Photo { width, height, rgb: vec![255; 3 * width * height] };
+    tint(&mut canvas, photo, mask, &colours);
+    if let Some(panel) = panel {
+        paste(&mut canvas, &panel, photo.width);
+    }
+    Ok(canvas)
 }
 
-fn mix(pixel: [u8; 3], colour: [u8; 3]) -> [u8; 3] {
-    std::array::from_fn(|channel| pixel[channel].midpoint(colour[channel]))
-}
-
-/// Two pictures from the same upper edge on, white below the lower one.
-fn side_by_side(left: &Photo, right: &Photo) -> Photo {
-    let (width, height) = (left.width + right.width, left.height.max(right.height));
-    let mut rgb = vec![255; 3 * width * height];
-    for (picture, start) in [(left, 0), (right, 3 * left.width)] {
-        let bytes = 3 * picture.width;
-        for (from, to) in picture.rgb.chunks_exact(bytes).zip(rgb.chunks_exact_mut(3 * width)) {
-            to[start..start + bytes].copy_from_slice(from);
+/// Draws the photo into the canvas' upper left corner, each pixel mixed half by half with its label's colour.
+fn tint(canvas: &mut Photo, photo: &Photo, mask: &[u16], colours: &[[u8; 3]]) {
+    let rows = photo.rgb.chunks_exact(3 * photo.width).zip(mask.chunks_exact(photo.width));
+    for (to, (pixels, values)) in canvas.rgb.chunks_exact_mut(3 * canvas.width).zip(rows) {
+        for ((to, pixel), &value) in to.as_chunks_mut::<3>().0.iter_mut().zip(pixels.as_chunks::<3>().0).zip(values) {
+            let colour = colours[usize::from(value)];
+            *to = std::array::from_fn(|channel| pixel[channel].midpoint(colour[channel]));
         }
     }
-    Photo { width, height, rgb }
+}
+
+/// Copies a picture to the canvas' upper edge, `left` pixels from its left one.
+fn paste(canvas: &mut Photo, picture: &Photo, left: usize) {
+    let rows = canvas.rgb.chunks_exact_mut(3 * canvas.width).zip(picture.rgb.chunks_exact(3 * picture.width));
+    for (to, from) in rows {
+        to[3 * left..3 * (left + picture.width)].copy_from_slice(from);
+    }
 }
 
 /// Writes a picture as an RGB PNG.
