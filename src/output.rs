@@ -9,8 +9,11 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::{Error, Result};
 
-/// The temporary files that exist at this moment. Files are made, renamed and removed under this lock, so that
-/// [`remove_temporaries`] misses none.
+/// What shells report for a program that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+/// The temporary files that exist at this moment. Files are made and renamed under this lock, so that none is missed
+/// when the process is interrupted.
 static TEMPORARIES: LazyLock<Mutex<Vec<PathBuf>>> = LazyLock::new(Mutex::default);
 
 /// Writes the file `path` through `write`: to a temporary file in the same folder, renamed when all is written. The
@@ -31,15 +34,19 @@ pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::output(path, e))
 }
 
-/// Removes the temporary files of all writes under way, for a program that is about to end. No file can be begun or
-/// finished as long as the returned guard lives.
-pub fn remove_temporaries() -> impl Drop {
-    let mut temporaries = lock();
-    for path in temporaries.drain(..) {
-        // One that cannot be removed cannot be helped: the program ends.
-        let _ = fs::remove_file(path);
-    }
-    temporaries
+/// Makes this process remove its temporary files when it is interrupted, terminated or its terminal closes, and end
+/// with exit code 130. For programs, to be called once at their start; signals that are ignored stay ignored (as under
+/// `nohup`), and then all of them keep what they did.
+pub fn clean_up_on_interrupt() {
+    // Without the handler all works as well, only a killed write may leave its temporary file.
+    let _ = ctrlc::try_set_handler(|| {
+        // The lock is held to the end: no file is begun or renamed meanwhile.
+        let temporaries = lock();
+        for path in temporaries.iter() {
+            let _ = fs::remove_file(path);
+        }
+        std::process::exit(INTERRUPTED)
+    });
 }
 
 fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
