@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::{Error, Result};
 
-pub enum Dtype {
+pub enum TargetDtype {
     Source,
     F16,
     F32,
@@ -12,7 +12,7 @@ pub enum Dtype {
 
 pub struct Options {
     pub out: PathBuf,
-    pub dtype: Dtype,
+    pub dtype: TargetDtype,
 }
 
 pub struct Summary {

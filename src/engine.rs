@@ -72,6 +72,9 @@ impl Engine {
     pub fn segment_with_scores(&mut self, _frame: &Frame) -> Result<(Segmentation, Scores)> {
         Err(Error::Device("the engine is not there yet".into()))
     }
+    pub fn text_time(&self) -> Duration {
+        Duration::ZERO
+    }
     pub fn stage_times(&self) -> &[(&'static str, Duration)] {
         &[]
     }

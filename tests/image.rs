@@ -178,25 +178,27 @@ fn grey_and_deep_pixels_become_8_bit_rgb() {
 
 #[test]
 fn palettes_and_single_bits_become_rgb() {
-    let encode = |colour, depth, palette: Option<&'static [u8]>, transparency: Option<&'static [u8]>, data: &[u8]| {
+    let encode = |colour, depth, palette: &'static [u8], transparency: Option<&'static [u8]>, data: &[u8]| {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, 3, 1);
         encoder.set_color(colour);
         encoder.set_depth(depth);
-        palette.map(|p| encoder.set_palette(p));
-        transparency.map(|t| encoder.set_trns(t));
+        encoder.set_palette(palette);
+        if let Some(transparency) = transparency {
+            encoder.set_trns(transparency);
+        }
         encoder.write_header().unwrap().write_image_data(data).unwrap();
         bytes
     };
     let palette: &[u8] = &[1, 2, 3, 40, 50, 60, 7, 8, 9];
     let indexed =
-        |transparency, data: &[u8], depth| encode(png::ColorType::Indexed, depth, Some(palette), transparency, data);
+        |transparency, data: &[u8], depth| encode(png::ColorType::Indexed, depth, palette, transparency, data);
     let expected = [7, 8, 9, 1, 2, 3, 40, 50, 60];
     assert_eq!(decoded(&indexed(None, &[2, 0, 1], png::BitDepth::Eight)).rgb, expected);
     assert_eq!(decoded(&indexed(None, &[0b1000_0100], png::BitDepth::Two)).rgb, expected);
     let transparent = indexed(Some(&[255, 0]), &[2, 0, 1], png::BitDepth::Eight);
     assert_eq!(decoded(&transparent).rgb, [7, 8, 9, 1, 2, 3, 255, 255, 255]);
-    let bits = encode(png::ColorType::Grayscale, png::BitDepth::One, None, None, &[0b0110_0000]);
+    let bits = encode(png::ColorType::Grayscale, png::BitDepth::One, &[], None, &[0b0110_0000]);
     assert_eq!(decoded(&bits).rgb, [0, 0, 0, 255, 255, 255, 255, 255, 255]);
 }
 
