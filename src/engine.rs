@@ -9,10 +9,11 @@ use crate::checkpoint::Checkpoint;
 use crate::device::plan::{self, Plan};
 use crate::device::{Buf, Executor, Similarity, Stage, cpu::Cpu};
 use crate::error::{Error, Result};
+use crate::labels;
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
-use crate::model::{FrameIo, FrameShape, Model, Outputs};
+use crate::model::{FrameIo, FrameShape, Model, Outputs, tensors};
 use crate::protocol::Size;
 use crate::tokenizer::Tokenizer;
 
@@ -22,8 +23,6 @@ const SESSIONS: usize = 8;
 const TEXT_BATCH: usize = 32;
 /// Text features kept for words that come back.
 const TEXTS: usize = 16_384;
-/// Labels are stored as 16-bit indices.
-const MAX_LABELS: usize = u16::MAX as usize;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +177,7 @@ impl Engine {
             .parse()
             .map_err(|e| Error::config(path, format!("default_size of its configuration: {e}")))?;
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
+        tensors::check(&checkpoint, &config)?;
         let (mut device, note) = device(options)?;
         let model = Model::load(&config, &mut Loader::new(&checkpoint, &mut *device))?;
         Ok(Engine {
@@ -235,8 +235,7 @@ impl Engine {
     /// [`Error::Labels`] for an empty list, an empty or repeated label, more than 65,535 labels, or a label longer than
     /// the text tower's context. The old labels then stay.
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
-        let labels: Vec<String> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
-        check_labels(&labels)?;
+        let labels = labels::checked(labels)?;
         self.text_time = Duration::ZERO;
         let unknown: Vec<&String> = labels.iter().filter(|label| !self.texts.contains_key(*label)).collect();
         let tokens = unknown.iter().map(|label| self.tokenizer.encode(label)).collect::<Result<Vec<_>>>()?;
@@ -462,23 +461,4 @@ fn device(options: &Options) -> Result<(Box<dyn Executor>, Option<String>)> {
         }
     };
     Ok((Box::new(Cpu::new(options.threads)?), note))
-}
-
-fn check_labels(labels: &[String]) -> Result<()> {
-    if labels.is_empty() {
-        return Err(Error::Labels("the list of labels is empty: give at least one".to_owned()));
-    }
-    if labels.len() > MAX_LABELS {
-        return Err(Error::Labels(format!("{} labels: at most {MAX_LABELS} fit a mask", labels.len())));
-    }
-    let mut seen = HashMap::new();
-    for (i, label) in labels.iter().enumerate() {
-        if label.trim().is_empty() {
-            return Err(Error::Labels(format!("label {} is empty", i + 1)));
-        }
-        if let Some(before) = seen.insert(label.trim(), i) {
-            return Err(Error::Labels(format!("label {label:?} is given twice, as {} and {}", before + 1, i + 1)));
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,21 @@
+//! Language-driven semantic segmentation (LSeg, arXiv 2201.03546): words in, photo in, pixels named out.
+//!
+//! [`Engine`] is the whole of it for most programs: load a model, set the labels, segment frames. The command line
+//! is built on the same calls.
+
 pub mod checkpoint;
 pub mod convert;
 pub mod device;
+pub mod engine;
 pub mod error;
 pub mod image;
+pub mod labels;
 pub mod model;
+pub mod output;
+pub mod protocol;
+pub mod report;
 pub mod tokenizer;
 
+pub use engine::{DeviceChoice, Engine, Frame, Options, Scores, Segmentation};
 pub use error::{Error, Result};
+pub use protocol::Size;

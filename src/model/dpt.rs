@@ -1,7 +1,7 @@
 //! The DPT decoder (Ranftl et al., 2103.13413): four maps of the encoder → one map at half the image's size.
 
-use super::config::{Config, ImageEncoder};
-use super::weights::{After, ConvShape, Loader};
+use super::config::{Config, ImageEncoder, Resample as Step};
+use super::weights::{After, ConvShape, Loader, Tensor, read};
 use crate::device::{Buf, Conv, ConvTranspose, Device, Element, Epilogue, Func, Linear};
 use crate::error::Result;
 
@@ -50,7 +50,10 @@ impl Dpt {
         let (features, channels) = (config.features, config.reassemble);
         let reassemble = match config.image {
             ImageEncoder::Resnet { .. } => None,
-            ImageEncoder::Vit { patch, dim, .. } => Some(four(|k| Reassemble::load(from, k, patch, dim, channels[k]))?),
+            ImageEncoder::Vit { patch, dim, .. } => {
+                let steps = Step::for_patch(patch).expect("a checked configuration has a patch that LSeg defines");
+                Some(four(|k| Reassemble::load(from, k, steps[k], dim, channels[k]))?)
+            }
         };
         let layer_rn = four(|k| {
             let shape = ConvShape::three(features, channels[k], 1);
@@ -85,29 +88,25 @@ fn four<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 4]> {
 }
 
 impl Reassemble {
-    fn load(from: &mut Loader<'_>, k: usize, patch: usize, dim: usize, channels: usize) -> Result<Reassemble> {
+    fn load(from: &mut Loader<'_>, k: usize, step: Step, dim: usize, channels: usize) -> Result<Reassemble> {
         let root = format!("pretrained.act_postprocess{}", k + 1);
         let name = format!("{root}.0.project.0");
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let shape = [dim, 2 * dim];
         let mut half = |which: usize| {
             from.matrix(dim, dim, |checkpoint| {
-                let both = super::weights::read(checkpoint, super::weights::Tensor { name: &weight, shape: &shape })?;
+                let both = read(checkpoint, Tensor { name: &weight, shape: &shape })?;
                 Ok(both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect())
             })
         };
         let (patch_half, class_half) = (half(0)?, half(1)?);
         let bias = from.vector(&bias, &[dim])?;
         let project = from.conv_as_linear(&format!("{root}.3"), channels, dim)?;
-        // The map of hook k belongs at 1/4, 1/8, 1/16, 1/32 of the image; the tokens are at 1/patch.
-        let (have, want) = (patch, 4 << k);
         let name = format!("{root}.4");
-        let resample = match have.cmp(&want) {
-            std::cmp::Ordering::Greater => Resample::Up(from.conv_transpose(&name, channels, have / want)?),
-            std::cmp::Ordering::Equal => Resample::Keep,
-            std::cmp::Ordering::Less => {
-                Resample::Down(from.conv(&name, ConvShape::three(channels, channels, want / have), After::Bias)?)
-            }
+        let resample = match step {
+            Step::Up(stride) => Resample::Up(from.conv_transpose(&name, channels, stride)?),
+            Step::Keep => Resample::Keep,
+            Step::Down => Resample::Down(from.conv(&name, ConvShape::three(channels, channels, 2), After::Bias)?),
         };
         Ok(Reassemble {
             patch: Linear { weight: patch_half, bias: None },

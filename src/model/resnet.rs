@@ -1,13 +1,10 @@
 //! The ResNet image encoder (He et al., 1512.03385; bottleneck blocks with the stride on the 3×3, as torchvision's):
 //! the outputs of its four stages, at 1/4, 1/8, 1/16 and 1/32, are the result.
 
-use super::config::ImageEncoder;
+use super::config::{ImageEncoder, RESNET_EXPANSION};
 use super::weights::{After, ConvShape, Loader};
 use crate::device::{Buf, Conv, Device, Element, Epilogue, Func, Normalise};
 use crate::error::Result;
-
-/// A block's output has this many times the channels of its 3×3.
-const EXPANSION: usize = 4;
 
 pub struct Resnet {
     /// `[stem, 7·7·3]`, stride 2
@@ -41,7 +38,7 @@ impl Resnet {
             for j in 0..blocks[k] {
                 let stride = if k > 0 && j == 0 { 2 } else { 1 };
                 stage.push(Block::load(from, &format!("{root}.{j}"), inputs, planes[k], stride)?);
-                inputs = EXPANSION * planes[k];
+                inputs = RESNET_EXPANSION * planes[k];
             }
         }
         Ok(Resnet { stem, stages })
@@ -73,7 +70,7 @@ impl Resnet {
 
 impl Block {
     fn load(from: &mut Loader<'_>, name: &str, inputs: usize, planes: usize, stride: usize) -> Result<Block> {
-        let outputs = EXPANSION * planes;
+        let outputs = RESNET_EXPANSION * planes;
         let mut conv = |part: &str, bn: &str, shape: ConvShape| {
             from.conv(&format!("{name}.{part}"), shape, After::BatchNorm(&format!("{name}.{bn}")))
         };

@@ -1,0 +1,93 @@
+//! `info`: what a model is made of.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::model::config::{Config, HeadBlockKind, ImageEncoder};
+
+use super::common::read_config;
+use super::print::Printer;
+use super::table::{Align, Table, grouped, mib};
+use super::{Failure, Outcome};
+
+/// Show a model's configuration, parameters and bytes.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// A model made by `lseg-fast convert`, or a published checkpoint
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast info lseg.safetensors
+  lseg-fast info demo_e200.ckpt";
+
+pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let (checkpoint, config) = read_config(&arguments.model)?;
+    let text = format!("{}\n{}", arguments.model.display(), render(&checkpoint, &config));
+    Printer::default().print(&text)?;
+    Ok(Outcome::Done)
+}
+
+fn render(checkpoint: &Checkpoint, config: &Config) -> String {
+    let mut table = Table::new([Align::Left, Align::Left]);
+    let mut line = |name: &str, value: String| table.row([name.into(), value]);
+    line("preset", config.preset.clone());
+    line("image encoder", image_encoder(&config.image));
+    line("reassemble", join(&config.reassemble));
+    line("features", config.features.to_string());
+    let text = &config.text;
+    line("text tower", format!("width {}, {} layers, {} heads, MLP {}", text.width, text.layers, text.heads, text.mlp));
+    line("tokens", format!("{} rows, context {}", grouped(text.vocab as u64), text.context));
+    line("embedding", config.embed_dim.to_string());
+    line("head block", head_block(config));
+    line("mean", join(&config.mean));
+    line("std", join(&config.std));
+    line("default size", config.default_size.clone());
+    let (tensors, parameters, bytes) = totals(checkpoint);
+    line("tensors", grouped(tensors));
+    line("parameters", grouped(parameters));
+    line("bytes", format!("{} ({})", grouped(bytes), mib(bytes)));
+    table.render()
+}
+
+fn image_encoder(encoder: &ImageEncoder) -> String {
+    match encoder {
+        ImageEncoder::Vit { patch, dim, depth, heads, mlp, grid, hooks } => format!(
+            "ViT, patch {patch}, width {dim}, {depth} blocks, {heads} heads, MLP {mlp}, grid {grid}×{grid}, hooks {}",
+            join(hooks)
+        ),
+        ImageEncoder::Resnet { stem, blocks, planes } => {
+            format!("ResNet, stem {stem}, blocks {}, planes {}", join(blocks), join(planes))
+        }
+    }
+}
+
+fn head_block(config: &Config) -> String {
+    let block = &config.head_block;
+    let kind = match block.kind {
+        HeadBlockKind::None => return "none".into(),
+        HeadBlockKind::Bottleneck => "bottleneck",
+        HeadBlockKind::Depthwise => "depthwise",
+    };
+    format!("{kind}, {} times, {}", block.depth.max(1), format!("{:?}", block.activation).to_lowercase())
+}
+
+/// (tensors, parameters, bytes) of all that is in the file.
+fn totals(checkpoint: &Checkpoint) -> (u64, u64, u64) {
+    checkpoint.names().filter_map(|name| checkpoint.info(name)).fold(
+        (0, 0, 0_u64),
+        |(tensors, parameters, bytes), info| {
+            let elements = info.shape.iter().fold(1_u64, |n, &d| n.saturating_mul(d as u64));
+            let size = elements.saturating_mul(info.dtype.bitsize() as u64) / 8;
+            (tensors + 1, elements.saturating_add(parameters), bytes.saturating_add(size))
+        },
+    )
+}
+
+fn join(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

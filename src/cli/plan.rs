@@ -1,0 +1,92 @@
+//! `plan`: each operation's shapes and cost and each buffer's place, computing nothing.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lseg_fast::labels::MAX_LABELS;
+use lseg_fast::protocol::Size;
+use lseg_fast::report::{PlanReport, plan};
+
+use super::common::{model_or_hint, read_config};
+use super::print::Printer;
+use super::table::{Align, Table, mib};
+use super::{Failure, Outcome};
+
+/// Show what a frame takes: operations, FLOP, bytes, memory. Computes nothing.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// A model made by `lseg-fast convert`, or a published checkpoint
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// The network's size: HEIGHTxWIDTH, or long:L for a square photo [default: the model's]
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+
+    /// How many labels
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LABELS as i64))]
+    labels_count: u32,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast plan --model lseg.safetensors
+  lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150";
+
+pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let (_, config) = read_config(model_or_hint(arguments.model.as_deref())?)?;
+    let size = match arguments.size {
+        Some(size) => size,
+        None => config.default_size.parse()?,
+    };
+    let (height, width) = without_photo(size)?;
+    let labels = arguments.labels_count;
+    let report = plan(&config, height, width, labels as usize)?;
+    let heading = format!("{} at {height}x{width} with {labels} labels\n", config.preset);
+    Printer::default().print(&format!("{heading}{}", render(&report)))?;
+    Ok(Outcome::Done)
+}
+
+/// The network's (height, width) where there is no photo: a long side alone means a square.
+fn without_photo(size: Size) -> Result<(usize, usize), Failure> {
+    match size {
+        Size::Native => Err(Failure::call("size native needs a photo; give --size as HEIGHTxWIDTH, such as 480x640")),
+        Size::Exact { .. } | Size::LongSide(_) => Ok(size.network_size(1, 1)?),
+    }
+}
+
+fn render(report: &PlanReport) -> String {
+    use Align::{Left, Right};
+    let mut operations = Table::headed(
+        [Right, Left, Left, Left, Right, Right],
+        ["#", "scope", "operation", "shapes", "GFLOP", "memory"],
+    );
+    for (i, op) in report.ops.iter().enumerate() {
+        let cells = [i.to_string(), op.scope.clone(), op.op.into(), op.shapes.clone(), format!("{:.3}", op.gflop)];
+        let [number, scope, name, shapes, gflop] = cells;
+        operations.row([number, scope, name, shapes, gflop, mib(op.bytes)]);
+    }
+    let gflop: f64 = report.ops.iter().map(|op| op.gflop).sum();
+    let bytes: u64 = report.ops.iter().map(|op| op.bytes).sum();
+    operations.row(["".into(), "total".into(), "".into(), "".into(), format!("{gflop:.3}"), mib(bytes)]);
+
+    let mut buffers = Table::headed(
+        [Left, Left, Left, Right, Right, Right],
+        ["buffer", "shape", "type", "size", "offset", "used by"],
+    );
+    for buffer in &report.buffers {
+        buffers.row([
+            buffer.name.clone(),
+            buffer.shape.clone(),
+            buffer.dtype.into(),
+            mib(buffer.bytes as u64),
+            buffer.offset.to_string(),
+            format!("{}-{}", buffer.first_op, buffer.last_op),
+        ]);
+    }
+    let mut memory = Table::new([Left, Right]);
+    memory.row(["arena".into(), mib(report.arena_bytes as u64)]);
+    memory.row(["weights".into(), mib(report.weight_bytes as u64)]);
+    format!("{}\n{}\n{}", operations.render(), buffers.render(), memory.render())
+}

@@ -1,0 +1,90 @@
+//! NumPy's array files (.npy, version 1.0: a magic number, a header in Python's notation, then the raw values).
+
+use std::io::{self, Write};
+
+use bytemuck::NoUninit;
+use half::f16;
+
+/// An element type that NumPy knows. Values are written as they lie in memory; the header names their byte order.
+pub trait Element: NoUninit {
+    /// NumPy's name of the type, without the byte order.
+    const NAME: &'static str;
+}
+
+impl Element for f32 {
+    const NAME: &'static str = "f4";
+}
+
+impl Element for f16 {
+    const NAME: &'static str = "f2";
+}
+
+/// Writes `data`, a dense array of `shape` in C order, without copying it.
+///
+/// # Errors
+/// What writing to `out` yields, and `InvalidInput` if the shape does not have as many elements as `data`.
+pub fn write<T: Element>(mut out: impl Write, shape: &[usize], data: &[T]) -> io::Result<()> {
+    if shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d)) != Some(data.len()) {
+        let what = format!("{} values for an array of shape {shape:?}", data.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    out.write_all(&header(T::NAME, shape)?)?;
+    out.write_all(bytemuck::cast_slice(data))
+}
+
+/// Magic number, version, length and header text, padded with spaces so that the values start at a multiple of 64.
+fn header(element: &str, shape: &[usize]) -> io::Result<Vec<u8>> {
+    const BEFORE_TEXT: usize = 10;
+    let order = if cfg!(target_endian = "little") { '<' } else { '>' };
+    let dimensions: Vec<String> = shape.iter().map(usize::to_string).collect();
+    // Python's tuple of one element has a trailing comma.
+    let comma = if shape.len() == 1 { "," } else { "" };
+    let text = format!(
+        "{{'descr': '{order}{element}', 'fortran_order': False, 'shape': ({}{comma}), }}",
+        dimensions.join(", ")
+    );
+    let total = (BEFORE_TEXT + text.len() + 1).next_multiple_of(64);
+    let length = u16::try_from(total - BEFORE_TEXT)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many dimensions for an array file"))?;
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(text.bytes());
+    bytes.resize(total - 1, b' ');
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_file_is_what_numpy_writes() {
+        // numpy.save(f, numpy.array([[1, 2, 3]], "f4")) of NumPy 2, in hexadecimal but for the header's text.
+        let mut expected = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        expected.extend(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3), }");
+        expected.resize(127, b' ');
+        expected.push(b'\n');
+        expected.extend([0, 0, 0x80, 0x3F, 0, 0, 0, 0x40, 0, 0, 0x40, 0x40]);
+        let mut file = Vec::new();
+        write(&mut file, &[1, 3], &[1.0_f32, 2.0, 3.0]).unwrap();
+        assert_eq!(file, expected);
+    }
+
+    #[test]
+    fn shapes_are_python_tuples() {
+        for (shape, tuple) in [(&[][..], "()"), (&[7], "(7,)"), (&[2, 0, 3], "(2, 0, 3)")] {
+            let header = header("f2", shape).unwrap();
+            assert!(String::from_utf8_lossy(&header).contains(&format!("'shape': {tuple}, }}")));
+            assert_eq!(header.len() % 64, 0);
+        }
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_is_refused() {
+        for shape in [&[2, 2][..], &[usize::MAX, 3], &[]] {
+            assert_eq!(write(io::sink(), shape, &[0.0_f32; 3]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The real program, called as users call it, in a folder of its own.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+const COMMANDS: [&str; 5] = ["run", "convert", "tokenize", "info", "plan"];
+
+/// What a call answered.
+#[derive(Debug)]
+struct Answer {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    /// Ended with `code`, and an error on stderr that has all of `words`.
+    #[track_caller]
+    fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.contains("error: ") && !self.stderr.contains("panicked"), "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "\"{word}\" is not in {self:?}");
+        }
+    }
+
+    #[track_caller]
+    fn done(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        &self.stdout
+    }
+}
+
+/// A folder in which the program is called.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// A small photo with something in it.
+    fn photo(&self, name: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        let picture = image::RgbImage::from_fn(70, 50, |x, y| image::Rgb([3 * x as u8, 5 * y as u8, (x * y) as u8]));
+        picture.save(self.path(name)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn call(&self, arguments: &[&str]) -> Answer {
+        let output = self.command(arguments).output().unwrap();
+        Answer {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The names in a subfolder, sorted.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// The repository's small model with random weights, as a published checkpoint.
+fn seeded_model() -> String {
+    repository_file("weights/seeded/seeded.ckpt")
+}
+
+fn repository_file(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).to_str().unwrap().to_owned()
+}
+
+fn run_on<'a>(photos: &[&'a str], model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["run"];
+    arguments.extend(photos);
+    arguments.extend(["--labels", "cat,wall,other", "--model", model, "--device", "cpu"]);
+    arguments.extend(more);
+    arguments
+}
+
+#[test]
+fn every_help_has_examples() {
+    let folder = Folder::new();
+    assert!(folder.call(&["--help"]).done().contains("Examples:"));
+    for command in COMMANDS {
+        let help = folder.call(&[command, "--help"]);
+        assert!(help.done().contains(&format!("Examples:\n  lseg-fast {command}")), "{help:?}");
+    }
+    assert!(folder.call(&["--version"]).done().starts_with("lseg-fast "));
+}
+
+#[test]
+fn wrong_calls_are_exit_code_2() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    for arguments in [
+        &[][..],
+        &["segment"],
+        &["run"],
+        &["run", "a.png"],
+        &["run", "--labels", "dog"],
+        &["run", "a.png", "--labels", "dog", "--nonsense"],
+        &["run", "a.png", "--labels", "dog", "--save", "mask,nonsense"],
+        &["run", "a.png", "--labels", "dog", "--threads", "0"],
+        &["run", "a.png", "--labels", "dog", "--max-pixels", "-1"],
+        &["convert", "a.ckpt"],
+        &["convert", "a.ckpt", "--out", "b", "--dtype", "f64"],
+        &["convert", "a.ckpt", "--out", "b", "--head-block", "nonsense"],
+        &["tokenize"],
+        &["info"],
+        &["plan", "--labels-count", "0"],
+    ] {
+        let answer = folder.call(arguments);
+        assert_eq!(answer.code, Some(2), "{arguments:?}: {answer:?}");
+        assert!(answer.stderr.contains("Usage") || answer.stderr.contains("error: "), "{answer:?}");
+        assert_eq!(answer.stdout, "");
+    }
+    let run = |more: &[&str]| folder.call(&[&["run", "a.png", "--labels", "dog"], more].concat());
+    run(&["--size", "480"]).refused(2, &["\"480\"", "HEIGHTxWIDTH", "long:480"]);
+    run(&["--device", "gpu"]).refused(2, &["\"gpu\"", "auto, cpu, cuda or cuda:N"]);
+    run(&["--save", "pictures"]).refused(2, &["mask, overlay, scores"]);
+}
+
+#[test]
+fn without_a_model_the_ways_to_one_are_told() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.call(&["run", "a.png", "--labels", "dog"]).refused(2, &["lseg-fast convert", "weights/seeded"]);
+    folder.call(&["plan"]).refused(2, &["lseg-fast convert", "weights/seeded"]);
+    assert_eq!(folder.names("."), ["a.png"]);
+}
+
+#[test]
+fn wrong_labels_are_named() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.write("labels.txt", "# words\ndog\n\ncat\n");
+    folder.write("latin.txt", b"caf\xE9\n");
+    for (labels, words) in [
+        ("", &["no labels"][..]),
+        ("dog,,cat", &["label 2 is empty"]),
+        ("dog,cat,dog", &["label 3 \"dog\" repeats", "label 1"]),
+        ("@labels.txt", &["labels.txt: line 3 is empty"]),
+        ("@latin.txt", &["latin.txt: line 1 is not UTF-8"]),
+        ("@missing.txt", &["cannot open", "missing.txt"]),
+    ] {
+        folder.call(&["run", "a.png", "--model", "m", "--labels", labels]).refused(2, words);
+    }
+    let long = "word ".repeat(100);
+    folder.call(&["run", "a.png", "--model", &seeded_model(), "--labels", &long]).refused(2, &["tokens", "shorten"]);
+}
+
+#[test]
+fn photos_of_one_stem_are_refused() {
+    let folder = Folder::new();
+    for name in ["x/a.png", "y/a.png", "y/a.bmp", "empty/readme.txt"] {
+        if name.ends_with("txt") { folder.write(name, "") } else { folder.photo(name) }
+    }
+    let run = |photos: &[&str]| folder.call(&run_on(photos, "m", &[]));
+    run(&["x/a.png", "y/a.png"]).refused(2, &["x/a.png", "y/a.png", "a.*"]);
+    run(&["y"]).refused(2, &["y/a.png", "y/a.bmp"]);
+    run(&["x", "x/a.png"]).refused(2, &["x/a.png"]);
+    run(&["empty"]).refused(2, &["empty: no photo in this folder"]);
+    assert_eq!(folder.names("."), ["empty", "x", "y"]);
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_made_is_refused_at_once() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.write("file", "kept");
+    for out in ["file", "file/below"] {
+        folder.call(&run_on(&["a.png"], &seeded_model(), &["--out", out])).refused(2, &["cannot write", out]);
+    }
+    assert_eq!(fs::read_to_string(folder.path("file")).unwrap(), "kept");
+    assert_eq!(folder.names("."), ["a.png", "file"]);
+}
+
+#[test]
+fn a_photo_is_not_overwritten_by_its_result() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.photo("a.mask.png");
+    let call = run_on(&["a.png", "a.mask.png"], "m", &["--out", "."]);
+    folder.call(&call).refused(2, &["a.mask.png would overwrite a photo"]);
+}
+
+#[test]
+fn a_bad_model_ends_the_call() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.write("text.safetensors", "this is no model");
+    folder.write("empty.ckpt", "");
+    for model in ["missing.safetensors", "text.safetensors", "empty.ckpt", "."] {
+        folder.call(&run_on(&["a.png"], model, &[])).refused(2, &[model]);
+        folder.call(&["info", model]).refused(1, &[model]);
+        folder.call(&["convert", model, "--out", "new.safetensors"]).refused(1, &[model]);
+        folder.call(&["plan", "--model", model]).refused(1, &[model]);
+        folder.call(&["tokenize", "--model", model, "--", "dog"]).refused(1, &[model]);
+    }
+    assert!(!folder.path("new.safetensors").exists());
+}
+
+#[test]
+fn tokenize_prints_one_line_of_ids() {
+    let folder = Folder::new();
+    // open_clip.tokenize("a photo of a dog")
+    let dog = "49406 320 1125 539 320 1929 49407\n";
+    assert_eq!(folder.call(&["tokenize", "--", "a photo of a dog"]).done(), dog);
+    assert_eq!(folder.call(&["tokenize", "--", "a", "photo", "of a", "dog"]).done(), dog);
+    assert_eq!(folder.call(&["tokenize", "--", ""]).done(), "49406 49407\n");
+    // open_clip.tokenize("--x")
+    assert_eq!(folder.call(&["tokenize", "--", "--x"]).done(), "49406 268 343 49407\n");
+    folder.call(&["tokenize", "--", &"dog ".repeat(76)]).refused(2, &["76 tokens", "at most 75"]);
+    // The seeded model knows the first 800 tokens only, two of them its start and end.
+    let small = folder.call(&["tokenize", "--model", &seeded_model(), "--", "dog"]);
+    assert!(small.done().starts_with("798 ") && small.done().ends_with(" 799\n"), "{small:?}");
+}
+
+#[test]
+fn a_photo_becomes_a_mask_an_overlay_and_scores() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    let model = seeded_model();
+    let answer = folder.call(&run_on(&["a.png"], &model, &["--save", "mask,overlay,scores", "--size", "64x96"]));
+    let stdout = answer.done();
+    assert_eq!(answer.stderr, "");
+    assert_eq!(folder.names("out"), ["a.mask.png", "a.overlay.png", "a.scores.npy"]);
+    for word in [
+        "a.png: 70 wide, 50 high; network 96 wide, 64 high",
+        "cat",
+        "wall",
+        "other",
+        "decode",
+        "total",
+        "out/a.mask.png",
+    ] {
+        assert!(stdout.contains(word), "{word} is not in {stdout}");
+    }
+    let shares: Vec<f64> = stdout
+        .lines()
+        .filter_map(|line| line.split_once(" %")?.0.trim().trim_start_matches('<').parse().ok())
+        .collect();
+    assert_eq!(shares.len(), 3);
+    assert!((shares.iter().sum::<f64>() - 100.0).abs() < 0.3, "{shares:?}");
+
+    let mask = image::open(folder.path("out/a.mask.png")).unwrap();
+    assert_eq!((mask.width(), mask.height()), (70, 50));
+    let overlay = image::open(folder.path("out/a.overlay.png")).unwrap();
+    assert!(overlay.width() > 70 && overlay.height() >= 50);
+    let scores = fs::read(folder.path("out/a.scores.npy")).unwrap();
+    assert!(
+        String::from_utf8_lossy(&scores[..128])
+            .contains("'descr': '<f4', 'fortran_order': False, 'shape': (3, 64, 96)")
+    );
+    assert_eq!(scores.len(), 128 + 4 * 3 * 64 * 96);
+}
+
+#[test]
+fn under_native_the_mask_is_the_argmax_of_the_scores() {
+    let folder = Folder::new();
+    let picture = image::RgbImage::from_fn(96, 64, |x, y| image::Rgb([2 * x as u8, 3 * y as u8, (x * y) as u8]));
+    picture.save(folder.path("b.png")).unwrap();
+    folder.call(&run_on(&["b.png"], &seeded_model(), &["--size", "native", "--save", "mask,scores"])).done();
+
+    let mut reader = png::Decoder::new(std::io::BufReader::new(fs::File::open(folder.path("out/b.mask.png")).unwrap()))
+        .read_info()
+        .unwrap();
+    assert_eq!(reader.info().color_type, png::ColorType::Indexed);
+    let mut mask = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut mask).unwrap();
+    let bytes = fs::read(folder.path("out/b.scores.npy")).unwrap();
+    let scores: Vec<f32> = bytes[128..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let pixels = 96 * 64;
+    assert_eq!((mask.len(), scores.len()), (pixels, 3 * pixels));
+    for (pixel, &label) in mask.iter().enumerate() {
+        let of = |label: usize| scores[label * pixels + pixel];
+        let best = (0..3).map(of).fold(f32::NEG_INFINITY, f32::max);
+        assert!(of(usize::from(label)) >= best - 1e-4, "pixel {pixel}");
+    }
+}
+
+#[test]
+fn failed_photos_are_named_and_the_others_done() {
+    let folder = Folder::new();
+    folder.photo("set/good.png");
+    folder.photo("set/small.bmp");
+    folder.write("set/text.jpg", "not a photo");
+    folder.write("set/empty.png", "");
+    let whole = fs::read(folder.path("set/good.png")).unwrap();
+    folder.write("set/cut.png", &whole[..whole.len() / 2]);
+    let answer = folder.call(&run_on(&["missing.jpg", "set"], &seeded_model(), &["--save", "mask", "--size", "64x64"]));
+    answer.refused(
+        1,
+        &["missing.jpg", "text.jpg: not a photo", "empty.png: an empty file", "cut.png: cannot be decoded"],
+    );
+    assert_eq!(answer.stderr.lines().count(), 4, "{answer:?}");
+    assert_eq!(folder.names("out"), ["good.mask.png", "small.mask.png"]);
+
+    let limited = folder.call(&run_on(&["set/good.png"], &seeded_model(), &["--max-pixels", "3499"]));
+    limited.refused(1, &["70×50 is 3500 pixels", "--max-pixels"]);
+}
+
+#[test]
+fn cuda_without_a_gpu_is_an_error() {
+    if Path::new("/dev/nvidia0").exists() {
+        return;
+    }
+    let folder = Folder::new();
+    folder.photo("a.png");
+    for device in ["cuda", "cuda:1"] {
+        let call = ["run", "a.png", "--labels", "dog", "--model", &seeded_model(), "--device", device];
+        folder.call(&call).refused(2, &["CUDA"]);
+    }
+}
+
+#[test]
+fn convert_info_and_run_follow_each_other() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    let model = seeded_model();
+    let summary = folder.call(&["convert", &model, "--out", "new/m.safetensors"]);
+    for word in ["new/m.safetensors", "preset", "custom", "tensors", "parameters", "bytes", "dropped"] {
+        assert!(summary.done().contains(word), "{word} is not in {summary:?}");
+    }
+    assert_eq!(folder.names("new"), ["m.safetensors"]);
+    let info = folder.call(&["info", "new/m.safetensors"]);
+    for word in ["custom", "ViT, patch 16, width 64, 4 blocks", "800 rows", "parameters", "default size"] {
+        assert!(info.done().contains(word), "{word} is not in {info:?}");
+    }
+    folder.call(&run_on(&["a.png"], &model, &["--out", "plain", "--size", "64x96"])).done();
+    folder.call(&run_on(&["a.png"], "new/m.safetensors", &["--out", "converted", "--size", "64x96"])).done();
+    let mask = |out: &str| fs::read(folder.path(out).join("a.mask.png")).unwrap();
+    assert_eq!(mask("plain"), mask("converted"));
+
+    let itself = folder.call(&["convert", "new/m.safetensors", "--out", "new/../new/m.safetensors"]);
+    itself.refused(2, &["is the checkpoint itself"]);
+    folder.write("file", "");
+    folder.call(&["convert", &model, "--out", "file/m.safetensors"]).refused(2, &["cannot write"]);
+}
+
+#[test]
+fn plan_shows_operations_and_memory() {
+    let folder = Folder::new();
+    let model = seeded_model();
+    let answer = folder.call(&["plan", "--model", &model, "--size", "long:64", "--labels-count", "7"]);
+    for word in ["custom at 64x64 with 7 labels", "GFLOP", "attention", "total", "arena", "MiB", "weights"] {
+        assert!(answer.done().contains(word), "{word} is not in {answer:?}");
+    }
+    folder.call(&["plan", "--model", &model, "--size", "native"]).refused(2, &["needs a photo"]);
+    folder.call(&["plan", "--model", &model, "--size", "99999x64"]).refused(2, &["at most 32768"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.photo("b.png");
+    let model = seeded_model();
+    let mut child = folder
+        .command(&run_on(&["a.png", "b.png"], &model, &["--save", "mask", "--size", "64x64"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(stderr, "");
+    assert_eq!(folder.names("out"), ["a.mask.png", "b.mask.png"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_stdout_is_a_failure() {
+    let folder = Folder::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = folder.command(&["tokenize", "--", "dog"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
+}
