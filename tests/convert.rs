@@ -24,7 +24,7 @@ fn values(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
 }
 
 /// `tensors` as a safetensors file without a stated configuration.
-fn stranger(tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) -> Checkpoint {
+fn stranger(tensors: &[Tensor]) -> Checkpoint {
     open_bytes(&safetensors(tensors, None)).unwrap()
 }
 
@@ -145,14 +145,13 @@ fn a_head_block_needs_to_be_told() {
 #[test]
 fn what_cannot_be_told_is_refused_with_its_reason() {
     let (_, tensors) = foreign();
-    let refused = |change: &dyn Fn(&mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>), expected: &str| {
+    let refused = |change: &dyn Fn(&mut Vec<Tensor>), expected: &str| {
         let mut tensors = tensors.clone();
         change(&mut tensors);
         let message = recognise(&stranger(&tensors), &Flags::default()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message} (expected: {expected})");
     };
-    let without =
-        |name: &'static str| move |t: &mut Vec<(String, Dtype, Vec<usize>, Vec<u8>)>| t.retain(|x| x.0 != name);
+    let without = |name: &'static str| move |t: &mut Vec<Tensor>| t.retain(|x| x.0 != name);
     refused(&without("scratch.head1.bias"), "tensor scratch.head1.bias [3] is missing");
     refused(&without("pretrained.layer2.0.bn1.weight"), "pretrained.layer2.0.bn1.weight [1] is missing");
     refused(&without("pretrained.layer1.0.weight"), "is no LSeg checkpoint");

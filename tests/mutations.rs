@@ -17,6 +17,9 @@ use lseg_fast::model::config::METADATA_KEY;
 use lseg_fast::model::recognise::{Flags, recognise};
 use support::*;
 
+/// What any file may take.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// Marsaglia's xorshift64.
 struct Random(u64);
 
@@ -96,6 +99,11 @@ fn use_file(path: &Path) -> bool {
     true
 }
 
+fn timed(path: &Path) -> (bool, Duration) {
+    let started = Instant::now();
+    (use_file(path), started.elapsed())
+}
+
 /// Mutates `file` again and again, `pack` makes a file of the result.
 fn survive(seed: u64, file: &[u8], pack: impl Fn(Vec<u8>) -> Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
@@ -110,9 +118,12 @@ fn survive(seed: u64, file: &[u8], pack: impl Fn(Vec<u8>) -> Vec<u8>) {
         let mut bytes = file.to_vec();
         let cut = mutate(&mut random, &mut bytes);
         std::fs::write(&path, pack(bytes)).unwrap();
-        let started = Instant::now();
-        let opened = use_file(&path);
-        assert!(started.elapsed() < Duration::from_secs(1), "seed {seed}, round {round}: {:?}", started.elapsed());
+        let (opened, mut took) = timed(&path);
+        if took > LONGEST {
+            // A busy machine is slow once, a bad file always.
+            took = timed(&path).1;
+        }
+        assert!(took < LONGEST, "seed {seed}, round {round}: {took:?}");
         assert!(!(cut && opened), "seed {seed}, round {round}: a file without its end was opened");
         refused += usize::from(!opened);
     }

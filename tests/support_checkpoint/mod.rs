@@ -9,6 +9,9 @@ use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::model::config::{Activation, Config, HeadBlock, HeadBlockKind, ImageEncoder, TextTower};
 use lseg_fast::model::tensors::required;
 
+/// Name, type, shape and little-endian elements.
+pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
+
 /// A file made by tests/golden/checkpoint_fixtures.py.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoint").join(name)
@@ -101,7 +104,7 @@ pub fn dict(key: &str, value: &[u8]) -> Vec<u8> {
 }
 
 /// A safetensors file of given tensors.
-pub fn safetensors(tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)], metadata: Option<(&str, String)>) -> Vec<u8> {
+pub fn safetensors(tensors: &[Tensor], metadata: Option<(&str, String)>) -> Vec<u8> {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
     });
@@ -110,7 +113,7 @@ pub fn safetensors(tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)], metadata: O
 }
 
 /// All tensors of a model with small numbers in them, as float32.
-pub fn model(config: &Config) -> Vec<(String, Dtype, Vec<usize>, Vec<u8>)> {
+pub fn model(config: &Config) -> Vec<Tensor> {
     let tensors = required(config).into_iter().enumerate().map(|(i, spec)| {
         let count: usize = spec.shape.iter().product();
         let values = (0..count).flat_map(|j| (((i + 3 * j) % 17) as f32 * 0.125 - 1.0).to_le_bytes());
@@ -136,7 +139,7 @@ pub fn narrow() -> Config {
 }
 
 /// A ResNet model that is told from shapes: a text tower of one head, float16 throughout.
-pub fn foreign() -> (Config, Vec<(String, Dtype, Vec<usize>, Vec<u8>)>) {
+pub fn foreign() -> (Config, Vec<Tensor>) {
     let mut config = narrow();
     config.text = TextTower { vocab: 514, context: 5, width: 64, layers: 1, heads: 1, mlp: 6 };
     config.head_block = HeadBlock::NONE;
