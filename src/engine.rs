@@ -328,8 +328,7 @@ impl Engine {
     pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
         self.run(frames, Outputs { mask: true, scores: true, embedding: true }, names)?;
         let plan = &self.sessions.last().expect("a session has just run").plan;
-        let bufs: Vec<(&str, Buf)> =
-            names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
+        let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
         Ok(bufs
             .into_iter()
@@ -368,7 +367,9 @@ impl Engine {
             let (Frame { width, height, rgb }, expected) = (frame, first.width.checked_mul(first.height));
             if (*width, *height) != (first.width, first.height) {
                 let (w, h) = (first.width, first.height);
-                return Err(Error::Size(format!("a frame of {width}×{height} in a batch of {w}×{h}: one size a batch")));
+                return Err(Error::Size(format!(
+                    "a frame of {width}×{height} in a batch of {w}×{h}: one size a batch"
+                )));
             }
             if expected.and_then(|pixels| pixels.checked_mul(3)) != Some(rgb.len()) || rgb.is_empty() {
                 let found = rgb.len();

@@ -1,10 +1,10 @@
 //! What a frame takes, told without computing it: the `plan` device's record in words and numbers.
 
 use crate::device::{Element, plan};
+use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
-use crate::error::Result;
 
 /// Operations, buffers and memory of one frame (mask only) on the CPU device.
 #[derive(Clone, Debug)]

@@ -50,8 +50,7 @@ impl Head {
                 depthwise: from.made_vector(10, |checkpoint| {
                     let name = "scratch.head_block.depthwise.depthwise";
                     let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-                    let mut values =
-                        super::weights::read(checkpoint, Tensor { name: &weight, shape: &[1, 1, 3, 3] })?;
+                    let mut values = super::weights::read(checkpoint, Tensor { name: &weight, shape: &[1, 1, 3, 3] })?;
                     values.extend(super::weights::read(checkpoint, Tensor { name: &bias, shape: &[1] })?);
                     Ok(values)
                 })?,
@@ -208,8 +207,7 @@ mod tests {
                     })
                     .sum()
                 };
-                let (want, got) =
-                    (square(&weight, &bias), square(&norm.matrix, &norm.offset) + f64::from(norm.rest));
+                let (want, got) = (square(&weight, &bias), square(&norm.matrix, &norm.offset) + f64::from(norm.rest));
                 assert!((want - got).abs() < 2e-6 * want, "{rows}×{features}, scale {scale}: {got}, not {want}");
             }
         }

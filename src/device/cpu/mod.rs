@@ -11,8 +11,8 @@ mod product;
 mod regularise;
 mod resample;
 mod scratch;
-mod similarity;
 mod simd;
+mod similarity;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub(super) use self::similarity::work as similarity_work;
 
 use self::arena::Arena;
 use self::product::{Add, Layout, Packed, Patches, Product};
-use self::simd::Isa;
+pub use self::simd::Isa;
 use super::plan::Plan;
 use super::*;
 use crate::error::Error;
@@ -69,7 +69,8 @@ impl Cpu {
         Cpu::with_isa(threads, Isa::detect())
     }
 
-    fn with_isa(threads: Option<usize>, isa: Isa) -> Result<Cpu> {
+    /// As [`Cpu::new`], with an instruction set of the caller's choice.
+    pub fn with_isa(threads: Option<usize>, isa: Isa) -> Result<Cpu> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.unwrap_or(0))
             .thread_name(|i| format!("lseg-cpu-{i}"))

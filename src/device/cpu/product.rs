@@ -46,10 +46,6 @@ impl Packed {
         Packed { n, k, panels }
     }
 
-    pub fn bytes(&self) -> usize {
-        4 * self.panels.len()
-    }
-
     fn panel(&self, index: usize, k0: usize, k1: usize) -> &[f32] {
         &self.panels[(index * self.k + k0) * NR..(index * self.k + k1) * NR]
     }

@@ -115,7 +115,16 @@ impl Recorder {
         });
     }
 
-    fn product(&mut self, name: &'static str, m: usize, w: Matrix, shapes: String, x: Buf, epilogue: Epilogue, out: Buf) {
+    fn product(
+        &mut self,
+        name: &'static str,
+        m: usize,
+        w: Matrix,
+        shapes: String,
+        x: Buf,
+        epilogue: Epilogue,
+        out: Buf,
+    ) {
         let mut bufs = vec![x, out];
         bufs.extend(epilogue.add.iter().flatten().map(|rows| rows.buf));
         self.op(name, shapes, 2 * m * w.n * w.k, w.n * w.k, &bufs);

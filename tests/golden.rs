@@ -1,0 +1,269 @@
+//! The engine against plain PyTorch in float64 on small seeded networks: text features, every tap, scores and masks.
+//! What the cases are and what agreement means: tests/golden/README.md.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::convert::{self, convert};
+use lseg_fast::engine::Tap;
+use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
+use lseg_fast::model::config::{Activation, Config, HeadBlockKind};
+use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
+
+const TAPS: [&str; 8] = ["hook1", "hook2", "hook3", "hook4", "path1", "head1", "logits", "scores"];
+
+/// An array with its dimensions, channels or labels first.
+#[derive(Clone, Debug, PartialEq)]
+struct Array {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Array {
+    fn channels(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.data.chunks_exact(self.shape[1..].iter().product())
+    }
+}
+
+struct Case {
+    name: &'static str,
+    folder: PathBuf,
+    case: serde_json::Value,
+}
+
+impl Case {
+    fn open(name: &'static str) -> Case {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let case = serde_json::from_str(&fs::read_to_string(folder.join("case.json")).unwrap()).unwrap();
+        Case { name, folder, case }
+    }
+
+    fn labels(&self) -> Vec<String> {
+        serde_json::from_value(self.case["labels"].clone()).unwrap()
+    }
+
+    fn config(&self) -> Config {
+        serde_json::from_value(self.case["config"].clone()).unwrap()
+    }
+
+    fn photo(&self, index: usize) -> Photo {
+        decode(&self.folder.join(format!("photo_{index}.png")), DEFAULT_MAX_PIXELS).unwrap()
+    }
+
+    /// Every s-th channel of this tap is stored.
+    fn step(&self, tap: &str) -> usize {
+        self.case["channel_step"][tap].as_u64().unwrap_or(1) as usize
+    }
+
+    fn expected(&self, index: usize) -> BTreeMap<String, Array> {
+        let file = Checkpoint::open(&self.folder.join(format!("expected_{index}.safetensors"))).unwrap();
+        let tensors = file.names().filter(|name| *name != "mask").map(|name| {
+            let shape = file.info(name).unwrap().shape.clone();
+            let mut data = Vec::new();
+            file.read_f32(name, &shape, &mut data).unwrap();
+            (name.to_owned(), Array { shape, data })
+        });
+        tensors.collect()
+    }
+
+    fn expected_mask(&self, index: usize) -> Vec<u8> {
+        let file = Checkpoint::open(&self.folder.join(format!("expected_{index}.safetensors"))).unwrap();
+        let mut mask = Vec::new();
+        file.read_raw("mask", &mut mask).unwrap();
+        mask
+    }
+
+    /// Converts the checkpoint (its configuration is checked), loads it, sets labels and size.
+    fn engine(&self, flags: &Flags, folder: &Path, threads: usize) -> Engine {
+        let checkpoint = Checkpoint::open(&self.folder.join("model.ckpt")).unwrap();
+        let config = recognise(&checkpoint, flags).unwrap();
+        let mut expected = self.config();
+        if let Some(depth) = flags.depth {
+            expected.head_block.depth = depth;
+        }
+        assert_eq!(config, expected, "{}", self.name);
+        let out = folder.join(format!("{}.safetensors", self.name));
+        let options = convert::Options { out: out.clone(), dtype: convert::TargetDtype::Source };
+        convert(&checkpoint, &config, &options, &mut |_, _| {}).unwrap();
+        let mut engine = Engine::load(&out, &Options { device: DeviceChoice::Cpu, threads: Some(threads) }).unwrap();
+        engine.set_size(Size::Native);
+        engine.set_labels(&self.labels()).unwrap();
+        engine
+    }
+}
+
+fn frame(photo: &Photo) -> Frame<'_> {
+    Frame { width: photo.width, height: photo.height, rgb: &photo.rgb }
+}
+
+/// Item `b` of a tap as the reference lays it out: tokens as they are, maps channels first, every `step`-th channel.
+fn item(tap: &Tap, b: usize, step: usize) -> Array {
+    let [_, h, w, c] = tap.shape;
+    let one = &tap.data[b * h * w * c..][..h * w * c];
+    match tap.name.as_str() {
+        "scores" => Array { shape: vec![h, w, c], data: one.to_vec() },
+        name if name.starts_with("hook") && h == 1 => Array { shape: vec![w, c], data: one.to_vec() },
+        _ => Array {
+            shape: vec![c.div_ceil(step), h, w],
+            data: (0..c).step_by(step).flat_map(|k| one.iter().skip(k).step_by(c)).copied().collect(),
+        },
+    }
+}
+
+/// The largest difference; NaN and infinities must stand at the same places.
+fn distance(got: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(got.len(), expected.len());
+    let pairs = got.iter().zip(expected);
+    pairs
+        .map(|(g, e)| {
+            assert_eq!((g.is_nan(), g.is_infinite()), (e.is_nan(), e.is_infinite()));
+            (g - e).abs()
+        })
+        .fold(0.0, f32::max)
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |a, b| a.max(b.abs()))
+}
+
+fn range(values: &[f32]) -> f32 {
+    values.iter().fold(f32::MIN, |a, b| a.max(*b)) - values.iter().fold(f32::MAX, |a, b| a.min(*b))
+}
+
+/// 1e-3 of each channel's own scale. Tokens `[t, d]` have their channels last.
+fn check_tap(what: &str, got: &Array, expected: &Array) {
+    assert_eq!(got.shape, expected.shape, "{what}");
+    let columns = |a: &Array| -> Vec<Vec<f32>> {
+        match a.shape[..] {
+            [_, d] => (0..d).map(|k| a.data.iter().skip(k).step_by(d).copied().collect()).collect(),
+            _ => a.channels().map(<[f32]>::to_vec).collect(),
+        }
+    };
+    let (got, expected) = (columns(got), columns(expected));
+    let mut scales: Vec<f32> = expected.iter().map(|channel| largest(channel)).collect();
+    scales.sort_by(f32::total_cmp);
+    let floor = 0.1 * scales[(scales.len() - 1) / 2];
+    for (k, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        let (error, scale) = (distance(got, expected), largest(expected).max(floor));
+        assert!(error <= 1e-3 * scale, "{what}, channel {k}: off by {error} at scale {scale}");
+    }
+}
+
+fn check_scores(what: &str, got: &Array, expected: &Array) {
+    assert_eq!(got.shape, expected.shape, "{what}");
+    let (error, range) = (distance(&got.data, &expected.data), range(&expected.data));
+    assert!(error <= 5e-4 * range, "{what}: off by {error} of range {range}");
+}
+
+/// Share of the decided pixels (two best scores apart by more than 5e-4 of the range) with the same label.
+fn agreement(mask: &[u16], expected: &[u8], scores: &Array) -> f64 {
+    let (labels, pixels) = (scores.shape[0], expected.len());
+    let margin = 5e-4 * range(&scores.data);
+    let (mut decided, mut same) = (0u32, 0u32);
+    for i in 0..pixels {
+        let mut at: Vec<f32> = (0..labels).map(|label| scores.data[label * pixels + i]).collect();
+        at.sort_by(f32::total_cmp);
+        if at[labels - 1] - at[labels - 2] > margin {
+            decided += 1;
+            same += u32::from(mask[i] == u16::from(expected[i]));
+        }
+    }
+    assert!(decided as usize > pixels * 9 / 10, "nine pixels in ten are decided");
+    f64::from(same) / f64::from(decided)
+}
+
+/// Everything about one case: a batch of both photos where both have expected values.
+fn check(name: &'static str, flags: &Flags) {
+    let (case, folder) = (Case::open(name), tempfile::tempdir().unwrap());
+    let mut engine = case.engine(flags, folder.path(), 2);
+
+    let photos = [case.photo(0), case.photo(1)];
+    let batch = if case.folder.join("expected_1.safetensors").exists() { 2 } else { 1 };
+    let frames: Vec<Frame<'_>> = photos[..batch].iter().map(frame).collect();
+    let taps = engine.inspect(&frames, &TAPS).unwrap();
+    let masks = engine.segment_batch(&frames).unwrap();
+    for b in 0..batch {
+        let expected = case.expected(b);
+        for (i, label) in case.labels().iter().enumerate() {
+            let (text, want) = (engine.text_features(label).unwrap(), &expected["text"]);
+            let want_row = &want.data[i * want.shape[1]..][..want.shape[1]];
+            let error = distance(text, want_row);
+            assert!(error <= 1e-4 * largest(&want.data), "{name}: text features of {label:?} off by {error}");
+        }
+        for tap in &taps {
+            let what = format!("{name}, photo {b}, {}", tap.name);
+            let got = item(tap, b, case.step(&tap.name));
+            match tap.name.as_str() {
+                "logits" => check_scores(&what, &got, &expected["logits_half"]),
+                "scores" => check_scores(&what, &got, &expected["scores"]),
+                other => check_tap(&what, &got, &expected[other]),
+            }
+        }
+        let share = agreement(&masks[b].mask, &case.expected_mask(b), &expected["scores"]);
+        assert!(share >= 0.9999, "{name}, photo {b}: {share} of the decided pixels agree");
+    }
+
+    // The comparison can fail: the other photo, or this one upside down, is far outside the bounds.
+    let mut flipped = case.photo(0);
+    flipped.rgb.reverse();
+    for wrong in [&photos[1], &flipped] {
+        let expected = case.expected(0);
+        let (mask, scores) = engine.segment_with_scores(&frame(wrong)).unwrap();
+        let error = distance(&scores.data, &expected["scores"].data);
+        assert!(error > 0.2 * range(&expected["scores"].data), "{name}: a wrong photo gives nearly the same scores");
+        let share = agreement(&mask.mask, &case.expected_mask(0), &expected["scores"]);
+        assert!(share < 0.8, "{name}: a wrong photo gives {share} of the same mask");
+    }
+}
+
+#[test]
+fn vit16_equals_pytorch() {
+    check("vit16", &Flags::default());
+}
+
+#[test]
+fn vit32_with_bottleneck_in_a_batch_equals_pytorch() {
+    check("vit32", &Flags::default());
+}
+
+#[test]
+fn resnet_with_depthwise_equals_pytorch() {
+    check("resnet", &Flags::default());
+}
+
+fn relu_flags(depth: usize) -> Flags {
+    Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(depth), activation: Some(Activation::Relu) }
+}
+
+#[test]
+fn vit16_with_outliers_and_large_attention_logits_equals_pytorch() {
+    check("vit16_relu", &relu_flags(0));
+}
+
+/// `block_depth` applies the one block again, with the activation in between.
+#[test]
+fn a_head_block_of_depth_two_equals_pytorch() {
+    let (case, folder) = (Case::open("vit16_relu"), tempfile::tempdir().unwrap());
+    let mut engine = case.engine(&relu_flags(2), folder.path(), 2);
+    let scores = engine.scores(&frame(&case.photo(0))).unwrap();
+    let rows = scores.data.chunks_exact(scores.width).step_by(4).flatten().copied().collect();
+    let got = Array { shape: vec![scores.labels, scores.height / 4, scores.width], data: rows };
+    check_scores("vit16_relu, depth 2", &got, &case.expected(0)["scores_depth2_rows4"]);
+}
+
+/// Frames do not see each other, nor does the number of threads change a bit.
+#[test]
+fn the_same_frame_gives_the_same_bits() {
+    let (case, folder) = (Case::open("vit32"), tempfile::tempdir().unwrap());
+    let photos = [case.photo(0), case.photo(1)];
+    let mut engine = case.engine(&Flags::default(), folder.path(), 1);
+    let first = engine.scores(&frame(&photos[0])).unwrap();
+    let other = engine.scores(&frame(&photos[1])).unwrap();
+    assert_ne!(first, other);
+    assert_eq!(engine.scores(&frame(&photos[0])).unwrap(), first);
+    let mut threaded = case.engine(&Flags::default(), folder.path(), 3);
+    assert_eq!(threaded.scores(&frame(&photos[0])).unwrap(), first);
+}
