@@ -53,7 +53,8 @@ const EXAMPLES: &str = "\
 Examples:
   lseg-fast convert demo_e200.ckpt --out lseg.safetensors
   lseg-fast convert demo_e200.ckpt --out lseg-f16.safetensors --dtype f16
-  lseg-fast convert weights.pth --out lseg.safetensors --head-block bottleneck --depth 3 --activation lrelu";
+  lseg-fast convert m.pth --out m.safetensors --head-block bottleneck \\
+      --depth 3 --activation lrelu";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum DtypeName {

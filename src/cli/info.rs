@@ -40,7 +40,7 @@ fn render(checkpoint: &Checkpoint, config: &Config) -> String {
     line("reassemble", join(&config.reassemble));
     line("features", config.features.to_string());
     let text = &config.text;
-    line("text tower", format!("width {}, {} layers, {} heads, MLP {}", text.width, text.layers, text.heads, text.mlp));
+    line("text tower", format!("width {}, layers {}, heads {}, MLP {}", text.width, text.layers, text.heads, text.mlp));
     line("tokens", format!("{} rows, context {}", grouped(text.vocab as u64), text.context));
     line("embedding", config.embed_dim.to_string());
     line("head block", head_block(config));
@@ -57,7 +57,7 @@ fn render(checkpoint: &Checkpoint, config: &Config) -> String {
 fn image_encoder(encoder: &ImageEncoder) -> String {
     match encoder {
         ImageEncoder::Vit { patch, dim, depth, heads, mlp, grid, hooks } => format!(
-            "ViT, patch {patch}, width {dim}, {depth} blocks, {heads} heads, MLP {mlp}, grid {grid}×{grid}, hooks {}",
+            "ViT, patch {patch}, width {dim}, blocks {depth}, heads {heads}, MLP {mlp}, grid {grid}×{grid}, hooks {}",
             join(hooks)
         ),
         ImageEncoder::Resnet { stem, blocks, planes } => {

@@ -57,11 +57,11 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast run photo.jpg --labels \"dog,grass,other\" --model lseg.safetensors
-  lseg-fast run photos/ more/*.png --labels @labels.txt --out results --save mask --model lseg.safetensors
-  lseg-fast run photo.jpg --labels \"sky,road\" --size native --save mask,scores --model lseg.safetensors
+  lseg-fast run photos/ --labels @words.txt --out results --model m.safetensors
+  lseg-fast run a.jpg --labels \"sky,road\" --size native --save scores --model m.ckpt
 
 Writes, for photo.jpg:
-  out/photo.mask.png     the photo's size, a pixel's value is its label's index (0 = the first label)
+  out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
   out/photo.overlay.png  the photo in the labels' colours, with a legend
   out/photo.scores.npy   float32 [labels, height, width] at the network's size";
 
