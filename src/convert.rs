@@ -2,18 +2,18 @@
 //! configuration, tensor by tensor, so that memory holds one of them at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Metadata, TensorInfo};
-use tempfile::NamedTempFile;
 
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::model::config::{Config, METADATA_KEY};
 use crate::model::tensors::{TensorSpec, required};
+use crate::output::write_whole;
 use crate::{Error, Result};
 
 /// What the written tensors' elements are.
@@ -77,12 +77,23 @@ pub fn convert(
     plan.sort_by_key(|(dtype, _)| std::cmp::Reverse(*dtype));
 
     let (header, total) = header(&plan, json).map_err(refuse)?;
-    let output = |e| Error::output(&options.out, e);
-    let mut file = temporary(&options.out).map_err(output)?;
-    file.write_all(&header).map_err(output)?;
-    let mut writer = Writer { file: file.as_file_mut(), out: &options.out, done: 0, total, progress };
+    write_whole(&options.out, |file| {
+        let out = &options.out;
+        file.write_all(&header).map_err(|e| Error::output(out, e))?;
+        write_tensors(checkpoint, &plan, &mut Writer { file, out, done: 0, total, progress })
+    })?;
+    Ok(Summary {
+        preset: config.preset.clone(),
+        tensors: plan.len(),
+        parameters: plan.iter().map(|(_, spec)| elements(spec)).sum(),
+        bytes: header.len() as u64 + total,
+        dropped: dropped(checkpoint, &plan),
+    })
+}
+
+fn write_tensors(checkpoint: &Checkpoint, plan: &[(Dtype, TensorSpec)], writer: &mut Writer<'_>) -> Result<()> {
     let (mut raw, mut floats) = (Vec::new(), Vec::new());
-    for (dtype, spec) in &plan {
+    for (dtype, spec) in plan {
         let same = checkpoint.info(&spec.name).is_some_and(|info| info.dtype == *dtype);
         if same {
             checkpoint.read_raw(&spec.name, &mut raw)?;
@@ -99,15 +110,7 @@ pub fn convert(
             }
         }
     }
-    file.persist(&options.out).map_err(|e| output(e.error))?;
-
-    Ok(Summary {
-        preset: config.preset.clone(),
-        tensors: plan.len(),
-        parameters: plan.iter().map(|(_, spec)| elements(spec)).sum(),
-        bytes: header.len() as u64 + total,
-        dropped: dropped(checkpoint, &plan),
-    })
+    Ok(())
 }
 
 fn target(wanted: TargetDtype, source: Dtype, name: &str) -> Dtype {
@@ -146,26 +149,8 @@ fn header(plan: &[(Dtype, TensorSpec)], config: String) -> Result<(Vec<u8>, u64)
     Ok((bytes, at as u64))
 }
 
-/// A temporary file in the target's folder, which is created where it is missing. Dropping it removes it.
-fn temporary(out: &Path) -> io::Result<NamedTempFile> {
-    if out.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder; name a file in it"));
-    }
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lseg-fast-").suffix(".tmp");
-    // Temporary files are private by default; the result is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
 struct Writer<'a> {
-    file: &'a mut File,
+    file: &'a mut BufWriter<File>,
     out: &'a Path,
     done: u64,
     total: u64,

@@ -433,7 +433,9 @@ impl Engine {
         let (mut ids, mut ends) = (vec![0u32; n * longest], vec![0u32; n]);
         for ((row, end), tokens) in ids.chunks_exact_mut(longest).zip(&mut ends).zip(tokens) {
             row[..tokens.len()].copy_from_slice(tokens);
-            *end = tokens.len() as u32 - 1;
+            // CLIP reads at the largest id: the first end token, which a label may bring itself ("<end_of_text>").
+            let last = tokens.iter().max();
+            *end = tokens.iter().position(|id| Some(id) == last).unwrap_or(0) as u32;
         }
         let mut io = None;
         let plan = plan::record(4, &[], |d| io = Some(self.model.text.forward(d, n, longest)));

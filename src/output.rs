@@ -26,6 +26,21 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) ->
     try_write(path, write).map_err(|e| Error::output(path, e))
 }
 
+/// As [`write_atomically`], where what is written can fail for reasons of its own.
+///
+/// # Errors
+/// As [`write_atomically`], and what `write` gives.
+pub fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let mut own = None;
+    let written = write_atomically(path, |out| {
+        write(out).map_err(|error| {
+            own = Some(error);
+            io::Error::other("the content could not be made")
+        })
+    });
+    own.map_or(written, Err)
+}
+
 /// Creates the folder `path` and those above it where they are missing.
 ///
 /// # Errors

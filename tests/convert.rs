@@ -387,7 +387,7 @@ fn targets_that_cannot_be_written_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = stranger(&model(&narrow()));
     let message = converted(&checkpoint, &narrow(), folder.path(), TargetDtype::Source).unwrap_err().to_string();
-    assert!(message.contains("cannot write") && message.contains("it is a folder"), "{message}");
+    assert!(message.contains("cannot write") && message.contains("not a regular file"), "{message}");
     std::fs::write(folder.path().join("file"), "").unwrap();
     let below = folder.path().join("file/m.safetensors");
     let error = converted(&checkpoint, &narrow(), &below, TargetDtype::Source).unwrap_err();

@@ -185,7 +185,7 @@ fn check(name: &'static str, flags: &Flags) {
     let frames: Vec<Frame<'_>> = photos[..batch].iter().map(frame).collect();
     let taps = engine.inspect(&frames, &TAPS).unwrap();
     let masks = engine.segment_batch(&frames).unwrap();
-    for b in 0..batch {
+    for (b, mask) in masks.iter().enumerate() {
         let expected = case.expected(b);
         for (i, label) in case.labels().iter().enumerate() {
             let (text, want) = (engine.text_features(label).unwrap(), &expected["text"]);
@@ -202,7 +202,7 @@ fn check(name: &'static str, flags: &Flags) {
                 other => check_tap(&what, &got, &expected[other]),
             }
         }
-        let share = agreement(&masks[b].mask, &case.expected_mask(b), &expected["scores"]);
+        let share = agreement(&mask.mask, &case.expected_mask(b), &expected["scores"]);
         assert!(share >= 0.9999, "{name}, photo {b}: {share} of the decided pixels agree");
     }
 

@@ -39,7 +39,7 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
     let p = mul_add::<FMA>(p, z, 3.883_008_8e-3);
     let p = mul_add::<FMA>(p, z, 5.310_07e-2);
     let p = mul_add::<FMA>(p, z, 0.193_537_09);
-    let p = mul_add::<FMA>(p, z, 1.128_379_1);
+    let p = mul_add::<FMA>(p, z, std::f32::consts::FRAC_2_SQRT_PI);
     let q = 3.742_052_6e-5;
     let q = mul_add::<FMA>(q, z, 1.185_491_8e-3);
     let q = mul_add::<FMA>(q, z, 1.520_657_5e-2);

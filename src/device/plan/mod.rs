@@ -121,9 +121,7 @@ impl Recorder {
         m: usize,
         w: Matrix,
         shapes: String,
-        x: Buf,
-        epilogue: Epilogue,
-        out: Buf,
+        (x, epilogue, out): (Buf, Epilogue, Buf),
     ) {
         let mut bufs = vec![x, out];
         bufs.extend(epilogue.add.iter().flatten().map(|rows| rows.buf));
@@ -174,7 +172,7 @@ impl Device for Recorder {
     fn gemm(&mut self, x: Rows, w: &Linear, epilogue: Epilogue, out: Rows) {
         let m = x.buf.batch() * x.count;
         let shapes = format!("{m}×{} · {}→{}", w.weight.k, w.weight.k, w.weight.n);
-        self.product("gemm", m, w.weight, shapes, x.buf, epilogue, out.buf);
+        self.product("gemm", m, w.weight, shapes, (x.buf, epilogue, out.buf));
     }
 
     fn layer_norm(&mut self, x: Buf, _: &LayerNorm, out: Buf) {
@@ -192,12 +190,12 @@ impl Device for Recorder {
     fn conv(&mut self, x: Buf, w: &Conv, _relu_in: bool, epilogue: Epilogue, out: Buf) {
         let stride = if w.stride == 1 { String::new() } else { format!(" stride {}", w.stride) };
         let shapes = format!("{0} {1}×{1}{stride} → {2}", map(x), w.kernel, map(out));
-        self.product("conv", out.batch() * out.rows(), w.weight, shapes, x, epilogue, out);
+        self.product("conv", out.batch() * out.rows(), w.weight, shapes, (x, epilogue, out));
     }
 
     fn conv_transpose(&mut self, x: Buf, w: &ConvTranspose, out: Buf) {
         let shapes = format!("{0} {1}×{1} stride {1} → {2}", map(x), w.stride, map(out));
-        self.product("conv_transpose", x.batch() * x.rows(), w.weight, shapes, x, Epilogue::NONE, out);
+        self.product("conv_transpose", x.batch() * x.rows(), w.weight, shapes, (x, Epilogue::NONE, out));
     }
 
     fn upsample(&mut self, x: Buf, out: Buf) {
