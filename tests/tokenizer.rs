@@ -179,6 +179,7 @@ impl Random {
                 }
             }
         }
-        text.into_iter().collect()
+        // Four bytes a character at most: within what is read of a label.
+        text.into_iter().take(4000).collect()
     }
 }

@@ -141,6 +141,12 @@ mod tests {
     }
 
     #[test]
+    fn mojibake_is_not_guessed_at() {
+        // ftfy would make "café" of it.
+        assert_eq!(clean("CafÃ©"), "cafã©");
+    }
+
+    #[test]
     fn references_are_decoded_to_the_last() {
         assert_eq!(clean("&amp;amp;amp;amp;amp;amp;lt;"), "<");
     }

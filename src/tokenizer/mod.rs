@@ -3,6 +3,9 @@
 //! A text is cleaned ([`Tokenizer::clean`]), split into words, numerals and runs of punctuation, and each piece's UTF-8
 //! bytes are joined by the merges of a byte-pair vocabulary. Source: CLIP (arXiv 2103.00020), with the vocabulary it
 //! was published with.
+//!
+//! Equal to open_clip under Python 3.11 on every character of Unicode 14, alone and beside others. What later versions
+//! of Unicode added may be classed, composed or lower-cased otherwise: each side goes by its own libraries' tables.
 
 mod clean;
 mod entities;
