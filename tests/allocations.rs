@@ -70,8 +70,8 @@ fn frames_after_the_first_allocate_nothing() {
         let (first, _) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());
         assert!(first > 10, "{model}: the first frame plans and allocates, yet {first} allocations were counted");
 
-        let (frames, mut last) = (130, None);
-        for i in 0..frames {
+        let mut last: Option<usize> = None;
+        for i in 0..130 {
             let (count, largest) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());
             if count > 0 {
                 let (period, block) = QUEUE_BLOCK;
