@@ -207,6 +207,9 @@ mod tests {
         map.data[9] = 65_505.0;
         assert_eq!(map.beyond_f16(), Some(65_505.0));
         let wrong = Embedding { width: 3, ..map };
-        assert_eq!(wrong.write(&mut Vec::new(), At::Half, Dtype::F32, false).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            wrong.write(&mut Vec::new(), At::Half, Dtype::F32, false).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

@@ -53,9 +53,8 @@ impl Points {
         }
         let mut points = Points { path: path.to_owned(), values: Vec::new(), lines: Vec::new() };
         for (line, pair) in lines {
-            let value = point(pair).ok_or_else(|| {
-                format!("line {line}: expected two numbers such as 12.5,40, found {}", shown(pair))
-            })?;
+            let value = point(pair)
+                .ok_or_else(|| format!("line {line}: expected two numbers such as 12.5,40, found {}", shown(pair)))?;
             if points.values.len() == MAX_POINTS {
                 return Err(format!("line {line}: more than {MAX_POINTS} points; split the file"));
             }

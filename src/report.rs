@@ -1,5 +1,7 @@
 //! What a frame takes, told without computing it: the `plan` device's record in words and numbers.
 
+use serde::Serialize;
+
 use crate::device::{Element, plan};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -7,8 +9,9 @@ use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 
 /// Operations, buffers and memory of one frame (mask only) on the CPU device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
+    #[serde(rename = "operations")]
     pub ops: Vec<PlanOp>,
     pub buffers: Vec<PlanBuffer>,
     pub arena_bytes: usize,
@@ -16,10 +19,11 @@ pub struct PlanReport {
     pub weight_bytes: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlanOp {
     /// "block 3"
     pub scope: String,
+    #[serde(rename = "operation")]
     pub op: &'static str,
     pub shapes: String,
     pub gflop: f64,
@@ -34,7 +38,7 @@ pub struct OpTiming {
     pub seconds: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlanBuffer {
     pub name: String,
     pub shape: String,
@@ -43,7 +47,9 @@ pub struct PlanBuffer {
     /// Bytes from the arena's start.
     pub offset: usize,
     /// Numbers of the first and the last operation that use it.
+    #[serde(rename = "first_operation")]
     pub first_op: usize,
+    #[serde(rename = "last_operation")]
     pub last_op: usize,
 }
 

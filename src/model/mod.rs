@@ -103,8 +103,10 @@ impl Model {
         let embedding = wanted.embedding.then(|| self.head.embedding(d, path));
         let sampled = points.map(|points| self.head.embedding_at(d, path, points, shape.photo));
         let logits = bank.filter(|_| wanted.scores || wanted.mask).map(|bank| self.head.scores(d, path, bank));
-        d.stage(Stage::Mask);
-        d.scope("output", 0);
+        if logits.is_some() {
+            d.stage(Stage::Mask);
+            d.scope("output", 0);
+        }
         let scores = logits.filter(|_| wanted.scores).map(|logits| {
             let [b, h, w, n] = logits.shape;
             let scores = d.buffer("scores", [b, n, 2 * h, 2 * w], Element::F32);

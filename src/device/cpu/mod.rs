@@ -84,7 +84,8 @@ impl Clock {
     fn finish(&mut self) {
         self.switch(None);
         let ends = self.begun.iter().skip(1).copied().chain([Instant::now()]);
-        self.op_seconds.extend(self.begun.iter().zip(ends).map(|(begin, end)| end.duration_since(*begin).as_secs_f64()));
+        self.op_seconds
+            .extend(self.begun.iter().zip(ends).map(|(begin, end)| end.duration_since(*begin).as_secs_f64()));
     }
 }
 
