@@ -1,5 +1,7 @@
 //! What a frame takes, told without computing it: the `plan` device's record in words and numbers.
 
+use serde::Serialize;
+
 use crate::device::{Element, plan};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -7,8 +9,9 @@ use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 
 /// Operations, buffers and memory of one frame (mask only) on the CPU device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
+    #[serde(rename = "operations")]
     pub ops: Vec<PlanOp>,
     pub buffers: Vec<PlanBuffer>,
     pub arena_bytes: usize,
@@ -16,10 +19,11 @@ pub struct PlanReport {
     pub weight_bytes: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PlanOp {
     /// "block 3"
     pub scope: String,
+    #[serde(rename = "operation")]
     pub op: &'static str,
     pub shapes: String,
     pub gflop: f64,
@@ -27,7 +31,14 @@ pub struct PlanOp {
     pub bytes: u64,
 }
 
+/// An operation of the plan and what it took.
 #[derive(Clone, Debug)]
+pub struct OpTiming {
+    pub op: PlanOp,
+    pub seconds: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
 pub struct PlanBuffer {
     pub name: String,
     pub shape: String,
@@ -36,7 +47,9 @@ pub struct PlanBuffer {
     /// Bytes from the arena's start.
     pub offset: usize,
     /// Numbers of the first and the last operation that use it.
+    #[serde(rename = "first_operation")]
     pub first_op: usize,
+    #[serde(rename = "last_operation")]
     pub last_op: usize,
 }
 
@@ -48,26 +61,28 @@ pub fn plan(config: &Config, height: usize, width: usize, labels: usize) -> Resu
     let mut loader = Loader::shapes();
     let model = Model::load(config, &mut loader)?;
     let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
-    let outputs = Outputs { mask: true, scores: false, embedding: false };
+    let outputs = Outputs { mask: true, ..Outputs::default() };
     let bank = model.head.similarity_shape(labels);
     let plan = plan::record(4, &[], |d| {
-        model.forward(d, shape, &bank, outputs);
+        model.forward(d, shape, Some(&bank), outputs);
     });
     Ok(PlanReport {
-        ops: plan.ops.iter().map(op).collect(),
+        ops: plan.ops.iter().map(PlanOp::from).collect(),
         buffers: plan.buffers.iter().map(buffer).collect(),
         arena_bytes: plan.arena_bytes,
         weight_bytes: loader.bytes(),
     })
 }
 
-fn op(op: &plan::Op) -> PlanOp {
-    PlanOp {
-        scope: format!("{} {}", op.scope.0, op.scope.1),
-        op: op.name,
-        shapes: op.shapes.clone(),
-        gflop: op.flop as f64 / 1e9,
-        bytes: op.bytes,
+impl From<&plan::Op> for PlanOp {
+    fn from(op: &plan::Op) -> Self {
+        PlanOp {
+            scope: format!("{} {}", op.scope.0, op.scope.1),
+            op: op.name,
+            shapes: op.shapes.clone(),
+            gflop: op.flop as f64 / 1e9,
+            bytes: op.bytes,
+        }
     }
 }
 

@@ -1,15 +1,20 @@
 //! Arguments that several subcommands share.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::engine::{DeviceChoice, Engine, Options};
+use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
 use lseg_fast::labels;
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::output::create_folder;
+use lseg_fast::protocol::Size;
 
-use super::{Failure, message};
+use super::result::Heading;
+use super::{Failure, message, photos};
 
 /// Which words are looked for.
 #[derive(Args)]
@@ -19,11 +24,99 @@ pub struct LabelArguments {
     /// In a file, lines that start with # are comments. A label that starts with @ goes in a file.
     #[arg(long, value_name = "WORDS|@FILE")]
     labels: String,
+
+    /// A text around each label, with {} in its place, such as "a photo of a {}"; repeat it for the mean of several
+    #[arg(long = "template", value_name = "TEXT")]
+    templates: Vec<String>,
 }
 
 impl LabelArguments {
     pub fn resolve(&self) -> Result<Vec<String>, Failure> {
         labels::parse(&self.labels).map_err(Failure::call)
+    }
+
+    /// Puts the labels, in their templates, on the engine.
+    pub fn set(&self, engine: &mut Engine, labels: &[String]) -> Result<(), Failure> {
+        engine.set_templates(&self.templates).map_err(Failure::call)?;
+        engine.set_labels(labels).map_err(Failure::call)
+    }
+
+    pub fn templates(&self) -> &[String] {
+        &self.templates
+    }
+}
+
+/// Which photos, how large the network sees them, and where results go.
+#[derive(Args)]
+pub struct PhotoArguments {
+    /// Photos, or folders of photos
+    #[arg(required = true, value_name = "PHOTO|DIR")]
+    photos: Vec<PathBuf>,
+
+    /// Folder for the results; created where it is missing
+    #[arg(long, default_value = "out", value_name = "DIR")]
+    out: PathBuf,
+
+    /// The network's size: native (the photo's own), HEIGHTxWIDTH, or long:L (longer side L) [default: the model's]
+    ///
+    /// Both sides are rounded to the nearest multiple of 32.
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+
+    /// Refuse photos of more pixels than this
+    #[arg(long, default_value_t = DEFAULT_MAX_PIXELS, value_name = "N")]
+    max_pixels: u64,
+}
+
+/// A decoded photo and what is known before it is computed on.
+pub struct Opened {
+    pub photo: Photo,
+    pub heading: Heading,
+    pub decoding: Duration,
+}
+
+impl PhotoArguments {
+    /// The photos, once it is sure that no result, with these `endings`, would replace one of them.
+    pub fn collect(&self, endings: &[&str]) -> Result<Vec<PathBuf>, Failure> {
+        let photos = photos::collect(&self.photos)?;
+        let results = photos.iter().flat_map(|photo| endings.iter().map(|e| self.result(photo, e)));
+        photos::refuse_overwriting(&photos, results)?;
+        Ok(photos)
+    }
+
+    /// `<out>/<stem of photo>.<ending>`
+    pub fn result(&self, photo: &Path, ending: &str) -> PathBuf {
+        photos::result(&self.out, photo, ending)
+    }
+
+    pub fn create_folder(&self) -> Result<(), Failure> {
+        create_folder(&self.out).map_err(Failure::call)
+    }
+
+    /// The size asked for, or the model's, put on the engine.
+    pub fn set_size(&self, engine: &mut Engine) -> Result<Size, Failure> {
+        let size = match self.size {
+            Some(size) => size,
+            None => engine.config().default_size.parse().map_err(Failure::call)?,
+        };
+        engine.set_size(size);
+        Ok(size)
+    }
+
+    pub fn open(&self, path: &Path, size: Size, engine: &Engine) -> lseg_fast::Result<Opened> {
+        let start = Instant::now();
+        let photo = decode(path, self.max_pixels)?;
+        let decoding = start.elapsed();
+        let (network_height, network_width) = size.network_size(photo.height, photo.width)?;
+        let heading = Heading {
+            photo: path.to_owned(),
+            height: photo.height,
+            width: photo.width,
+            network_height,
+            network_width,
+            device: engine.device().to_owned(),
+        };
+        Ok(Opened { photo, heading, decoding })
     }
 }
 

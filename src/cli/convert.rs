@@ -9,8 +9,10 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, Options, Summary, TargetDtype};
 use lseg_fast::model::config::{Activation, HeadBlockKind};
 use lseg_fast::model::recognise::{Flags, recognise};
+use serde::Serialize;
 
 use super::print::Printer;
+use super::result::path;
 use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
@@ -103,7 +105,33 @@ impl Arguments {
     }
 }
 
-pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+#[derive(Serialize)]
+struct Report {
+    #[serde(serialize_with = "path")]
+    file: PathBuf,
+    preset: String,
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+    dropped: Vec<Dropped>,
+}
+
+/// Tensors of the checkpoint that the model does not need.
+#[derive(Serialize)]
+struct Dropped {
+    names: String,
+    tensors: usize,
+}
+
+impl Report {
+    fn new(file: PathBuf, summary: Summary) -> Report {
+        let Summary { preset, tensors, parameters, bytes, dropped } = summary;
+        let dropped = dropped.into_iter().map(|(names, tensors)| Dropped { names, tensors }).collect();
+        Report { file, preset, tensors, parameters, bytes, dropped }
+    }
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (from, to) = (&arguments.checkpoint, &arguments.out);
     if fs::canonicalize(from).is_ok_and(|from| fs::canonicalize(to).is_ok_and(|to| from == to)) {
         return Err(Failure::call(format!("--out {} is the checkpoint itself; choose another name", to.display())));
@@ -118,7 +146,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    Printer::default().print(&render(arguments, &summary))?;
+    printer.print(&Report::new(to.clone(), summary), render)?;
     Ok(Outcome::Done)
 }
 
@@ -132,16 +160,18 @@ fn progress_bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn render(arguments: &Arguments, summary: &Summary) -> String {
+fn render(report: &Report) -> String {
     let mut table = Table::new([Align::Left, Align::Left]);
-    table.row(["preset".into(), summary.preset.clone()]);
-    table.row(["tensors".into(), grouped(summary.tensors as u64)]);
-    table.row(["parameters".into(), grouped(summary.parameters)]);
-    table.row(["bytes".into(), format!("{} ({})", grouped(summary.bytes), mib(summary.bytes))]);
-    let dropped = match &summary.dropped[..] {
+    table.row(["preset".into(), report.preset.clone()]);
+    table.row(["tensors".into(), grouped(report.tensors as u64)]);
+    table.row(["parameters".into(), grouped(report.parameters)]);
+    table.row(["bytes".into(), format!("{} ({})", grouped(report.bytes), mib(report.bytes))]);
+    let dropped = match &report.dropped[..] {
         [] => "nothing".into(),
-        groups => groups.iter().map(|(what, tensors)| format!("{what} ({tensors})")).collect::<Vec<_>>().join(", "),
+        groups => {
+            groups.iter().map(|group| format!("{} ({})", group.names, group.tensors)).collect::<Vec<_>>().join(", ")
+        }
     };
     table.row(["dropped".into(), dropped]);
-    format!("{}\n{}", arguments.out.display(), table.render())
+    format!("{}\n{}", report.file.display(), table.render())
 }

@@ -50,7 +50,12 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let reason = error.to_string();
         match error {
-            Error::Labels(_) | Error::Size(_) | Error::Device(_) | Error::Output { .. } => Failure::Call(reason),
+            Error::Labels(_)
+            | Error::Template(_)
+            | Error::Points(_)
+            | Error::Size(_)
+            | Error::Device(_)
+            | Error::Output { .. } => Failure::Call(reason),
             _ => Failure::Input(reason),
         }
     }

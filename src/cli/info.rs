@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::model::config::{Config, HeadBlockKind, ImageEncoder};
+use serde::Serialize;
 
 use super::common::read_config;
 use super::print::Printer;
+use super::result::path;
 use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
@@ -25,14 +27,27 @@ Examples:
   lseg-fast info lseg.safetensors
   lseg-fast info demo_e200.ckpt";
 
-pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+#[derive(Serialize)]
+struct Report {
+    #[serde(serialize_with = "path")]
+    model: PathBuf,
+    config: Config,
+    /// Of all that is in the file.
+    tensors: u64,
+    parameters: u64,
+    bytes: u64,
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (checkpoint, config) = read_config(&arguments.model)?;
-    let text = format!("{}\n{}", arguments.model.display(), render(&checkpoint, &config));
-    Printer::default().print(&text)?;
+    let (tensors, parameters, bytes) = totals(&checkpoint);
+    let report = Report { model: arguments.model.clone(), config, tensors, parameters, bytes };
+    printer.print(&report, render)?;
     Ok(Outcome::Done)
 }
 
-fn render(checkpoint: &Checkpoint, config: &Config) -> String {
+fn render(report: &Report) -> String {
+    let Report { model, config, tensors, parameters, bytes } = report;
     let mut table = Table::new([Align::Left, Align::Left]);
     let mut line = |name: &str, value: String| table.row([name.into(), value]);
     line("preset", config.preset.clone());
@@ -47,11 +62,10 @@ fn render(checkpoint: &Checkpoint, config: &Config) -> String {
     line("mean", join(&config.mean));
     line("std", join(&config.std));
     line("default size", config.default_size.clone());
-    let (tensors, parameters, bytes) = totals(checkpoint);
-    line("tensors", grouped(tensors));
-    line("parameters", grouped(parameters));
-    line("bytes", format!("{} ({})", grouped(bytes), mib(bytes)));
-    table.render()
+    line("tensors", grouped(*tensors));
+    line("parameters", grouped(*parameters));
+    line("bytes", format!("{} ({})", grouped(*bytes), mib(*bytes)));
+    format!("{}\n{}", model.display(), table.render())
 }
 
 fn image_encoder(encoder: &ImageEncoder) -> String {

@@ -1,18 +1,25 @@
 //! The command line: arguments as typed; each subcommand resolves its own into ready objects and runs.
 
+mod batch;
 mod common;
 mod convert;
+mod embed;
 mod failure;
 mod info;
 pub mod message;
 mod photos;
 mod plan;
 mod print;
+mod result;
 mod run;
 mod table;
+mod text;
+mod timings;
 mod tokenize;
 
 use clap::{Parser, Subcommand};
+
+use print::Printer;
 
 pub use failure::{Failure, Outcome};
 
@@ -24,12 +31,17 @@ pub use failure::{Failure, Outcome};
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
+
+    /// Print JSON, one object a line: one a photo, or one in all (its fields: docs/json.md)
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast convert demo_e200.ckpt --out lseg.safetensors
   lseg-fast run photo.jpg --labels \"dog,grass,other\" --model lseg.safetensors
+  lseg-fast embed photo.jpg --model lseg.safetensors
   lseg-fast run --help
 
 Exit code: 0 all done, 1 some input failed (the others are done), 2 the call itself was wrong.";
@@ -37,6 +49,8 @@ Exit code: 0 all done, 1 some input failed (the others are done), 2 the call its
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Embed(embed::Arguments),
+    Text(text::Arguments),
     Convert(convert::Arguments),
     Tokenize(tokenize::Arguments),
     Info(info::Arguments),
@@ -50,11 +64,14 @@ pub fn parse() -> Arguments {
 
 /// Does what was asked for.
 pub fn run(arguments: Arguments) -> Result<Outcome, Failure> {
+    let mut printer = Printer::new(arguments.json);
     match arguments.command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Convert(arguments) => convert::run(&arguments),
-        Command::Tokenize(arguments) => tokenize::run(&arguments),
-        Command::Info(arguments) => info::run(&arguments),
-        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments, &mut printer),
+        Command::Embed(arguments) => embed::run(&arguments, &mut printer),
+        Command::Text(arguments) => text::run(&arguments, &mut printer),
+        Command::Convert(arguments) => convert::run(&arguments, &mut printer),
+        Command::Tokenize(arguments) => tokenize::run(&arguments, &mut printer),
+        Command::Info(arguments) => info::run(&arguments, &mut printer),
+        Command::Plan(arguments) => plan::run(&arguments, &mut printer),
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use lseg_fast::labels::MAX_LABELS;
 use lseg_fast::protocol::Size;
 use lseg_fast::report::{PlanReport, plan};
+use serde::Serialize;
 
 use super::common::{model_or_hint, read_config};
 use super::print::Printer;
@@ -34,17 +35,29 @@ Examples:
   lseg-fast plan --model lseg.safetensors
   lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150";
 
-pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+#[derive(Serialize)]
+struct Report {
+    preset: String,
+    height: usize,
+    width: usize,
+    labels: usize,
+    #[serde(flatten)]
+    plan: PlanReport,
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (_, config) = read_config(model_or_hint(arguments.model.as_deref())?)?;
     let size = match arguments.size {
         Some(size) => size,
         None => config.default_size.parse()?,
     };
     let (height, width) = without_photo(size)?;
-    let labels = arguments.labels_count;
-    let report = plan(&config, height, width, labels as usize)?;
-    let heading = format!("{} at {height}x{width} with {labels} labels\n", config.preset);
-    Printer::default().print(&format!("{heading}{}", render(&report)))?;
+    let labels = arguments.labels_count as usize;
+    let plan = plan(&config, height, width, labels)?;
+    let report = Report { preset: config.preset, height, width, labels, plan };
+    printer.print(&report, |report| {
+        format!("{} at {height}x{width} with {labels} labels\n{}", report.preset, render(&report.plan))
+    })?;
     Ok(Outcome::Done)
 }
 

@@ -2,18 +2,33 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
+
 use super::Failure;
 
-/// Prints results. A reader that has gone away (`… | head -1`) is no failure: what is still to be printed is dropped
+/// Prints results, as text or as one JSON object a line. A reader that has gone away (`… | head -1`) is no failure: what is still to be printed is dropped
 /// and the work goes on, because files may be its product.
-#[derive(Default)]
 pub struct Printer {
+    json: bool,
     gone: bool,
 }
 
 impl Printer {
-    /// Prints `text` at once.
-    pub fn print(&mut self, text: &str) -> Result<(), Failure> {
+    pub fn new(json: bool) -> Self {
+        Printer { json, gone: false }
+    }
+
+    /// Prints one result at once: its fields, or what `text` makes of it.
+    pub fn print<R: Serialize>(&mut self, result: &R, text: impl FnOnce(&R) -> String) -> Result<(), Failure> {
+        if !self.json {
+            return self.write(&text(result));
+        }
+        let line = serde_json::to_string(result)
+            .map_err(|e| Failure::Input(format!("a result cannot be written as JSON: {e}")))?;
+        self.write(&(line + "\n"))
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), Failure> {
         if self.gone {
             return Ok(());
         }

@@ -1,29 +1,30 @@
 //! `run`: photos and words in; masks, overlays, scores and a table of shares out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lseg_fast::engine::{Engine, Frame, Scores, Segmentation};
-use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
+use lseg_fast::image::decode::Photo;
 use lseg_fast::image::legend::percent;
 use lseg_fast::image::{mask, npy, overlay};
-use lseg_fast::output::{create_folder, write_atomically};
+use lseg_fast::output::write_atomically;
 use lseg_fast::protocol::Size;
+use serde::Serialize;
 
-use super::common::{EngineArguments, LabelArguments};
+use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments};
 use super::print::Printer;
+use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::table::{Align, Table};
-use super::{Failure, Outcome, message, photos};
+use super::timings::Timings;
+use super::{Failure, Outcome, batch};
 
 /// Segment photos: every pixel gets the label that fits it best.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Photos, or folders of photos
-    #[arg(required = true, value_name = "PHOTO|DIR")]
-    photos: Vec<PathBuf>,
+    #[command(flatten)]
+    photos: PhotoArguments,
 
     #[command(flatten)]
     labels: LabelArguments,
@@ -31,23 +32,13 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
 
-    /// Folder for the results; created where it is missing
-    #[arg(long, default_value = "out", value_name = "DIR")]
-    out: PathBuf,
-
     /// What to write for each photo
     #[arg(long, value_delimiter = ',', default_value = "mask,overlay", value_name = "LIST")]
     save: Vec<Save>,
 
-    /// The network's size: native (the photo's own), HEIGHTxWIDTH, or long:L (longer side L) [default: the model's]
-    ///
-    /// Both sides are rounded to the nearest multiple of 32.
-    #[arg(long, value_name = "SIZE")]
-    size: Option<Size>,
-
-    /// Refuse photos of more pixels than this
-    #[arg(long, default_value_t = DEFAULT_MAX_PIXELS, value_name = "N")]
-    max_pixels: u64,
+    /// Show each operation's time beside its cost and this machine's matmul rate
+    #[arg(long)]
+    timings: bool,
 
     /// No progress and no notes on stderr; errors remain
     #[arg(short, long)]
@@ -59,6 +50,10 @@ Examples:
   lseg-fast run photo.jpg --labels \"dog,grass,other\" --model lseg.safetensors
   lseg-fast run photos/ --labels @words.txt --out results --model m.safetensors
   lseg-fast run a.jpg --labels \"sky,road\" --size native --save scores --model m.ckpt
+  lseg-fast run a.jpg --labels \"cat,dog\" --template \"a photo of a {}\" \\
+      --template \"a drawing of a {}\" --model lseg.safetensors
+  lseg-fast run a.jpg --labels \"sky,road\" --timings --model lseg.safetensors
+  lseg-fast run photos/ --labels @words.txt --json --model lseg.safetensors
 
 Writes, for photo.jpg:
   out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
@@ -76,6 +71,14 @@ enum Save {
 }
 
 impl Save {
+    fn kind(self) -> &'static str {
+        match self {
+            Save::Mask => "mask",
+            Save::Overlay => "overlay",
+            Save::Scores => "scores",
+        }
+    }
+
     fn ending(self) -> &'static str {
         match self {
             Save::Mask => "mask.png",
@@ -85,52 +88,22 @@ impl Save {
     }
 }
 
-pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let labels = arguments.labels.resolve()?;
-    let photos = photos::collect(&arguments.photos)?;
-    let endings = arguments.save.iter().map(|save| save.ending());
-    let results = photos.iter().flat_map(|photo| endings.clone().map(|e| photos::result(&arguments.out, photo, e)));
-    photos::refuse_overwriting(&photos, results)?;
+    let endings: Vec<&str> = arguments.save.iter().map(|save| save.ending()).collect();
+    let photos = arguments.photos.collect(&endings)?;
     arguments.engine.model()?;
-    create_folder(&arguments.out).map_err(Failure::call)?;
+    arguments.photos.create_folder()?;
 
     let mut engine = arguments.engine.load(arguments.quiet)?;
-    let size = match arguments.size {
-        Some(size) => size,
-        None => engine.config().default_size.parse().map_err(Failure::call)?,
-    };
-    engine.set_size(size);
-    engine.set_labels(&labels).map_err(Failure::call)?;
+    let size = arguments.photos.set_size(&mut engine)?;
+    arguments.labels.set(&mut engine, &labels)?;
+    let matmul = arguments.timings.then(|| engine.matmul_rate()).transpose().map_err(Failure::call)?;
+    engine.record_times(arguments.timings);
 
     let text = Some(engine.text_time());
-    let mut session = Session { engine, labels, size, text, arguments };
-    let progress = progress_bar(photos.len(), arguments.quiet);
-    let mut printer = Printer::default();
-    let mut outcome = Outcome::Done;
-    for photo in &photos {
-        progress.set_message(photo.display().to_string());
-        match session.segment(photo) {
-            Ok(report) => progress.suspend(|| printer.print(&report.render(&session.labels)))?,
-            Err(error) => {
-                progress.suspend(|| message::error(error));
-                outcome = Outcome::SomeFailed;
-            }
-        }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    Ok(outcome)
-}
-
-/// On stderr, and only where that is a terminal.
-fn progress_bar(photos: usize, quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(Some(photos as u64), target);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed} {wide_msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+    let mut session = Session { engine, labels, size, text, matmul, arguments };
+    batch::each(&photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
 }
 
 /// What stays the same from photo to photo.
@@ -140,16 +113,14 @@ struct Session<'a> {
     size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
+    /// FLOP a second, where operations are timed.
+    matmul: Option<f64>,
     arguments: &'a Arguments,
 }
 
 impl Session<'_> {
     fn segment(&mut self, path: &Path) -> lseg_fast::Result<Report> {
-        let start = Instant::now();
-        let photo = decode(path, self.arguments.max_pixels)?;
-        let decoding = start.elapsed();
-
-        let network = self.size.network_size(photo.height, photo.width)?;
+        let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let (segmentation, scores) = if self.arguments.save.contains(&Save::Scores) {
             let (segmentation, scores) = self.engine.segment_with_scores(&frame)?;
@@ -157,18 +128,21 @@ impl Session<'_> {
         } else {
             (self.engine.segment(&frame)?, None)
         };
+        let timings = self.matmul.map(|rate| Timings::new(rate, &self.engine.timings()));
         let shares = segmentation.shares(self.labels.len());
 
         let start = Instant::now();
-        let saved = self.save(path, &photo, &segmentation, scores.as_ref(), &shares)?;
+        let files = self.save(path, &photo, &segmentation, scores.as_ref(), &shares)?;
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
         stages.extend(self.text.take().map(|time| ("text", time)));
         stages.extend_from_slice(self.engine.stage_times());
         stages.push(("save", saving));
-        let device = self.engine.device().to_owned();
-        Ok(Report { photo: path.to_owned(), size: (photo.height, photo.width), network, device, shares, stages, saved })
+        let share = |(index, (label, share)): (usize, (&String, f64))| Share { index, label: label.clone(), share };
+        let labels = self.labels.iter().zip(shares).enumerate().map(share).collect();
+        let stages = stages.into_iter().map(StageTime::from).collect();
+        Ok(Report { heading, labels, stages, files, timings })
     }
 
     fn save(
@@ -178,13 +152,13 @@ impl Session<'_> {
         segmentation: &Segmentation,
         scores: Option<&Scores>,
         shares: &[f64],
-    ) -> lseg_fast::Result<Vec<PathBuf>> {
+    ) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut saved = Vec::new();
         for save in [Save::Mask, Save::Overlay, Save::Scores] {
             if !self.arguments.save.contains(&save) {
                 continue;
             }
-            let file = photos::result(&self.arguments.out, path, save.ending());
+            let file = self.arguments.photos.result(path, save.ending());
             let Segmentation { width, height, mask: values, .. } = segmentation;
             match (save, scores) {
                 (Save::Mask, _) => {
@@ -200,48 +174,44 @@ impl Session<'_> {
                 }
                 (Save::Scores, None) => continue,
             }
-            saved.push(file);
+            saved.push(SavedFile { kind: save.kind(), path: file });
         }
         Ok(saved)
     }
 }
 
 /// What is said about one photo.
+#[derive(Serialize)]
 struct Report {
-    photo: PathBuf,
-    /// (height, width)
-    size: (usize, usize),
-    /// (height, width) of the network's input.
-    network: (usize, usize),
-    device: String,
-    /// Fractions of the photo, one a label.
-    shares: Vec<f64>,
-    stages: Vec<(&'static str, Duration)>,
-    saved: Vec<PathBuf>,
+    #[serde(flatten)]
+    heading: Heading,
+    labels: Vec<Share>,
+    stages: Vec<StageTime>,
+    files: Vec<SavedFile>,
+    #[serde(flatten)]
+    timings: Option<Timings>,
+}
+
+#[derive(Serialize)]
+struct Share {
+    index: usize,
+    label: String,
+    /// Fraction of the photo.
+    share: f64,
 }
 
 impl Report {
     /// A heading, the shares with the largest first, the times, the files.
-    fn render(&self, labels: &[String]) -> String {
-        let ((height, width), (network_height, network_width)) = (self.size, self.network);
-        let heading = format!(
-            "{}: {width} wide, {height} high; network {network_width} wide, {network_height} high; {}\n",
-            self.photo.display(),
-            self.device
-        );
-        let mut order: Vec<usize> = (0..labels.len()).collect();
-        order.sort_by(|&a, &b| self.shares[b].total_cmp(&self.shares[a]));
+    fn render(&self) -> String {
+        let mut order: Vec<&Share> = self.labels.iter().collect();
+        order.sort_by(|a, b| b.share.total_cmp(&a.share));
         let mut shares = Table::headed([Align::Right, Align::Right, Align::Left], ["share", "index", "label"]);
-        for index in order {
-            shares.row([percent(self.shares[index]), index.to_string(), labels[index].clone()]);
+        for Share { index, label, share } in order {
+            shares.row([percent(*share), index.to_string(), label.clone()]);
         }
-        let mut stages = Table::headed([Align::Left, Align::Right], ["stage", "ms"]);
-        let total = ("total", self.stages.iter().map(|(_, time)| *time).sum::<Duration>());
-        for (stage, time) in self.stages.iter().chain([&total]) {
-            stages.row([(*stage).into(), format!("{:.1}", 1000.0 * time.as_secs_f64())]);
-        }
-        let saved: String = self.saved.iter().map(|file| format!("  {}\n", file.display())).collect();
-        format!("{heading}{}\n{}\n{saved}\n", shares.render(), stages.render())
+        let timings = self.timings.as_ref().map(Timings::render).unwrap_or_default();
+        let rest = render_stages_and_files(&self.stages, &self.files);
+        format!("{}{}\n{timings}{rest}", self.heading.render(), shares.render())
     }
 }
 
@@ -251,16 +221,24 @@ mod tests {
 
     #[test]
     fn a_report_shows_the_largest_share_first() {
+        let share = |index, label: &str, share| Share { index, label: label.into(), share };
         let report = Report {
-            photo: "a.jpg".into(),
-            size: (480, 640),
-            network: (352, 480),
-            device: "cpu, 2 threads".into(),
-            shares: vec![0.25, 0.0, 0.75],
-            stages: vec![("decode", Duration::from_micros(4_250)), ("image", Duration::from_millis(1_200))],
-            saved: vec!["out/a.mask.png".into()],
+            heading: Heading {
+                photo: "a.jpg".into(),
+                height: 480,
+                width: 640,
+                network_height: 352,
+                network_width: 480,
+                device: "cpu, 2 threads".into(),
+            },
+            labels: vec![share(0, "dog", 0.25), share(1, "cat", 0.0), share(2, "grass", 0.75)],
+            stages: vec![
+                ("decode", Duration::from_micros(4_250)).into(),
+                ("image", Duration::from_millis(1_200)).into(),
+            ],
+            files: vec![SavedFile { kind: "mask", path: "out/a.mask.png".into() }],
+            timings: None,
         };
-        let labels = ["dog", "cat", "grass"].map(str::to_owned);
         let expected = "\
 a.jpg: 640 wide, 480 high; network 480 wide, 352 high; cpu, 2 threads
    share  index  label
@@ -276,6 +254,6 @@ a.jpg: 640 wide, 480 high; network 480 wide, 352 high; cpu, 2 threads
   out/a.mask.png
 
 ";
-        assert_eq!(report.render(&labels), expected);
+        assert_eq!(report.render(), expected);
     }
 }

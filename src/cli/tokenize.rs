@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lseg_fast::tokenizer::Tokenizer;
+use serde::Serialize;
 
 use super::common::read_config;
 use super::print::Printer;
@@ -31,7 +32,13 @@ Examples:
   lseg-fast tokenize -- \"--a text that begins with hyphens\"
   lseg-fast tokenize --model lseg.safetensors -- grass";
 
-pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+#[derive(Serialize)]
+struct Report {
+    text: String,
+    ids: Vec<u32>,
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (vocab, context) = match &arguments.model {
         Some(model) => {
             let (_, config) = read_config(model)?;
@@ -39,8 +46,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
         None => CLIP,
     };
-    let ids = Tokenizer::new(vocab, context)?.encode(&arguments.text.join(" "))?;
-    let line = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-    Printer::default().print(&format!("{line}\n"))?;
+    let text = arguments.text.join(" ");
+    let ids = Tokenizer::new(vocab, context)?.encode(&text)?;
+    printer.print(&Report { text, ids }, |report| {
+        report.ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ") + "\n"
+    })?;
     Ok(Outcome::Done)
 }

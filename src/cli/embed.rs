@@ -1,0 +1,228 @@
+//! `embed`: the pixels' embeddings as arrays.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use lseg_fast::embedding::{self, At, Dtype};
+use lseg_fast::engine::{Engine, Frame};
+use lseg_fast::image::npy;
+use lseg_fast::output::write_atomically;
+use lseg_fast::points::Points;
+use lseg_fast::protocol::Size;
+use lseg_fast::{Embedding, Error};
+use serde::Serialize;
+
+use super::common::{EngineArguments, Opened, PhotoArguments};
+use super::print::Printer;
+use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
+use super::{Failure, Outcome, batch};
+
+/// Write each pixel's embedding: the vector that is compared with the labels'.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    photos: PhotoArguments,
+
+    #[command(flatten)]
+    engine: EngineArguments,
+
+    /// The size of the map: half the network's, the network's (full), or the photo's
+    #[arg(long, value_enum, default_value_t = AtName::Half, conflicts_with = "points", value_name = "SIZE")]
+    at: AtName,
+
+    /// Only at these points: a file with the header x,y and a point a line, in photo pixels, pixel 0's centre at 0
+    #[arg(long, value_name = "CSV")]
+    points: Option<PathBuf>,
+
+    /// The element type of the file
+    #[arg(long, value_enum, default_value_t = DtypeName::F32)]
+    dtype: DtypeName,
+
+    /// Bring every vector to length 1
+    #[arg(long)]
+    normalize: bool,
+
+    /// No progress and no notes on stderr; errors remain
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast embed photo.jpg --model lseg.safetensors
+  lseg-fast embed photos/ --at photo --dtype f16 --normalize --model m.safetensors
+  lseg-fast embed photo.jpg --points pixels.csv --model lseg.safetensors
+
+Writes, for photo.jpg, out/photo.embed.npy:
+  [channels, height, width]  with --at half (the default), full or photo
+  [points, channels]         with --points, in the order of the file";
+
+/// The one result's ending.
+const ENDING: &str = "embed.npy";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AtName {
+    Half,
+    Full,
+    Photo,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DtypeName {
+    F16,
+    F32,
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let photos = arguments.photos.collect(&[ENDING])?;
+    let points = arguments.points.as_deref().map(Points::read).transpose().map_err(Failure::call)?;
+    arguments.engine.model()?;
+    arguments.photos.create_folder()?;
+    let mut engine = arguments.engine.load(arguments.quiet)?;
+    let size = arguments.photos.set_size(&mut engine)?;
+    let mut session = Session { engine, size, points, arguments };
+    batch::each(&photos, arguments.quiet, printer, |photo| session.embed(photo), Report::render)
+}
+
+/// What stays the same from photo to photo.
+struct Session<'a> {
+    engine: Engine,
+    size: Size,
+    points: Option<Points>,
+    arguments: &'a Arguments,
+}
+
+impl Session<'_> {
+    fn embed(&mut self, path: &Path) -> lseg_fast::Result<Report> {
+        let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
+        let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+        let made = match &self.points {
+            Some(points) => {
+                points.check(photo.height, photo.width).map_err(|e| Error::photo(path, e.to_string()))?;
+                Made::Points(self.engine.embed_at(&frame, points.values())?)
+            }
+            None => Made::Map(self.engine.embed(&frame)?),
+        };
+
+        let start = Instant::now();
+        let file = self.arguments.photos.result(path, ENDING);
+        let shape = match made {
+            Made::Map(map) => self.save_map(path, &file, &map, (photo.height, photo.width))?,
+            Made::Points(samples) => self.save_points(path, &file, samples)?,
+        };
+        let saving = start.elapsed();
+
+        let mut stages = vec![StageTime::from(("decode", decoding))];
+        let computed = self.engine.stage_times().iter().filter(|(_, time)| !time.is_zero());
+        stages.extend(computed.map(|stage| StageTime::from(*stage)));
+        stages.push(("save", saving).into());
+        Ok(Report {
+            heading,
+            at: if self.points.is_some() { "points" } else { self.at_name() },
+            shape,
+            dtype: match self.arguments.dtype {
+                DtypeName::F16 => "float16",
+                DtypeName::F32 => "float32",
+            },
+            normalized: self.arguments.normalize,
+            stages,
+            files: vec![SavedFile { kind: "embed", path: file }],
+        })
+    }
+
+    /// Returns the array's shape.
+    fn save_map(
+        &self,
+        path: &Path,
+        file: &Path,
+        map: &Embedding,
+        (height, width): (usize, usize),
+    ) -> lseg_fast::Result<Vec<usize>> {
+        let at = match self.arguments.at {
+            AtName::Half => At::Half,
+            AtName::Full => At::Full,
+            AtName::Photo => At::Photo { height, width },
+        };
+        let (dtype, normalize) = (self.dtype(), self.arguments.normalize);
+        if dtype == Dtype::F16 && !normalize {
+            refuse_beyond_f16(path, map.beyond_f16())?;
+        }
+        write_atomically(file, |out| map.write(out, at, dtype, normalize))?;
+        let (height, width) = map.size(at);
+        Ok(vec![map.channels, height, width])
+    }
+
+    /// Returns the array's shape.
+    fn save_points(&self, path: &Path, file: &Path, mut samples: Vec<f32>) -> lseg_fast::Result<Vec<usize>> {
+        let channels = self.engine.config().embed_dim;
+        if self.arguments.normalize {
+            embedding::normalise(&mut samples, channels);
+        }
+        let dtype = self.dtype();
+        if dtype == Dtype::F16 {
+            refuse_beyond_f16(path, embedding::beyond_f16(&samples))?;
+        }
+        let shape = vec![samples.len() / channels, channels];
+        write_atomically(file, |out| {
+            npy::write_header(out, dtype, &shape)?;
+            npy::write_values(out, dtype, &samples)
+        })?;
+        Ok(shape)
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self.arguments.dtype {
+            DtypeName::F16 => Dtype::F16,
+            DtypeName::F32 => Dtype::F32,
+        }
+    }
+
+    fn at_name(&self) -> &'static str {
+        match self.arguments.at {
+            AtName::Half => "half",
+            AtName::Full => "full",
+            AtName::Photo => "photo",
+        }
+    }
+}
+
+/// What the engine made of a photo.
+enum Made {
+    Map(Embedding),
+    /// `[points, channels]`
+    Points(Vec<f32>),
+}
+
+fn refuse_beyond_f16(path: &Path, value: Option<f32>) -> lseg_fast::Result<()> {
+    match value {
+        Some(value) => Err(Error::photo(
+            path,
+            format!("its embedding has the value {value}, beyond float16's 65504; use --dtype f32 or --normalize"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What is said about one photo.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    heading: Heading,
+    at: &'static str,
+    shape: Vec<usize>,
+    dtype: &'static str,
+    normalized: bool,
+    stages: Vec<StageTime>,
+    files: Vec<SavedFile>,
+}
+
+impl Report {
+    fn render(&self) -> String {
+        let shape = self.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
+        let normalized = if self.normalized { ", each vector of length 1" } else { "" };
+        let what = format!("  {shape}, {}, at {}{normalized}\n\n", self.dtype, self.at);
+        format!("{}{what}{}", self.heading.render(), render_stages_and_files(&self.stages, &self.files))
+    }
+}

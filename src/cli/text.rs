@@ -1,0 +1,70 @@
+//! `text`: the labels' embeddings as one array.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lseg_fast::image::npy;
+use lseg_fast::output::write_atomically;
+use serde::Serialize;
+
+use super::common::{EngineArguments, LabelArguments};
+use super::print::Printer;
+use super::result::{milliseconds, path};
+use super::{Failure, Outcome};
+
+/// Write the labels' embeddings, each of length 1: what the pixels are compared with.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    labels: LabelArguments,
+
+    #[command(flatten)]
+    engine: EngineArguments,
+
+    /// The file to write: float32 [labels, channels]
+    #[arg(long, value_name = "X.npy")]
+    out: PathBuf,
+
+    /// No notes on stderr; errors remain
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast text --labels \"dog,grass,other\" --out words.npy --model lseg.safetensors
+  lseg-fast text --labels @words.txt --template \"a photo of a {}\" \\
+      --out words.npy --model lseg.safetensors";
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(serialize_with = "path")]
+    file: &'a PathBuf,
+    labels: &'a [String],
+    templates: &'a [String],
+    channels: usize,
+    device: &'a str,
+    milliseconds: f64,
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let labels = arguments.labels.resolve()?;
+    let mut engine = arguments.engine.load(arguments.quiet)?;
+    arguments.labels.set(&mut engine, &labels)?;
+    let (embeddings, channels) = (engine.label_embeddings(), engine.config().embed_dim);
+    write_atomically(&arguments.out, |out| npy::write(out, &[labels.len(), channels], &embeddings))?;
+    let report = Report {
+        file: &arguments.out,
+        labels: &labels,
+        templates: arguments.labels.templates(),
+        channels,
+        device: engine.device(),
+        milliseconds: milliseconds(engine.text_time()),
+    };
+    printer.print(&report, |report| {
+        let (file, labels, ms) = (report.file.display(), report.labels.len(), report.milliseconds);
+        format!("{file}: {labels} labels, {channels} channels; {}, {ms:.1} ms\n", report.device)
+    })?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,164 @@
+//! What `--json` prints against the tables of docs/json.md: every documented field is there, with its type, and no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn repository_file(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).to_str().unwrap().to_owned()
+}
+
+fn model() -> String {
+    repository_file("weights/seeded/seeded.ckpt")
+}
+
+/// A folder with a photo, a file that is none, and points.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = image::RgbImage::from_fn(40, 33, |x, y| image::Rgb([6 * x as u8, 7 * y as u8, (x * y) as u8]));
+    picture.save(folder.path().join("a.png")).unwrap();
+    fs::write(folder.path().join("bad.png"), "no photo").unwrap();
+    fs::write(folder.path().join("p.csv"), "x,y\n1,2\n").unwrap();
+    folder
+}
+
+fn call(folder: &TempDir, arguments: &str) -> Output {
+    let model = model();
+    let arguments = arguments.split_whitespace().map(|word| if word == "MODEL" { &model } else { word });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
+    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The objects that were printed, one a line.
+fn objects(output: &Output) -> Vec<Value> {
+    let stdout = std::str::from_utf8(&output.stdout).unwrap();
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Field → type, of what the tables say about a command; those whose meaning begins with a word of `without` are left out.
+fn documented(command: &str, without: &[&str]) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(repository_file("docs/json.md")).unwrap();
+    let section = text.split("\n## ").find_map(|section| section.strip_prefix(&format!("{command}\n"))).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.filter_map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let optional = without.iter().any(|word| cells[3].starts_with(word));
+        (!optional).then(|| (cells[1].trim_matches('`').to_owned(), cells[2].to_owned()))
+    })
+    .collect()
+}
+
+/// Field → types seen. An empty list is seen as itself, without elements.
+fn fields(value: &Value, at: &str, seen: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let kind = match value {
+        Value::Object(map) => {
+            let prefix = if at.is_empty() { String::new() } else { format!("{at}.") };
+            return map.iter().for_each(|(key, value)| fields(value, &format!("{prefix}{key}"), seen));
+        }
+        Value::Array(list) if list.is_empty() => "empty",
+        Value::Array(list) => return list.iter().for_each(|value| fields(value, &format!("{at}[]"), seen)),
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::String(_) => "string",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+    };
+    seen.entry(at.to_owned()).or_default().insert(kind);
+}
+
+#[track_caller]
+fn check(folder: &TempDir, arguments: &str, without: &[&str]) -> Value {
+    let output = call(folder, &format!("--json {arguments}"));
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {output:?}");
+    let [object] = &objects(&output)[..] else { panic!("{arguments}: one object expected, {output:?}") };
+    let mut seen = BTreeMap::new();
+    fields(object, "", &mut seen);
+    let seen: BTreeMap<String, String> =
+        seen.into_iter().map(|(field, kinds)| (field, kinds.into_iter().collect::<Vec<_>>().join(" or "))).collect();
+    let command = arguments.split_whitespace().next().unwrap();
+    assert_eq!(seen, documented(command, without), "{arguments}");
+    object.clone()
+}
+
+#[test]
+fn every_command_prints_the_documented_fields() {
+    let folder = folder();
+    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,scores -q --model MODEL";
+    let object = check(&folder, run, &["with `--timings`"]);
+    assert_eq!((&object["height"], &object["network_width"]), (&33.into(), &64.into()));
+    let shares = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9);
+    for file in object["files"].as_array().unwrap() {
+        assert!(folder.path().join(file["path"].as_str().unwrap()).is_file(), "{file}");
+    }
+    check(&folder, &format!("{run} --timings"), &[]);
+    check(&folder, "embed a.png --size 32x64 --model MODEL -q", &[]);
+    let object = check(&folder, "embed a.png --points p.csv --normalize --dtype f16 --model MODEL -q", &[]);
+    assert_eq!((&object["at"], &object["normalized"]), (&"points".into(), &true.into()));
+    assert_eq!(object["shape"], serde_json::json!([1, 64]));
+    check(&folder, "text --labels cat,dog --template a{} --out x.npy --model MODEL -q", &[]);
+    let object = check(&folder, "tokenize -- dog", &[]);
+    assert_eq!(object["ids"], serde_json::json!([49406, 1929, 49407]));
+    check(&folder, "convert MODEL --out m.safetensors", &[]);
+    check(&folder, "info MODEL", &["resnet:"]);
+    check(&folder, "plan --model MODEL --size 64x64", &[]);
+}
+
+#[test]
+fn a_resnet_has_the_documented_fields_too() {
+    let resnet = repository_file("tests/golden/resnet/model.ckpt");
+    check(&folder(), &format!("info {resnet}"), &["vit:"]);
+}
+
+/// The check above can fail.
+#[test]
+fn another_field_or_type_is_noticed() {
+    let mut seen = BTreeMap::new();
+    fields(&serde_json::json!({"text": 1, "ids": [1, 2.5], "more": {}, "list": []}), "", &mut seen);
+    let kinds = |field: &str| seen[field].iter().copied().collect::<Vec<_>>();
+    assert_eq!(kinds("text"), ["integer"]);
+    assert_eq!(kinds("ids[]"), ["integer", "number"]);
+    assert_eq!(kinds("list"), ["empty"]);
+    assert_ne!(documented("text", &[]), documented("tokenize", &[]));
+    assert!(documented("info", &[]).len() > documented("info", &["vit:", "resnet:"]).len() + 8);
+}
+
+#[test]
+fn failures_stay_on_stderr_in_words() {
+    let folder = folder();
+    let output = call(&folder, "run bad.png a.png --labels cat --size 32x32 --json -q --model MODEL");
+    assert_eq!(output.status.code(), Some(1));
+    let [object] = &objects(&output)[..] else { panic!("{output:?}") };
+    assert_eq!(object["photo"], "a.png");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: bad.png: ") && stderr.lines().count() == 1, "{stderr}");
+    let wrong = call(&folder, "run a.png --labels a,a --json --model MODEL");
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
+    let wrong = call(&folder, "info bad.png --json");
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_path_that_is_not_unicode_is_printed_with_a_replacement() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = folder();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xE9.png");
+    fs::copy(folder.path().join("a.png"), folder.path().join(name)).unwrap();
+    for command in [&["run", "--labels", "cat"][..], &["embed"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lseg-fast"))
+            .args(command)
+            .args(["--json", "-q", "--size", "32x32", "--model", &model()])
+            .arg(name)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(objects(&output)[0]["photo"], "caf\u{FFFD}.png");
+    }
+    assert!(folder.path().join("out").join(std::ffi::OsStr::from_bytes(b"caf\xE9.embed.npy")).is_file());
+}
