@@ -249,10 +249,11 @@ fn tensor(pickle: &Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<Value, S
     }
     let storage = storage(pickle, storage_id)?;
     let start = whole(pickle, start).ok_or("its first element is no whole number")?;
-    let strides = numbers(pickle, strides).ok_or("its strides are no whole numbers of at least 0, up to 16")?;
-    let shape = numbers(pickle, shape)
-        .and_then(|sizes| sizes.into_iter().map(|d| usize::try_from(d).ok()).collect())
-        .ok_or("its sizes are no whole numbers of at least 0, up to 16")?;
+    let shape = numbers(pickle, shape, "sizes")?
+        .into_iter()
+        .map(|d| usize::try_from(d).map_err(|_| format!("a size of {d} is more than this machine can address")))
+        .collect::<Result<_, _>>()?;
+    let strides = numbers(pickle, strides, "strides")?;
     Ok(Value::Tensor(TensorCall { dtype: dtype.unwrap_or(storage.dtype), storage, start, shape, strides }))
 }
 
@@ -296,19 +297,21 @@ fn whole(pickle: &Pickle, id: Id) -> Option<u64> {
     }
 }
 
-/// A tuple or list of whole numbers, one a dimension (a `torch.Size` is a call around one).
-fn numbers(pickle: &Pickle, id: Id) -> Option<Vec<u64>> {
-    let (Node::Tuple(members) | Node::List(members)) = (match pickle.node(id) {
-        Node::Object(object) => pickle.node(*pickle.tuple(object.args)?.first()?),
-        other => other,
-    }) else {
-        return None;
+/// A tuple or list of whole numbers, one a dimension (a `torch.Size` is a call around one). `what` they are.
+fn numbers(pickle: &Pickle, id: Id, what: &str) -> Result<Vec<u64>, String> {
+    let refused = || format!("its {what} are no whole numbers of at least 0");
+    let members = match pickle.node(id) {
+        Node::Object(object) => pickle.tuple(object.args).and_then(|args| args.first().copied()),
+        _ => Some(id),
     };
-    // Not to be collected first and refused later: a million tensors may share a tuple of a million numbers.
+    let (Node::Tuple(members) | Node::List(members)) = pickle.node(members.ok_or_else(refused)?) else {
+        return Err(refused());
+    };
+    // Refused before they are collected: a million tensors may share a tuple of a million numbers.
     if members.len() > MAX_DIMENSIONS {
-        return None;
+        return Err(format!("{} {what}; a tensor has at most {MAX_DIMENSIONS}", members.len()));
     }
-    members.iter().map(|&member| whole(pickle, member)).collect()
+    members.iter().map(|&member| whole(pickle, member).ok_or_else(refused)).collect()
 }
 
 /// The element type of a storage class, `torch.FloatStorage` or `torch.cuda.FloatStorage`.

@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::checkpoint::{Checkpoint, TensorInfo};
 use lseg_fast::image::decode;
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
@@ -19,6 +19,9 @@ use zip::write::SimpleFileOptions;
 /// takes its time finds nothing.
 const LARGEST_TENSOR: usize = 1 << 16;
 const MOST_ELEMENTS: usize = 1 << 20;
+
+/// Bytes of tensors that a file may describe beside four times its own.
+const MOST_REPEATED: u64 = 256 << 20;
 
 /// The longest message. (What a stranger's file contributes to one is cut by the library.)
 const LONGEST_MESSAGE: usize = 8192;
@@ -90,6 +93,9 @@ pub fn photo(bytes: &[u8]) {
 
 fn use_checkpoint(path: &Path) {
     let Some(checkpoint) = shown(Checkpoint::open(path)) else { return };
+    let bytes = std::fs::metadata(path).expect("the file").len();
+    let described: u64 = checkpoint.names().filter_map(|name| checkpoint.info(name)).map(size).sum();
+    assert!(described <= 4 * bytes + MOST_REPEATED, "{bytes} bytes pass for {described}");
     let (mut raw, mut floats, mut read) = (Vec::new(), Vec::new(), 0);
     for name in checkpoint.names() {
         let info = checkpoint.info(name).expect("a name from the list");
@@ -111,6 +117,11 @@ fn use_checkpoint(path: &Path) {
     if let Some(size) = shown(config.default_size.parse::<Size>()) {
         shown(size.network_size(480, 640));
     }
+}
+
+/// Bytes of a tensor.
+fn size(info: &TensorInfo) -> u64 {
+    info.shape.iter().product::<usize>() as u64 * (info.dtype.bitsize() / 8) as u64
 }
 
 /// The result; an error must be one line of bounded length, without what would control a terminal.
