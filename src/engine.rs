@@ -1,5 +1,8 @@
 //! The engine: a model on a device, a list of labels, and one planned session per (size, labels, outputs).
 
+mod matmul;
+mod templates;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::str::FromStr;
@@ -8,13 +11,16 @@ use std::time::Duration;
 use crate::checkpoint::Checkpoint;
 use crate::device::plan::{self, Plan};
 use crate::device::{Buf, Executor, Similarity, Stage, cpu::Cpu};
+use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::labels;
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
 use crate::model::{FrameIo, FrameShape, Model, Outputs, tensors};
+use crate::points;
 use crate::protocol::Size;
+use crate::report::OpTiming;
 use crate::tokenizer::Tokenizer;
 
 /// Sessions kept for sizes and outputs seen before. A plan is small; the arena is one for all.
@@ -141,6 +147,9 @@ pub struct Engine {
     size: Size,
     labels: Vec<String>,
     bank: Option<Similarity>,
+    /// `[labels, embed_dim]`: what the bank was made of, of any length.
+    features: Vec<f32>,
+    templates: Vec<String>,
     /// The text tower's outputs for labels seen, before normalisation.
     texts: HashMap<String, Box<[f32]>>,
     /// The most recently used last.
@@ -189,6 +198,8 @@ impl Engine {
             size,
             labels: Vec::new(),
             bank: None,
+            features: Vec::new(),
+            templates: Vec::new(),
             texts: HashMap::new(),
             sessions: Vec::new(),
             stage_times: Default::default(),
@@ -237,28 +248,60 @@ impl Engine {
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
         let labels = labels::checked(labels)?;
         self.text_time = Duration::ZERO;
-        let unknown: Vec<&String> = labels.iter().filter(|label| !self.texts.contains_key(*label)).collect();
-        let tokens = unknown.iter().map(|label| self.tokenizer.encode(label)).collect::<Result<Vec<_>>>()?;
-        let unknown: Vec<String> = unknown.into_iter().cloned().collect();
-        for (names, tokens) in unknown.chunks(TEXT_BATCH).zip(tokens.chunks(TEXT_BATCH)) {
-            for (name, features) in names.iter().zip(self.encode(tokens)?) {
-                self.texts.insert(name.clone(), features);
-            }
-        }
-        let bank: Vec<f32> = labels.iter().flat_map(|label| self.texts[label].iter().copied()).collect();
+        let texts: Vec<Vec<String>> = labels.iter().map(|label| templates::fill(&self.templates, label)).collect();
+        self.encode_unknown(&texts)?;
+        let features = |text: &String| &*self.texts[text];
+        let bank: Vec<f32> = if self.templates.is_empty() {
+            texts.iter().flatten().flat_map(|text| features(text).iter().copied()).collect()
+        } else {
+            texts.iter().flat_map(|texts| templates::mean(texts.iter().map(features))).collect()
+        };
         let old = self.bank.map(|bank| bank.labels);
         self.bank = Some(self.model.head.upload_bank(&mut *self.device, &bank, old)?);
         self.labels = labels;
+        self.features = bank;
         if self.texts.len() > TEXTS {
-            let current: HashSet<&String> = self.labels.iter().collect();
-            self.texts.retain(|label, _| current.contains(label));
+            let current: HashSet<&String> = texts.iter().flatten().collect();
+            self.texts.retain(|text, _| current.contains(text));
         }
         Ok(())
     }
 
-    /// The text tower's output for a label that has been set: `embed_dim` values, not normalised.
-    pub fn text_features(&self, label: &str) -> Option<&[f32]> {
-        self.texts.get(label).map(|features| &**features)
+    /// Encodes the texts that this engine has not seen.
+    fn encode_unknown(&mut self, texts: &[Vec<String>]) -> Result<()> {
+        let mut seen = HashSet::new();
+        let unknown: Vec<&String> =
+            texts.iter().flatten().filter(|text| !self.texts.contains_key(*text) && seen.insert(*text)).collect();
+        let tokens = unknown.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
+        for (names, tokens) in unknown.chunks(TEXT_BATCH).zip(tokens.chunks(TEXT_BATCH)) {
+            for (name, features) in names.iter().zip(self.encode(tokens)?) {
+                self.texts.insert((*name).clone(), features);
+            }
+        }
+        Ok(())
+    }
+
+    /// Texts around the labels, such as "a photo of a {}", for the next [`Engine::set_labels`]: each filled-in text is
+    /// encoded and normalised, and the mean of a label's texts stands for it. Without templates a label stands for itself.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if one has no `{}`. The old templates then stay.
+    pub fn set_templates(&mut self, templates: &[String]) -> Result<()> {
+        templates::check(templates)?;
+        self.templates = templates.to_vec();
+        Ok(())
+    }
+
+    /// The labels' embeddings as the pixels are compared with them, `[labels, embed_dim]`: unit vectors (a zero vector
+    /// stays zero).
+    pub fn label_embeddings(&self) -> Vec<f32> {
+        self.features.chunks_exact(self.model.config.embed_dim).flat_map(templates::unit).collect()
+    }
+
+    /// The text tower's output for a text that has been encoded (a label that was set, or a template filled in):
+    /// `embed_dim` values, not normalised.
+    pub fn text_features(&self, text: &str) -> Option<&[f32]> {
+        self.texts.get(text).map(|features| &**features)
     }
 
     /// Each pixel's label.
@@ -277,7 +320,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`].
     pub fn segment_into(&mut self, frame: &Frame<'_>, segmentation: &mut Segmentation) -> Result<()> {
-        let outputs = Outputs { mask: true, scores: false, embedding: false };
+        let outputs = Outputs { mask: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         self.read_mask(io, 0, segmentation);
         Ok(())
@@ -288,7 +331,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`]; [`Error::Size`] also for frames of different sizes.
     pub fn segment_batch(&mut self, frames: &[Frame<'_>]) -> Result<Vec<Segmentation>> {
-        let io = self.run(frames, Outputs { mask: true, scores: false, embedding: false }, &[])?;
+        let io = self.run(frames, Outputs { mask: true, ..Outputs::default() }, &[])?;
         Ok((0..frames.len())
             .map(|b| {
                 let mut segmentation = Segmentation::default();
@@ -303,7 +346,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`].
     pub fn scores(&mut self, frame: &Frame<'_>) -> Result<Scores> {
-        let outputs = Outputs { mask: false, scores: true, embedding: false };
+        let outputs = Outputs { scores: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         Ok(self.read_scores(io))
     }
@@ -313,11 +356,66 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`].
     pub fn segment_with_scores(&mut self, frame: &Frame<'_>) -> Result<(Segmentation, Scores)> {
-        let outputs = Outputs { mask: true, scores: true, embedding: false };
+        let outputs = Outputs { mask: true, scores: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         let mut segmentation = Segmentation::default();
         self.read_mask(io, 0, &mut segmentation);
         Ok((segmentation, self.read_scores(io)))
+    }
+
+    /// The pixels' embeddings at half the network's size. Needs no labels.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`], but for labels.
+    pub fn embed(&mut self, frame: &Frame<'_>) -> Result<Embedding> {
+        let outputs = Outputs { embedding: true, ..Outputs::default() };
+        let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
+        let [_, height, width, channels] = io.embedding.expect("a pass for embeddings has them").shape;
+        let data = self.read_all(io.embedding);
+        Ok(Embedding { channels, height, width, data })
+    }
+
+    /// The embeddings `[points, embed_dim]` at points (x, y) of the photo, in its pixels, the centre of pixel 0 at 0:
+    /// the map of [`Engine::embed`] brought to the photo's size, read between its pixels bilinearly, but only the points'
+    /// embeddings are formed. Needs no labels.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`], but for labels; [`Error::Points`] for a point outside the photo.
+    pub fn embed_at(&mut self, frame: &Frame<'_>, points: &[[f32; 2]]) -> Result<Vec<f32>> {
+        let inside = |point: &[f32; 2]| points::inside(*point, frame.height, frame.width);
+        if let Some(at) = points.iter().position(|point| !inside(point)) {
+            let place = format!("point {at} of the list");
+            return Err(points::outside(&place, points[at], frame.height, frame.width));
+        }
+        if points.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outputs = Outputs { points: points.len(), ..Outputs::default() };
+        let io = self.run_at(std::slice::from_ref(frame), points, outputs, &[])?;
+        Ok(self.read_all(io.sampled))
+    }
+
+    /// Whether the frames to come measure each operation ([`Engine::timings`]).
+    pub fn record_times(&mut self, on: bool) {
+        self.sessions.clear();
+        self.device.record_times(on);
+    }
+
+    /// Each operation of the last frame with its time, as executed; empty where times were not recorded.
+    pub fn timings(&self) -> Vec<OpTiming> {
+        let ops = self.sessions.last().map_or(&[][..], |session| &session.plan.ops);
+        // Another pass (labels, the matmul rate) may have come after the frame.
+        let seconds = Some(self.device.op_seconds()).filter(|seconds| seconds.len() == ops.len()).unwrap_or_default();
+        ops.iter().zip(seconds).map(|(op, seconds)| OpTiming { op: op.into(), seconds: *seconds }).collect()
+    }
+
+    /// FLOP a second that this device reaches at a large product (1024×1024 · 1024→4096), the best of 0.3 s: what an
+    /// operation's own rate is held against.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where memory runs out.
+    pub fn matmul_rate(&mut self) -> Result<f64> {
+        matmul::rate(&mut *self.device)
     }
 
     /// Runs a batch and reads the float32 buffers of these names (`lseg-fast plan` lists them), every one of a name in
@@ -326,7 +424,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment_batch`].
     pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
-        self.run(frames, Outputs { mask: true, scores: true, embedding: true }, names)?;
+        self.run(frames, Outputs { mask: true, scores: true, embedding: true, points: 0 }, names)?;
         let plan = &self.sessions.last().expect("a session has just run").plan;
         let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
@@ -342,17 +440,34 @@ impl Engine {
 
     /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
     fn run(&mut self, frames: &[Frame<'_>], outputs: Outputs, keep: &[&str]) -> Result<FrameIo> {
-        let bank = self.bank.ok_or_else(|| Error::Labels("no labels are set; call set_labels first".to_owned()))?;
+        self.run_at(frames, &[], outputs, keep)
+    }
+
+    /// As [`Engine::run`], with `outputs.points` points, the same for every photo.
+    fn run_at(
+        &mut self,
+        frames: &[Frame<'_>],
+        points: &[[f32; 2]],
+        outputs: Outputs,
+        keep: &[&str],
+    ) -> Result<FrameIo> {
+        let bank = self.bank.filter(|_| outputs.mask || outputs.scores);
+        if bank.is_none() && (outputs.mask || outputs.scores) {
+            return Err(Error::Labels("no labels are set; call set_labels first".to_owned()));
+        }
         let shape = self.frame_shape(frames)?;
         self.session(shape, bank, outputs, keep)?;
         let session = self.sessions.last().expect("the session in use is the last");
         let bytes = shape.photo.0 * shape.photo.1 * 3;
         for (b, frame) in frames.iter().enumerate() {
             self.device.write(session.io.photo, b * bytes, frame.rgb);
+            if let Some(place) = session.io.points {
+                self.device.write(place, b * size_of_val(points), bytemuck::cast_slice(points));
+            }
         }
         let model = &self.model;
         self.device.run(&session.plan, &mut |d| {
-            model.forward(d, shape, &bank, outputs);
+            model.forward(d, shape, bank.as_ref(), outputs);
         })?;
         let seconds = self.device.stage_seconds();
         for (time, stage) in self.stage_times.iter_mut().zip(&Stage::ALL[1..]) {
@@ -383,8 +498,8 @@ impl Engine {
     }
 
     /// Makes the session for this frame the last of the list, planning it if it is new.
-    fn session(&mut self, shape: FrameShape, bank: Similarity, outputs: Outputs, keep: &[&str]) -> Result<()> {
-        let labels = bank.labels.weight.n;
+    fn session(&mut self, shape: FrameShape, bank: Option<Similarity>, outputs: Outputs, keep: &[&str]) -> Result<()> {
+        let labels = bank.map_or(0, |bank| bank.labels.weight.n);
         let same = |key: &Key| {
             (key.shape, key.labels, key.outputs) == (shape, labels, outputs)
                 && key.keep.iter().map(String::as_str).eq(keep.iter().copied())
@@ -394,14 +509,16 @@ impl Engine {
             return Ok(());
         }
         let mut io = None;
-        let plan = plan::record(4, keep, |d| io = Some(self.model.forward(d, shape, &bank, outputs)));
+        let plan = plan::record(4, keep, |d| io = Some(self.model.forward(d, shape, bank.as_ref(), outputs)));
         let io = io.expect("recording runs the forward pass");
         self.device.reserve(&plan)?;
         let io = FrameIo {
             photo: plan.placed(io.photo),
+            points: io.points.map(|buf| plan.placed(buf)),
             mask: io.mask.map(|buf| plan.placed(buf)),
             scores: io.scores.map(|buf| plan.placed(buf)),
             embedding: io.embedding.map(|buf| plan.placed(buf)),
+            sampled: io.sampled.map(|buf| plan.placed(buf)),
         };
         let keep = keep.iter().map(|name| (*name).to_owned()).collect();
         if self.sessions.len() == SESSIONS {
@@ -409,6 +526,14 @@ impl Engine {
         }
         self.sessions.push(Session { key: Key { shape, labels, outputs, keep }, plan, io });
         Ok(())
+    }
+
+    /// A float32 result of the last pass, whole.
+    fn read_all(&mut self, result: Option<Buf>) -> Vec<f32> {
+        let result = result.expect("a pass has what was asked of it");
+        let mut data = vec![0.0; result.len()];
+        self.device.read(result, 0, bytemuck::cast_slice_mut(&mut data));
+        data
     }
 
     fn read_mask(&mut self, io: FrameIo, b: usize, segmentation: &mut Segmentation) {
@@ -422,9 +547,7 @@ impl Engine {
     fn read_scores(&mut self, io: FrameIo) -> Scores {
         let scores = io.scores.expect("a pass for scores has scores");
         let [_, labels, height, width] = scores.shape;
-        let mut data = vec![0.0; labels * height * width];
-        self.device.read(scores, 0, bytemuck::cast_slice_mut(&mut data));
-        Scores { labels, height, width, data }
+        Scores { labels, height, width, data: self.read_all(io.scores) }
     }
 
     /// The text tower on a batch of token lists.

@@ -42,6 +42,14 @@ pub enum Error {
     #[error("{0}")]
     Labels(String),
 
+    /// A template without a place for the label.
+    #[error("{0}")]
+    Template(String),
+
+    /// A points file that cannot be understood, or a point that is not in its photo.
+    #[error("{0}")]
+    Points(String),
+
     /// A frame or a size that the model cannot take (zero pixels, a buffer that does not match its size).
     #[error("{0}")]
     Size(String),

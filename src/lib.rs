@@ -6,16 +6,20 @@
 pub mod checkpoint;
 pub mod convert;
 pub mod device;
+pub mod embedding;
 pub mod engine;
 pub mod error;
 pub mod image;
 pub mod labels;
 pub mod model;
 pub mod output;
+pub mod points;
 pub mod protocol;
 pub mod report;
+pub mod resample;
 pub mod tokenizer;
 
+pub use embedding::Embedding;
 pub use engine::{DeviceChoice, Engine, Frame, Options, Scores, Segmentation};
 pub use error::{Error, Result};
 pub use protocol::Size;

@@ -27,6 +27,13 @@ pub struct PlanOp {
     pub bytes: u64,
 }
 
+/// An operation of the plan and what it took.
+#[derive(Clone, Debug)]
+pub struct OpTiming {
+    pub op: PlanOp,
+    pub seconds: f64,
+}
+
 #[derive(Clone, Debug)]
 pub struct PlanBuffer {
     pub name: String,
@@ -48,26 +55,28 @@ pub fn plan(config: &Config, height: usize, width: usize, labels: usize) -> Resu
     let mut loader = Loader::shapes();
     let model = Model::load(config, &mut loader)?;
     let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
-    let outputs = Outputs { mask: true, scores: false, embedding: false };
+    let outputs = Outputs { mask: true, ..Outputs::default() };
     let bank = model.head.similarity_shape(labels);
     let plan = plan::record(4, &[], |d| {
-        model.forward(d, shape, &bank, outputs);
+        model.forward(d, shape, Some(&bank), outputs);
     });
     Ok(PlanReport {
-        ops: plan.ops.iter().map(op).collect(),
+        ops: plan.ops.iter().map(PlanOp::from).collect(),
         buffers: plan.buffers.iter().map(buffer).collect(),
         arena_bytes: plan.arena_bytes,
         weight_bytes: loader.bytes(),
     })
 }
 
-fn op(op: &plan::Op) -> PlanOp {
-    PlanOp {
-        scope: format!("{} {}", op.scope.0, op.scope.1),
-        op: op.name,
-        shapes: op.shapes.clone(),
-        gflop: op.flop as f64 / 1e9,
-        bytes: op.bytes,
+impl From<&plan::Op> for PlanOp {
+    fn from(op: &plan::Op) -> Self {
+        PlanOp {
+            scope: format!("{} {}", op.scope.0, op.scope.1),
+            op: op.name,
+            shapes: op.shapes.clone(),
+            gflop: op.flop as f64 / 1e9,
+            bytes: op.bytes,
+        }
     }
 }
 

@@ -224,7 +224,7 @@ impl Stage {
             Stage::Text => "text tower",
             Stage::Encoder => "image encoder",
             Stage::Decoder => "decoder",
-            Stage::Head => "scores",
+            Stage::Head => "head",
             Stage::Mask => "mask",
         }
     }
@@ -281,6 +281,12 @@ pub trait Device {
     /// Row `index[b]` (`U32`, `[b, 1, 1, 1]`) of each batch item.
     fn take_rows(&mut self, x: Buf, index: Buf, out: Buf);
 
+    /// The values of a map `[b, h, w, c]` at points of the photo, as if it had been brought to the photo's size first
+    /// (×2 with align_corners=True, then align_corners=False to `photo` = (height, width)) and read between its pixels
+    /// bilinearly. `points` (`F32`, `[b, 1, n, 2]`) are (x, y) in photo pixels, the centre of pixel 0 at 0; what lies
+    /// beyond the outermost centres is read at them. `out` is `[b, 1, n, c]`.
+    fn sample(&mut self, x: Buf, points: Buf, photo: (usize, usize), out: Buf);
+
     /// Features `[b, h, w, f]` → logits `[b, h, w, labels]`; a pixel whose embedding is zero scores 0.
     fn similarity(&mut self, x: Buf, w: &Similarity, out: Buf);
 
@@ -328,4 +334,10 @@ pub trait Executor: Device + Upload + Send {
 
     /// Seconds of each [`Stage`] in the last pass.
     fn stage_seconds(&self) -> [f64; Stage::ALL.len()];
+
+    /// Whether the passes to come measure each operation; off at first.
+    fn record_times(&mut self, on: bool);
+
+    /// Seconds of each of the plan's operations in the last pass, in the plan's order; empty where they were not recorded.
+    fn op_seconds(&self) -> &[f64];
 }

@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use bytemuck::NoUninit;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::embedding::Dtype;
 
 /// An element type that NumPy knows. Values are written as they lie in memory; the header names their byte order.
 pub trait Element: NoUninit {
@@ -30,6 +33,36 @@ pub fn write<T: Element>(mut out: impl Write, shape: &[usize], data: &[T]) -> io
     }
     out.write_all(&header(T::NAME, shape)?)?;
     out.write_all(bytemuck::cast_slice(data))
+}
+
+/// Writes the header of an array whose values follow by [`write_values`].
+///
+/// # Errors
+/// What writing to `out` yields, and `InvalidInput` for too many dimensions.
+pub fn write_header(out: &mut impl Write, dtype: Dtype, shape: &[usize]) -> io::Result<()> {
+    let name = match dtype {
+        Dtype::F16 => f16::NAME,
+        Dtype::F32 => f32::NAME,
+    };
+    out.write_all(&header(name, shape)?)
+}
+
+/// Writes values after [`write_header`], converted to its element type.
+///
+/// # Errors
+/// What writing to `out` yields.
+pub fn write_values(out: &mut impl Write, dtype: Dtype, values: &[f32]) -> io::Result<()> {
+    const BLOCK: usize = 4096;
+    if dtype == Dtype::F32 {
+        return out.write_all(bytemuck::cast_slice(values));
+    }
+    let mut halves = [f16::ZERO; BLOCK];
+    for block in values.chunks(BLOCK) {
+        let halves = &mut halves[..block.len()];
+        halves.convert_from_f32_slice(block);
+        out.write_all(bytemuck::cast_slice(halves))?;
+    }
+    Ok(())
 }
 
 /// Magic number, version, length and header text, padded with spaces so that the values start at a multiple of 64.

@@ -114,6 +114,15 @@ impl Head {
         out
     }
 
+    /// Path 1 `[b, h, w, features]` → the embeddings `[b, 1, n, embed_dim]` at `points` of the photo. Bilinear weights
+    /// sum to one and head1 is affine, so the n points can be taken before it: no other pixel's embedding is formed.
+    pub fn embedding_at(&self, d: &mut dyn Device, path: Buf, points: Buf, photo: (usize, usize)) -> Buf {
+        d.scope("points", 0);
+        let features = d.buffer("path1 at points", [path.batch(), 1, points.rows(), self.features], Element::F32);
+        d.sample(path, points, photo, features);
+        self.embedding(d, features)
+    }
+
     /// Path 1 `[b, h, w, features]` → logits `[b, h, w, labels]`, regularised where the model has a head block.
     pub fn scores(&self, d: &mut dyn Device, path: Buf, bank: &Similarity) -> Buf {
         d.scope("head", 0);

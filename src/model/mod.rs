@@ -40,11 +40,13 @@ pub struct FrameShape {
 }
 
 /// What a frame must yield.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
     pub mask: bool,
     pub scores: bool,
     pub embedding: bool,
+    /// Embeddings at so many points of each photo.
+    pub points: usize,
 }
 
 /// The buffers that the host fills and reads.
@@ -52,12 +54,16 @@ pub struct Outputs {
 pub struct FrameIo {
     /// `[b, h0, w0, 3]`, u8
     pub photo: Buf,
+    /// `[b, 1, points, 2]`: (x, y) in photo pixels; filled by the host
+    pub points: Option<Buf>,
     /// `[b, h0, w0, 1]`, u16
     pub mask: Option<Buf>,
     /// `[b, labels, H, W]`
     pub scores: Option<Buf>,
     /// `[b, H/2, W/2, embed_dim]`
     pub embedding: Option<Buf>,
+    /// `[b, 1, points, embed_dim]`
+    pub sampled: Option<Buf>,
 }
 
 impl Model {
@@ -74,12 +80,19 @@ impl Model {
         })
     }
 
-    /// A frame, from photo to what is wanted of it.
-    pub fn forward(&self, d: &mut dyn Device, shape: FrameShape, bank: &Similarity, wanted: Outputs) -> FrameIo {
+    /// A frame, from photo to what is wanted of it. Scores and masks need a bank.
+    pub fn forward(
+        &self,
+        d: &mut dyn Device,
+        shape: FrameShape,
+        bank: Option<&Similarity>,
+        wanted: Outputs,
+    ) -> FrameIo {
         let FrameShape { batch, photo: (h0, w0), network } = shape;
         let normalise = Normalise { mean: self.config.mean, std: self.config.std };
         d.stage(Stage::Encoder);
         let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
+        let points = (wanted.points > 0).then(|| d.buffer("points", [batch, 1, wanted.points, 2], Element::F32));
         let hooked = match &self.encoder {
             Encoder::Vit(vit) => vit.forward(d, photo, &normalise, network),
             Encoder::Resnet(resnet) => resnet.forward(d, photo, &normalise, network),
@@ -88,7 +101,8 @@ impl Model {
         let path = self.decoder.forward(d, hooked, self.grid(network));
         d.stage(Stage::Head);
         let embedding = wanted.embedding.then(|| self.head.embedding(d, path));
-        let logits = (wanted.scores || wanted.mask).then(|| self.head.scores(d, path, bank));
+        let sampled = points.map(|points| self.head.embedding_at(d, path, points, shape.photo));
+        let logits = bank.filter(|_| wanted.scores || wanted.mask).map(|bank| self.head.scores(d, path, bank));
         d.stage(Stage::Mask);
         d.scope("output", 0);
         let scores = logits.filter(|_| wanted.scores).map(|logits| {
@@ -102,10 +116,10 @@ impl Model {
             d.argmax(logits, mask);
             mask
         });
-        for out in [embedding, scores, mask].into_iter().flatten() {
+        for out in [embedding, sampled, scores, mask].into_iter().flatten() {
             d.output(out);
         }
-        FrameIo { photo, mask, scores, embedding }
+        FrameIo { photo, points, mask, scores, embedding, sampled }
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

@@ -10,6 +10,7 @@ mod max_pool;
 mod product;
 mod regularise;
 mod resample;
+mod sample;
 mod scratch;
 mod simd;
 mod similarity;
@@ -47,10 +48,15 @@ struct Weights {
     vectors: Vec<Vec<f32>>,
 }
 
-/// Wall time by stage.
+/// Wall time by stage and, where asked for, by operation.
+#[derive(Default)]
 struct Clock {
     stage: Option<(Stage, Instant)>,
     seconds: [f64; Stage::ALL.len()],
+    recording: bool,
+    /// When each operation of the pass began.
+    begun: Vec<Instant>,
+    op_seconds: Vec<f64>,
 }
 
 impl Clock {
@@ -60,6 +66,25 @@ impl Clock {
             self.seconds[stage as usize] += now.duration_since(since).as_secs_f64();
         }
         self.stage = next.map(|stage| (stage, now));
+    }
+
+    fn start(&mut self) {
+        self.seconds = Default::default();
+        self.begun.clear();
+        self.op_seconds.clear();
+    }
+
+    /// An operation begins; it lasts until the next one or the end of the pass.
+    fn op(&mut self) {
+        if self.recording {
+            self.begun.push(Instant::now());
+        }
+    }
+
+    fn finish(&mut self) {
+        self.switch(None);
+        let ends = self.begun.iter().skip(1).copied().chain([Instant::now()]);
+        self.op_seconds.extend(self.begun.iter().zip(ends).map(|(begin, end)| end.duration_since(*begin).as_secs_f64()));
     }
 }
 
@@ -85,7 +110,7 @@ impl Cpu {
             weights: Weights::default(),
             places: Vec::new(),
             asked: 0,
-            clock: Clock { stage: None, seconds: Default::default() },
+            clock: Clock::default(),
         })
     }
 
@@ -161,6 +186,7 @@ impl Device for Cpu {
     fn output(&mut self, _buf: Buf) {}
 
     fn patchify(&mut self, photo: Buf, normalise: &Normalise, patch: usize, out: Buf) {
+        self.clock.op();
         let (inputs, out_all) = self.arena.split(out);
         let (from, photos) = ((photo.shape[1], photo.shape[2]), inputs.get_u8(photo));
         let (h, row) = (out.shape[1], out.shape[2] * out.channels());
@@ -172,6 +198,7 @@ impl Device for Cpu {
     }
 
     fn add_positions(&mut self, class: Vector, positions: Vector, side: usize, grid: (usize, usize), tokens: Buf) {
+        self.clock.op();
         let (class, positions) = (&self.weights.vectors[class.index], &self.weights.vectors[positions.index]);
         let (_, tokens_all) = self.arena.split(tokens);
         tokens_all.par_chunks_mut(tokens.rows() * tokens.channels()).for_each(|item| {
@@ -180,10 +207,12 @@ impl Device for Cpu {
     }
 
     fn gemm(&mut self, x: Rows, w: &Linear, epilogue: Epilogue, out: Rows) {
+        self.clock.op();
         self.products(x, Patches::rows(&[], x.count, w.weight.k), ProductOp::rows(w.weight, w.bias, epilogue), out);
     }
 
     fn layer_norm(&mut self, x: Buf, w: &LayerNorm, out: Buf) {
+        self.clock.op();
         let (weight, bias) = (&self.weights.vectors[w.weight.index], &self.weights.vectors[w.bias.index]);
         let (inputs, out_all) = self.arena.split(out);
         let (isa, c, eps) = (self.isa, x.channels(), w.eps);
@@ -193,6 +222,7 @@ impl Device for Cpu {
     }
 
     fn attention(&mut self, qkv: Buf, heads: usize, causal: bool, out: Buf) {
+        self.clock.op();
         let (inputs, out_all) = self.arena.split(out);
         let (t, width) = (out.rows(), out.channels());
         let d = width / heads;
@@ -207,6 +237,7 @@ impl Device for Cpu {
     }
 
     fn conv(&mut self, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out: Buf) {
+        self.clock.op();
         let [_, h, width, c] = x.shape;
         let (kernel, stride, pad, out_w) = (w.kernel, w.stride, w.pad, out.shape[2]);
         let patches = Patches { x: &[], h, w: width, c, kernel, stride, pad, out_w, relu: relu_in };
@@ -214,6 +245,7 @@ impl Device for Cpu {
     }
 
     fn conv_transpose(&mut self, x: Buf, w: &ConvTranspose, out: Buf) {
+        self.clock.op();
         let (s, width, o) = (w.stride, x.shape[2], out.channels());
         let op = ProductOp {
             weight: w.weight,
@@ -228,16 +260,19 @@ impl Device for Cpu {
     }
 
     fn upsample(&mut self, x: Buf, out: Buf) {
+        self.clock.op();
         let (isa, [_, h, w, c]) = (self.isa, x.shape);
         self.by_rows(x, out, |x, row, out| resample::upsample_row(isa, x, h, w, c, row, out));
     }
 
     fn max_pool(&mut self, x: Buf, out: Buf) {
+        self.clock.op();
         let (isa, [_, h, w, c]) = (self.isa, x.shape);
         self.by_rows(x, out, |x, row, out| max_pool::row(isa, x, h, w, c, row, out));
     }
 
     fn embed_tokens(&mut self, ids: Buf, table: Vector, positions: Vector, out: Buf) {
+        self.clock.op();
         let (table, positions) = (&self.weights.vectors[table.index], &self.weights.vectors[positions.index]);
         let (inputs, out_all) = self.arena.split(out);
         let (t, width) = (out.rows(), out.channels());
@@ -248,6 +283,7 @@ impl Device for Cpu {
     }
 
     fn take_rows(&mut self, x: Buf, index: Buf, out: Buf) {
+        self.clock.op();
         let (inputs, out_all) = self.arena.split(out);
         let (x_all, t, width) = (inputs.get(x), x.rows(), x.channels());
         for (b, (row, out)) in inputs.get_u32(index).iter().zip(out_all.chunks_exact_mut(width)).enumerate() {
@@ -255,7 +291,18 @@ impl Device for Cpu {
         }
     }
 
+    fn sample(&mut self, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
+        self.clock.op();
+        let (inputs, out_all) = self.arena.split(out);
+        let (n, [_, h, w, c]) = (points.rows(), x.shape);
+        let (x_all, points_all) = (inputs.get(x), inputs.get(points).as_chunks::<2>().0);
+        out_all.par_chunks_mut(c).zip(points_all).with_min_len(16).enumerate().for_each(|(i, (out, point))| {
+            sample::point(&x_all[i / n * h * w * c..][..h * w * c], (h, w), *point, photo, out);
+        });
+    }
+
     fn similarity(&mut self, x: Buf, w: &Similarity, out: Buf) {
+        self.clock.op();
         let linear = |l: &Linear| {
             let bias = l.bias.expect("both products of the similarity have a bias");
             (&self.weights.matrices[l.weight.index], &*self.weights.vectors[bias.index])
@@ -270,6 +317,7 @@ impl Device for Cpu {
     }
 
     fn regularise(&mut self, x: Buf, w: Vector, bottleneck: bool, activation: Option<Activation>, out: Buf) {
+        self.clock.op();
         let kernel = &self.weights.vectors[w.index];
         let (inputs, out_all) = self.arena.split(out);
         let (isa, [_, h, width, n], x_all) = (self.isa, x.shape, inputs.get(x));
@@ -280,6 +328,7 @@ impl Device for Cpu {
     }
 
     fn upsample_scores(&mut self, logits: Buf, out: Buf) {
+        self.clock.op();
         let (inputs, out_all) = self.arena.split(out);
         let (isa, [_, h, w, n], x_all) = (self.isa, logits.shape, inputs.get(logits));
         out_all.par_chunks_mut(2 * w).enumerate().for_each(|(i, out)| {
@@ -290,6 +339,7 @@ impl Device for Cpu {
     }
 
     fn argmax(&mut self, logits: Buf, mask: Buf) {
+        self.clock.op();
         let (inputs, mask_all) = self.arena.split(mask);
         let (isa, [_, h, w, n], x_all) = (self.isa, logits.shape, inputs.get(logits));
         let (to_h, to_w) = (mask.shape[1], mask.shape[2]);
@@ -337,6 +387,10 @@ impl Executor for Cpu {
             return Err(Error::Device(format!("{why}: {mib} MiB; try a smaller --size")));
         }
         self.places.reserve(plan.buffers.len());
+        if self.clock.recording {
+            self.clock.begun.reserve(plan.ops.len());
+            self.clock.op_seconds.reserve(plan.ops.len());
+        }
         let (pack, work) = (product::PACK, plan.thread_scratch);
         self.pool.broadcast(|_| {
             scratch::pack(pack, |_| ());
@@ -359,14 +413,23 @@ impl Executor for Cpu {
         self.places.clear();
         self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
         self.asked = 0;
-        self.clock.seconds = Default::default();
+        self.clock.start();
         let pool = Arc::clone(&self.pool);
         pool.install(|| forward(self));
-        self.clock.switch(None);
+        self.clock.finish();
+        assert!(!self.clock.recording || self.clock.op_seconds.len() == plan.ops.len(), "every operation was timed");
         Ok(())
     }
 
     fn stage_seconds(&self) -> [f64; Stage::ALL.len()] {
         self.clock.seconds
+    }
+
+    fn record_times(&mut self, on: bool) {
+        self.clock.recording = on;
+    }
+
+    fn op_seconds(&self) -> &[f64] {
+        &self.clock.op_seconds
     }
 }

@@ -214,6 +214,12 @@ impl Device for Recorder {
         self.op("take_rows", format!("{} → {}", map(x), map(out)), 0, 0, &[x, index, out]);
     }
 
+    fn sample(&mut self, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
+        let shapes = format!("{} at {} points of {}×{}", map(x), points.rows(), photo.0, photo.1);
+        // Four pixels of the photo a point, each of up to 4×4 neighbours.
+        self.op("sample", shapes, 2 * 64 * out.len(), 0, &[x, points, out]);
+    }
+
     fn similarity(&mut self, x: Buf, w: &Similarity, out: Buf) {
         let (labels, norm) = (w.labels.weight, w.norm.weight);
         let weights = labels.n * labels.k + norm.n * norm.k;

@@ -1,0 +1,32 @@
+//! Values of a half-size map at points of the photo.
+
+use crate::resample::Taps;
+
+/// The two pixels on one axis of `to` that a coordinate lies between, each with its weight. A NaN counts as 0.
+fn neighbours(position: f32, to: usize) -> [(usize, f32); 2] {
+    let position = f64::from(position).max(0.0).min((to - 1) as f64);
+    let low = position as usize;
+    let t = (position - low as f64) as f32;
+    [(low, 1.0 - t), ((low + 1).min(to - 1), t)]
+}
+
+/// `x` `[h, w, c]` at `point` = (x, y), in pixels of a photo of `photo` = (height, width); `out` is `[c]`.
+pub fn point(x: &[f32], (h, w): (usize, usize), point: [f32; 2], photo: (usize, usize), out: &mut [f32]) {
+    let c = out.len();
+    out.fill(0.0);
+    let taps = |position, half, to| {
+        let pixels = neighbours(position, to).into_iter().filter(|(_, weight)| *weight != 0.0);
+        pixels.map(move |(pixel, outer)| (Taps::through_upsample(pixel, half, to), outer))
+    };
+    for (rows, row_weight) in taps(point[1], h, photo.0) {
+        for (columns, column_weight) in taps(point[0], w, photo.1) {
+            for (row, row_tap) in rows.iter() {
+                for (column, column_tap) in columns.iter() {
+                    let weight = row_weight * row_tap * column_weight * column_tap;
+                    let place = &x[(row * w + column) * c..][..c];
+                    out.iter_mut().zip(place).for_each(|(o, v)| *o += weight * v);
+                }
+            }
+        }
+    }
+}
