@@ -11,6 +11,7 @@ use lseg_fast::checkpoint::{Checkpoint, TensorInfo};
 use lseg_fast::image::decode;
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
 use lseg_fast::{Error, Size, labels};
 use zip::write::SimpleFileOptions;
@@ -81,6 +82,15 @@ pub fn labels(bytes: &[u8]) {
         if let Some(ids) = shown(TOKENIZER.encode(label)) {
             assert!((2..=77).contains(&ids.len()) && ids.iter().all(|&id| id < 49_408));
         }
+    }
+}
+
+/// A file of points, on to the check against a photo's size.
+pub fn points(bytes: &[u8]) {
+    let Some(points) = shown(Points::read(&written(bytes))) else { return };
+    assert!(!points.values().is_empty() && points.values().iter().flatten().all(|value| value.is_finite()));
+    if shown(points.check(480, 640)).is_some() {
+        assert!(points.values().iter().all(|[x, y]| (-0.5..=639.5).contains(x) && (-0.5..=479.5).contains(y)));
     }
 }
 
