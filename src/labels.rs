@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::checkpoint::printable;
 use crate::{Error, Result};
 
 /// The most labels at once: a mask's values are 16 bits wide.
@@ -79,7 +80,9 @@ fn check(labels: Vec<Placed>) -> Result<Vec<String>> {
         if let Some((first_place, first)) = seen.insert(key, labelled) {
             let alike = if first == label { "" } else { " (case and spaces make no difference)" };
             return Err(Error::Labels(format!(
-                "{place} \"{label}\" repeats \"{first}\" of {first_place}{alike}; keep one of them"
+                "{place} \"{}\" repeats \"{}\" of {first_place}{alike}; keep one of them",
+                printable(label),
+                printable(first)
             )));
         }
     }

@@ -13,7 +13,7 @@ use crate::Result;
 const CHUNK: usize = 1 << 20;
 
 /// More dimensions than this are no network's.
-const MAX_DIMENSIONS: usize = 16;
+pub(super) const MAX_DIMENSIONS: usize = 16;
 
 /// A tensor whose dimensions of stride 0 repeat its storage may have this many elements more than its storage.
 const MAX_REPEATED: u64 = 1 << 22;
@@ -92,6 +92,11 @@ impl Layout {
         let offset = storage.offset + start * size;
         let gather = if count == 0 { None } else { axes(&shape, strides)? };
         Ok(Layout { info: TensorInfo { dtype, shape }, offset, gather })
+    }
+
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> u64 {
+        (self.count() as u64).saturating_mul(element_size(self.info.dtype) as u64)
     }
 
     /// Number of elements.

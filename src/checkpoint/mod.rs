@@ -30,6 +30,11 @@ use source::Source;
 /// The objects beside the tensors: a real file's take a few hundred KB.
 const MAX_PICKLE: u64 = 64 << 20;
 
+/// The tensors together may have this many times the file's bytes, and as many more as the constant says: some share
+/// a storage, some repeat one number. A file of kilobytes must not fill the memory of who loads it.
+const MAX_SHARING: u64 = 4;
+const MAX_REPEATED_BYTES: u64 = 256 << 20;
+
 /// What LSeg's own names start with, once a wrapper's name is taken off.
 const ROOTS: [&str; 3] = ["clip_pretrained.", "pretrained.", "scratch."];
 
@@ -116,6 +121,14 @@ impl Checkpoint {
                 });
             return Err(source.damaged(format!("holds no tensors{inert}; a dict of tensors is expected")));
         }
+        let bytes = contents.tensors.values().fold(0u64, |sum, layout| sum.saturating_add(layout.bytes()));
+        if bytes > source.len.saturating_mul(MAX_SHARING).saturating_add(MAX_REPEATED_BYTES) {
+            return Err(source.damaged(format!(
+                "has {} bytes and describes tensors of {} MiB that repeat them; save the tensors with .contiguous()",
+                source.len,
+                bytes >> 20
+            )));
+        }
         Ok(Checkpoint { source, format, contents })
     }
 
@@ -190,8 +203,8 @@ impl Checkpoint {
         };
         Err(Error::Tensor {
             path: self.source.path.clone(),
-            name: name.to_owned(),
-            expected: format!("float {shape:?}"),
+            name: printable(name),
+            expected: printable(&format!("float {shape:?}")),
             found: layout::describe(&layout.info),
             hint: hint.to_owned(),
         })
@@ -205,7 +218,7 @@ impl Checkpoint {
         };
         Error::MissingTensor {
             path: self.source.path.clone(),
-            name: name.to_owned(),
+            name: printable(name),
             expected: expected.to_owned(),
             hint,
         }

@@ -15,6 +15,10 @@ pub(super) type Id = u32;
 const MAX_STEPS: usize = 8_000_000;
 const MAX_NODES: usize = 2_000_000;
 
+/// The longest text that is looked at: names are shorter. A pickle may refer to one long string a million times;
+/// to look through it each time would take hours.
+const LONGEST_TEXT: usize = 1024;
+
 /// A place in the pickle's bytes; strings stay there.
 pub(super) type Span = Range<usize>;
 
@@ -88,10 +92,10 @@ impl<'a> Pickle<'a> {
         self.nodes.get(id as usize).unwrap_or(&Node::None)
     }
 
-    /// The text of a string node.
+    /// The text of a string node, unless it is longer than any name.
     pub fn text(&self, id: Id) -> Option<&str> {
         match self.node(id) {
-            Node::Str(span) => self.utf8(span),
+            Node::Str(span) if span.len() <= LONGEST_TEXT => std::str::from_utf8(self.bytes(span)).ok(),
             _ => None,
         }
     }
@@ -108,16 +112,13 @@ impl<'a> Pickle<'a> {
         self.bytes.get(span.clone()).unwrap_or_default()
     }
 
-    fn utf8(&self, span: &Span) -> Option<&str> {
-        std::str::from_utf8(self.bytes(span)).ok()
-    }
-
     /// All objects in the order of their making.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter()
     }
 
-    /// `module.name` of a class or function; for an object, of what made it; for plain data, its Python type.
+    /// `module.name` of a class or function (the start of it, where it is endless); for an object, of what made it;
+    /// for plain data, its Python type.
     pub fn class_name(&self, mut id: Id) -> String {
         loop {
             return match self.node(id) {
@@ -126,8 +127,11 @@ impl<'a> Pickle<'a> {
                     continue;
                 }
                 Node::Global(module, name) => {
-                    let [module, name] = [module, name].map(|span| String::from_utf8_lossy(self.bytes(span)));
-                    format!("{module}.{name}")
+                    let start = |span| {
+                        let bytes = self.bytes(span);
+                        String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)])
+                    };
+                    format!("{}.{}", start(module), start(name))
                 }
                 Node::Object(_) | Node::Persistent(_) => "persistent object".to_owned(),
                 Node::None => "None".to_owned(),

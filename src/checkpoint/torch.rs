@@ -3,9 +3,15 @@
 
 use safetensors::Dtype;
 
-use super::layout::{Extent, Layout, element_size};
+use super::layout::{Extent, Layout, MAX_DIMENSIONS, element_size};
 use super::pickle::{Id, Node, Pickle};
 use super::{HyperParameter, HyperParameters, printable};
+
+/// More entries than this are no model's; a pickle can repeat one tensor millions of times in a few bytes each.
+const MAX_ENTRIES: usize = 100_000;
+
+/// A dict class is called with a default's maker and a dict, an object's state is its dict and its slots.
+const MAX_PARTS: usize = 2;
 
 /// A storage as its persistent id names it: `("storage", class, key, device, elements[, view])`.
 #[derive(Clone, Debug)]
@@ -79,6 +85,12 @@ pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String
             format!("its state_dict is an object of class {class}, a dict of tensors is expected")
         })?,
     };
+    if entries.len() > MAX_ENTRIES {
+        return Err(format!(
+            "its state dict has {} entries, at most {MAX_ENTRIES} are read; save the model alone",
+            entries.len()
+        ));
+    }
     let mut found = Vec::new();
     for (key, value) in entries {
         let Some(name) = pickle.text(key) else { continue };
@@ -158,7 +170,11 @@ fn carried_entries(pickle: &Pickle, id: Id) -> Vec<(Id, Id)> {
     // The state is the `__dict__`, or a pair of it and the slots.
     if let Some(state) = object.state {
         match pickle.tuple(state) {
-            Some(parts) => parts.iter().for_each(|&part| items.extend(entries(pickle, part).unwrap_or_default())),
+            Some(parts) => {
+                for &part in parts.iter().take(MAX_PARTS) {
+                    items.extend(entries(pickle, part).unwrap_or_default());
+                }
+            }
             None => items.extend(entries(pickle, state).unwrap_or_default()),
         }
     }
@@ -169,7 +185,7 @@ fn carried_entries(pickle: &Pickle, id: Id) -> Vec<(Id, Id)> {
 /// Items given to a dict's constructor: dicts, or lists of pairs (as Python 2 wrote an OrderedDict).
 fn constructor_items(pickle: &Pickle, args: Id) -> Vec<(Id, Id)> {
     let mut items = Vec::new();
-    for &arg in pickle.tuple(args).unwrap_or_default() {
+    for &arg in pickle.tuple(args).unwrap_or_default().iter().take(MAX_PARTS) {
         match pickle.node(arg) {
             Node::Dict(dict) => items.extend_from_slice(dict),
             Node::List(list) => {
@@ -233,10 +249,11 @@ fn tensor(pickle: &Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<Value, S
     }
     let storage = storage(pickle, storage_id)?;
     let start = whole(pickle, start).ok_or("its first element is no whole number")?;
-    let strides = numbers(pickle, strides).ok_or("its strides are no whole numbers of at least 0")?;
-    let shape = numbers(pickle, shape)
-        .and_then(|sizes| sizes.into_iter().map(|d| usize::try_from(d).ok()).collect())
-        .ok_or("its sizes are no whole numbers of at least 0")?;
+    let shape = numbers(pickle, shape, "sizes")?
+        .into_iter()
+        .map(|d| usize::try_from(d).map_err(|_| format!("a size of {d} is more than this machine can address")))
+        .collect::<Result<_, _>>()?;
+    let strides = numbers(pickle, strides, "strides")?;
     Ok(Value::Tensor(TensorCall { dtype: dtype.unwrap_or(storage.dtype), storage, start, shape, strides }))
 }
 
@@ -280,15 +297,21 @@ fn whole(pickle: &Pickle, id: Id) -> Option<u64> {
     }
 }
 
-/// A tuple or list of whole numbers (a `torch.Size` is a call around one).
-fn numbers(pickle: &Pickle, id: Id) -> Option<Vec<u64>> {
-    let (Node::Tuple(members) | Node::List(members)) = (match pickle.node(id) {
-        Node::Object(object) => pickle.node(*pickle.tuple(object.args)?.first()?),
-        other => other,
-    }) else {
-        return None;
+/// A tuple or list of whole numbers, one a dimension (a `torch.Size` is a call around one). `what` they are.
+fn numbers(pickle: &Pickle, id: Id, what: &str) -> Result<Vec<u64>, String> {
+    let refused = || format!("its {what} are no whole numbers of at least 0");
+    let members = match pickle.node(id) {
+        Node::Object(object) => pickle.tuple(object.args).and_then(|args| args.first().copied()),
+        _ => Some(id),
     };
-    members.iter().map(|&member| whole(pickle, member)).collect()
+    let (Node::Tuple(members) | Node::List(members)) = pickle.node(members.ok_or_else(refused)?) else {
+        return Err(refused());
+    };
+    // Refused before they are collected: a million tensors may share a tuple of a million numbers.
+    if members.len() > MAX_DIMENSIONS {
+        return Err(format!("{} {what}; a tensor has at most {MAX_DIMENSIONS}", members.len()));
+    }
+    members.iter().map(|&member| whole(pickle, member).ok_or_else(refused)).collect()
 }
 
 /// The element type of a storage class, `torch.FloatStorage` or `torch.cuda.FloatStorage`.

@@ -7,6 +7,7 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use crate::checkpoint::printable;
 use crate::{Error, Result};
 
 /// The largest photo taken by default, in pixels: 64 megapixels.
@@ -69,7 +70,12 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Photo, String> {
         return Err(format!("{} photos are not read here; convert it to one of {FORMATS}", name(format)));
     }
     let damaged = |e: image::ImageError| {
-        format!("cannot be decoded as {} ({e}); the file is damaged, cut short or of an unusual kind", name(format))
+        // Some decoders' messages have line ends or the file's own text in them.
+        let reason = printable(&e.to_string());
+        format!(
+            "cannot be decoded as {} ({reason}); the file is damaged, cut short or of an unusual kind",
+            name(format)
+        )
     };
 
     let mut limits = Limits::no_limits();

@@ -191,7 +191,7 @@ fn shape<const N: usize>(checkpoint: &Checkpoint, name: &str) -> Result<[usize; 
         path: checkpoint.path().to_owned(),
         name: name.to_owned(),
         expected,
-        found: format!("{} {:?}", info.dtype, info.shape),
+        found: printable(&format!("{} {:?}", info.dtype, info.shape)),
         hint: "the file is no LSeg checkpoint".to_owned(),
     })
 }

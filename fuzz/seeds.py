@@ -1,0 +1,190 @@
+"""Makes fuzz/seeds/ from the golden files: `python fuzz/seeds.py target/debug/lseg-fast`. Needs PyTorch, Pillow."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+FUZZ = Path(__file__).resolve().parent
+GOLDEN = FUZZ.parent / "tests/golden"
+SMALL = 10_000
+MODELS = ["resnet", "vit16", "vit32"]
+
+
+def write(target, name, data):
+    path = FUZZ / "seeds" / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def header(file):
+    """The JSON header of a safetensors file."""
+    data = file.read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    return data[8 : 8 + length].rstrip(b" ")
+
+
+def packed(header):
+    """A safetensors file of zeros."""
+    length = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(length)
+
+
+def pickled(value):
+    """data.pkl of a torch.save."""
+    file = io.BytesIO()
+    torch.save(value, file)
+    with zipfile.ZipFile(file) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        return archive.read(name)
+
+
+def repeated(header):
+    """A model's state dict in which every tensor repeats one number: it takes no storage of its own."""
+    one = torch.zeros(1)
+    return {f"net.{name}": one.expand(t["shape"]) for name, t in header.items() if name != "__metadata__"}
+
+
+def checkpoints(headers):
+    for file in sorted((GOLDEN / "checkpoint").iterdir()):
+        if file.stat().st_size <= SMALL:
+            write("checkpoint", file.name, file.read_bytes())
+    legacy = io.BytesIO()
+    one = torch.zeros(1)
+    torch.save({"scratch.head1.bias": one, "half": one.half()}, legacy, _use_new_zipfile_serialization=False)
+    write("checkpoint", "small_legacy.pt", legacy.getvalue())
+    types = ["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "F8_E4M3"]
+    sizes = [8, 4, 2, 2, 8, 4, 2, 1, 1, 1, 1]
+    tensors, at = {"__metadata__": {"format": "pt"}}, 0
+    for dtype, size in zip(types, sizes):
+        tensors[f"net.{dtype}"] = {"dtype": dtype, "shape": [2, 1], "data_offsets": [at, at + 2 * size]}
+        at += 2 * size
+    write("checkpoint", "types.safetensors", packed(tensors))
+    write("checkpoint", "metadata.safetensors", packed({"__metadata__": headers["vit16"]["__metadata__"]} | {
+        "scratch.head1.bias": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    }))
+
+
+def pickles(headers):
+    for file in sorted((GOLDEN / "checkpoint").iterdir()):
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    if name.endswith("/data.pkl") and archive.getinfo(name).file_size <= SMALL:
+                        write("pickle", file.stem + ".pkl", archive.read(name))
+    storage = torch.zeros(24)
+    views = {"whole": storage, "part": storage[3:7], "turned": storage.view(4, 6).T, "kept": torch.nn.Parameter(storage)}
+    write("pickle", "views.pkl", pickled({"state_dict": views, "hyper_parameters": {"arch_option": 0}}))
+    for name, head_block in [("resnet", {"arch_option": 2, "block_depth": 3, "activation": "tanh"}), ("vit16", {})]:
+        state = repeated(headers[name])
+        write("pickle", f"{name}.pkl", pickled({"state_dict": state, "hyper_parameters": head_block}))
+
+
+def configs(texts):
+    for name, text in texts.items():
+        write("config", f"{name}.json", text)
+        foreign = json.loads(text)
+        del foreign["__metadata__"]
+        write("config", f"{name}_foreign.json", json.dumps(foreign, separators=(",", ":")).encode())
+    # The configuration alone: what is read before any tensor is missed.
+    for name, text in texts.items():
+        own = {"__metadata__": json.loads(text)["__metadata__"]}
+        own["a"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+        write("config", f"{name}_alone.json", json.dumps(own, separators=(",", ":")).encode())
+
+
+def labels():
+    lists = {
+        "plain": "tree\ndining table\npotted plant\nother\n",
+        "comments": "\ufeff# words\r\ndog\r\n  # more\r\n grass, tall \r\n@home\r\nc#\r\n",
+        "references": "caf&eacute;\n&amp;eacute; &#233; &#x1F600; &lt;b&gt;\n<b> &amp;\n",
+        "unicode": "ﬁne ｆｕｌｌ “quoted” ’s\n\u0130stanbul\nſ\nпривет мир\n你好\n👩‍👩‍👧\ne\u0301\n",
+        "tokens": "<start_of_text>x<end_of_text>\ni'll they've 12 3.5!?\n\x1b[1;31mred\n",
+        "long": "word " * 80 + "\n" + "x" * 200 + "\n",
+        "twins": "Dog\ndog \n",
+    }
+    for name, text in lists.items():
+        write("labels", name + ".txt", text.encode())
+    write("labels", "latin1.txt", b"dog\ncaf\xe9\n")
+
+
+def photos():
+    base = Image.linear_gradient("L").resize((17, 13))
+    colour = Image.merge("RGB", [base, base.rotate(180), base.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    alpha = colour.copy()
+    alpha.putalpha(base)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    kinds = {
+        "plain.jpg": (colour, {"quality": 60}),
+        "turned.jpg": (colour, {"quality": 60, "exif": exif}),
+        "progressive.jpg": (colour, {"quality": 60, "progressive": True}),
+        "cmyk.jpg": (colour.convert("CMYK"), {"quality": 60}),
+        "grey.jpg": (base, {"quality": 60}),
+        "alpha.png": (alpha, {}),
+        "palette.png": (colour.quantize(7), {}),
+        "bits16.png": (base.convert("I;16"), {}),
+        "bilevel.png": (base.convert("1"), {}),
+        "alpha.webp": (alpha, {"lossless": True}),
+        "lossy.webp": (alpha, {"quality": 40}),
+        "frames.gif": (colour, {"save_all": True, "append_images": [colour.rotate(90)]}),
+        "plain.bmp": (colour, {}),
+        "palette.bmp": (colour.quantize(7), {}),
+        "lzw.tiff": (colour, {"compression": "tiff_lzw"}),
+        "deflate.tiff": (alpha, {"compression": "tiff_deflate"}),
+        "packbits.tiff": (base, {"compression": "packbits"}),
+        "fax.tiff": (base.convert("1"), {"compression": "group4"}),
+        "jpeg.tiff": (colour, {"compression": "jpeg"}),
+        "float.tiff": (base.convert("F"), {}),
+        "plain.ppm": (colour, {}),
+        "grey.pgm": (base, {}),
+        "bilevel.pbm": (base.convert("1"), {}),
+    }
+    for name, (picture, options) in kinds.items():
+        file = io.BytesIO()
+        formats = {"jpg": "JPEG", "tiff": "TIFF", "pgm": "PPM", "pbm": "PPM"}
+        extension = name.split(".")[1]
+        picture.save(file, formats.get(extension, extension.upper()), **options)
+        write("photo", name, file.getvalue())
+    write("photo", "ascii.ppm", b"P3\n# words\n2 1 255\n255 0 0  0 255 0\n")
+    write("photo", "any.pam", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\nabcd")
+
+
+def points():
+    lists = {
+        "plain": "x,y\n0,0\n12.5,7\n",
+        "spaces": "\ufeff x , y \r\n 1e1 , -0.5 \r\n\r\n+3., .25\r\n",
+        "odd": "y,x\nnan,inf\n1e400,-1e-400\n1;2\n",
+        "quoted": '"x","y"\n"1","2"\n',
+        "empty": "x,y\n",
+    }
+    for name, text in lists.items():
+        write("points", name + ".csv", text.encode())
+
+
+def main(lseg_fast):
+    texts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in MODELS:
+            out = Path(folder) / f"{name}.safetensors"
+            subprocess.run([lseg_fast, "convert", GOLDEN / name / "model.ckpt", "--out", out, "-q"], check=True)
+            texts[name] = header(out)
+    headers = {name: json.loads(text) for name, text in texts.items()}
+    checkpoints(headers)
+    pickles(headers)
+    configs(texts)
+    labels()
+    photos()
+    points()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,147 @@
+//! What is done with each kind of a stranger's file. The fuzz targets (fuzz/) and tests/regressions.rs share these
+//! entries: what the one finds, the other keeps. Every input must end in a result or in an error that can be shown.
+#![allow(dead_code)]
+
+use std::fs::File;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use lseg_fast::checkpoint::{Checkpoint, TensorInfo};
+use lseg_fast::image::decode;
+use lseg_fast::model::config::Config;
+use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::points::Points;
+use lseg_fast::tokenizer::Tokenizer;
+use lseg_fast::{Error, Size, labels};
+use zip::write::SimpleFileOptions;
+
+/// Elements of the largest tensor that is read, and of all that are read of one file: reading is linear, and what
+/// takes its time finds nothing.
+const LARGEST_TENSOR: usize = 1 << 16;
+const MOST_ELEMENTS: usize = 1 << 20;
+
+/// Bytes of tensors that a file may describe beside four times its own.
+const MOST_REPEATED: u64 = 256 << 20;
+
+/// The longest message. (What a stranger's file contributes to one is cut by the library.)
+const LONGEST_MESSAGE: usize = 8192;
+
+/// Bytes of a safetensors file of which only the header is given. The file is sparse.
+const LARGEST_DATA: u64 = 1 << 30;
+
+thread_local! {
+    static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a folder for the inputs");
+}
+
+/// A file with these bytes in it, then zeros up to `len`. The next call replaces it.
+fn file(bytes: &[u8], len: u64) -> PathBuf {
+    let path = FOLDER.with(|folder| folder.path().join("input"));
+    let mut file = File::create(&path).expect("a file");
+    file.write_all(bytes).expect("room");
+    file.set_len(len).expect("room");
+    path
+}
+
+fn written(bytes: &[u8]) -> PathBuf {
+    file(bytes, bytes.len() as u64)
+}
+
+/// A whole file: PyTorch's zip, the format before it, or safetensors.
+pub fn checkpoint(bytes: &[u8]) {
+    use_checkpoint(&written(bytes));
+}
+
+/// The objects (`data.pkl`) of a PyTorch zip that is right in all else: its checksum would stop every change.
+pub fn pickle(bytes: &[u8]) {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let storage = [0x3c; 256];
+    let entries = (0..10).map(|key| (format!("m/data/{key}"), storage.as_slice()));
+    for (name, bytes) in [("m/data.pkl".to_owned(), bytes)].into_iter().chain(entries) {
+        zip.start_file(name, options).expect("a short name");
+        zip.write_all(bytes).expect("memory");
+    }
+    use_checkpoint(&written(zip.finish().expect("memory").get_ref()));
+}
+
+/// A safetensors header, our configuration in it or not; its tensors are zeros.
+pub fn config(header: &[u8]) {
+    let described = serde_json::from_slice::<safetensors::tensor::Metadata>(header).map_or(0, |m| m.data_len() as u64);
+    let bytes = [&(header.len() as u64).to_le_bytes(), header].concat();
+    let len = bytes.len() as u64 + described.min(LARGEST_DATA);
+    use_checkpoint(&file(&bytes, len));
+}
+
+/// A file of labels, on to the token ids.
+pub fn labels(bytes: &[u8]) {
+    static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(49_408, 77).expect("CLIP's own sizes"));
+    let Some(labels) = shown(labels::parse(&format!("@{}", written(bytes).display()))) else { return };
+    assert!(!labels.is_empty() && labels.iter().all(|label| !label.is_empty()));
+    for label in &labels {
+        if let Some(ids) = shown(TOKENIZER.encode(label)) {
+            assert!((2..=77).contains(&ids.len()) && ids.iter().all(|&id| id < 49_408));
+        }
+    }
+}
+
+/// A file of points, on to the check against a photo's size.
+pub fn points(bytes: &[u8]) {
+    let Some(points) = shown(Points::read(&written(bytes))) else { return };
+    assert!(!points.values().is_empty() && points.values().iter().flatten().all(|value| value.is_finite()));
+    if shown(points.check(480, 640)).is_some() {
+        assert!(points.values().iter().all(|[x, y]| (-0.5..=639.5).contains(x) && (-0.5..=479.5).contains(y)));
+    }
+}
+
+/// A photo of at most 65,536 pixels.
+pub fn photo(bytes: &[u8]) {
+    let Some(photo) = shown(decode::decode(&written(bytes), 1 << 16)) else { return };
+    assert!((1..=1 << 16).contains(&(photo.width * photo.height)));
+    assert_eq!(photo.rgb.len(), 3 * photo.width * photo.height);
+}
+
+fn use_checkpoint(path: &Path) {
+    let Some(checkpoint) = shown(Checkpoint::open(path)) else { return };
+    let bytes = std::fs::metadata(path).expect("the file").len();
+    let described: u64 = checkpoint.names().filter_map(|name| checkpoint.info(name)).map(size).sum();
+    assert!(described <= 4 * bytes + MOST_REPEATED, "{bytes} bytes pass for {described}");
+    let (mut raw, mut floats, mut read) = (Vec::new(), Vec::new(), 0);
+    for name in checkpoint.names() {
+        let info = checkpoint.info(name).expect("a name from the list");
+        let count: usize = info.shape.iter().product();
+        if count > LARGEST_TENSOR || read + count > MOST_ELEMENTS {
+            continue;
+        }
+        read += count;
+        if shown(checkpoint.read_raw(name, &mut raw)).is_some() {
+            assert_eq!(raw.len(), count * (info.dtype.bitsize() / 8));
+        }
+        if shown(checkpoint.read_f32(name, &info.shape, &mut floats)).is_some() {
+            assert_eq!(floats.len(), count);
+        }
+    }
+    let Some(config) = shown(recognise(&checkpoint, &Flags::default())) else { return };
+    let json = config.to_json().expect("a configuration that was accepted");
+    assert_eq!(Config::from_json(&json).expect("what was just written"), config);
+    if let Some(size) = shown(config.default_size.parse::<Size>()) {
+        shown(size.network_size(480, 640));
+    }
+}
+
+/// Bytes of a tensor.
+fn size(info: &TensorInfo) -> u64 {
+    info.shape.iter().product::<usize>() as u64 * (info.dtype.bitsize() / 8) as u64
+}
+
+/// The result; an error must be one line of bounded length, without what would control a terminal.
+fn shown<T>(result: Result<T, Error>) -> Option<T> {
+    let error = match result {
+        Ok(value) => return Some(value),
+        Err(error) => error,
+    };
+    let message = error.to_string();
+    assert!(message.len() <= LONGEST_MESSAGE, "a message of {} bytes: {:.200}…", message.len(), message);
+    assert!(!message.chars().any(char::is_control), "control characters in {message:?}");
+    None
+}
