@@ -57,7 +57,8 @@ multiversion! {
         let (sums, work) = work.split_at_mut(QUERIES * wide);
         let (maxima, denominators) = work.split_at_mut(QUERIES);
         let scale = 1.0 / (d as f32).sqrt();
-        let last = if b.causal { b.first + b.count } else { t };
+        // Whole panels of keys, so that the order of the sums does not depend on where a task ends.
+        let last = if b.causal { (b.first + b.count).next_multiple_of(NR).min(t) } else { t };
         for head in 0..b.heads {
             let column = |part: usize| (part * b.heads + head) * d;
             pack_columns::<MR>(b.qkv, row, column(0), b.first, b.count, d, scale, queries);
@@ -156,7 +157,8 @@ fn soften<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denominator: &
     }
     let largest = rest.iter().chain(&lanes).fold(*maximum, |a, b| if *b > a { *b } else { a });
     if largest == f32::NEG_INFINITY {
-        scores.fill(0.0);
+        // Nothing but masked keys (weight 0) and NaN, which stay.
+        scores.iter_mut().for_each(|s| *s = if s.is_nan() { *s } else { 0.0 });
         return 1.0;
     }
     let rescale = math::exp::<FMA>(*maximum - largest);

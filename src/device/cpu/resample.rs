@@ -39,7 +39,7 @@ multiversion! {
 
 multiversion! {
     /// Row `place.0` of the mask's `place.1`: `logits` `[h, w, n]` upsampled ×2, resized to (`place.1`, `out.len()`),
-    /// the largest label taken. `line` `[w, n]` is working memory.
+    /// the largest label taken (NaN counts as the largest, as in PyTorch). `line` `[w, n]` is working memory.
     pub fn argmax_row(
         logits: &[f32],
         shape: (usize, usize, usize),
@@ -61,7 +61,7 @@ multiversion! {
                 for (x, weight) in taps.iter() {
                     score += weight * line[x * n + label];
                 }
-                if score > largest {
+                if score > largest || (score.is_nan() && !largest.is_nan()) {
                     (best, largest) = (label, score);
                 }
             }

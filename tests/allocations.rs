@@ -1,0 +1,85 @@
+//! A frame allocates nothing: counted by a global allocator, over all threads.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+fn count(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Relaxed);
+    LARGEST.fetch_max(bytes, Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        unsafe { System.realloc(place, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Heap allocations of all threads while `f` runs, and the largest's bytes.
+fn allocations(f: impl FnOnce()) -> (usize, usize) {
+    LARGEST.store(0, Relaxed);
+    let before = ALLOCATIONS.load(Relaxed);
+    f();
+    (ALLOCATIONS.load(Relaxed) - before, LARGEST.load(Relaxed))
+}
+
+/// The queue through which a pass enters the thread pool (rayon's, over crossbeam-deque) is a list of blocks of 63
+/// entries: every 63rd pass it takes its next block, whatever the model and the frame.
+const QUEUE_BLOCK: (usize, usize) = (63, 1536);
+
+// The one test of this program: another beside it would be counted too.
+#[test]
+fn frames_after_the_first_allocate_nothing() {
+    for model in ["vit16", "resnet"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model).join("model.ckpt");
+        let mut engine = Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+        engine.set_labels(&["cat", "a wall", "other"]).unwrap();
+        engine.set_size(Size::Exact { height: 32, width: 64 });
+        let (width, height) = (75, 41);
+        let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+        let frame = Frame { width, height, rgb: &rgb };
+        let mut segmentation = Segmentation::default();
+
+        let (first, _) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());
+        assert!(first > 10, "{model}: the first frame plans and allocates, yet {first} allocations were counted");
+
+        let mut last: Option<usize> = None;
+        for i in 0..130 {
+            let (count, largest) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());
+            if count > 0 {
+                let (period, block) = QUEUE_BLOCK;
+                let queue = count == 1 && largest <= block && last.is_none_or(|last| i - last >= period);
+                assert!(queue, "{model}, frame {i}: {count} allocations of up to {largest} bytes");
+                last = Some(i);
+            }
+        }
+        assert_eq!(segmentation.mask.len(), width * height);
+    }
+}

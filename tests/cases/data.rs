@@ -1,0 +1,278 @@
+//! Seeded values for a case: its inputs, its weights and the shape of its output.
+
+use lseg_fast::device::{Element, Matrix, Upload, Vector};
+
+use super::{Add, Case, ConvShape, Op, Plant, out_element};
+
+/// Pseudo-random numbers, the same everywhere (Knuth's linear congruential generator).
+pub struct Seeded(u64);
+
+impl Seeded {
+    pub fn new(seed: u64) -> Self {
+        Seeded(seed)
+    }
+
+    /// A whole number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+
+    /// Evenly in (−scale, scale).
+    pub fn value(&mut self, scale: f32) -> f32 {
+        scale * (self.below(1 << 24) as f32 / (1 << 23) as f32 - 1.0)
+    }
+
+    pub fn values(&mut self, count: usize, scale: f32) -> Vec<f32> {
+        (0..count).map(|_| self.value(scale)).collect()
+    }
+}
+
+/// What the host writes into a buffer.
+#[derive(Clone, Debug)]
+pub enum Values {
+    F32(Vec<f32>),
+    U8(Vec<u8>),
+    U32(Vec<u32>),
+}
+
+impl Values {
+    pub fn f32(&self) -> &[f32] {
+        match self {
+            Values::F32(values) => values,
+            other => panic!("{other:?} are no float32 values"),
+        }
+    }
+
+    pub fn u8(&self) -> &[u8] {
+        match self {
+            Values::U8(values) => values,
+            other => panic!("{other:?} are no bytes"),
+        }
+    }
+
+    pub fn u32(&self) -> &[u32] {
+        match self {
+            Values::U32(values) => values,
+            other => panic!("{other:?} are no ids"),
+        }
+    }
+
+    /// As the device's memory has them, where activations are float32.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Values::F32(values) => bytemuck::cast_slice(values),
+            Values::U8(values) => values,
+            Values::U32(values) => bytemuck::cast_slice(values),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub shape: [usize; 4],
+    pub element: Element,
+    pub values: Values,
+}
+
+/// A weight matrix on the host, `[n, k]`.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub n: usize,
+    pub k: usize,
+    pub values: Vec<f32>,
+}
+
+/// Everything that a case needs.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub inputs: Vec<Input>,
+    pub matrices: Vec<Table>,
+    /// Biases first, in the order of the matrices.
+    pub vectors: Vec<Vec<f32>>,
+    pub out_shape: [usize; 4],
+    pub out_element: Element,
+}
+
+/// Handles of a case's weights.
+pub struct Weights {
+    pub matrices: Vec<Matrix>,
+    pub vectors: Vec<Vector>,
+}
+
+impl Prepared {
+    pub fn upload(&self, device: &mut dyn Upload) -> Weights {
+        let matrices = self.matrices.iter().map(|m| device.matrix(m.n, m.k, &m.values).unwrap()).collect();
+        let vectors = self.vectors.iter().map(|v| device.vector(v).unwrap()).collect();
+        Weights { matrices, vectors }
+    }
+
+    fn input(&mut self, shape: [usize; 4], element: Element, values: Vec<f32>) {
+        self.inputs.push(Input { shape, element, values: Values::F32(values) });
+    }
+
+    fn matrix(&mut self, n: usize, k: usize, seeded: &mut Seeded) {
+        let values = seeded.values(n * k, 1.7 / (k as f32).sqrt());
+        self.matrices.push(Table { n, k, values });
+    }
+}
+
+/// The case's values; the same for the same case.
+pub fn prepare(case: &Case) -> Prepared {
+    let mut s = Seeded::new(2022);
+    let activation = Element::Activation;
+    let mut p = Prepared {
+        inputs: Vec::new(),
+        matrices: Vec::new(),
+        vectors: Vec::new(),
+        out_shape: [0; 4],
+        out_element: out_element(&case.op),
+    };
+    let count = |shape: [usize; 4]| shape.iter().product::<usize>();
+    match case.op {
+        Op::Patchify { batch, photo: (h0, w0), grid: (h, w), patch } => {
+            let shape = [batch, h0, w0, 3];
+            let values = Values::U8((0..count(shape)).map(|_| s.below(256) as u8).collect());
+            p.inputs.push(Input { shape, element: Element::U8, values });
+            p.out_shape = [batch, h, w, patch * patch * 3];
+        }
+        Op::AddPositions { batch, side, grid: (h, w), dim } => {
+            p.out_shape = [batch, 1, 1 + h * w, dim];
+            p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));
+            p.vectors = vec![s.values(dim, 1.0), s.values((1 + side * side) * dim, 1.0)];
+        }
+        Op::Gemm { batch, first, rows, k, n, bias, add, .. } => {
+            p.out_shape = [batch, 1, first + rows, n];
+            p.input([batch, 1, first + rows, k], activation, s.values(batch * (first + rows) * k, 1.0));
+            let adds = [Add::None, Add::One, Add::Two].iter().position(|a| *a == add).unwrap_or(0);
+            for _ in 0..adds {
+                p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));
+            }
+            if add == Add::Row {
+                p.input([batch, 1, 1, n], Element::F32, s.values(batch * n, 1.0));
+            }
+            p.matrix(n, k, &mut s);
+            p.vectors.extend(bias.then(|| s.values(n, 1.0)));
+        }
+        Op::LayerNorm { batch, rows, channels } => {
+            p.out_shape = [batch, 1, rows, channels];
+            p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));
+            p.vectors = vec![s.values(channels, 2.0), s.values(channels, 1.0)];
+        }
+        Op::Attention { batch, tokens, heads, size, .. } => {
+            p.out_shape = [batch, 1, tokens, heads * size];
+            let mut qkv = s.values(batch * tokens * 3 * heads * size, 1.0);
+            if case.plant == Plant::Outliers {
+                plant_large_logits(&mut qkv, heads * size);
+            }
+            p.input([batch, 1, tokens, 3 * heads * size], activation, qkv);
+        }
+        Op::Conv { batch, map, shape, bias, adds, .. } => {
+            let ConvShape { inputs, outputs, kernel, .. } = shape;
+            let (h, w) = shape.out(map);
+            p.out_shape = [batch, h, w, outputs];
+            p.input([batch, map.0, map.1, inputs], activation, s.values(batch * map.0 * map.1 * inputs, 1.0));
+            for _ in 0..adds {
+                p.input(p.out_shape, activation, s.values(count(p.out_shape), 1.0));
+            }
+            p.matrix(outputs, kernel * kernel * inputs, &mut s);
+            p.vectors.extend(bias.then(|| s.values(outputs, 1.0)));
+        }
+        Op::ConvTranspose { batch, map: (h, w), inputs, outputs, stride } => {
+            p.out_shape = [batch, h * stride, w * stride, outputs];
+            p.input([batch, h, w, inputs], activation, s.values(batch * h * w * inputs, 1.0));
+            p.matrix(stride * stride * outputs, inputs, &mut s);
+            p.vectors.push(s.values(outputs, 1.0).repeat(stride * stride));
+        }
+        Op::Upsample { batch, map: (h, w), channels } => {
+            p.out_shape = [batch, 2 * h, 2 * w, channels];
+            p.input([batch, h, w, channels], activation, s.values(batch * h * w * channels, 1.0));
+        }
+        Op::MaxPool { batch, map: (h, w), channels } => {
+            p.out_shape = [batch, h.div_ceil(2), w.div_ceil(2), channels];
+            p.input([batch, h, w, channels], activation, s.values(batch * h * w * channels, 1.0));
+        }
+        Op::EmbedTokens { batch, tokens, width, vocab } => {
+            p.out_shape = [batch, 1, tokens, width];
+            let ids = Values::U32((0..batch * tokens).map(|i| ((i * 7 + vocab - 1) % vocab) as u32).collect());
+            p.inputs.push(Input { shape: [batch, 1, tokens, 1], element: Element::U32, values: ids });
+            p.vectors = vec![s.values(vocab * width, 1.0), s.values((tokens + 2) * width, 1.0)];
+        }
+        Op::TakeRows { batch, rows, width } => {
+            p.out_shape = [batch, 1, 1, width];
+            p.input([batch, 1, rows, width], Element::F32, s.values(batch * rows * width, 1.0));
+            let index = Values::U32((0..batch).map(|b| ((b + 1) * (rows - 1) / batch) as u32).collect());
+            p.inputs.push(Input { shape: [batch, 1, 1, 1], element: Element::U32, values: index });
+        }
+        Op::Similarity { batch, map: (h, w), features, rank, labels, offset } => {
+            p.out_shape = [batch, h, w, labels];
+            p.input([batch, h, w, features], activation, s.values(batch * h * w * features, 1.0));
+            p.matrix(labels, features, &mut s);
+            p.matrix(rank, features, &mut s);
+            let scale = if offset { 1.0 } else { 0.0 };
+            p.vectors = vec![s.values(labels, scale), s.values(rank, scale)];
+        }
+        Op::Regularise { batch, map: (h, w), labels, .. } => {
+            p.out_shape = [batch, h, w, labels];
+            p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 14.0));
+            p.vectors = vec![s.values(10, 0.3)];
+        }
+        Op::UpsampleScores { batch, map: (h, w), labels } => {
+            p.out_shape = [batch, labels, 2 * h, 2 * w];
+            p.input([batch, h, w, labels], Element::F32, s.values(batch * h * w * labels, 14.0));
+        }
+        Op::Argmax { batch, map: (h, w), labels, mask } => {
+            p.out_shape = [batch, mask.0, mask.1, 1];
+            let mut logits = s.values(batch * h * w * labels, 14.0);
+            // Labels 0 and 1 are equal everywhere: 1 must never be taken.
+            if labels > 2 {
+                logits.chunks_exact_mut(labels).for_each(|pixel| pixel[1] = pixel[0]);
+            }
+            p.input([batch, h, w, labels], Element::F32, logits);
+        }
+    }
+    plant(case, &mut p);
+    p
+}
+
+/// Two queries and two keys with a large channel each: logits of ±80 among small ones.
+fn plant_large_logits(qkv: &mut [f32], width: usize) {
+    let tokens = qkv.len() / (3 * width);
+    let size = 80.0f32.sqrt() * 2.0;
+    for (token, sign) in [(0, 1.0), (tokens / 3, -1.0), (tokens - 1, 1.0)] {
+        for channel in (0..width).step_by(width.min(16)) {
+            qkv[token * 3 * width + channel] = size;
+            qkv[token * 3 * width + width + channel] = sign * size;
+        }
+    }
+}
+
+fn plant(case: &Case, p: &mut Prepared) {
+    let Some(Input { shape, values: Values::F32(x), .. }) = p.inputs.first_mut() else {
+        return;
+    };
+    let c = shape[3];
+    match case.plant {
+        Plant::Nothing => {}
+        Plant::Outliers if matches!(case.op, Op::Attention { .. }) => {}
+        Plant::Outliers => {
+            x.chunks_exact_mut(c).for_each(|row| row.iter_mut().skip(c / 3).step_by(97).for_each(|v| *v *= 300.0));
+        }
+        Plant::Nan => match case.op {
+            // One query in the first head; without a mask also one key in the last.
+            Op::Attention { heads, size, causal, .. } => {
+                x[2 * c] = f32::NAN;
+                if !causal {
+                    x[c + 2 * heads * size - 1] = f32::NAN;
+                }
+            }
+            // Two labels everywhere: at a single pixel, 0·NaN is a matter of how the interpolation is written.
+            Op::Argmax { labels, .. } => {
+                x.chunks_exact_mut(c)
+                    .for_each(|pixel| pixel[labels / 2..].iter_mut().step_by(2).for_each(|v| *v = f32::NAN));
+            }
+            _ => x.iter_mut().skip(c / 2).step_by(5 * c + 1).for_each(|v| *v = f32::NAN),
+        },
+        Plant::Zeros => x.chunks_exact_mut(c).step_by(3).for_each(|row| row.fill(0.0)),
+    }
+}

@@ -1,0 +1,491 @@
+//! Every operation as obvious loops in float64, and how far float32 may be from them.
+//!
+//! The bounds are first-order rounding analysis with ε = 2⁻²³ (twice the unit roundoff). A sum of n terms in any
+//! order errs by at most about √n·ε·Σ|terms| with high probability (Higham & Mary, 2019, "A new approach to
+//! probabilistic rounding error analysis"); a function adds its slope times that error and a few ε of its result.
+//! NaN and infinities must stand exactly where the loops have them.
+
+use lseg_fast::device::Func;
+use lseg_fast::model::config::Activation;
+
+use super::{Add, ConvShape, LAYER_NORM_EPS, Map, NORMALISE, Op, Prepared, rest};
+
+const EPS: f64 = f32::EPSILON as f64;
+
+/// What an operation may yield.
+pub enum Expected {
+    /// Values in the output's order.
+    Values(Vec<Near>),
+    /// Labels that may be taken, pixel by pixel: those whose scores float32 cannot tell apart.
+    Choices(Vec<Vec<u16>>),
+    /// Nothing is written here (rows of the output that a call leaves alone are `None`).
+    Partly(Vec<Option<Near>>),
+}
+
+/// A value and the largest error that float32 explains.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    pub value: f64,
+    pub bound: f64,
+}
+
+impl Near {
+    /// Whether `got` is this value as float32 arithmetic may give it.
+    pub fn accepts(&self, got: f64) -> bool {
+        if self.value.is_nan() || got.is_nan() {
+            return self.value.is_nan() && got.is_nan();
+        }
+        if self.value.is_infinite() || got.is_infinite() {
+            return self.value == got;
+        }
+        (got - self.value).abs() <= self.bound
+    }
+}
+
+/// A sum of products with the sum of their magnitudes.
+#[derive(Clone, Copy, Default)]
+pub struct Sum {
+    pub value: f64,
+    pub magnitude: f64,
+    pub terms: usize,
+}
+
+impl Sum {
+    pub fn add(&mut self, term: f64) {
+        self.value += term;
+        self.magnitude += term.abs();
+        self.terms += 1;
+    }
+
+    pub fn dot(a: impl IntoIterator<Item = f64>, b: impl IntoIterator<Item = f64>) -> Sum {
+        let mut sum = Sum::default();
+        a.into_iter().zip(b).for_each(|(a, b)| sum.add(a * b));
+        sum
+    }
+
+    pub fn near(self) -> Near {
+        Near { value: self.value, bound: (2.0 + (self.terms as f64).sqrt()) * EPS * self.magnitude }
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// max(0, x), which lets NaN through as PyTorch's does.
+fn relu(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// The error function: its Maclaurin series, which float64 sums well enough up to 5; it is ±1 beyond.
+pub fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..120 {
+        term *= -x * x / n as f64;
+        sum += term / (2 * n + 1) as f64;
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+pub fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))
+}
+
+pub fn quick_gelu(x: f64) -> f64 {
+    x / (1.0 + (-1.702 * x).exp())
+}
+
+/// No function's slope passes 1.13; the smooth ones are computed to a few ε of their argument.
+fn apply(func: Func, x: Near) -> Near {
+    let smooth = 1.13 * x.bound + 4.0 * EPS * x.value.abs();
+    match func {
+        Func::Identity => x,
+        Func::Relu => Near { value: relu(x.value), bound: x.bound },
+        Func::Gelu => Near { value: gelu(x.value), bound: smooth },
+        Func::QuickGelu => Near { value: quick_gelu(x.value), bound: smooth },
+    }
+}
+
+/// PyTorch's `align_corners=False`: two neighbours and the second's weight.
+pub fn edges(i: usize, from: usize, to: usize) -> (usize, usize, f64) {
+    let position = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
+    neighbours(position, from)
+}
+
+/// PyTorch's `align_corners=True`.
+pub fn corners(i: usize, from: usize, to: usize) -> (usize, usize, f64) {
+    let scale = if to > 1 { (from - 1) as f64 / (to - 1) as f64 } else { 0.0 };
+    neighbours(i as f64 * scale, from)
+}
+
+fn neighbours(position: f64, from: usize) -> (usize, usize, f64) {
+    let low = (position.floor() as usize).min(from - 1);
+    (low, (low + 1).min(from - 1), position - low as f64)
+}
+
+type Axis = (usize, usize, f64);
+
+/// Bilinear in `x(row, column)`.
+fn bilinear(x: impl Fn(usize, usize) -> f64, (y0, y1, ty): Axis, (x0, x1, tx): Axis) -> Near {
+    let [a, b, c, d] = [x(y0, x0), x(y0, x1), x(y1, x0), x(y1, x1)];
+    let value = (1.0 - ty) * ((1.0 - tx) * a + tx * b) + ty * ((1.0 - tx) * c + tx * d);
+    let largest = a.abs().max(b.abs()).max(c.abs()).max(d.abs());
+    Near { value, bound: 6.0 * EPS * largest }
+}
+
+/// ×2 bilinear, align_corners=True, of `[h, w, c]`.
+pub fn upsample(x: &[f64], (h, w): Map, c: usize) -> Vec<Near> {
+    let mut out = Vec::with_capacity(4 * x.len());
+    for y in 0..2 * h {
+        for column in 0..2 * w {
+            for k in 0..c {
+                let at = |y: usize, x_: usize| x[(y * w + x_) * c + k];
+                out.push(bilinear(at, corners(y, h, 2 * h), corners(column, w, 2 * w)));
+            }
+        }
+    }
+    out
+}
+
+/// x·Wᵀ + b for `[rows, k]`, with nothing after it.
+pub fn linear(x: &[f64], w: &[f64], k: usize, bias: Option<&[f64]>) -> Vec<Sum> {
+    let mut out = Vec::with_capacity(x.len() / k * (w.len() / k));
+    for row in x.chunks_exact(k) {
+        for (n, w) in w.chunks_exact(k).enumerate() {
+            let mut sum = Sum::dot(row.iter().copied(), w.iter().copied());
+            if let Some(bias) = bias {
+                sum.add(bias[n]);
+            }
+            out.push(sum);
+        }
+    }
+    out
+}
+
+/// One map `[h, w, inputs]`, weights `[outputs, kernel, kernel, inputs]`, zeros around.
+pub fn conv(x: &[f64], map: Map, w: &[f64], s: ConvShape) -> Vec<Sum> {
+    let (out_h, out_w) = s.out(map);
+    let mut out = Vec::with_capacity(out_h * out_w * s.outputs);
+    for y in 0..out_h {
+        for column in 0..out_w {
+            for filter in w.chunks_exact(s.kernel * s.kernel * s.inputs) {
+                let mut sum = Sum { terms: filter.len(), ..Sum::default() };
+                for ky in 0..s.kernel {
+                    for kx in 0..s.kernel {
+                        let (yy, xx) = (y * s.stride + ky, column * s.stride + kx);
+                        let inside = (s.pad..s.pad + map.0).contains(&yy) && (s.pad..s.pad + map.1).contains(&xx);
+                        if inside {
+                            let pixel = &x[((yy - s.pad) * map.1 + xx - s.pad) * s.inputs..][..s.inputs];
+                            let tap = &filter[(ky * s.kernel + kx) * s.inputs..][..s.inputs];
+                            for (a, b) in pixel.iter().zip(tap) {
+                                sum.value += a * b;
+                                sum.magnitude += (a * b).abs();
+                            }
+                        }
+                    }
+                }
+                out.push(sum);
+            }
+        }
+    }
+    out
+}
+
+/// The float64 result of a case, with bounds.
+pub fn expected(op: &Op, p: &Prepared) -> Expected {
+    let x = |i: usize| wide(p.inputs[i].values.f32());
+    let w = |i: usize| wide(&p.matrices[i].values);
+    let v = |i: usize| wide(&p.vectors[i]);
+    let maps = |f: &dyn Fn(&[f64]) -> Vec<Near>| -> Vec<Near> {
+        x(0).chunks_exact(p.inputs[0].shape[1..].iter().product()).flat_map(f).collect()
+    };
+    let values = match *op {
+        Op::Patchify { photo, grid, patch, .. } => p.inputs[0]
+            .values
+            .u8()
+            .chunks_exact(photo.0 * photo.1 * 3)
+            .flat_map(|x| patchify(x, photo, grid, patch))
+            .collect(),
+        Op::AddPositions { side, grid, dim, .. } => maps(&|x| add_positions(x, &v(0), &v(1), side, grid, dim)),
+        Op::Gemm { .. } => return Expected::Partly(gemm(op, p)),
+        Op::LayerNorm { channels, .. } => {
+            x(0).chunks_exact(channels).flat_map(|row| layer_norm(row, &v(0), &v(1))).collect()
+        }
+        Op::Attention { heads, size, causal, .. } => maps(&|x| attention(x, heads, size, causal)),
+        Op::Conv { map, shape, relu_in, bias, adds, func, .. } => {
+            let input: Vec<f64> = x(0).into_iter().map(|v| if relu_in { relu(v) } else { v }).collect();
+            let mut sums: Vec<Sum> =
+                input.chunks_exact(map.0 * map.1 * shape.inputs).flat_map(|x| conv(x, map, &w(0), shape)).collect();
+            let adds: Vec<Vec<f64>> = (0..adds).map(|i| x(1 + i)).collect();
+            for (i, sum) in sums.iter_mut().enumerate() {
+                adds.iter().for_each(|add| sum.add(add[i]));
+                if bias {
+                    sum.add(f64::from(p.vectors[0][i % shape.outputs]));
+                }
+            }
+            sums.into_iter().map(|sum| apply(func, sum.near())).collect()
+        }
+        Op::ConvTranspose { map, inputs, outputs, stride, .. } => {
+            let bias = v(0);
+            maps(&|x| conv_transpose(x, map, &w(0), &bias, (inputs, outputs, stride)))
+        }
+        Op::Upsample { map, channels, .. } => maps(&|x| upsample(x, map, channels)),
+        Op::MaxPool { map, channels, .. } => maps(&|x| max_pool(x, map, channels)),
+        Op::EmbedTokens { tokens, width, .. } => {
+            let (table, positions) = (v(0), v(1));
+            let row = |(i, id): (usize, &u32)| {
+                let (token, position) = (*id as usize * width, i % tokens * width);
+                let sum = |j| Sum::dot([table[token + j], positions[position + j]], [1.0, 1.0]).near();
+                (0..width).map(sum).collect::<Vec<_>>()
+            };
+            p.inputs[0].values.u32().iter().enumerate().flat_map(row).collect()
+        }
+        Op::TakeRows { rows, width, .. } => {
+            let all = x(0);
+            let row = |(b, i): (usize, &u32)| all[(b * rows + *i as usize) * width..][..width].to_vec();
+            p.inputs[1].values.u32().iter().enumerate().flat_map(row).map(exact).collect()
+        }
+        Op::Similarity { features, rank, labels, offset, .. } => {
+            let (scores, norms) =
+                (linear(&x(0), &w(0), features, Some(&v(0))), linear(&x(0), &w(1), features, Some(&v(1))));
+            let pixels = scores.chunks_exact(labels).zip(norms.chunks_exact(rank));
+            pixels.flat_map(|(scores, norm)| cosines(scores, norm, f64::from(rest(offset)))).collect()
+        }
+        Op::Regularise { map, labels, bottleneck, activation, .. } => {
+            maps(&|x| regularise(x, map, labels, &v(0), bottleneck, activation))
+        }
+        Op::UpsampleScores { map: (h, w), labels, .. } => maps(&|x| {
+            let doubled = upsample(x, (h, w), labels);
+            (0..doubled.len()).map(|i| doubled[i % (4 * h * w) * labels + i / (4 * h * w)]).collect()
+        }),
+        Op::Argmax { map, labels, mask, .. } => {
+            let maps = x(0);
+            let items = maps.chunks_exact(map.0 * map.1 * labels);
+            return Expected::Choices(items.flat_map(|x| argmax(x, map, labels, mask)).collect());
+        }
+    };
+    Expected::Values(values)
+}
+
+fn exact(value: f64) -> Near {
+    Near { value, bound: 0.0 }
+}
+
+fn patchify(photo: &[u8], (h0, w0): Map, (h, w): Map, patch: usize) -> Vec<Near> {
+    let mut out = Vec::new();
+    for (py, px) in (0..h).flat_map(|py| (0..w).map(move |px| (py, px))) {
+        for (ky, kx) in (0..patch).flat_map(|ky| (0..patch).map(move |kx| (ky, kx))) {
+            let (y, x) = (edges(py * patch + ky, h0, h * patch), edges(px * patch + kx, w0, w * patch));
+            for c in 0..3 {
+                let colour = bilinear(|y, x| f64::from(photo[(y * w0 + x) * 3 + c]) / 255.0, y, x);
+                let (mean, std) = (f64::from(NORMALISE.mean[c]), f64::from(NORMALISE.std[c]));
+                out.push(Near { value: (colour.value - mean) / std, bound: (colour.bound + 4.0 * EPS) / std });
+            }
+        }
+    }
+    out
+}
+
+fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], side: usize, grid: Map, dim: usize) -> Vec<Near> {
+    let mut out: Vec<Near> = (0..dim).map(|j| Sum::dot([class[j], positions[j]], [1.0, 1.0]).near()).collect();
+    for (i, token) in tokens[dim..].chunks_exact(dim).enumerate() {
+        let (y, x) = (edges(i / grid.1, side, grid.0), edges(i % grid.1, side, grid.1));
+        for (j, token) in token.iter().enumerate() {
+            let position = bilinear(|y, x| positions[(1 + y * side + x) * dim + j], y, x);
+            let value = token + position.value;
+            out.push(Near { value, bound: position.bound + EPS * value.abs() });
+        }
+    }
+    out
+}
+
+fn gemm(op: &Op, p: &Prepared) -> Vec<Option<Near>> {
+    let &Op::Gemm { first, rows, k, n, add, func, .. } = op else { unreachable!("only a gemm comes here") };
+    let w = wide(&p.matrices[0].values);
+    let bias = p.vectors.first().map(|bias| wide(bias));
+    let all = wide(p.inputs[0].values.f32());
+    let mut out = Vec::new();
+    for (b, item) in all.chunks_exact((first + rows) * k).enumerate() {
+        out.extend(std::iter::repeat_n(None, first * n));
+        for (i, mut sum) in linear(&item[first * k..], &w, k, bias.as_deref()).into_iter().enumerate() {
+            for input in &p.inputs[1..] {
+                let at = if add == Add::Row { b * n + i % n } else { (b * (first + rows) + first) * n + i };
+                sum.add(f64::from(input.values.f32()[at]));
+            }
+            out.push(Some(apply(func, sum.near())));
+        }
+    }
+    out
+}
+
+/// Errors: of the mean, relative to the values' size over the deviation; of the deviation, relative.
+fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<Near> {
+    let n = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    let magnitude = x.iter().map(|v| v.abs()).sum::<f64>() / n;
+    let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+    let scale = 1.0 / (variance + f64::from(LAYER_NORM_EPS)).sqrt();
+    let sum = 2.0 + n.sqrt();
+    let one = |((v, w), b): ((&f64, &f64), &f64)| {
+        let normed = (v - mean) * scale;
+        let error = EPS * (sum * magnitude * scale + v.abs() * scale + (2.0 + 0.5 * sum) * normed.abs());
+        Near { value: normed * w + b, bound: error * w.abs() + EPS * b.abs() }
+    };
+    x.iter().zip(weight).zip(bias).map(one).collect()
+}
+
+/// δ of a weight p: its logit's error, plus what rounding does to the exponential's argument; a change of the
+/// weights moves the result by Σ p·δ·(|v| + |result|).
+fn attention(qkv: &[f64], heads: usize, size: usize, causal: bool) -> Vec<Near> {
+    let (width, scale) = (heads * size, 1.0 / (size as f64).sqrt());
+    let tokens = qkv.len() / (3 * width);
+    let part = |token: usize, part: usize, head: usize| &qkv[(token * 3 + part) * width + head * size..][..size];
+    let mut out = Vec::with_capacity(tokens * width);
+    for query in 0..tokens {
+        for head in 0..heads {
+            let keys = if causal { query + 1 } else { tokens };
+            let q = part(query, 0, head);
+            let logits: Vec<Near> = (0..keys)
+                .map(|key| Sum::dot(q.iter().map(|v| v * scale), part(key, 1, head).iter().copied()).near())
+                .collect();
+            let largest = logits.iter().fold(f64::NEG_INFINITY, |a, b| if b.value > a { b.value } else { a });
+            let weights: Vec<f64> = logits.iter().map(|logit| (logit.value - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let errors: Vec<f64> =
+                logits.iter().map(|logit| logit.bound + EPS * ((logit.value - largest).abs() + 4.0)).collect();
+            for j in 0..size {
+                let (mut sum, mut moved, mut weighted) = (Sum::default(), 0.0, 0.0);
+                for key in 0..keys {
+                    let (p, v) = (weights[key] / total, part(key, 2, head)[j]);
+                    sum.add(p * v);
+                    moved += p * errors[key] * v.abs();
+                    weighted += p * errors[key];
+                }
+                let near = sum.near();
+                out.push(Near { bound: near.bound + moved + weighted * near.value.abs(), ..near });
+            }
+        }
+    }
+    out
+}
+
+/// The definition: every input pixel adds its weights times its value to `stride`×`stride` output pixels.
+/// `w` is `[stride, stride, outputs, inputs]`, `bias` `[stride, stride, outputs]`.
+pub fn conv_transpose(
+    x: &[f64],
+    (h, width): Map,
+    w: &[f64],
+    bias: &[f64],
+    (inputs, outputs, stride): (usize, usize, usize),
+) -> Vec<Near> {
+    let mut out = vec![Sum::default(); h * width * stride * stride * outputs];
+    for (y, column) in (0..h).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        for (ky, kx) in (0..stride).flat_map(|ky| (0..stride).map(move |kx| (ky, kx))) {
+            for output in 0..outputs {
+                let place = ((y * stride + ky) * width * stride + column * stride + kx) * outputs + output;
+                out[place].add(bias[(ky * stride + kx) * outputs + output]);
+                for input in 0..inputs {
+                    let weight = w[((ky * stride + kx) * outputs + output) * inputs + input];
+                    out[place].add(weight * x[(y * width + column) * inputs + input]);
+                }
+            }
+        }
+    }
+    out.into_iter().map(Sum::near).collect()
+}
+
+fn max_pool(x: &[f64], (h, w): Map, c: usize) -> Vec<Near> {
+    let mut out = Vec::new();
+    for (y, column) in (0..h.div_ceil(2)).flat_map(|y| (0..w.div_ceil(2)).map(move |x| (y, x))) {
+        for k in 0..c {
+            let mut largest = f64::NEG_INFINITY;
+            for (yy, xx) in (0..3).flat_map(|i| (0..3).map(move |j| (2 * y + i, 2 * column + j))) {
+                if (1..=h).contains(&yy) && (1..=w).contains(&xx) {
+                    let value = x[((yy - 1) * w + xx - 1) * c + k];
+                    largest = if value.is_nan() || value > largest { value } else { largest };
+                }
+            }
+            out.push(exact(largest));
+        }
+    }
+    out
+}
+
+/// numerator / ‖(coordinates, √rest)‖; 0 where the norm is.
+pub fn cosines(scores: &[Sum], norm: &[Sum], rest: f64) -> Vec<Near> {
+    let norm: Vec<Near> = norm.iter().map(|sum| sum.near()).collect();
+    let length = (norm.iter().map(|c| c.value * c.value).sum::<f64>() + rest).sqrt();
+    if length == 0.0 {
+        return vec![exact(0.0); scores.len()];
+    }
+    let length_error = norm.iter().map(|c| c.value.abs() * c.bound).sum::<f64>() / length;
+    let relative = length_error / length + EPS * (4.0 + (norm.len() as f64).sqrt());
+    let one = |score: &Sum| {
+        let Near { value, bound } = score.near();
+        Near { value: value / length, bound: bound / length + (value / length).abs() * relative }
+    };
+    scores.iter().map(one).collect()
+}
+
+fn regularise(
+    x: &[f64],
+    (h, w): Map,
+    labels: usize,
+    kernel: &[f64],
+    bottleneck: bool,
+    activation: Option<Activation>,
+) -> Vec<Near> {
+    let mut out = Vec::with_capacity(x.len());
+    for (y, column) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+        let pixel = &x[(y * w + column) * labels..][..labels];
+        let largest = pixel.iter().fold(f64::NEG_INFINITY, |a, b| if b.is_nan() || *b > a { *b } else { a });
+        for label in 0..labels {
+            let mut sum = Sum::default();
+            sum.add(kernel[9]);
+            if bottleneck {
+                sum.add(largest);
+            }
+            for (ky, kx) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
+                let (yy, xx) = (y + ky, column + kx);
+                if (1..=h).contains(&yy) && (1..=w).contains(&xx) {
+                    sum.add(kernel[ky * 3 + kx] * x[((yy - 1) * w + xx - 1) * labels + label]);
+                }
+            }
+            let Near { value, bound } = sum.near();
+            out.push(match activation {
+                None => Near { value, bound },
+                Some(Activation::Relu) => Near { value: relu(value), bound },
+                Some(Activation::Lrelu) => Near { value: if value < 0.0 { 0.01 * value } else { value }, bound },
+                Some(Activation::Tanh) => Near { value: value.tanh(), bound: bound + 4.0 * EPS },
+            });
+        }
+    }
+    out
+}
+
+/// The two steps stored: ×2 upsampling, then the resizing; then the labels within rounding of the best score.
+/// The largest of scores with NaN among them is NaN, as in PyTorch.
+pub fn argmax(logits: &[f64], (h, w): Map, labels: usize, mask: Map) -> Vec<Vec<u16>> {
+    let doubled: Vec<f64> = upsample(logits, (h, w), labels).iter().map(|near| near.value).collect();
+    // Labels whose maps are equal: the first of them is the one to take.
+    let column = |label: usize| logits.iter().skip(label).step_by(labels);
+    let copied: Vec<bool> = (0..labels).map(|n| (0..n).any(|m| column(m).eq(column(n)))).collect();
+    let largest = logits.iter().fold(0.0, |a: f64, b| if b.abs() > a { b.abs() } else { a });
+    let mut out = Vec::with_capacity(mask.0 * mask.1);
+    for (y, column) in (0..mask.0).flat_map(|y| (0..mask.1).map(move |x| (y, x))) {
+        let (y, x) = (edges(y, 2 * h, mask.0), edges(column, 2 * w, mask.1));
+        let scores: Vec<f64> =
+            (0..labels).map(|label| bilinear(|y, x| doubled[(y * 2 * w + x) * labels + label], y, x).value).collect();
+        if let Some(nan) = scores.iter().position(|score| score.is_nan()) {
+            out.push(vec![nan as u16]);
+            continue;
+        }
+        let best = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+        let near = |label: &usize| !copied[*label] && scores[*label] >= best - 16.0 * EPS * largest;
+        out.push((0..labels).filter(near).map(|label| label as u16).collect());
+    }
+    out
+}

@@ -1,0 +1,226 @@
+//! The cases.
+
+use lseg_fast::device::Func;
+use lseg_fast::model::config::Activation;
+
+use super::Plant::{Nan, Nothing, Outliers, Zeros};
+use super::{Add, Case, ConvShape, Map, Op, Plant};
+
+const fn case(op: Op, plant: Plant) -> Case {
+    Case { op, plant }
+}
+
+const fn gemm(rows: usize, k: usize, n: usize) -> Op {
+    Op::Gemm { batch: 1, first: 0, rows, k, n, bias: true, add: Add::None, func: Func::Identity }
+}
+
+/// A gemm that starts behind the class token, in a batch of two.
+const fn tokens(rows: usize, k: usize, n: usize, add: Add, func: Func) -> Op {
+    Op::Gemm { batch: 2, first: 1, rows, k, n, bias: true, add, func }
+}
+
+const fn residual(rows: usize, k: usize, n: usize, func: Func) -> Op {
+    Op::Gemm { batch: 1, first: 0, rows, k, n, bias: true, add: Add::One, func }
+}
+
+const fn shape(inputs: usize, outputs: usize, kernel: usize, stride: usize, pad: usize) -> ConvShape {
+    ConvShape { inputs, outputs, kernel, stride, pad }
+}
+
+const fn three(inputs: usize, outputs: usize, stride: usize) -> ConvShape {
+    shape(inputs, outputs, 3, stride, 1)
+}
+
+/// A convolution and nothing else.
+const fn conv(map: Map, shape: ConvShape) -> Op {
+    Op::Conv { batch: 1, map, shape, relu_in: false, bias: false, adds: 0, func: Func::Identity }
+}
+
+/// A convolution with everything around it.
+const fn unit(batch: usize, map: Map, shape: ConvShape, adds: usize, func: Func) -> Op {
+    Op::Conv { batch, map, shape, relu_in: true, bias: true, adds, func }
+}
+
+const fn attention(tokens: usize, heads: usize, size: usize, causal: bool) -> Op {
+    Op::Attention { batch: 1, tokens, heads, size, causal }
+}
+
+const fn similarity(map: Map, features: usize, rank: usize, labels: usize, offset: bool) -> Op {
+    Op::Similarity { batch: 1, map, features, rank, labels, offset }
+}
+
+const fn regularise(map: Map, labels: usize, bottleneck: bool, activation: Option<Activation>) -> Op {
+    Op::Regularise { batch: 2, map, labels, bottleneck, activation }
+}
+
+const fn argmax(map: Map, labels: usize, mask: Map) -> Op {
+    Op::Argmax { batch: 1, map, labels, mask }
+}
+
+/// Small and uneven.
+pub const AWKWARD: &[Case] = &[
+    // One pixel, smaller, larger, the same size, one axis only, batch of two.
+    case(Op::Patchify { batch: 1, photo: (1, 1), grid: (1, 1), patch: 3 }, Nothing),
+    case(Op::Patchify { batch: 2, photo: (13, 9), grid: (2, 3), patch: 4 }, Nothing),
+    case(Op::Patchify { batch: 1, photo: (45, 71), grid: (3, 2), patch: 5 }, Nothing),
+    case(Op::Patchify { batch: 1, photo: (32, 48), grid: (2, 3), patch: 16 }, Nothing),
+    case(Op::Patchify { batch: 2, photo: (7, 32), grid: (32, 32), patch: 1 }, Nothing),
+    case(Op::AddPositions { batch: 1, side: 1, grid: (3, 5), dim: 7 }, Nothing),
+    case(Op::AddPositions { batch: 2, side: 4, grid: (4, 4), dim: 33 }, Nothing),
+    case(Op::AddPositions { batch: 2, side: 7, grid: (3, 13), dim: 17 }, Outliers),
+    case(gemm(1, 1, 1), Nothing),
+    case(gemm(5, 3, 17), Nothing),
+    case(gemm(7, 257, 15), Outliers),
+    case(gemm(145, 33, 100), Outliers),
+    case(gemm(145, 300, 33), Nan),
+    case(gemm(901, 100, 17), Nothing),
+    case(gemm(7, 1025, 33), Outliers),
+    case(residual(1, 300, 257, Func::Identity), Nothing),
+    case(residual(145, 15, 3, Func::Relu), Nan),
+    case(residual(901, 257, 33, Func::Gelu), Outliers),
+    case(tokens(1, 33, 17, Add::Row, Func::Gelu), Nothing),
+    case(tokens(5, 257, 15, Add::Two, Func::Relu), Nothing),
+    case(tokens(145, 100, 33, Add::Row, Func::Gelu), Nan),
+    case(tokens(7, 17, 300, Add::None, Func::QuickGelu), Outliers),
+    case(tokens(145, 33, 1, Add::One, Func::QuickGelu), Nothing),
+    case(Op::Gemm { batch: 2, first: 0, rows: 7, k: 17, n: 16, bias: false, add: Add::Two, func: Func::Gelu }, Nothing),
+    case(Op::LayerNorm { batch: 1, rows: 1, channels: 1 }, Nothing),
+    case(Op::LayerNorm { batch: 2, rows: 5, channels: 33 }, Nan),
+    case(Op::LayerNorm { batch: 1, rows: 145, channels: 300 }, Outliers),
+    case(Op::LayerNorm { batch: 2, rows: 7, channels: 17 }, Zeros),
+    case(Op::LayerNorm { batch: 1, rows: 7, channels: 1024 }, Outliers),
+    case(attention(1, 1, 64, false), Nothing),
+    case(attention(5, 3, 20, false), Outliers),
+    case(attention(5, 2, 64, true), Nothing),
+    case(attention(257, 2, 20, false), Nan),
+    case(attention(257, 1, 64, true), Outliers),
+    case(attention(300, 2, 64, false), Outliers),
+    case(attention(300, 2, 20, true), Nan),
+    case(Op::Attention { batch: 2, tokens: 77, heads: 2, size: 7, causal: true }, Nothing),
+    case(Op::Attention { batch: 2, tokens: 145, heads: 3, size: 20, causal: false }, Outliers),
+    case(conv((1, 1), three(1, 1, 1)), Nothing),
+    case(conv((1, 1), three(17, 33, 2)), Nothing),
+    case(conv((5, 7), shape(15, 17, 1, 1, 0)), Nothing),
+    case(conv((5, 7), shape(33, 3, 1, 2, 0)), Outliers),
+    case(conv((13, 9), three(100, 17, 1)), Outliers),
+    case(conv((13, 9), three(33, 100, 2)), Nan),
+    case(conv((13, 9), shape(3, 15, 7, 2, 3)), Nothing),
+    case(conv((34, 21), shape(3, 64, 7, 2, 3)), Nothing),
+    case(unit(1, (5, 7), three(17, 17, 1), 0, Func::Relu), Nan),
+    case(unit(2, (13, 9), three(33, 33, 1), 1, Func::Identity), Outliers),
+    case(unit(2, (5, 7), three(15, 15, 1), 2, Func::Identity), Nan),
+    case(unit(1, (13, 9), shape(257, 15, 1, 1, 0), 1, Func::Relu), Nothing),
+    case(unit(2, (13, 9), shape(17, 33, 1, 2, 0), 2, Func::Relu), Nothing),
+    case(unit(1, (1, 1), three(300, 1, 1), 2, Func::Gelu), Nothing),
+    case(Op::ConvTranspose { batch: 1, map: (1, 1), inputs: 1, outputs: 1, stride: 2 }, Nothing),
+    case(Op::ConvTranspose { batch: 2, map: (5, 7), inputs: 17, outputs: 17, stride: 2 }, Nothing),
+    case(Op::ConvTranspose { batch: 1, map: (13, 9), inputs: 33, outputs: 15, stride: 4 }, Outliers),
+    case(Op::ConvTranspose { batch: 2, map: (3, 5), inputs: 257, outputs: 3, stride: 8 }, Nan),
+    case(Op::Upsample { batch: 1, map: (1, 1), channels: 3 }, Nothing),
+    case(Op::Upsample { batch: 2, map: (1, 7), channels: 17 }, Nothing),
+    case(Op::Upsample { batch: 1, map: (5, 7), channels: 33 }, Nan),
+    case(Op::Upsample { batch: 2, map: (13, 9), channels: 100 }, Outliers),
+    case(Op::MaxPool { batch: 1, map: (1, 1), channels: 1 }, Nothing),
+    case(Op::MaxPool { batch: 2, map: (5, 7), channels: 17 }, Nan),
+    case(Op::MaxPool { batch: 1, map: (13, 9), channels: 33 }, Nothing),
+    case(Op::MaxPool { batch: 2, map: (6, 8), channels: 64 }, Nan),
+    case(Op::EmbedTokens { batch: 1, tokens: 1, width: 3, vocab: 2 }, Nothing),
+    case(Op::EmbedTokens { batch: 2, tokens: 7, width: 33, vocab: 19 }, Nothing),
+    case(Op::TakeRows { batch: 1, rows: 1, width: 17 }, Nothing),
+    case(Op::TakeRows { batch: 3, rows: 7, width: 33 }, Nan),
+    case(similarity((1, 1), 1, 1, 1, true), Nothing),
+    case(similarity((5, 7), 17, 17, 3, true), Nothing),
+    case(similarity((13, 9), 33, 15, 300, true), Outliers),
+    case(similarity((13, 9), 100, 100, 17, false), Zeros),
+    case(similarity((5, 7), 257, 33, 1, true), Zeros),
+    case(Op::Similarity { batch: 2, map: (13, 9), features: 33, rank: 33, labels: 5, offset: true }, Nan),
+    case(regularise((1, 1), 1, true, None), Nothing),
+    case(regularise((5, 7), 3, false, Some(Activation::Relu)), Nan),
+    case(regularise((13, 9), 17, false, Some(Activation::Lrelu)), Nan),
+    case(regularise((5, 7), 33, false, Some(Activation::Tanh)), Nothing),
+    case(regularise((13, 9), 5, true, Some(Activation::Relu)), Nothing),
+    case(regularise((5, 7), 300, true, Some(Activation::Lrelu)), Nothing),
+    case(regularise((5, 7), 2, true, Some(Activation::Tanh)), Nan),
+    case(regularise((1, 9), 7, false, None), Nothing),
+    case(Op::UpsampleScores { batch: 1, map: (1, 1), labels: 1 }, Nothing),
+    case(Op::UpsampleScores { batch: 2, map: (5, 7), labels: 17 }, Nan),
+    case(Op::UpsampleScores { batch: 1, map: (13, 9), labels: 300 }, Nothing),
+    // The photo one pixel, smaller, equal to the network's input, larger, uneven.
+    case(argmax((1, 1), 1, (1, 1)), Nothing),
+    case(argmax((1, 1), 5, (7, 3)), Nothing),
+    case(argmax((13, 9), 3, (1, 1)), Nothing),
+    case(argmax((13, 9), 17, (11, 7)), Nothing),
+    case(argmax((13, 9), 33, (26, 18)), Nothing),
+    case(argmax((5, 7), 300, (37, 45)), Nothing),
+    case(Op::Argmax { batch: 2, map: (5, 7), labels: 4, mask: (9, 50) }, Nothing),
+    case(argmax((5, 7), 5, (21, 33)), Nan),
+];
+
+/// vitl16 at 480×480 with 20 labels, then what rn101 and the text tower have of their own.
+pub const REAL: &[Case] = &[
+    case(Op::Patchify { batch: 1, photo: (480, 640), grid: (30, 30), patch: 16 }, Nothing),
+    case(gemm(900, 768, 1024), Nothing),
+    case(Op::AddPositions { batch: 1, side: 24, grid: (30, 30), dim: 1024 }, Nothing),
+    case(Op::LayerNorm { batch: 1, rows: 901, channels: 1024 }, Outliers),
+    case(gemm(901, 1024, 3072), Outliers),
+    case(attention(901, 16, 64, false), Outliers),
+    case(residual(901, 1024, 1024, Func::Identity), Outliers),
+    case(
+        Op::Gemm { batch: 1, first: 0, rows: 901, k: 1024, n: 4096, bias: true, add: Add::None, func: Func::Gelu },
+        Nothing,
+    ),
+    case(residual(901, 4096, 1024, Func::Identity), Nothing),
+    case(
+        Op::Gemm { batch: 1, first: 1, rows: 900, k: 1024, n: 1024, bias: false, add: Add::Row, func: Func::Gelu },
+        Outliers,
+    ),
+    case(gemm(900, 1024, 256), Nothing),
+    case(gemm(900, 1024, 512), Nothing),
+    case(Op::ConvTranspose { batch: 1, map: (30, 30), inputs: 256, outputs: 256, stride: 4 }, Nothing),
+    case(Op::ConvTranspose { batch: 1, map: (30, 30), inputs: 512, outputs: 512, stride: 2 }, Nothing),
+    case(
+        Op::Conv {
+            batch: 1,
+            map: (30, 30),
+            shape: three(1024, 1024, 2),
+            relu_in: false,
+            bias: true,
+            adds: 0,
+            func: Func::Identity,
+        },
+        Nothing,
+    ),
+    case(conv((120, 120), three(256, 256, 1)), Nothing),
+    case(conv((60, 60), three(512, 256, 1)), Nothing),
+    case(conv((30, 30), three(1024, 256, 1)), Nothing),
+    case(conv((15, 15), three(1024, 256, 1)), Nothing),
+    case(unit(1, (120, 120), three(256, 256, 1), 0, Func::Relu), Nothing),
+    case(unit(1, (120, 120), three(256, 256, 1), 2, Func::Identity), Nothing),
+    case(unit(1, (60, 60), three(256, 256, 1), 1, Func::Identity), Nothing),
+    case(unit(1, (30, 30), three(256, 256, 1), 1, Func::Identity), Nothing),
+    case(unit(1, (15, 15), three(256, 256, 1), 1, Func::Identity), Nothing),
+    case(gemm(14_400, 256, 256), Nothing),
+    case(Op::Upsample { batch: 1, map: (120, 120), channels: 256 }, Nothing),
+    case(gemm(57_600, 256, 512), Nothing),
+    case(similarity((240, 240), 256, 256, 20, true), Nothing),
+    case(similarity((240, 240), 256, 256, 150, true), Nothing),
+    case(
+        Op::Regularise { batch: 1, map: (240, 240), labels: 20, bottleneck: true, activation: Some(Activation::Lrelu) },
+        Nothing,
+    ),
+    case(Op::UpsampleScores { batch: 1, map: (240, 240), labels: 20 }, Nothing),
+    case(argmax((240, 240), 20, (480, 640)), Nothing),
+    case(argmax((240, 240), 150, (480, 640)), Nothing),
+    case(conv((480, 480), shape(3, 64, 7, 2, 3)), Nothing),
+    case(Op::MaxPool { batch: 1, map: (240, 240), channels: 64 }, Nothing),
+    case(conv((120, 120), shape(64, 256, 1, 1, 0)), Nothing),
+    case(conv((120, 120), shape(256, 512, 1, 2, 0)), Nothing),
+    case(conv((120, 120), three(128, 128, 2)), Nothing),
+    case(Op::EmbedTokens { batch: 20, tokens: 12, width: 512, vocab: 49_408 }, Nothing),
+    case(Op::Attention { batch: 20, tokens: 12, heads: 8, size: 64, causal: true }, Nothing),
+    case(
+        Op::Gemm { batch: 20, first: 0, rows: 12, k: 512, n: 2048, bias: true, add: Add::None, func: Func::QuickGelu },
+        Nothing,
+    ),
+    case(Op::TakeRows { batch: 20, rows: 12, width: 512 }, Nothing),
+];

@@ -1,0 +1,178 @@
+//! Every operation of the CPU device against obvious loops in float64, on the table of cases: with every instruction
+//! set that this machine has and with one thread and three.
+
+mod cases;
+
+use std::collections::BTreeSet;
+
+use cases::reference::{Expected, Near, expected};
+use cases::{AWKWARD, Case, Op, Plant, Prepared, REAL, Values, data, run};
+use lseg_fast::device::cpu::{Cpu, Isa};
+
+/// Where a result leaves what is expected of it, in words.
+fn complaint(expected: &Expected, got: &[f32]) -> Option<String> {
+    let wrong = |i: usize, near: &Near| {
+        let got = f64::from(got[i]);
+        let error = (got - near.value).abs();
+        (!near.accepts(got)).then(|| format!("value {i} is {got}, not {near:?}: off by {error:e}"))
+    };
+    match expected {
+        Expected::Values(values) => {
+            assert_eq!(values.len(), got.len());
+            values.iter().enumerate().find_map(|(i, near)| wrong(i, near))
+        }
+        Expected::Partly(values) => {
+            assert_eq!(values.len(), got.len());
+            values.iter().enumerate().find_map(|(i, near)| match near {
+                Some(near) => wrong(i, near),
+                // The bytes that stood there before are all ones.
+                None => (got[i].to_bits() != u32::MAX).then(|| format!("value {i} was written")),
+            })
+        }
+        Expected::Choices(choices) => {
+            assert_eq!(choices.len(), got.len());
+            let pixels = choices.iter().zip(got).enumerate();
+            pixels
+                .filter(|(_, (allowed, got))| !allowed.iter().any(|label| f32::from(*label) == **got))
+                .map(|(i, (allowed, got))| format!("pixel {i} is label {got}, not one of {allowed:?}"))
+                .next()
+        }
+    }
+}
+
+fn devices(isa: Isa) -> [Cpu; 2] {
+    [1, 3].map(|threads| Cpu::with_isa(Some(threads), isa).unwrap())
+}
+
+fn check(cases: &[Case]) {
+    let mut devices = [Isa::detect(), Isa::baseline()].map(devices);
+    let mut complaints = Vec::new();
+    for case in cases {
+        let prepared = data::prepare(case);
+        let expected = expected(&case.op, &prepared);
+        for (isa, [one, three]) in ["best", "baseline"].iter().zip(&mut devices) {
+            let bytes = run::run(one, &case.op, &prepared);
+            if let Some(complaint) = complaint(&expected, &run::numbers(&bytes, prepared.out_element)) {
+                complaints.push(format!("{case:?}, {isa} instructions: {complaint}"));
+            }
+            if bytes != run::run(three, &case.op, &prepared) {
+                complaints.push(format!("{case:?}, {isa} instructions: three threads give other bits than one"));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn operations_equal_float64() {
+    check(AWKWARD);
+}
+
+/// Minutes of float64 loops: `LSEG_REAL_SHAPES=1 cargo test --release --test ops`.
+#[test]
+fn operations_of_the_real_shapes_equal_float64() {
+    if std::env::var_os("LSEG_REAL_SHAPES").is_some() {
+        check(REAL);
+    }
+}
+
+#[test]
+fn the_table_has_every_operation() {
+    let names = |cases: &[Case]| cases.iter().map(|case| case.op.name()).collect::<BTreeSet<_>>();
+    assert_eq!(names(AWKWARD).len(), 15);
+    assert_eq!(names(REAL).len(), 15);
+}
+
+/// What a kernel easily forgets must be outside the bounds: the last value of each input and weight, a bias, the
+/// order of a kernel's taps.
+#[test]
+fn the_bounds_notice_what_a_kernel_forgets() {
+    for case in AWKWARD.iter().filter(|case| matches!(case.plant, Plant::Nothing | Plant::Outliers)) {
+        // Planted logits leave the other keys no weight; one channel is its own mean; one pixel sees one tap; the
+        // table of positions is longer than the texts; a small mask passes pixels over.
+        let deaf = match case.op {
+            Op::Attention { .. } => case.plant == Plant::Outliers,
+            Op::LayerNorm { channels, .. } => channels == 1,
+            Op::EmbedTokens { .. } => true,
+            Op::Argmax { map, mask, .. } => mask.0 < 2 * map.0,
+            Op::Conv { map, shape, .. } => map == (1, 1) && shape.kernel > 1,
+            _ => false,
+        };
+        if deaf || work(&case.op) > 1_000_000 {
+            continue;
+        }
+        let prepared = data::prepare(case);
+        let right = expected(&case.op, &prepared);
+        for (what, broken) in broken(&case.op, &prepared) {
+            let noticed = broken.iter().any(|broken| complaint(&right, &values(&expected(&case.op, broken))).is_some());
+            assert!(noticed, "{case:?}: {what} changes nothing that the bounds notice");
+        }
+    }
+}
+
+/// Multiply-adds of the float64 loops, about.
+fn work(op: &Op) -> usize {
+    match *op {
+        Op::Gemm { batch, rows, k, n, .. } => batch * rows * k * n,
+        Op::Attention { batch, tokens, heads, size, .. } => 2 * batch * tokens * tokens * heads * size,
+        Op::Conv { batch, map, shape, .. } => {
+            batch * map.0 * map.1 * shape.inputs * shape.outputs * shape.kernel.pow(2) / shape.stride.pow(2)
+        }
+        Op::ConvTranspose { batch, map, inputs, outputs, stride } => {
+            batch * map.0 * map.1 * inputs * outputs * stride * stride
+        }
+        _ => 0,
+    }
+}
+
+/// The values as a kernel without any error would store them.
+fn values(expected: &Expected) -> Vec<f32> {
+    match expected {
+        Expected::Values(values) => values.iter().map(|near| near.value as f32).collect(),
+        Expected::Partly(values) => {
+            values.iter().map(|near| near.map_or(f32::from_bits(u32::MAX), |near| near.value as f32)).collect()
+        }
+        Expected::Choices(choices) => choices.iter().map(|allowed| f32::from(allowed[0])).collect(),
+    }
+}
+
+/// The case with one thing forgotten, in two ways of which one must be noticed (a ReLU may hide the other).
+fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
+    let change = |values: fn(&mut Prepared, usize) -> &mut f32, i: usize| {
+        // A mask changes where another label wins.
+        let much = if matches!(op, Op::Argmax { .. }) { 1000.0 } else { 3.0 };
+        [much, -much].map(|by| {
+            let mut broken = prepared.clone();
+            *values(&mut broken, i) += by;
+            broken
+        })
+    };
+    let mut all = Vec::new();
+    for (i, input) in prepared.inputs.iter().enumerate() {
+        if matches!(input.values, Values::F32(_)) && input.shape[1] * input.shape[2] > 1 {
+            all.push((format!("the last value of input {i}"), change(last_of_input, i)));
+        }
+    }
+    for i in 0..prepared.matrices.len() {
+        all.push((format!("the last value of matrix {i}"), change(last_of_matrix, i)));
+    }
+    for i in 0..prepared.vectors.len() {
+        all.push((format!("the last value of vector {i}"), change(last_of_vector, i)));
+    }
+    all
+}
+
+fn last_of_input(prepared: &mut Prepared, i: usize) -> &mut f32 {
+    match &mut prepared.inputs[i].values {
+        Values::F32(values) => values.last_mut().unwrap(),
+        other => panic!("{other:?} are no float32 values"),
+    }
+}
+
+fn last_of_matrix(prepared: &mut Prepared, i: usize) -> &mut f32 {
+    prepared.matrices[i].values.last_mut().unwrap()
+}
+
+fn last_of_vector(prepared: &mut Prepared, i: usize) -> &mut f32 {
+    prepared.vectors[i].last_mut().unwrap()
+}
