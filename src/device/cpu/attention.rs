@@ -110,14 +110,15 @@ fn pack_columns<const P: usize>(
     panels: &mut [f32],
 ) {
     for (j, panel) in panels.chunks_exact_mut(P * d).take(count.div_ceil(P)).enumerate() {
-        for i in 0..P {
-            let slots = panel[i..].iter_mut().step_by(P);
-            if j * P + i < count {
-                let values = &x[(first + j * P + i) * row + column..][..d];
-                slots.zip(values).for_each(|(slot, value)| *slot = value * scale);
-            } else {
-                slots.for_each(|slot| *slot = 0.0);
+        // Rows beyond `count` repeat the last one for the copy, then become zeros.
+        let valid = P.min(count - j * P);
+        let rows: [&[f32]; P] =
+            std::array::from_fn(|i| &x[(first + j * P + i.min(valid - 1)) * row + column..][..d]);
+        for (c, slots) in panel.as_chunks_mut::<P>().0.iter_mut().enumerate().take(d) {
+            for i in 0..P {
+                slots[i] = rows[i][c] * scale;
             }
+            slots[valid..].fill(0.0);
         }
     }
 }
