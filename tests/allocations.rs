@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
 
@@ -54,6 +55,23 @@ fn allocations(f: impl FnOnce()) -> (usize, usize) {
 /// entries: every 63rd pass it takes its next block, whatever the model and the frame.
 const QUEUE_BLOCK: (usize, usize) = (63, 1536);
 
+/// An engine may move to another thread.
+const _: () = {
+    const fn moves<T: Send>() {}
+    moves::<Engine>();
+};
+
+/// Only words that the engine has not seen pass the text tower.
+fn known_labels_cost_nothing(model: &str, engine: &mut Engine) {
+    let mut time = |labels: &[&str]| {
+        engine.set_labels(labels).unwrap();
+        engine.text_time()
+    };
+    assert_eq!(time(&["other", "cat"]), Duration::ZERO, "{model}");
+    assert!(time(&["cat", "a wall", "a new word", "other"]) > Duration::ZERO, "{model}");
+    assert_eq!(time(&["cat", "a wall", "other"]), Duration::ZERO, "{model}");
+}
+
 // The one test of this program: another beside it would be counted too.
 #[test]
 fn frames_after_the_first_allocate_nothing() {
@@ -61,6 +79,8 @@ fn frames_after_the_first_allocate_nothing() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model).join("model.ckpt");
         let mut engine = Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
         engine.set_labels(&["cat", "a wall", "other"]).unwrap();
+        assert!(engine.text_time() > Duration::ZERO, "{model}");
+        known_labels_cost_nothing(model, &mut engine);
         engine.set_size(Size::Exact { height: 32, width: 64 });
         let (width, height) = (75, 41);
         let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
