@@ -6,6 +6,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use tiff::tags::{CompressionMethod, Tag};
 
 use crate::checkpoint::printable;
 use crate::{Error, Result};
@@ -14,7 +15,7 @@ use crate::{Error, Result};
 pub const DEFAULT_MAX_PIXELS: u64 = 64_000_000;
 
 /// The formats that this program reads; the file's content decides, not its name.
-pub const FORMATS: &str = "JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, PNM";
+pub const FORMATS: &str = "JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (not of JPEG parts), PNM";
 
 /// Room for a decoder's tables and for a small photo's metadata, beside what grows with the pixels.
 const FIXED_BYTES: u64 = 64 << 20;
@@ -78,6 +79,10 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Photo, String> {
         )
     };
 
+    if format == ImageFormat::Tiff && holds_jpeg(bytes) {
+        return Err("a TIFF of JPEG-compressed parts, which is not read here; save it as JPEG or PNG".into());
+    }
+
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(byte_limit(max_pixels));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -131,6 +136,15 @@ fn on_white(colour: u8, alpha: u8) -> u8 {
 
 fn name(format: ImageFormat) -> String {
     format!("{format:?}").to_uppercase()
+}
+
+/// Whether a TIFF's pixels are JPEG streams. Each of them states a size of its own, which the decoder follows whatever
+/// the photo's size and the limits are: a file of a kilobyte would take a gigabyte.
+fn holds_jpeg(bytes: &[u8]) -> bool {
+    let compression = tiff::decoder::Decoder::new(Cursor::new(bytes))
+        .and_then(|mut decoder| decoder.get_tag(Tag::Compression))
+        .and_then(|value| value.into_u16());
+    compression.is_ok_and(|method| method == CompressionMethod::ModernJPEG.to_u16())
 }
 
 /// Whether a JPEG's segments and scans lead to its end-of-image marker. The decoder itself fills missing rows with
