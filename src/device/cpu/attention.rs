@@ -112,8 +112,7 @@ fn pack_columns<const P: usize>(
     for (j, panel) in panels.chunks_exact_mut(P * d).take(count.div_ceil(P)).enumerate() {
         // Rows beyond `count` repeat the last one for the copy, then become zeros.
         let valid = P.min(count - j * P);
-        let rows: [&[f32]; P] =
-            std::array::from_fn(|i| &x[(first + j * P + i.min(valid - 1)) * row + column..][..d]);
+        let rows: [&[f32]; P] = std::array::from_fn(|i| &x[(first + j * P + i.min(valid - 1)) * row + column..][..d]);
         for (c, slots) in panel.as_chunks_mut::<P>().0.iter_mut().enumerate().take(d) {
             for i in 0..P {
                 slots[i] = rows[i][c] * scale;
