@@ -375,7 +375,8 @@ fn operations_are_timed_where_asked_for() {
         timings.iter().map(|timing| timing.seconds).sum(),
         engine.stage_times().iter().map(|(_, time)| time.as_secs_f64()).sum(),
     );
-    assert!(sum <= stages && sum > 0.5 * stages, "{sum} of {stages}");
+    // A stage's time is cut to nanoseconds. Below, only a machine that sleeps between two operations could be in the way.
+    assert!(sum <= stages + 1e-6 && sum > 0.2 * stages, "{sum} of {stages}");
     engine.record_times(false);
     engine.segment(&FRAME).unwrap();
     assert!(engine.timings().is_empty());
