@@ -1,10 +1,13 @@
-//! A frame allocates nothing: counted by a global allocator, over all threads.
+//! A frame allocates nothing and float16 weights take half the memory: counted by a global allocator, over all threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::convert::{self, TargetDtype, convert};
+use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
 
 /// The system's allocator, counting.
@@ -12,10 +15,12 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 fn count(bytes: usize) {
     ALLOCATIONS.fetch_add(1, Relaxed);
     LARGEST.fetch_max(bytes, Relaxed);
+    LIVE.fetch_add(bytes, Relaxed);
 }
 
 // SAFETY: every call goes to the system's allocator as it came.
@@ -32,10 +37,12 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        LIVE.fetch_sub(layout.size(), Relaxed);
         unsafe { System.realloc(place, layout, size) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
         unsafe { System.dealloc(place, layout) }
     }
 }
@@ -72,8 +79,32 @@ fn known_labels_cost_nothing(model: &str, engine: &mut Engine) {
     assert_eq!(time(&["cat", "a wall", "other"]), Duration::ZERO, "{model}");
 }
 
+/// Most weights of a ViT stay as the file has them; the rest are folded convolutions, norms and positions.
+fn a_float16_file_takes_half_the_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    let [(half, parameters), (float, _)] = [TargetDtype::F16, TargetDtype::F32].map(|dtype| {
+        let out = folder.path().join("model.safetensors");
+        let options = convert::Options { out: out.clone(), dtype };
+        let summary = convert(&checkpoint, &config, &options, &mut |_, _| {}).unwrap();
+        let before = LIVE.load(Relaxed);
+        let engine = Engine::load(&out, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+        let held = LIVE.load(Relaxed) - before;
+        drop(engine);
+        (held, summary.parameters as usize)
+    });
+    assert!(half + 8 * (2 * parameters) / 10 < float, "{half} and {float} bytes for {parameters} parameters");
+}
+
 // The one test of this program: another beside it would be counted too.
 #[test]
+fn frames_allocate_nothing_and_float16_takes_half() {
+    a_float16_file_takes_half_the_memory();
+    frames_after_the_first_allocate_nothing();
+}
+
 fn frames_after_the_first_allocate_nothing() {
     for model in ["vit16", "resnet"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model).join("model.ckpt");

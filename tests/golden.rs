@@ -267,3 +267,29 @@ fn the_same_frame_gives_the_same_bits() {
     let mut threaded = case.engine(&Flags::default(), folder.path(), 3);
     assert_eq!(threaded.scores(&frame(&photos[0])).unwrap(), first);
 }
+
+/// A float16 file is the model that the float32 file of the same values is, to the bit.
+#[test]
+fn a_float16_file_is_computed_as_float32() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vit16", "resnet"] {
+        let case = Case::open(name);
+        let mut from = case.folder.join("model.ckpt");
+        let [half, float] = [convert::TargetDtype::F16, convert::TargetDtype::F32].map(|dtype| {
+            let checkpoint = Checkpoint::open(&from).unwrap();
+            from = folder.path().join(format!("{name}.{dtype:?}"));
+            let config = recognise(&checkpoint, &Flags::default()).unwrap();
+            convert(&checkpoint, &config, &convert::Options { out: from.clone(), dtype }, &mut |_, _| {}).unwrap();
+            let mut engine = Engine::load(&from, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+            engine.set_labels(&case.labels()).unwrap();
+            let photo = case.photo(0);
+            let taps = engine.inspect(&[frame(&photo)], &TAPS).unwrap();
+            (engine.label_embeddings(), taps.into_iter().map(|tap| (tap.name, tap.data)).collect::<Vec<_>>())
+        });
+        assert!(half.0 == float.0, "{name}: label embeddings");
+        assert_eq!(half.1.len(), float.1.len());
+        for ((tap, half), (_, float)) in half.1.iter().zip(&float.1) {
+            assert!(half == float && half.iter().all(|value| value.is_finite()), "{name}: {tap}");
+        }
+    }
+}

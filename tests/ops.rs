@@ -68,6 +68,36 @@ fn operations_equal_float64() {
     check(AWKWARD);
 }
 
+/// Weights with float16's values give float64's results, and the bits that float32 weights give: 2⁻³⁰ of them are no
+/// float16 values, and 2³⁰ of the inputs make the same products of those.
+#[test]
+fn weights_of_float16_are_computed_as_float32() {
+    let (up, down) = (2f32.powi(30), 2f32.powi(-30));
+    let mut devices = [Isa::detect(), Isa::baseline()].map(|isa| Cpu::with_isa(Some(1), isa).unwrap());
+    let mut compared = 0;
+    for case in AWKWARD.iter().filter(|case| case.plant != Plant::Nan) {
+        let mut halves = data::prepare(case);
+        let round = |value: &mut f32| *value = half::f16::from_f32(*value).to_f32();
+        halves.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(round);
+        let expected = expected(&case.op, &halves);
+        let mut floats = halves.clone();
+        floats.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(|value| *value *= down);
+        let scalable = !halves.matrices.is_empty() && !matches!(case.op, Op::EmbedTokens { .. });
+        if let (true, Values::F32(x)) = (scalable, &mut floats.inputs[0].values) {
+            x.iter_mut().for_each(|value| *value *= up);
+        }
+        for device in &mut devices {
+            let bytes = run::run(device, &case.op, &halves);
+            assert_eq!(complaint(&expected, &run::numbers(&bytes, halves.out_element)), None, "{case:?}");
+            if scalable {
+                assert!(bytes == run::run(device, &case.op, &floats), "{case:?}: other bits than float32 weights give");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 60, "{compared}");
+}
+
 /// Minutes of float64 loops: `LSEG_REAL_SHAPES=1 cargo test --release --test ops`.
 #[test]
 fn operations_of_the_real_shapes_equal_float64() {

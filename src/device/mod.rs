@@ -95,7 +95,7 @@ pub struct Rows {
     pub count: usize,
 }
 
-/// A weight matrix `[n, k]` that the device keeps in its own layout.
+/// A weight matrix `[n, k]`, or a large table read by rows (token embedding), that the device keeps in its own layout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matrix {
     pub index: usize,
@@ -103,7 +103,7 @@ pub struct Matrix {
     pub k: usize,
 }
 
-/// A weight vector (bias, LayerNorm weight) or a table read by rows (positions, token embedding).
+/// A weight vector (bias, LayerNorm weight) or a small table read by rows (positions).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Vector {
     pub index: usize,
@@ -276,7 +276,7 @@ pub trait Device {
     fn max_pool(&mut self, x: Buf, out: Buf);
 
     /// Token ids (`U32`, `[b, 1, t, 1]`) → table row + position row.
-    fn embed_tokens(&mut self, ids: Buf, table: Vector, positions: Vector, out: Buf);
+    fn embed_tokens(&mut self, ids: Buf, table: Matrix, positions: Vector, out: Buf);
 
     /// Row `index[b]` (`U32`, `[b, 1, 1, 1]`) of each batch item.
     fn take_rows(&mut self, x: Buf, index: Buf, out: Buf);

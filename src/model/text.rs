@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::weights::Loader;
-use crate::device::{Buf, Device, Element, Epilogue, Func, LayerNorm, Linear, Stage, Vector};
+use crate::device::{Buf, Device, Element, Epilogue, Func, LayerNorm, Linear, Matrix, Stage, Vector};
 use crate::error::Result;
 
 const EPS: f32 = 1e-5;
@@ -11,7 +11,7 @@ pub struct Text {
     width: usize,
     heads: usize,
     /// `[vocab, width]`
-    token_embedding: Vector,
+    token_embedding: Matrix,
     /// `[context, width]`
     positional_embedding: Vector,
     resblocks: Vec<Block>,
@@ -48,10 +48,11 @@ impl Text {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Text> {
         let (root, tower) = ("clip_pretrained", &config.text);
         let width = tower.width;
+        let table = format!("{root}.token_embedding.weight");
         Ok(Text {
             width,
             heads: tower.heads,
-            token_embedding: from.vector(&format!("{root}.token_embedding.weight"), &[tower.vocab, width])?,
+            token_embedding: from.table(&table, tower.vocab, width)?,
             positional_embedding: from.vector(&format!("{root}.positional_embedding"), &[tower.context, width])?,
             resblocks: (0..tower.layers)
                 .map(|i| Block::load(from, &format!("{root}.transformer.resblocks.{i}"), width, tower.mlp))

@@ -96,13 +96,18 @@ impl<'a> Loader<'a> {
         self.made_vector(shape.iter().product(), |checkpoint| read(checkpoint, Tensor { name, shape }))
     }
 
+    /// A matrix as the file has it.
+    pub fn table(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix> {
+        self.matrix(n, k, |checkpoint| read(checkpoint, Tensor { name, shape: &[n, k] }))
+    }
+
     /// `{name}.weight` `[n, k]` and `{name}.bias` `[n]`.
     pub fn linear(&mut self, name: &str, n: usize, k: usize) -> Result<Linear> {
         self.named_linear(&format!("{name}.weight"), &format!("{name}.bias"), n, k)
     }
 
     pub fn named_linear(&mut self, weight: &str, bias: &str, n: usize, k: usize) -> Result<Linear> {
-        let weight = self.matrix(n, k, |checkpoint| read(checkpoint, Tensor { name: weight, shape: &[n, k] }))?;
+        let weight = self.table(weight, n, k)?;
         Ok(Linear { weight, bias: Some(self.vector(bias, &[n])?) })
     }
 

@@ -196,7 +196,8 @@ pub fn prepare(case: &Case) -> Prepared {
             p.out_shape = [batch, 1, tokens, width];
             let ids = Values::U32((0..batch * tokens).map(|i| ((i * 7 + vocab - 1) % vocab) as u32).collect());
             p.inputs.push(Input { shape: [batch, 1, tokens, 1], element: Element::U32, values: ids });
-            p.vectors = vec![s.values(vocab * width, 1.0), s.values((tokens + 2) * width, 1.0)];
+            p.matrix(vocab, width, &mut s);
+            p.vectors = vec![s.values((tokens + 2) * width, 1.0)];
         }
         Op::TakeRows { batch, rows, width } => {
             p.out_shape = [batch, 1, 1, width];

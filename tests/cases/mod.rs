@@ -241,7 +241,7 @@ impl Op {
             }
             Op::Upsample { .. } => d.upsample(inputs[0], out),
             Op::MaxPool { .. } => d.max_pool(inputs[0], out),
-            Op::EmbedTokens { .. } => d.embed_tokens(inputs[0], v[0], v[1], out),
+            Op::EmbedTokens { .. } => d.embed_tokens(inputs[0], m[0], v[0], out),
             Op::TakeRows { .. } => d.take_rows(inputs[0], inputs[1], out),
             Op::Similarity { offset, .. } => {
                 d.similarity(inputs[0], &Similarity { labels: linear(0), norm: linear(1), rest: rest(offset) }, out);

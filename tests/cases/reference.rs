@@ -235,7 +235,7 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
         Op::Upsample { map, channels, .. } => maps(&|x| upsample(x, map, channels)),
         Op::MaxPool { map, channels, .. } => maps(&|x| max_pool(x, map, channels)),
         Op::EmbedTokens { tokens, width, .. } => {
-            let (table, positions) = (v(0), v(1));
+            let (table, positions) = (w(0), v(0));
             let row = |(i, id): (usize, &u32)| {
                 let (token, position) = (*id as usize * width, i % tokens * width);
                 let sum = |j| Sum::dot([table[token + j], positions[position + j]], [1.0, 1.0]).near();

@@ -4,6 +4,7 @@
 
 mod arena;
 mod attention;
+mod half;
 mod layer_norm;
 mod math;
 mod max_pool;
@@ -272,13 +273,13 @@ impl Device for Cpu {
         self.by_rows(x, out, |x, row, out| max_pool::row(isa, x, h, w, c, row, out));
     }
 
-    fn embed_tokens(&mut self, ids: Buf, table: Vector, positions: Vector, out: Buf) {
+    fn embed_tokens(&mut self, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
         self.clock.op();
-        let (table, positions) = (&self.weights.vectors[table.index], &self.weights.vectors[positions.index]);
+        let (table, positions) = (&self.weights.matrices[table.index], &self.weights.vectors[positions.index]);
         let (inputs, out_all) = self.arena.split(out);
         let (t, width) = (out.rows(), out.channels());
         for (i, (id, out)) in inputs.get_u32(ids).iter().zip(out_all.chunks_exact_mut(width)).enumerate() {
-            let (token, position) = (&table[*id as usize * width..][..width], &positions[i % t * width..][..width]);
+            let (token, position) = (table.row(*id as usize), &positions[i % t * width..][..width]);
             out.iter_mut().zip(token).zip(position).for_each(|((o, a), b)| *o = a + b);
         }
     }

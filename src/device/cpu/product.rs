@@ -6,6 +6,9 @@
 //! The rows are gathered while packing, so a convolution is the same product (implicit im2col), with the ReLU that
 //! comes before it applied on the way.
 
+use rayon::prelude::*;
+
+use super::half;
 use super::math;
 use super::scratch;
 use super::simd::{Isa, mul_add, multiversion};
@@ -20,37 +23,72 @@ pub const NR: usize = 16;
 const KC: usize = 512;
 /// Rows of a task at most: its packed block (288 KiB) lies in the second-level cache.
 const MC: usize = 24 * MR;
-/// float32 values of packing memory that a task takes.
-pub const PACK: usize = MC * KC;
+/// float32 values of packing memory that a task takes: its rows, and a part of a panel of weights that was float16.
+pub const PACK: usize = MC * KC + WIDE;
+const WIDE: usize = KC * NR;
 
 /// Weights `[n, k]` in panels: `[⌈n / NR⌉, k, NR]`, zeros beyond n.
 pub struct Packed {
     pub n: usize,
     pub k: usize,
-    panels: Vec<f32>,
+    panels: Panels,
+}
+
+/// float16 wherever that keeps every value to the bit, as it does for what a file has in float16: it becomes float32
+/// again a part of a panel at a time, for all the rows of a task, and so the results are those of float32.
+enum Panels {
+    Full(Vec<f32>),
+    Half(Vec<u16>),
 }
 
 impl Packed {
     /// `w` is `[n, k]`, row-major.
     pub fn new(n: usize, k: usize, w: &[f32]) -> Packed {
-        use rayon::prelude::*;
         assert_eq!(w.len(), n * k);
-        let mut panels = vec![0.0; n.div_ceil(NR) * k * NR];
-        if k > 0 {
-            panels.par_chunks_mut(k * NR).zip(w.par_chunks(k * NR)).for_each(|(panel, rows)| {
-                for (j, row) in rows.chunks_exact(k).enumerate() {
-                    for (slot, value) in panel[j..].iter_mut().step_by(NR).zip(row) {
-                        *slot = *value;
-                    }
-                }
-            });
-        }
+        let panels = if w.par_chunks(1 << 12).all(half::exact) {
+            Panels::Half(panels(n, k, w, half::narrow))
+        } else {
+            Panels::Full(panels(n, k, w, |value| value))
+        };
         Packed { n, k, panels }
     }
 
-    fn panel(&self, index: usize, k0: usize, k1: usize) -> &[f32] {
-        &self.panels[(index * self.k + k0) * NR..(index * self.k + k1) * NR]
+    /// Rows k0 .. k1 (at most `KC`) of a panel; `wide` has [`WIDE`] values of room.
+    #[inline(always)]
+    fn panel<'a>(&'a self, index: usize, k0: usize, k1: usize, wide: &'a mut [f32]) -> &'a [f32] {
+        let place = (index * self.k + k0) * NR..(index * self.k + k1) * NR;
+        match &self.panels {
+            Panels::Full(panels) => &panels[place],
+            Panels::Half(panels) => {
+                let wide = &mut wide[..place.len()];
+                wide.iter_mut().zip(&panels[place]).for_each(|(wide, bits)| *wide = half::widen(*bits));
+                wide
+            }
+        }
     }
+
+    /// Row n, as the weights had it.
+    pub fn row(&self, n: usize) -> impl Iterator<Item = f32> {
+        let slot = move |k: usize| (n / NR * self.k + k) * NR + n % NR;
+        (0..self.k).map(move |k| match &self.panels {
+            Panels::Full(panels) => panels[slot(k)],
+            Panels::Half(panels) => half::widen(panels[slot(k)]),
+        })
+    }
+}
+
+fn panels<T: Copy + Default + Send>(n: usize, k: usize, w: &[f32], store: impl Fn(f32) -> T + Sync) -> Vec<T> {
+    let mut panels = vec![T::default(); n.div_ceil(NR) * k * NR];
+    if k > 0 {
+        panels.par_chunks_mut(k * NR).zip(w.par_chunks(k * NR)).for_each(|(panel, rows)| {
+            for (j, row) in rows.chunks_exact(k).enumerate() {
+                for (slot, value) in panel[j..].iter_mut().step_by(NR).zip(row) {
+                    *slot = store(*value);
+                }
+            }
+        });
+    }
+    panels
 }
 
 /// The left side: row m is the patch under the kernel at output pixel m of one map; a plain matrix is a 1×1 kernel.
@@ -164,6 +202,7 @@ multiversion! {
     fn block(p: &Product<'_>, first: usize, count: usize, packed: &mut [f32], out: &mut [f32]) {
         assert!(count <= MC);
         let (n, k) = (p.w.n, p.w.k);
+        let (wide, packed) = packed.split_at_mut(WIDE);
         let mut k0 = 0;
         while k0 < k {
             let k1 = (k0 + KC).min(k);
@@ -172,7 +211,7 @@ multiversion! {
                 p.x.pack_panel(m, first + count, k0, k1, panel);
             }
             for (j, n0) in (0..n).step_by(NR).enumerate() {
-                let w = p.w.panel(j, k0, k1);
+                let w = p.w.panel(j, k0, k1, wide);
                 for (panel, m) in packed.chunks_exact(stride).zip((0..count).step_by(MR)) {
                     let mut sums = [[0.0; NR]; MR];
                     tile::<FMA>(panel, w, &mut sums);

@@ -206,7 +206,7 @@ impl Device for Recorder {
         self.op("max_pool", format!("{} → {}", map(x), map(out)), 9 * out.len(), 0, &[x, out]);
     }
 
-    fn embed_tokens(&mut self, ids: Buf, _: Vector, _: Vector, out: Buf) {
+    fn embed_tokens(&mut self, ids: Buf, _: Matrix, _: Vector, out: Buf) {
         self.op("embed_tokens", map(out), out.len(), 2 * out.len(), &[ids, out]);
     }
 
