@@ -205,6 +205,12 @@ pub fn prepare(case: &Case) -> Prepared {
             let index = Values::U32((0..batch).map(|b| ((b + 1) * (rows - 1) / batch) as u32).collect());
             p.inputs.push(Input { shape: [batch, 1, 1, 1], element: Element::U32, values: index });
         }
+        Op::Sample { batch, map: (h, w), channels, photo, points } => {
+            p.out_shape = [batch, 1, points, channels];
+            p.input([batch, h, w, channels], activation, s.values(batch * h * w * channels, 1.0));
+            let points = (0..batch).flat_map(|_| scattered(points, photo, &mut s)).collect();
+            p.input([batch, 1, p.out_shape[2], 2], Element::F32, points);
+        }
         Op::Similarity { batch, map: (h, w), features, rank, labels, offset } => {
             p.out_shape = [batch, h, w, labels];
             p.input([batch, h, w, features], activation, s.values(batch * h * w * features, 1.0));
@@ -234,6 +240,16 @@ pub fn prepare(case: &Case) -> Prepared {
     }
     plant(case, &mut p);
     p
+}
+
+/// (x, y) of `count` points: the last pixel's centre, one beyond each edge, a centre inside, then anywhere in the photo
+/// and half a pixel around it.
+fn scattered(count: usize, (h, w): (usize, usize), s: &mut Seeded) -> Vec<f32> {
+    let (h, w) = (h as f32, w as f32);
+    let special = [[w - 1.0, h - 1.0], [-0.75, h + 1e6], [w + 3.0, -0.0], [(w / 2.0).floor(), (h / 3.0).floor()]];
+    let mut anywhere = |side: f32| (s.value(0.5) + 0.5) * side - 0.5;
+    let point = |i: usize| special.get(i).copied().unwrap_or_else(|| [anywhere(w), anywhere(h)]);
+    (0..count).flat_map(point).collect()
 }
 
 /// Two queries and two keys with a large channel each: logits of ±80 among small ones.

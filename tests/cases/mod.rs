@@ -96,6 +96,13 @@ pub enum Op {
         rows: usize,
         width: usize,
     },
+    Sample {
+        batch: usize,
+        map: Map,
+        channels: usize,
+        photo: Map,
+        points: usize,
+    },
     /// Without `offset` both products have a bias of zeros and no rest, so that a pixel of zeros has no direction.
     Similarity {
         batch: usize,
@@ -195,6 +202,7 @@ impl Op {
             Op::MaxPool { .. } => "max_pool",
             Op::EmbedTokens { .. } => "embed_tokens",
             Op::TakeRows { .. } => "take_rows",
+            Op::Sample { .. } => "sample",
             Op::Similarity { .. } => "similarity",
             Op::Regularise { .. } => "regularise",
             Op::UpsampleScores { .. } => "upsample_scores",
@@ -243,6 +251,7 @@ impl Op {
             Op::MaxPool { .. } => d.max_pool(inputs[0], out),
             Op::EmbedTokens { .. } => d.embed_tokens(inputs[0], m[0], v[0], out),
             Op::TakeRows { .. } => d.take_rows(inputs[0], inputs[1], out),
+            Op::Sample { photo, .. } => d.sample(inputs[0], inputs[1], photo, out),
             Op::Similarity { offset, .. } => {
                 d.similarity(inputs[0], &Similarity { labels: linear(0), norm: linear(1), rest: rest(offset) }, out);
             }
@@ -258,7 +267,7 @@ fn out_element(op: &Op) -> Element {
     match op {
         Op::Argmax { .. } => Element::U16,
         Op::AddPositions { .. } | Op::EmbedTokens { .. } | Op::Similarity { .. } => Element::F32,
-        Op::Regularise { .. } | Op::UpsampleScores { .. } | Op::TakeRows { .. } => Element::F32,
+        Op::Regularise { .. } | Op::UpsampleScores { .. } | Op::TakeRows { .. } | Op::Sample { .. } => Element::F32,
         _ => Element::Activation,
     }
 }

@@ -129,7 +129,7 @@ fn neighbours(position: f64, from: usize) -> (usize, usize, f64) {
 type Axis = (usize, usize, f64);
 
 /// Bilinear in `x(row, column)`.
-fn bilinear(x: impl Fn(usize, usize) -> f64, (y0, y1, ty): Axis, (x0, x1, tx): Axis) -> Near {
+fn bilinear(mut x: impl FnMut(usize, usize) -> f64, (y0, y1, ty): Axis, (x0, x1, tx): Axis) -> Near {
     let [a, b, c, d] = [x(y0, x0), x(y0, x1), x(y1, x0), x(y1, x1)];
     let value = (1.0 - ty) * ((1.0 - tx) * a + tx * b) + ty * ((1.0 - tx) * c + tx * d);
     let largest = a.abs().max(b.abs()).max(c.abs()).max(d.abs());
@@ -247,6 +247,11 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
             let all = x(0);
             let row = |(b, i): (usize, &u32)| all[(b * rows + *i as usize) * width..][..width].to_vec();
             p.inputs[1].values.u32().iter().enumerate().flat_map(row).map(exact).collect()
+        }
+        Op::Sample { map, channels, photo, points, .. } => {
+            let (all, positions) = (x(0), x(1));
+            let items = all.chunks_exact(map.0 * map.1 * channels).zip(positions.chunks_exact(2 * points));
+            items.flat_map(|(x, points)| sample(x, map, channels, photo, points)).collect()
         }
         Op::Similarity { features, rank, labels, offset, .. } => {
             let (scores, norms) =
@@ -409,6 +414,31 @@ fn max_pool(x: &[f64], (h, w): Map, c: usize) -> Vec<Near> {
                 }
             }
             out.push(exact(largest));
+        }
+    }
+    out
+}
+
+/// The three steps of a point: the pixels of the photo around it, of the doubled map around those, of the map.
+/// In float32 up to 64 products of a value and three weights, each weight of a few ε.
+fn sample(x: &[f64], (h, w): Map, c: usize, photo: Map, points: &[f64]) -> Vec<Near> {
+    let axis = |position: f64, side: usize| neighbours(position.clamp(0.0, (side - 1) as f64), side);
+    let mut out = Vec::with_capacity(points.len() / 2 * c);
+    for point in points.chunks_exact(2) {
+        for k in 0..c {
+            let mut largest = 0.0f64;
+            let mut doubled = |y: usize, column: usize| {
+                let at = |y: usize, column: usize| x[(y * w + column) * c + k];
+                let near = bilinear(at, corners(y, h, 2 * h), corners(column, w, 2 * w));
+                largest = largest.max(near.bound / (6.0 * EPS));
+                near.value
+            };
+            let (y, column) = (axis(point[1], photo.0), axis(point[0], photo.1));
+            let mut corner = |y: usize, column: usize| {
+                bilinear(&mut doubled, edges(y, 2 * h, photo.0), edges(column, 2 * w, photo.1)).value
+            };
+            let value = bilinear(&mut corner, y, column).value;
+            out.push(Near { value, bound: (2.0 + 8.0 + 12.0) * EPS * largest });
         }
     }
     out

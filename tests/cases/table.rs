@@ -128,6 +128,12 @@ pub const AWKWARD: &[Case] = &[
     case(Op::EmbedTokens { batch: 2, tokens: 7, width: 33, vocab: 19 }, Nothing),
     case(Op::TakeRows { batch: 1, rows: 1, width: 17 }, Nothing),
     case(Op::TakeRows { batch: 3, rows: 7, width: 33 }, Nan),
+    // The photo one pixel, larger, smaller than the map, twice its size, one row.
+    case(Op::Sample { batch: 1, map: (1, 1), channels: 1, photo: (1, 1), points: 1 }, Nothing),
+    case(Op::Sample { batch: 2, map: (5, 7), channels: 17, photo: (37, 45), points: 19 }, Nothing),
+    case(Op::Sample { batch: 1, map: (13, 9), channels: 33, photo: (11, 7), points: 65 }, Outliers),
+    case(Op::Sample { batch: 2, map: (6, 8), channels: 100, photo: (12, 16), points: 33 }, Zeros),
+    case(Op::Sample { batch: 1, map: (5, 7), channels: 3, photo: (1, 50), points: 7 }, Nothing),
     case(similarity((1, 1), 1, 1, 1, true), Nothing),
     case(similarity((5, 7), 17, 17, 3, true), Nothing),
     case(similarity((13, 9), 33, 15, 300, true), Outliers),
@@ -202,6 +208,7 @@ pub const REAL: &[Case] = &[
     case(gemm(14_400, 256, 256), Nothing),
     case(Op::Upsample { batch: 1, map: (120, 120), channels: 256 }, Nothing),
     case(gemm(57_600, 256, 512), Nothing),
+    case(Op::Sample { batch: 1, map: (240, 240), channels: 256, photo: (480, 640), points: 1000 }, Nothing),
     case(similarity((240, 240), 256, 256, 20, true), Nothing),
     case(similarity((240, 240), 256, 256, 150, true), Nothing),
     case(
