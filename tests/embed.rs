@@ -366,7 +366,9 @@ fn operations_are_timed_where_asked_for() {
     engine.set_labels(&["cat"]).unwrap();
     engine.segment(&FRAME).unwrap();
     assert!(engine.timings().is_empty());
-    assert!(engine.matmul_rate().unwrap() > 1e7);
+    let rate = engine.matmul_rate().unwrap();
+    assert!(rate > 1e7, "{rate}");
+    assert!(engine.matmul_rate().unwrap() >= rate, "the fastest of both calls counts");
     engine.record_times(true);
     engine.segment(&FRAME).unwrap();
     let timings = engine.timings();

@@ -98,11 +98,13 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let mut engine = arguments.engine.load(arguments.quiet)?;
     let size = arguments.photos.set_size(&mut engine)?;
     arguments.labels.set(&mut engine, &labels)?;
-    let matmul = arguments.timings.then(|| engine.matmul_rate()).transpose().map_err(Failure::call)?;
+    if arguments.timings {
+        engine.matmul_rate().map_err(Failure::call)?;
+    }
     engine.record_times(arguments.timings);
 
     let text = Some(engine.text_time());
-    let mut session = Session { engine, labels, size, text, matmul, arguments };
+    let mut session = Session { engine, labels, size, text, arguments };
     batch::each(&photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
 }
 
@@ -113,8 +115,6 @@ struct Session<'a> {
     size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
-    /// FLOP a second, where operations are timed.
-    matmul: Option<f64>,
     arguments: &'a Arguments,
 }
 
@@ -128,7 +128,11 @@ impl Session<'_> {
         } else {
             (self.engine.segment(&frame)?, None)
         };
-        let timings = self.matmul.map(|rate| Timings::new(rate, &self.engine.timings()));
+        let timings = self.arguments.timings.then(|| {
+            let operations = self.engine.timings();
+            Ok(Timings::new(self.engine.matmul_rate()?, &operations))
+        });
+        let timings = timings.transpose()?;
         let shares = segmentation.shares(self.labels.len());
 
         let start = Instant::now();
