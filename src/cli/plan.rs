@@ -100,6 +100,6 @@ fn render(report: &PlanReport) -> String {
     }
     let mut memory = Table::new([Left, Right]);
     memory.row(["arena".into(), mib(report.arena_bytes as u64)]);
-    memory.row(["weights".into(), mib(report.weight_bytes as u64)]);
+    memory.row(["weights as f32".into(), mib(report.weight_bytes as u64)]);
     format!("{}\n{}\n{}", operations.render(), buffers.render(), memory.render())
 }
