@@ -6,7 +6,8 @@ mod cases;
 use std::collections::BTreeSet;
 
 use cases::reference::{Expected, Near, expected};
-use cases::{AWKWARD, Case, Op, Plant, Prepared, REAL, Values, data, run};
+use cases::{AWKWARD, Case, ConvShape, Op, Plant, Prepared, REAL, Values, data, run};
+use lseg_fast::device::Func;
 use lseg_fast::device::cpu::{Cpu, Isa};
 
 /// Where a result leaves what is expected of it, in words.
@@ -96,6 +97,34 @@ fn weights_of_float16_are_computed_as_float32() {
         }
     }
     assert!(compared > 60, "{compared}");
+}
+
+/// A NaN is seen wherever the plain convolution has it, and nowhere beyond the 4×4 tiles that read its pixel.
+#[test]
+fn a_nan_stays_near_its_pixel() {
+    let (h, w, channels) = (14, 11, 64);
+    let shape = ConvShape { inputs: channels, outputs: channels, kernel: 3, stride: 1, pad: 1 };
+    let op = Op::Conv { batch: 1, map: (h, w), shape, relu_in: true, bias: false, adds: 0, func: Func::Relu };
+    let mut device = Cpu::new(Some(1)).unwrap();
+    let clean = data::prepare(&Case { op, plant: Plant::Nothing });
+    let right = run::numbers(&run::run(&mut device, &op, &clean), clean.out_element);
+    for (y, x) in [(0, 0), (3, 4), (6, 6), (13, 10)] {
+        let mut prepared = clean.clone();
+        if let Values::F32(values) = &mut prepared.inputs[0].values {
+            values[(y * w + x) * channels + 5] = f32::NAN;
+        }
+        let got = run::numbers(&run::run(&mut device, &op, &prepared), prepared.out_element);
+        for (i, (got, right)) in got.iter().zip(&right).enumerate() {
+            let (row, column) = (i / channels / w, i / channels % w);
+            // Tile t reads inputs 4t − 1 .. 4t + 4.
+            let read = |at: usize, input: usize| (at / 4 * 4..at / 4 * 4 + 6).contains(&(input + 1));
+            if row.abs_diff(y) <= 1 && column.abs_diff(x) <= 1 {
+                assert!(got.is_nan(), "NaN at {y}, {x} is not seen at {row}, {column}");
+            } else if !(read(row, y) && read(column, x)) {
+                assert!(got.to_bits() == right.to_bits(), "NaN at {y}, {x} changes {row}, {column}");
+            }
+        }
+    }
 }
 
 /// Minutes of float64 loops: `LSEG_REAL_SHAPES=1 cargo test --release --test ops`.

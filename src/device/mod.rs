@@ -128,6 +128,28 @@ pub struct LayerNorm {
     pub eps: f32,
 }
 
+/// A square convolution's hyper-parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    pub outputs: usize,
+    pub inputs: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+}
+
+impl ConvShape {
+    /// 3×3, pad 1.
+    pub fn three(outputs: usize, inputs: usize, stride: usize) -> Self {
+        ConvShape { outputs, inputs, kernel: 3, stride, pad: 1 }
+    }
+
+    /// 1×1.
+    pub fn one(outputs: usize, inputs: usize, stride: usize) -> Self {
+        ConvShape { outputs, inputs, kernel: 1, stride, pad: 0 }
+    }
+}
+
 /// A square convolution, as a matrix over (ky, kx, input channel).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
@@ -306,6 +328,12 @@ pub trait Device {
 pub trait Upload {
     /// `data` is `[n, k]`, row-major.
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix>;
+
+    /// The weights of a convolution: `data` is `[outputs, kernel·kernel·inputs]`. A device may keep them transformed, so
+    /// that they serve [`Device::conv`] alone.
+    fn filters(&mut self, shape: ConvShape, data: &[f32]) -> Result<Matrix> {
+        self.matrix(shape.outputs, shape.kernel * shape.kernel * shape.inputs, data)
+    }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector>;
 

@@ -1,6 +1,7 @@
 //! From checkpoint tensors to device weights: each is read, checked, folded, uploaded and forgotten, one at a time.
 
 use crate::checkpoint::Checkpoint;
+pub use crate::device::ConvShape;
 use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector};
 use crate::error::Result;
 
@@ -18,28 +19,6 @@ pub struct Loader<'a> {
 pub struct Tensor<'a> {
     pub name: &'a str,
     pub shape: &'a [usize],
-}
-
-/// A square convolution's hyper-parameters.
-#[derive(Clone, Copy)]
-pub struct ConvShape {
-    pub outputs: usize,
-    pub inputs: usize,
-    pub kernel: usize,
-    pub stride: usize,
-    pub pad: usize,
-}
-
-impl ConvShape {
-    /// 3×3, pad 1.
-    pub fn three(outputs: usize, inputs: usize, stride: usize) -> Self {
-        ConvShape { outputs, inputs, kernel: 3, stride, pad: 1 }
-    }
-
-    /// 1×1.
-    pub fn one(outputs: usize, inputs: usize, stride: usize) -> Self {
-        ConvShape { outputs, inputs, kernel: 1, stride, pad: 0 }
-    }
 }
 
 /// What follows a convolution and can be folded into it.
@@ -79,6 +58,16 @@ impl<'a> Loader<'a> {
         self.bytes += 4 * n * k;
         match &mut self.source {
             Some((checkpoint, device)) => device.matrix(n, k, &make(checkpoint)?),
+            None => Ok(Matrix { index: 0, n, k }),
+        }
+    }
+
+    /// The weights of a convolution, `[outputs, kernel·kernel·inputs]`, that `make` reads and rearranges.
+    fn filters(&mut self, shape: ConvShape, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
+        let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
+        self.bytes += 4 * n * k;
+        match &mut self.source {
+            Some((checkpoint, device)) => device.filters(shape, &make(checkpoint)?),
             None => Ok(Matrix { index: 0, n, k }),
         }
     }
@@ -129,7 +118,7 @@ impl<'a> Loader<'a> {
     pub fn conv(&mut self, name: &str, shape: ConvShape, after: After<'_>) -> Result<Conv> {
         let ConvShape { outputs, inputs, kernel, stride, pad } = shape;
         let k = kernel * kernel * inputs;
-        let weight = self.matrix(outputs, k, |checkpoint| {
+        let weight = self.filters(shape, |checkpoint| {
             let dims = [outputs, inputs, kernel, kernel];
             let weight = read(checkpoint, Tensor { name: &format!("{name}.weight"), shape: &dims })?;
             let mut rows = channels_last(&weight, outputs, inputs, kernel);

@@ -1,6 +1,6 @@
 //! Seeded values for a case: its inputs, its weights and the shape of its output.
 
-use lseg_fast::device::{Element, Matrix, Upload, Vector};
+use lseg_fast::device::{self, Element, Matrix, Upload, Vector};
 
 use super::{Add, Case, ConvShape, Op, Plant, out_element};
 
@@ -81,6 +81,17 @@ pub struct Table {
     pub n: usize,
     pub k: usize,
     pub values: Vec<f32>,
+    /// Where it is a convolution's.
+    pub filters: Option<device::ConvShape>,
+}
+
+impl Table {
+    fn upload(&self, device: &mut dyn Upload) -> Matrix {
+        match self.filters {
+            Some(shape) => device.filters(shape, &self.values).unwrap(),
+            None => device.matrix(self.n, self.k, &self.values).unwrap(),
+        }
+    }
 }
 
 /// Everything that a case needs.
@@ -102,7 +113,7 @@ pub struct Weights {
 
 impl Prepared {
     pub fn upload(&self, device: &mut dyn Upload) -> Weights {
-        let matrices = self.matrices.iter().map(|m| device.matrix(m.n, m.k, &m.values).unwrap()).collect();
+        let matrices = self.matrices.iter().map(|m| m.upload(device)).collect();
         let vectors = self.vectors.iter().map(|v| device.vector(v).unwrap()).collect();
         Weights { matrices, vectors }
     }
@@ -113,7 +124,7 @@ impl Prepared {
 
     fn matrix(&mut self, n: usize, k: usize, seeded: &mut Seeded) {
         let values = seeded.values(n * k, 1.7 / (k as f32).sqrt());
-        self.matrices.push(Table { n, k, values });
+        self.matrices.push(Table { n, k, values, filters: None });
     }
 }
 
@@ -168,7 +179,7 @@ pub fn prepare(case: &Case) -> Prepared {
             p.input([batch, 1, tokens, 3 * heads * size], activation, qkv);
         }
         Op::Conv { batch, map, shape, bias, adds, .. } => {
-            let ConvShape { inputs, outputs, kernel, .. } = shape;
+            let ConvShape { inputs, outputs, kernel, stride, pad } = shape;
             let (h, w) = shape.out(map);
             p.out_shape = [batch, h, w, outputs];
             p.input([batch, map.0, map.1, inputs], activation, s.values(batch * map.0 * map.1 * inputs, 1.0));
@@ -176,6 +187,7 @@ pub fn prepare(case: &Case) -> Prepared {
                 p.input(p.out_shape, activation, s.values(count(p.out_shape), 1.0));
             }
             p.matrix(outputs, kernel * kernel * inputs, &mut s);
+            p.matrices[0].filters = Some(device::ConvShape { outputs, inputs, kernel, stride, pad });
             p.vectors.extend(bias.then(|| s.values(outputs, 1.0)));
         }
         Op::ConvTranspose { batch, map: (h, w), inputs, outputs, stride } => {

@@ -4,6 +4,8 @@
 //! order errs by at most about √n·ε·Σ|terms| with high probability (Higham & Mary, 2019, "A new approach to
 //! probabilistic rounding error analysis"); a function adds its slope times that error and a few ε of its result.
 //! NaN and infinities must stand exactly where the loops have them.
+//! A convolution that a device may compute in tiles (Winograd's) errs in proportion to what the whole tile sums up: the
+//! largest Σ|terms| of its pixels stands for each.
 
 use lseg_fast::device::Func;
 use lseg_fast::model::config::Activation;
@@ -191,7 +193,20 @@ pub fn conv(x: &[f64], map: Map, w: &[f64], s: ConvShape) -> Vec<Sum> {
             }
         }
     }
+    if (s.kernel, s.stride, s.pad) == (3, 1, 1) && s.inputs >= 64 && s.outputs >= 64 {
+        share_magnitudes(&mut out, map, s.outputs);
+    }
     out
+}
+
+/// Each value's magnitude becomes the largest of its channel in its tile of 4×4 pixels.
+fn share_magnitudes(sums: &mut [Sum], (h, w): Map, channels: usize) {
+    let mut largest = vec![0.0f64; h.div_ceil(4) * w.div_ceil(4) * channels];
+    let at = |i: usize| (i / channels / w / 4 * w.div_ceil(4) + i / channels % w / 4) * channels + i % channels;
+    for (i, sum) in sums.iter().enumerate() {
+        largest[at(i)] = largest[at(i)].max(sum.magnitude);
+    }
+    sums.iter_mut().enumerate().for_each(|(i, sum)| sum.magnitude = largest[at(i)]);
 }
 
 /// The float64 result of a case, with bounds.

@@ -112,6 +112,12 @@ pub const AWKWARD: &[Case] = &[
     case(unit(1, (13, 9), shape(257, 15, 1, 1, 0), 1, Func::Relu), Nothing),
     case(unit(2, (13, 9), shape(17, 33, 1, 2, 0), 2, Func::Relu), Nothing),
     case(unit(1, (1, 1), three(300, 1, 1), 2, Func::Gelu), Nothing),
+    // Wide enough for Winograd's tiles: part of one, one, several; more than a task takes at a time, twice over.
+    case(unit(2, (1, 1), three(64, 64, 1), 1, Func::Gelu), Nothing),
+    case(conv((4, 3), three(64, 64, 1)), Nothing),
+    case(unit(2, (5, 7), three(65, 81, 1), 2, Func::Relu), Outliers),
+    case(unit(1, (13, 9), three(300, 67, 1), 1, Func::Identity), Outliers),
+    case(conv((9, 130), three(64, 64, 1)), Nothing),
     case(Op::ConvTranspose { batch: 1, map: (1, 1), inputs: 1, outputs: 1, stride: 2 }, Nothing),
     case(Op::ConvTranspose { batch: 2, map: (5, 7), inputs: 17, outputs: 17, stride: 2 }, Nothing),
     case(Op::ConvTranspose { batch: 1, map: (13, 9), inputs: 33, outputs: 15, stride: 4 }, Outliers),

@@ -2,14 +2,16 @@
 //!
 //! A task takes a block of queries of one batch item and goes through the heads; keys and values come in blocks that
 //! stay in the second-level cache. For each panel of [`MR`] queries: scores by the micro-kernel, new maximum,
-//! exponentials, rescaled sums, values by the micro-kernel.
+//! exponentials, rescaled sums, values by the micro-kernel, which reads the exponentials row by row as they lie.
 
 use super::math;
-use super::product::{MR, NR, tile};
+use super::product::{MR, NR, tile, tile_rows};
 use super::simd::{Isa, multiversion};
 
 /// Keys taken at a time.
 const KEYS: usize = 256;
+/// Stride of the rows of scores: no power of two, which would crowd few sets of the cache.
+const STRIDE: usize = KEYS + NR;
 /// Queries of a task at most.
 const QUERIES: usize = 40 * MR;
 
@@ -22,8 +24,8 @@ pub fn queries_per_task(t: usize, threads: usize) -> usize {
 /// float32 values of working memory that a task takes for heads of `d` channels.
 pub fn work(d: usize) -> usize {
     let wide = d.next_multiple_of(NR);
-    // queries, keys, values, one panel of scores as rows and as columns, sums, maxima and denominators
-    QUERIES * d + KEYS * d + KEYS * wide + 2 * MR * KEYS + QUERIES * wide + 2 * QUERIES
+    // queries, keys, values, one panel of scores, sums, maxima and denominators
+    QUERIES * d + KEYS * d + KEYS * wide + MR * STRIDE + QUERIES * wide + 2 * QUERIES
 }
 
 /// A block of queries of one batch item, all heads.
@@ -52,8 +54,7 @@ multiversion! {
         let (queries, work) = work.split_at_mut(QUERIES * d);
         let (keys, work) = work.split_at_mut(KEYS * d);
         let (values, work) = work.split_at_mut(KEYS * wide);
-        let (scores, work) = work.split_at_mut(MR * KEYS);
-        let (weights, work) = work.split_at_mut(MR * KEYS);
+        let (scores, work) = work.split_at_mut(MR * STRIDE);
         let (sums, work) = work.split_at_mut(QUERIES * wide);
         let (maxima, denominators) = work.split_at_mut(QUERIES);
         let scale = 1.0 / (d as f32).sqrt();
@@ -73,18 +74,15 @@ multiversion! {
                     let panel = &queries[q0 * d..][..MR * d];
                     score::<FMA>(panel, keys, count, scores);
                     for i in 0..MR.min(b.count - q0) {
-                        let row = &mut scores[i * KEYS..][..count];
+                        let row = &mut scores[i * STRIDE..][..count];
                         if b.causal {
                             let visible = (b.first + q0 + i + 1).saturating_sub(k0).min(count);
                             row[visible..].fill(f32::NEG_INFINITY);
                         }
                         let rescale = soften::<FMA>(row, &mut maxima[q0 + i], &mut denominators[q0 + i]);
                         sums[(q0 + i) * wide..][..wide].iter_mut().for_each(|s| *s *= rescale);
-                        for (slot, value) in weights[i..].iter_mut().step_by(MR).zip(&*row) {
-                            *slot = *value;
-                        }
                     }
-                    gather::<FMA>(&weights[..count * MR], values, count, &mut sums[q0 * wide..][..MR * wide], wide);
+                    gather::<FMA>(scores, values, count, &mut sums[q0 * wide..][..MR * wide], wide);
                 }
             }
             for q in 0..b.count {
@@ -134,7 +132,7 @@ fn pack_rows(x: &[f32], row: usize, column: usize, first: usize, count: usize, d
     }
 }
 
-/// One panel of queries times `count` keys → `scores`, rows of stride `KEYS`.
+/// One panel of queries times `count` keys → `scores`, rows of stride `STRIDE`.
 #[inline(always)]
 fn score<const FMA: bool>(queries: &[f32], keys: &[f32], count: usize, scores: &mut [f32]) {
     let d = queries.len() / MR;
@@ -142,7 +140,7 @@ fn score<const FMA: bool>(queries: &[f32], keys: &[f32], count: usize, scores: &
         let mut sums = [[0.0; NR]; MR];
         tile::<FMA>(queries, keys, &mut sums);
         for (i, sums) in sums.iter().enumerate() {
-            scores[i * KEYS + j * NR..][..NR].copy_from_slice(sums);
+            scores[i * STRIDE + j * NR..][..NR].copy_from_slice(sums);
         }
     }
 }
@@ -180,7 +178,7 @@ fn soften<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denominator: &
     rescale
 }
 
-/// sums += weights · values for one panel of queries.
+/// sums += weights · values for one panel of queries; the weights are rows of stride `STRIDE`.
 #[inline(always)]
 fn gather<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: &mut [f32], wide: usize) {
     for (j, values) in values.chunks_exact(count * NR).take(wide / NR).enumerate() {
@@ -188,7 +186,8 @@ fn gather<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: 
         for (acc, row) in acc.iter_mut().zip(sums.chunks_exact(wide)) {
             acc.copy_from_slice(&row[j * NR..][..NR]);
         }
-        tile::<FMA>(weights, values, &mut acc);
+        let rows = std::array::from_fn(|i| &weights[i * STRIDE..][..count]);
+        tile_rows::<FMA>(rows, values, &mut acc);
         for (acc, row) in acc.iter().zip(sums.chunks_exact_mut(wide)) {
             row[j * NR..][..NR].copy_from_slice(acc);
         }

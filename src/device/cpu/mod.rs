@@ -15,6 +15,7 @@ mod sample;
 mod scratch;
 mod simd;
 mod similarity;
+mod winograd;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,10 +24,12 @@ use rayon::prelude::*;
 
 pub(super) use self::attention::work as attention_work;
 pub(super) use self::similarity::work as similarity_work;
+pub(super) use self::winograd::work as conv_work;
 
-use self::arena::Arena;
+use self::arena::{Arena, Inputs};
 use self::product::{Add, Layout, Packed, Patches, Product};
 pub use self::simd::Isa;
+use self::winograd::Filters;
 use super::plan::Plan;
 use super::*;
 use crate::error::Error;
@@ -45,8 +48,23 @@ pub struct Cpu {
 
 #[derive(Default)]
 struct Weights {
-    matrices: Vec<Packed>,
+    matrices: Vec<Stored>,
     vectors: Vec<Vec<f32>>,
+}
+
+/// A weight matrix in the layout of the method that uses it.
+enum Stored {
+    Product(Packed),
+    Winograd(Filters),
+}
+
+impl Stored {
+    fn product(&self) -> &Packed {
+        match self {
+            Stored::Product(packed) => packed,
+            Stored::Winograd(_) => panic!("the filters of a convolution are used in convolutions alone"),
+        }
+    }
 }
 
 /// Wall time by stage and, where asked for, by operation.
@@ -118,24 +136,40 @@ impl Cpu {
 
     /// One [`Product`] for every batch item and block of rows. `patches` is the left side but for its values.
     fn products(&mut self, x: Rows, patches: Patches<'_>, op: ProductOp, out: Rows) {
-        let (w, bias) = (&self.weights.matrices[op.weight.index], op.bias.map(|b| &*self.weights.vectors[b.index]));
+        let (w, bias) =
+            (self.weights.matrices[op.weight.index].product(), op.bias.map(|b| &*self.weights.vectors[b.index]));
         let (inputs, out_all) = self.arena.split(out.buf);
-        let item = |rows: Rows, b: usize| {
-            let c = rows.buf.channels();
-            &inputs.get(rows.buf)[(b * rows.buf.rows() + rows.first) * c..][..rows.count * c]
-        };
+        let item = |rows: Rows, b: usize| rows_of(inputs, rows, b);
         let per_task = op.rows_per_task.unwrap_or_else(|| product::rows_per_task(out.count, self.threads));
         let out_per_task = per_task * op.out_per_row;
         let (isa, c) = (self.isa, out.buf.channels());
         out_all.par_chunks_mut(out.buf.rows() * c).enumerate().for_each(|(b, out_item)| {
-            let add = op.epilogue.add.map(|add| {
-                add.map(|rows| if rows.count == 1 { Add::Row(item(rows, b)) } else { Add::Rows(item(rows, b)) })
-            });
+            let add = op.epilogue.add.map(|add| added(add, |rows| item(rows, b)));
             let x = Patches { x: item(x, b), ..patches };
             let product = Product { x, w, bias, add, func: op.epilogue.func, layout: op.layout };
             let rows = &mut out_item[out.first * c..][..out.count * c];
             rows.par_chunks_mut(out_per_task).enumerate().for_each(|(i, block)| {
                 product.block(isa, i * per_task, block.len() / op.out_per_row, block);
+            });
+        });
+    }
+
+    /// A convolution whose weights are Winograd's filters.
+    fn winograd(&mut self, x: Buf, w: &Conv, relu: bool, epilogue: Epilogue, out: Buf) {
+        let Stored::Winograd(filters) = &self.weights.matrices[w.weight.index] else {
+            unreachable!("the caller saw the filters")
+        };
+        let bias = w.bias.map(|b| &*self.weights.vectors[b.index]);
+        let (inputs, out_all) = self.arena.split(out);
+        let item = |rows: Rows, b: usize| rows_of(inputs, rows, b);
+        let ([_, h, width, n], isa) = (out.shape, self.isa);
+        let per_task = winograd::rows_per_task(h, width, self.threads);
+        out_all.par_chunks_mut(h * width * n).enumerate().for_each(|(b, out_item)| {
+            let add = epilogue.add.map(|add| added(add, |rows| item(rows, b)));
+            let conv =
+                winograd::Conv { x: item(x.all(), b), h, w: width, relu, filters, bias, add, func: epilogue.func };
+            out_item.par_chunks_mut(per_task * width * n).enumerate().for_each(|(i, out)| {
+                scratch::work(winograd::WORK, |work| conv.rows(isa, i * per_task, work, out));
             });
         });
     }
@@ -161,6 +195,17 @@ struct ProductOp {
     rows_per_task: Option<usize>,
     /// Values of the output for one row of the left side.
     out_per_row: usize,
+}
+
+/// The rows of one batch item.
+fn rows_of<'a>(inputs: Inputs<'a>, rows: Rows, b: usize) -> &'a [f32] {
+    let c = rows.buf.channels();
+    &inputs.get(rows.buf)[(b * rows.buf.rows() + rows.first) * c..][..rows.count * c]
+}
+
+/// What an epilogue adds: a row of its own for every row, or one for all.
+fn added<'a>(add: Option<Rows>, item: impl Fn(Rows) -> &'a [f32]) -> Option<Add<'a>> {
+    add.map(|rows| if rows.count == 1 { Add::Row(item(rows)) } else { Add::Rows(item(rows)) })
 }
 
 impl ProductOp {
@@ -240,6 +285,9 @@ impl Device for Cpu {
 
     fn conv(&mut self, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out: Buf) {
         self.clock.op();
+        if let Stored::Winograd(_) = self.weights.matrices[w.weight.index] {
+            return self.winograd(x, w, relu_in, epilogue, out);
+        }
         let [_, h, width, c] = x.shape;
         let (kernel, stride, pad, out_w) = (w.kernel, w.stride, w.pad, out.shape[2]);
         let patches = Patches { x: &[], h, w: width, c, kernel, stride, pad, out_w, relu: relu_in };
@@ -275,7 +323,7 @@ impl Device for Cpu {
 
     fn embed_tokens(&mut self, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
         self.clock.op();
-        let (table, positions) = (&self.weights.matrices[table.index], &self.weights.vectors[positions.index]);
+        let (table, positions) = (self.weights.matrices[table.index].product(), &self.weights.vectors[positions.index]);
         let (inputs, out_all) = self.arena.split(out);
         let (t, width) = (out.rows(), out.channels());
         for (i, (id, out)) in inputs.get_u32(ids).iter().zip(out_all.chunks_exact_mut(width)).enumerate() {
@@ -307,7 +355,7 @@ impl Device for Cpu {
         self.clock.op();
         let linear = |l: &Linear| {
             let bias = l.bias.expect("both products of the similarity have a bias");
-            (&self.weights.matrices[l.weight.index], &*self.weights.vectors[bias.index])
+            (self.weights.matrices[l.weight.index].product(), &*self.weights.vectors[bias.index])
         };
         let weights = similarity::Weights { labels: linear(&w.labels), norm: linear(&w.norm), rest: w.rest };
         let (inputs, out_all) = self.arena.split(out);
@@ -355,9 +403,19 @@ impl Device for Cpu {
 
 impl Upload for Cpu {
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let index = self.weights.matrices.len();
-        self.weights.matrices.push(self.pool.install(|| Packed::new(n, k, data)));
-        Ok(Matrix { index, n, k })
+        let stored = Stored::Product(self.pool.install(|| Packed::new(n, k, data)));
+        self.weights.matrices.push(stored);
+        Ok(Matrix { index: self.weights.matrices.len() - 1, n, k })
+    }
+
+    fn filters(&mut self, shape: ConvShape, data: &[f32]) -> Result<Matrix> {
+        let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
+        if !winograd::suits(shape) {
+            return self.matrix(n, k, data);
+        }
+        let stored = Stored::Winograd(self.pool.install(|| Filters::new(n, shape.inputs, data)));
+        self.weights.matrices.push(stored);
+        Ok(Matrix { index: self.weights.matrices.len() - 1, n, k })
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {
@@ -367,7 +425,7 @@ impl Upload for Cpu {
     }
 
     fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        self.weights.matrices[old.index] = self.pool.install(|| Packed::new(n, k, data));
+        self.weights.matrices[old.index] = Stored::Product(self.pool.install(|| Packed::new(n, k, data)));
         Ok(Matrix { index: old.index, n, k })
     }
 

@@ -239,6 +239,45 @@ pub fn tile<const FMA: bool>(a: &[f32], b: &[f32], sums: &mut [[f32; NR]; MR]) {
     *sums = acc;
 }
 
+/// sums[i][j] += Σₖ rows[i][k]·b[k][j]: the micro-kernel on rows that lie apart.
+#[inline(always)]
+pub fn tile_rows<const FMA: bool>(rows: [&[f32]; MR], b: &[f32], sums: &mut [[f32; NR]; MR]) {
+    let mut acc = *sums;
+    let [r0, r1, r2, r3, r4, r5] = rows;
+    let rows = r0.iter().zip(r1).zip(r2).zip(r3).zip(r4).zip(r5);
+    for ((((((a0, a1), a2), a3), a4), a5), b) in rows.zip(b.as_chunks::<NR>().0) {
+        let a = [*a0, *a1, *a2, *a3, *a4, *a5];
+        for i in 0..MR {
+            for j in 0..NR {
+                acc[i][j] = mul_add::<FMA>(a[i], b[j], acc[i][j]);
+            }
+        }
+    }
+    *sums = acc;
+}
+
+/// Bias and additions for columns n0 .. n0 + width of row m.
+#[inline(always)]
+pub fn bring(
+    bias: Option<&[f32]>,
+    add: &[Option<Add<'_>>; 2],
+    n: usize,
+    m: usize,
+    n0: usize,
+    width: usize,
+    sums: &mut [f32; NR],
+) {
+    if let Some(bias) = bias {
+        accumulate(sums, &bias[n0..n0 + width]);
+    }
+    for add in add.iter().flatten() {
+        match add {
+            Add::Rows(rows) => accumulate(sums, &rows[m * n + n0..][..width]),
+            Add::Row(row) => accumulate(sums, &row[n0..n0 + width]),
+        }
+    }
+}
+
 /// One row of a tile, into memory: the first part of k brings bias and additions, the last the function.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -255,15 +294,7 @@ fn finish<const FMA: bool>(
     let n = p.w.n;
     let width = NR.min(n - n0);
     if begin {
-        if let Some(bias) = p.bias {
-            accumulate(sums, &bias[n0..n0 + width]);
-        }
-        for add in p.add.iter().flatten() {
-            match add {
-                Add::Rows(rows) => accumulate(sums, &rows[(first + m) * n + n0..][..width]),
-                Add::Row(row) => accumulate(sums, &row[n0..n0 + width]),
-            }
-        }
+        bring(p.bias, &p.add, n, first + m, n0, width, sums);
     }
     match p.layout {
         Layout::Rows => store::<FMA>(p.func, begin, end, sums, &mut out[m * n + n0..][..width]),
@@ -291,8 +322,9 @@ fn accumulate(sums: &mut [f32; NR], values: &[f32]) {
     }
 }
 
+/// Sums into their place: added to what is there unless they begin it, through the function at the end.
 #[inline(always)]
-fn store<const FMA: bool>(func: Func, begin: bool, end: bool, sums: &mut [f32; NR], out: &mut [f32]) {
+pub fn store<const FMA: bool>(func: Func, begin: bool, end: bool, sums: &mut [f32; NR], out: &mut [f32]) {
     if !begin {
         accumulate(sums, out);
     }

@@ -188,6 +188,9 @@ impl Device for Recorder {
     }
 
     fn conv(&mut self, x: Buf, w: &Conv, _relu_in: bool, epilogue: Epilogue, out: Buf) {
+        let (outputs, inputs) = (w.weight.n, x.channels());
+        let shape = ConvShape { outputs, inputs, kernel: w.kernel, stride: w.stride, pad: w.pad };
+        self.thread_scratch = self.thread_scratch.max(cpu::conv_work(shape));
         let stride = if w.stride == 1 { String::new() } else { format!(" stride {}", w.stride) };
         let shapes = format!("{0} {1}×{1}{stride} → {2}", map(x), w.kernel, map(out));
         self.product("conv", out.batch() * out.rows(), w.weight, shapes, (x, epilogue, out));
