@@ -68,12 +68,13 @@ impl Filters {
         let mut panels = vec![0.0; n.div_ceil(NR) * PASSES * FREQUENCIES * inputs * NR];
         let rows = w.par_chunks(9 * inputs * NR);
         panels.par_chunks_mut(PASSES * FREQUENCIES * inputs * NR).zip(rows).for_each(|(panel, rows)| {
-            for (j, row) in rows.chunks_exact(9 * inputs).enumerate() {
-                for c in 0..inputs {
-                    let (k0, kc) = block_of(c, inputs);
-                    let block = &mut panel[PASSES * FREQUENCIES * k0 * NR + (c - k0) * NR + j..];
+            // The outputs of a panel share cache lines: innermost, they meet them while they are near.
+            for c in 0..inputs {
+                let (k0, kc) = block_of(c, inputs);
+                let block = &mut panel[(PASSES * FREQUENCIES * k0 + c - k0) * NR..];
+                for (j, row) in rows.chunks_exact(9 * inputs).enumerate() {
                     let values = transform_filter(std::array::from_fn(|tap| f64::from(row[tap * inputs + c])));
-                    block.iter_mut().step_by(kc * NR).zip(values).for_each(|(slot, value)| *slot = value);
+                    block[j..].iter_mut().step_by(kc * NR).zip(values).for_each(|(slot, value)| *slot = value);
                 }
             }
         });
@@ -102,9 +103,11 @@ fn transform_filter(g: [f64; 9]) -> [f32; PASSES * FREQUENCIES] {
     let (zero, infinity) = ([1.0 / (squares[0] * squares[1]), 0.0, 0.0], [0.0, 0.0, 1.0]);
     let rows = [signed(0, 1.0), signed(0, -1.0), signed(1, 1.0), signed(1, -1.0), zero, infinity];
     let columns = [zero, rows[0], rows[1], rows[2], rows[3], infinity];
+    let half: [[f64; 3]; UNDER] =
+        rows.map(|row| std::array::from_fn(|x| row[0] * g[x] + row[1] * g[3 + x] + row[2] * g[6 + x]));
     std::array::from_fn(|i| {
-        let (row, column) = (rows[i / UNDER], columns[i % UNDER]);
-        (0..9).map(|tap| row[tap / 3] * column[tap % 3] * g[tap]).sum::<f64>() as f32
+        let (line, column) = (half[i / UNDER], columns[i % UNDER]);
+        (line[0] * column[0] + line[1] * column[1] + line[2] * column[2]) as f32
     })
 }
 
