@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use self::matmul::Matmul;
 use crate::checkpoint::Checkpoint;
+use crate::demo;
 use crate::device::plan::{self, Plan};
 use crate::device::{Buf, Executor, Similarity, Stage, cpu::Cpu};
 use crate::embedding::Embedding;
@@ -182,16 +183,31 @@ impl Engine {
     /// # Errors
     /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type; a device that is not there.
     pub fn load(path: &Path, options: &Options) -> Result<Engine> {
-        let checkpoint = Checkpoint::open(path)?;
-        let config = recognise(&checkpoint, &Flags::default())?;
+        Self::from_checkpoint(&Checkpoint::open(path)?, options)
+    }
+
+    /// Loads the small model that is part of the program ([`demo`](crate::demo)).
+    ///
+    /// # Errors
+    /// [`Error::NoModel`] where the build left it out; a device that is not there.
+    pub fn load_demo(options: &Options) -> Result<Engine> {
+        Self::from_checkpoint(&demo::checkpoint()?, options)
+    }
+
+    /// Loads an open checkpoint onto a device.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn from_checkpoint(checkpoint: &Checkpoint, options: &Options) -> Result<Engine> {
+        let config = recognise(checkpoint, &Flags::default())?;
         let size = config
             .default_size
             .parse()
-            .map_err(|e| Error::config(path, format!("default_size of its configuration: {e}")))?;
+            .map_err(|e| Error::config(checkpoint.path(), format!("default_size of its configuration: {e}")))?;
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
-        tensors::check(&checkpoint, &config)?;
+        tensors::check(checkpoint, &config)?;
         let (mut device, note) = device(options)?;
-        let model = Model::load(&config, &mut Loader::new(&checkpoint, &mut *device))?;
+        let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *device))?;
         Ok(Engine {
             model,
             description: device.describe(),

@@ -34,6 +34,13 @@ pub enum Error {
     #[error("{}: {reason}", path.display())]
     Config { path: PathBuf, reason: String },
 
+    /// No model was named, and the build left the demo model out.
+    #[error(
+        "this build has no demo model (build feature `demo`); convert the published LSeg checkpoint (lseg-fast convert \
+         demo_e200.ckpt --out lseg.safetensors) and pass --model lseg.safetensors"
+    )]
+    NoModel,
+
     /// A photo cannot be decoded, or is larger than allowed.
     #[error("{}: {reason}", path.display())]
     Photo { path: PathBuf, reason: String },

@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod convert;
+pub mod demo;
 pub mod device;
 pub mod embedding;
 pub mod engine;

@@ -104,14 +104,20 @@ fn every_command_prints_the_documented_fields() {
     let object = check(&folder, "tokenize -- dog", &[]);
     assert_eq!(object["ids"], serde_json::json!([49406, 1929, 49407]));
     check(&folder, "convert MODEL --out m.safetensors", &[]);
-    check(&folder, "info MODEL", &["resnet:"]);
+    check(&folder, "info MODEL", &["resnet:", "demo model:"]);
     check(&folder, "plan --model MODEL --size 64x64", &[]);
 }
 
 #[test]
 fn a_resnet_has_the_documented_fields_too() {
     let resnet = repository_file("tests/golden/resnet/model.ckpt");
-    check(&folder(), &format!("info {resnet}"), &["vit:"]);
+    check(&folder(), &format!("info {resnet}"), &["vit:", "demo model:"]);
+}
+
+#[test]
+fn the_demo_model_says_where_it_comes_from() {
+    let object = check(&folder(), "info", &["vit:"]);
+    assert_eq!(object["model"], "embedded demo model");
 }
 
 /// The check above can fail.

@@ -102,7 +102,18 @@ impl Checkpoint {
     /// [`Error::Io`] where the file cannot be opened; [`Error::Checkpoint`] where it is none of the formats, is
     /// damaged or cut short, or where its state dict is an object that only running its code would build.
     pub fn open(path: &Path) -> Result<Self> {
-        let source = Source::open(path)?;
+        Self::read(Source::open(path)?)
+    }
+
+    /// As [`Self::open`], for a file whose bytes are part of the program; errors call it `name`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`].
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::read(Source::memory(name, bytes))
+    }
+
+    fn read(source: Source) -> Result<Self> {
         let head = source.bytes(0, source.len.min(512))?;
         let (format, contents) = if head.starts_with(torch_zip::MAGIC) {
             ("PyTorch zip", torch_zip::open(&source)?)

@@ -1,5 +1,5 @@
-//! The file behind a checkpoint, read by position: a shared reference is enough, threads need no lock, and a
-//! file that is cut short under us is an error (a memory map would be a signal).
+//! The bytes behind a checkpoint: a file, read by position (a shared reference is enough, threads need no lock, and a
+//! file that is cut short under us is an error, where a memory map would be a signal), or a part of the program.
 
 use std::fs::File;
 use std::io;
@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// A regular file and its length at opening.
+/// A regular file and its length at opening, or bytes in memory.
 pub(super) struct Source {
+    /// What errors call it.
     pub path: PathBuf,
-    pub file: File,
+    bytes: Bytes,
     pub len: u64,
+}
+
+enum Bytes {
+    File(File),
+    Memory(&'static [u8]),
 }
 
 impl Source {
@@ -24,12 +30,20 @@ impl Source {
         }
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let len = file.metadata().map_err(|e| Error::io("open", path, e))?.len();
-        Ok(Source { path: path.to_owned(), file, len })
+        Ok(Source { path: path.to_owned(), bytes: Bytes::File(file), len })
+    }
+
+    pub fn memory(name: &str, bytes: &'static [u8]) -> Self {
+        Source { path: name.into(), bytes: Bytes::Memory(bytes), len: bytes.len() as u64 }
     }
 
     /// Fills `buffer` with the file's bytes from `offset`.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        read_exact_at(&self.file, offset, buffer).map_err(|e| match e.kind() {
+        let read = match &self.bytes {
+            Bytes::File(file) => read_exact_at(file, offset, buffer),
+            Bytes::Memory(bytes) => copy_exact_at(bytes, offset, buffer),
+        };
+        read.map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => self
                 .damaged(format!("ends before byte {}; it was cut short", offset.saturating_add(buffer.len() as u64))),
             _ => Error::io("read", &self.path, e),
@@ -54,6 +68,13 @@ impl Source {
     pub fn damaged(&self, reason: impl Into<String>) -> Error {
         Error::checkpoint(&self.path, reason)
     }
+}
+
+fn copy_exact_at(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+    let part = rest.and_then(|rest| rest.get(..buffer.len())).ok_or(io::ErrorKind::UnexpectedEof)?;
+    buffer.copy_from_slice(part);
+    Ok(())
 }
 
 #[cfg(unix)]

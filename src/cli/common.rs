@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::demo;
 use lseg_fast::engine::{DeviceChoice, Engine, Options};
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
 use lseg_fast::labels;
@@ -123,7 +124,7 @@ impl PhotoArguments {
 /// Which model runs, and on what.
 #[derive(Args)]
 pub struct EngineArguments {
-    /// A model made by `lseg-fast convert`, or a published checkpoint
+    /// A model made by `lseg-fast convert`, or a published checkpoint [default: the small demo model in this program]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
 
@@ -137,36 +138,33 @@ pub struct EngineArguments {
 }
 
 impl EngineArguments {
-    /// Loads the model; why `auto` fell back to the CPU is said on stderr unless `quiet`.
-    pub fn load(&self, quiet: bool) -> Result<Engine, Failure> {
+    /// Loads the opened model; why `auto` fell back to the CPU is said on stderr unless `quiet`.
+    pub fn load(&self, checkpoint: &Checkpoint, quiet: bool) -> Result<Engine, Failure> {
         let options = Options { device: self.device, threads: self.threads.map(usize::from) };
-        let engine = Engine::load(self.model()?, &options).map_err(Failure::call)?;
-        if let Some(note) = engine.note().filter(|_| !quiet) {
-            message::note(note);
+        let engine = Engine::from_checkpoint(checkpoint, &options).map_err(Failure::call)?;
+        if !quiet {
+            if self.model.is_none() {
+                message::note("the embedded demo model knows clip art only; --model names another (lseg-fast info)");
+            }
+            engine.note().into_iter().for_each(message::note);
         }
         Ok(engine)
     }
 
-    /// The model's file, or what to do about there being none.
-    pub fn model(&self) -> Result<&Path, Failure> {
-        model_or_hint(self.model.as_deref())
+    /// The model, its weights not yet read.
+    pub fn open(&self) -> Result<Checkpoint, Failure> {
+        open(self.model.as_deref()).map_err(Failure::call)
     }
 }
 
-/// The model's file, or an error that tells how to come by one.
-pub fn model_or_hint(model: Option<&Path>) -> Result<&Path, Failure> {
-    model.ok_or_else(|| {
-        Failure::call(
-            "no --model was given and this build has none embedded; convert the published LSeg checkpoint \
-             (lseg-fast convert demo_e200.ckpt --out lseg.safetensors) and pass --model lseg.safetensors, or try the \
-             small model with random weights of the repository (--model weights/seeded/seeded.ckpt)",
-        )
-    })
+/// The model of a file, or the one in the program.
+pub fn open(model: Option<&Path>) -> lseg_fast::Result<Checkpoint> {
+    model.map_or_else(demo::checkpoint, Checkpoint::open)
 }
 
 /// A model's configuration, without loading its weights.
-pub fn read_config(model: &Path) -> lseg_fast::Result<(Checkpoint, Config)> {
-    let checkpoint = Checkpoint::open(model)?;
+pub fn read_config(model: Option<&Path>) -> lseg_fast::Result<(Checkpoint, Config)> {
+    let checkpoint = open(model)?;
     let config = recognise(&checkpoint, &Flags::default())?;
     Ok((checkpoint, config))
 }

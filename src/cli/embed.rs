@@ -78,9 +78,9 @@ enum DtypeName {
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let photos = arguments.photos.collect(&[ENDING])?;
     let points = arguments.points.as_deref().map(Points::read).transpose().map_err(Failure::call)?;
-    arguments.engine.model()?;
+    let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
-    let mut engine = arguments.engine.load(arguments.quiet)?;
+    let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
     let size = arguments.photos.set_size(&mut engine)?;
     let mut session = Session { engine, size, points, arguments };
     batch::each(&photos, arguments.quiet, printer, |photo| session.embed(photo), Report::render)

@@ -1,9 +1,11 @@
 //! `info`: what a model is made of.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::demo;
 use lseg_fast::model::config::{Config, HeadBlockKind, ImageEncoder};
 use serde::Serialize;
 
@@ -17,13 +19,14 @@ use super::{Failure, Outcome};
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// A model made by `lseg-fast convert`, or a published checkpoint
+    /// A model made by `lseg-fast convert`, or a published checkpoint [default: the demo model in this program]
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    model: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  lseg-fast info
   lseg-fast info lseg.safetensors
   lseg-fast info demo_e200.ckpt";
 
@@ -36,18 +39,21 @@ struct Report {
     tensors: u64,
     parameters: u64,
     bytes: u64,
+    /// What the file says of its training, licences and limits.
+    about: BTreeMap<String, String>,
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let (checkpoint, config) = read_config(&arguments.model)?;
+    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
     let (tensors, parameters, bytes) = totals(&checkpoint);
-    let report = Report { model: arguments.model.clone(), config, tensors, parameters, bytes };
+    let about = demo::about(&checkpoint).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let report = Report { model: checkpoint.path().to_owned(), config, tensors, parameters, bytes, about };
     printer.print(&report, render)?;
     Ok(Outcome::Done)
 }
 
 fn render(report: &Report) -> String {
-    let Report { model, config, tensors, parameters, bytes } = report;
+    let Report { model, config, tensors, parameters, bytes, about } = report;
     let mut table = Table::new([Align::Left, Align::Left]);
     let mut line = |name: &str, value: String| table.row([name.into(), value]);
     line("preset", config.preset.clone());
@@ -65,7 +71,13 @@ fn render(report: &Report) -> String {
     line("tensors", grouped(*tensors));
     line("parameters", grouped(*parameters));
     line("bytes", format!("{} ({})", grouped(*bytes), mib(*bytes)));
-    format!("{}\n{}", model.display(), table.render())
+    let about: String = about.iter().map(|(key, value)| format!("\n{}:\n{}\n", plain(key), plain(value))).collect();
+    format!("{}\n{}{about}", model.display(), table.render())
+}
+
+/// A stranger's text on a terminal: lines stay, other control characters do not.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
 fn image_encoder(encoder: &ImageEncoder) -> String {

@@ -8,7 +8,7 @@ use lseg_fast::protocol::Size;
 use lseg_fast::report::{PlanReport, plan};
 use serde::Serialize;
 
-use super::common::{model_or_hint, read_config};
+use super::common::read_config;
 use super::print::Printer;
 use super::table::{Align, Table, mib};
 use super::{Failure, Outcome};
@@ -17,7 +17,7 @@ use super::{Failure, Outcome};
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// A model made by `lseg-fast convert`, or a published checkpoint
+    /// A model made by `lseg-fast convert`, or a published checkpoint [default: the demo model in this program]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let (_, config) = read_config(model_or_hint(arguments.model.as_deref())?)?;
+    let (_, config) = read_config(arguments.model.as_deref())?;
     let size = match arguments.size {
         Some(size) => size,
         None => config.default_size.parse()?,

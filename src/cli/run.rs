@@ -92,10 +92,10 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let labels = arguments.labels.resolve()?;
     let endings: Vec<&str> = arguments.save.iter().map(|save| save.ending()).collect();
     let photos = arguments.photos.collect(&endings)?;
-    arguments.engine.model()?;
+    let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
 
-    let mut engine = arguments.engine.load(arguments.quiet)?;
+    let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
     let size = arguments.photos.set_size(&mut engine)?;
     arguments.labels.set(&mut engine, &labels)?;
     if arguments.timings {

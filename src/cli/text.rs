@@ -50,7 +50,7 @@ struct Report<'a> {
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let labels = arguments.labels.resolve()?;
-    let mut engine = arguments.engine.load(arguments.quiet)?;
+    let mut engine = arguments.engine.load(&arguments.engine.open()?, arguments.quiet)?;
     arguments.labels.set(&mut engine, &labels)?;
     let (embeddings, channels) = (engine.label_embeddings(), engine.config().embed_dim);
     write_atomically(&arguments.out, |out| npy::write(out, &[labels.len(), channels], &embeddings))?;

@@ -41,7 +41,7 @@ struct Report {
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (vocab, context) = match &arguments.model {
         Some(model) => {
-            let (_, config) = read_config(model)?;
+            let (_, config) = read_config(Some(model))?;
             (config.text.vocab, config.text.context)
         }
         None => CLIP,

@@ -1,0 +1,27 @@
+//! The demo model inside the program: small, trained by this project on scenes of clip art (`weights/demo/`).
+//! The build feature `demo` puts it there; it is on unless the build says `--no-default-features`.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+
+/// What it is called where a file's path would stand.
+pub const NAME: &str = "embedded demo model";
+
+#[cfg(feature = "demo")]
+const MODEL: Option<&[u8]> = Some(include_bytes!("../weights/demo/lseg-demo.safetensors"));
+#[cfg(not(feature = "demo"))]
+const MODEL: Option<&[u8]> = None;
+
+/// Opens the demo model.
+///
+/// # Errors
+/// [`Error::NoModel`] where the build left it out.
+pub fn checkpoint() -> Result<Checkpoint> {
+    MODEL.ok_or(Error::NoModel).and_then(|bytes| Checkpoint::from_static(NAME, bytes))
+}
+
+/// What a model file says about itself beside its configuration: the entries of its `__metadata__` that start with
+/// `about.`, without that prefix (training, licences, limits for the demo model).
+pub fn about(checkpoint: &Checkpoint) -> impl Iterator<Item = (&str, &str)> {
+    checkpoint.metadata().iter().filter_map(|(key, value)| Some((key.strip_prefix("about.")?, value.as_str())))
+}
