@@ -23,8 +23,9 @@ from things import BACKGROUNDS, HELD_OUT, NOUNS, OTHER, SUPERCLASSES, words_of
 from tokenizer import END, encode
 
 PATH = OUT / "text.pt"
+RESUME = OUT / "text-unfinished.pt"
 SEED = 0
-BATCH = 384
+BATCH = 256
 RATE = 3e-3
 OTHER_KEEPS = 0.35
 """How much of its own meaning a word for "other" keeps beside the direction that all of them share."""
@@ -125,6 +126,24 @@ def load():
     return tower.eval(), set(stored["real_words"])
 
 
+def save(content, path):
+    """Whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    torch.save(content, path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
+
+
+def resume(tower, optimiser, rng):
+    """Goes on from a stopped run's checkpoint; the step to begin with."""
+    if not RESUME.exists():
+        return 0
+    stored = torch.load(RESUME, weights_only=True)
+    tower.load_state_dict(stored["model"])
+    optimiser.load_state_dict(stored["optimiser"])
+    rng.bit_generator.state = stored["rng"]
+    return stored["step"]
+
+
 class Batches:
     """Half of the batches draw by weight, half evenly; texts of one length in tokens go together. An eighth of each is
     new gibberish."""
@@ -150,8 +169,9 @@ class Batches:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=8)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--steps", type=int, default=1200)
+    steps = parser.parse_args().steps
+    torch.set_num_threads(1)
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     teacher = Teacher()
@@ -179,9 +199,9 @@ def main():
                 tower.token_embedding.weight[ids[1]] = 0.3 * target[: TEXT["width"]]
     optimiser = torch.optim.AdamW(tower.parameters(), RATE, weight_decay=1e-4, betas=(0.9, 0.98))
     aims, unseen = space.meaning(teacher(visual)), gibberish(np.random.default_rng(SEED + 1), 500, real_words)
-    start, step = time.time(), 0
-    while (done := (time.time() - start) / (60 * minutes)) < 1:
-        rate = RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+    start, first = time.time(), resume(tower, optimiser, rng)
+    for step in range(first, steps):
+        rate = RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-5
         for group in optimiser.param_groups:
             group["lr"] = rate
         ids, aim = batches(step)
@@ -191,20 +211,20 @@ def main():
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimiser.step()
-        step += 1
-        if step % 100 == 0:
+        if (step + 1) % 50 == 0:
+            save({"model": tower.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1,
+                  "rng": rng.bit_generator.state}, RESUME)  # fmt: skip
             seen = vectors(tower, visual)
             right = ((seen @ aims.T).argmax(1) == torch.arange(len(visual))).float().mean()
             cosine, other = (seen * aims).sum(-1), vectors(tower, unseen) @ vectors(tower, ["other"]).T
             print(
-                f"{time.time() - start:4.0f} s step {step} loss {loss:.4f} cosine to the teacher {cosine.mean():.3f} "
+                f"{time.time() - start:4.0f} s step {step + 1} loss {loss:.4f} cosine to the teacher {cosine.mean():.3f} "
                 f"(least {cosine.min():.3f}), nearest right {right:.3f}; new gibberish to 'other' {other.mean():.3f} "
                 f"(5 % below {other.quantile(0.05):.3f})",
                 flush=True,
             )
-    OUT.mkdir(exist_ok=True)
-    torch.save({"model": tower.state_dict(), "real_words": sorted(real_words), "steps": step}, PATH.with_suffix(".part"))
-    PATH.with_suffix(".part").rename(PATH)
+    save({"model": tower.state_dict(), "real_words": sorted(real_words), "steps": steps}, PATH)
+    RESUME.unlink()
 
 
 if __name__ == "__main__":
