@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import image
-import text
+import tower
 from network import EMBEDDING, FEATURES, MEAN, RESNET, STD, TEXT
 from scenes import SIDE
 from sources import DEMO, STYLES
@@ -72,8 +72,8 @@ def main():
         raise SystemExit(f"{arguments.source} is missing; run the image stage first")
     stored = torch.load(arguments.source, weights_only=True)
     state = stored["model"] | stored.get("mean", {})
-    tower, _ = text.load()
-    tensors = halves(state) | {f"clip_pretrained.{k}": v.half().contiguous() for k, v in tower.state_dict().items()}
+    text_tower, _ = tower.load()
+    tensors = halves(state) | {f"clip_pretrained.{k}": v.half().contiguous() for k, v in text_tower.state_dict().items()}
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
         raise SystemExit(f"{bad[0]} is not finite in float16")

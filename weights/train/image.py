@@ -10,6 +10,7 @@ waits once a step instead of once an operation."""
 
 import argparse
 import json
+import math
 import os
 import signal
 import time
@@ -20,14 +21,14 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-import text
+import tower
 from gibberish import gibberish
 from labels import LabelSets, every_text
 from network import MEAN, STD, ImageModel, pixels
 from scenes import FOLDER, SIDE, Scenes
 from sources import OUT
-from text import save
 from things import NAMED, TRAINED
+from tower import save
 
 SEED = 3
 PROCESSES = 2
@@ -49,12 +50,12 @@ class Words:
     """Unit vectors of all texts that may be offered, and of meaningless words that are new at every start."""
 
     def __init__(self, seed):
-        tower, real_words = text.load()
-        self.gibberish = gibberish(np.random.default_rng(seed), 4000, real_words)
+        text_tower, real_words = tower.load()
+        self.gibberish = gibberish(np.random.default_rng(seed), 1500, real_words)
         texts = list(dict.fromkeys(every_text() + self.gibberish))
         self.rows = {t: i for i, t in enumerate(texts)}
-        self.table = text.vectors(tower, texts)
-        self.names = text.vectors(tower, NAMED)
+        self.table = tower.vectors(text_tower, texts)
+        self.names = tower.vectors(text_tower, NAMED)
 
     def __call__(self, texts):
         return self.table[[self.rows[t] for t in texts]]
@@ -152,7 +153,7 @@ class Batch:
 class Validation:
     """New scenes of the training styles at full size: what the first claim measures, on a small set."""
 
-    def __init__(self, words, count=96):
+    def __init__(self, words, count=64):
         scenes, rng = Scenes([77], one_style=1, restyled=0), np.random.default_rng(78)
         self.scenes = [scenes.scene() for _ in range(count)]
         self.labels = []
@@ -267,7 +268,7 @@ def work(rank, steps, anneal, minutes):
         rng = np.random.default_rng([SEED, 1 + rank, trainer.step])
         batch = Batch(rng, [shards.cut(rng, size) for _ in range(count)], words, jitter=True)
         among_labels, among_names, right, top = batch.losses(trainer.model.train(), words.names)
-        stop = trainer.update(among_labels + among_names, bool(told) or (minutes and time.time() - start > 60 * minutes))
+        stop = trainer.update(among_labels + among_names, bool(told) or time.time() - start > 60 * minutes)
         trainer.seen += PROCESSES * count
         record.append([among_labels.item(), among_names.item(), right.item(), top.item(), PROCESSES * count])
         ended, now = stop or trainer.step >= last, time.time()
@@ -304,10 +305,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=40000)
     parser.add_argument("--anneal", type=int, default=0, metavar="STEPS")
-    parser.add_argument("--minutes", type=float, help="stop after this long, with a checkpoint")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long, with a checkpoint")
     arguments = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
-    signal.signal(signal.SIGTERM, signal.SIG_IGN) if False else None
     torch.multiprocessing.spawn(work, (arguments.steps, arguments.anneal, arguments.minutes), PROCESSES)
 
 

@@ -20,9 +20,9 @@ from glyphs import icon_names
 from network import EMBEDDING, TEXT, TextTower
 from sources import CACHE, OUT, STYLES, package
 from things import BACKGROUNDS, HELD_OUT, NOUNS, OTHER, SUPERCLASSES, words_of
-from tokenizer import END, encode
+from tokenizer import encode
+from tower import PATH, padded, save, vectors
 
-PATH = OUT / "text.pt"
 RESUME = OUT / "text-unfinished.pt"
 SEED = 0
 BATCH = 256
@@ -105,34 +105,6 @@ class Space:
         return F.normalize(kept, dim=-1)
 
 
-def padded(ids):
-    longest = max(map(len, ids))
-    return torch.tensor([i + [END] * (longest - len(i)) for i in ids])
-
-
-def vectors(tower, texts, batch=512):
-    """Unit vectors [n, EMBEDDING] of a tower in evaluation mode."""
-    with torch.inference_mode():
-        parts = [tower(padded([encode(t) for t in texts[i : i + batch]])) for i in range(0, len(texts), batch)]
-    return F.normalize(torch.cat(parts), dim=-1).clone()
-
-
-def load():
-    if not PATH.exists():
-        raise SystemExit(f"{PATH} is missing; run the text stage first")
-    stored = torch.load(PATH, weights_only=True)
-    tower = TextTower(**TEXT)
-    tower.load_state_dict(stored["model"])
-    return tower.eval(), set(stored["real_words"])
-
-
-def save(content, path):
-    """Whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    torch.save(content, path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
-
-
 def resume(tower, optimiser, rng):
     """Goes on from a stopped run's checkpoint; the step to begin with."""
     if not RESUME.exists():
@@ -145,7 +117,7 @@ def resume(tower, optimiser, rng):
 
 
 class Batches:
-    """Half of the batches draw by weight, half evenly; texts of one length in tokens go together. An eighth of each is
+    """Half of the batches draw by weight, half evenly; texts of one length in tokens go together. A quarter of each is
     new gibberish."""
 
     def __init__(self, rng, texts, targets, weights, fresh):
@@ -162,8 +134,8 @@ class Batches:
         mass = np.array([weights[b].sum() for b in self.buckets])
         bucket = self.buckets[self.rng.choice(len(self.buckets), p=mass / mass.sum())]
         w = weights[bucket]
-        chosen = self.rng.choice(bucket, BATCH * 7 // 8, p=w / w.sum())
-        ids, targets = self.fresh(BATCH // 8)
+        chosen = self.rng.choice(bucket, BATCH * 3 // 4, p=w / w.sum())
+        ids, targets = self.fresh(BATCH // 4)
         return padded([self.ids[i] for i in chosen] + ids), torch.cat([self.targets[chosen], targets])
 
 
