@@ -13,7 +13,7 @@ import numpy as np
 import glyphs
 from sources import CACHE, TRAINING_STYLES
 from textures import Bank
-from things import BACKGROUNDS, HELD_OUT_NAMES, TRAINED
+from things import BACKGROUNDS, TRAINED
 
 SIDE = 192
 SHARD = 1000
@@ -180,13 +180,6 @@ class Scenes:
             size = self.side * np.exp(rng.uniform(*np.log(SIZES)))
             self.put(image, thing, names.index(noun), rgba, size, rng.uniform(0.12, 0.88, 2) * self.side)
         return self.lit(image), thing, names
-
-
-def test_scenes(styles, held_out=False, seed=1):
-    """Scenes for evaluation: one style each, drawn as its package has it."""
-    return Scenes(
-        [seed, len(styles), held_out], styles, TRAINED + HELD_OUT_NAMES if held_out else TRAINED, one_style=1, restyled=0
-    )
 
 
 def shard(number):
