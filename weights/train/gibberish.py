@@ -1,4 +1,6 @@
-"""Words that mean nothing, without end: most can be spoken, some are keyboard noise."""
+"""Words that mean nothing, without end: most can be spoken, some are spliced from real words, some are keyboard noise."""
+
+from functools import lru_cache
 
 from things import MEANINGLESS_TEST
 
@@ -35,11 +37,23 @@ def _noise(rng):
     return "".join(_pick(rng, _LETTERS) for _ in range(length))
 
 
+@lru_cache(4)
+def _alphabetic(words):
+    return sorted(w for w in words if w.isalpha())
+
+
+def _spliced(rng, real):
+    """The beginning of a word and the end of another: familiar pieces, no meaning."""
+    first, second = _pick(rng, real), _pick(rng, real)
+    return first[: int(rng.integers(2, 5))] + second[-int(rng.integers(2, 5)) :]
+
+
 def gibberish(rng, count, real_words):
     """`count` words that are neither real nor among those of the test."""
-    words = []
+    words, real = [], _alphabetic(real_words)
     while len(words) < count:
-        word = _spoken(rng) if rng.random() < 0.75 else _noise(rng)
+        kind = rng.random()
+        word = _spoken(rng) if kind < 0.5 else _spliced(rng, real) if kind < 0.8 else _noise(rng)
         if 3 <= len(word) <= 12 and word not in real_words and word not in MEANINGLESS_TEST:
             words.append(word)
     return words

@@ -80,7 +80,7 @@ def sentences(rng, teacher):
     for phrase in icon_names(noto, package(noto)).values():
         weights[phrase.replace("-", " ")] = 1.0
     for word in visual_words():
-        forms = {word: 12, f"a {word}": 4, f"a photo of a {word}": 4, plural(word): 4, f"the {word}": 2}
+        forms = {word: 40, f"a {word}": 10, f"a photo of a {word}": 10, plural(word): 10, f"the {word}": 4}
         forms |= {f"an image of a {word}": 2, f"a drawing of a {word}": 2, f"{rng.choice(COLOURS)} {word}": 1}
         for form, weight in forms.items():
             weights[form] = max(weight, weights.get(form, 0))
@@ -141,7 +141,7 @@ class Batches:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=2400)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
@@ -149,7 +149,7 @@ def main():
     teacher = Teacher()
     weights = sentences(rng, teacher)
     texts, visual = list(weights), visual_words()
-    real_words = {w for t in texts for w in t.split()} | {w for t in OTHER for w in t.split()}
+    real_words = frozenset(w for t in texts + OTHER for w in t.split())
     print(f"{len(texts)} texts, {len(visual)} of them shown in pictures", flush=True)
     raw = teacher(texts)
     space = Space(raw, teacher(visual))
@@ -162,7 +162,7 @@ def main():
         words = gibberish(rng, count, real_words)
         return [encode(w) for w in words], F.normalize(nothing, dim=0).expand(count, -1)
 
-    drawn = np.array([*weights.values(), *[40.0] * len(OTHER)])
+    drawn = np.array([*weights.values(), *[60.0] * len(OTHER)])
     batches = Batches(rng, texts + OTHER, targets, drawn, fresh)
     tower = TextTower(**TEXT)
     with torch.no_grad():  # a word of one token starts where the teacher has it

@@ -35,4 +35,4 @@ def load():
     stored = torch.load(PATH, weights_only=True)
     tower = TextTower(**TEXT)
     tower.load_state_dict(stored["model"])
-    return tower.eval(), set(stored["real_words"])
+    return tower.eval(), frozenset(stored["real_words"])
