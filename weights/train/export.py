@@ -89,6 +89,7 @@ def main():
     size = part.stat().st_size
     if size > LARGEST:
         raise SystemExit(f"the file has {size} bytes, at most {LARGEST} are allowed")
+    part.chmod(0o644)
     part.rename(arguments.to)
     print(f"{arguments.to}: {size} bytes, {len(tensors)} tensors")
 
