@@ -141,7 +141,7 @@ class Batches:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2000)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
