@@ -57,7 +57,9 @@ def questions(rng, thing, names, only=None):
     absent = [strangers[i] for i in rng.choice(len(strangers), ABSENT, replace=False)]
     nouns = [n for n in counted if n in (only or NOUNS)]
     two = [nouns[i] for i in rng.permutation(len(nouns))[:2]]
-    asked = Questions(present, absent, counted, two, rng.choice(OTHER_TEST), rng.choice(MEANINGLESS_TEST), None, None, None)
+    asked = Questions(
+        present, absent, counted, two, rng.choice(OTHER_TEST), rng.choice(MEANINGLESS_TEST), None, None, None
+    )
     able = [n for n in two if superclasses_of(n) and SYNONYMS[n]]
     if able:
         asked.noun = able[0]
@@ -143,12 +145,16 @@ class Tally:
 
     def results(self, nouns=TRAINED):
         """name -> number."""
-        name = self.mean("IoU of the name") if "IoU of the name" in self.lists else float("nan")
         return {
             "object mIoU": np.mean([*self.ious(nouns).values()]),
             "background mIoU": np.mean([*self.ious(BACKGROUNDS).values()]),
             "object mIoU, every scene that offers it": np.mean([*self.strict_ious(nouns).values()]),
             **{key: self.mean(key) for key in self.lists},
-            "synonym's share": self.mean("IoU of a synonym") / name if name == name else float("nan"),
-            "superclass's share": self.mean("IoU of a superclass") / name if name == name else float("nan"),
+            **self.shares(),
         }
+
+    def shares(self):
+        if "IoU of the name" not in self.lists:
+            return {}
+        name = self.mean("IoU of the name")
+        return {f"{kind}'s share": self.mean(f"IoU of a {kind}") / name for kind in ("synonym", "superclass")}

@@ -96,7 +96,12 @@ class Product:
 
 def measure(product, name, count):
     styles, nouns, seed = SETS[name]
-    source, rng, words, tally = test_scenes(styles, nouns, seed), np.random.default_rng([2000, seed]), all_words(), Tally()
+    source, rng, words, tally = (
+        test_scenes(styles, nouns, seed),
+        np.random.default_rng([2000, seed]),
+        all_words(),
+        Tally(),
+    )
     row, differing, checked, left = {w: i for i, w in enumerate(words)}, 0, 0, count
     while left:
         chunk = [next(source) for _ in range(min(CHUNK, left))]
@@ -113,7 +118,9 @@ def measure(product, name, count):
                 differing = max(differing, (product.mask(image, labels) != mask(labels)).mean())
                 checked += 1
     if differing > 1e-3:
-        raise SystemExit(f"{name}: the binary's own masks differ from its scores at {100 * differing:.2f} % of the pixels")
+        raise SystemExit(
+            f"{name}: the binary's own masks differ from its scores at {100 * differing:.2f} % of the pixels"
+        )
     print(name, {k: round(float(v), 4) for k, v in tally.results(nouns).items()}, flush=True)
     return tally
 
@@ -144,9 +151,9 @@ def report(model, tallies, count):
         lines.append(f"| {text} | {' | '.join(cells)} | {ends[0]} | {ends[1]} |")
     lines += [
         "",
-        "What is offered: (1) every name that is there, eight that are not, \"other\"; (2) every name that is there, one that is",
-        "not, \"other\"; (3) two nouns and a word for the rest: other, others, background, else, unknown; or one of 30 invented",
-        "words that no training stage has seen; (4) a word and \"other\". A thing counts where it shows at least",
+        'What is offered: (1) every name that is there, eight that are not, "other"; (2) every name that is there, one that is',
+        'not, "other"; (3) two nouns and a word for the rest: other, others, background, else, unknown; or one of 30 invented',
+        'words that no training stage has seen; (4) a word and "other". A thing counts where it shows at least',
         f"{round(SIDE**2 * 135 / 192**2)} pixels; its IoU is over all scenes that show it.",
         "",
         "| more | training styles | Twemoji |",
@@ -156,7 +163,10 @@ def report(model, tallies, count):
     lines += [f"| {key} | {known[0][key]:.3f} | {known[1][key]:.3f} |" for key in known[0] if key not in shown]
     lines += ["", "## Each noun and background", "", "| name | training styles | Twemoji |", "|---|---:|---:|"]
     first, second = (tallies[name].ious([*TRAINED, *BACKGROUNDS]) for name in ("training styles", "Twemoji"))
-    lines += [f"| {n} | {first.get(n, float('nan')):.2f} | {second.get(n, float('nan')):.2f} |" for n in [*TRAINED, *BACKGROUNDS]]
+    lines += [
+        f"| {n} | {first.get(n, float('nan')):.2f} | {second.get(n, float('nan')):.2f} |"
+        for n in [*TRAINED, *BACKGROUNDS]
+    ]
     lines += [
         "",
         "## Words that it never saw",
@@ -168,9 +178,13 @@ def report(model, tallies, count):
         "|---|---:|---:|",
     ]
     zero = [results[f"zero-shot, {style}"] for style in ("training styles", "Twemoji")]
-    lines.append(f"| mIoU beside 8 absent names and \"other\" | {zero[0]['object mIoU']:.3f} | {zero[1]['object mIoU']:.3f} |")
+    lines.append(
+        f'| mIoU beside 8 absent names and "other" | {zero[0]["object mIoU"]:.3f} | {zero[1]["object mIoU"]:.3f} |'
+    )
     each = [tallies[f"zero-shot, {style}"].ious(HELD_OUT_NAMES) for style in ("training styles", "Twemoji")]
-    lines += [f"| {n} | {each[0].get(n, float('nan')):.2f} | {each[1].get(n, float('nan')):.2f} |" for n in HELD_OUT_NAMES]
+    lines += [
+        f"| {n} | {each[0].get(n, float('nan')):.2f} | {each[1].get(n, float('nan')):.2f} |" for n in HELD_OUT_NAMES
+    ]
     licences = [f"{s.name} ({s.made_by}, {s.licence})" for s in STYLES]
     lines += ["", "Drawings: " + ", ".join(licences) + ".", ""]
     return "\n".join(lines)

@@ -45,7 +45,7 @@ def training(stored):
     return (
         f"Supervised on {stored['seen']} drawn scenes (cuts of {SIDE}×{SIDE} pictures taken at 96 to {SIDE} pixels), "
         f"{stored['step']} steps: cross-entropy of the scores over offered labels, text tower frozen. Drawings: "
-        f"{', '.join(s.name for s in styles)}. Text tower distilled from all-MiniLM-L6-v2; the direction of \"other\" "
+        f'{", ".join(s.name for s in styles)}. Text tower distilled from all-MiniLM-L6-v2; the direction of "other" '
         f"was put beside its space by hand. Never shown: {', '.join(HELD_OUT_NAMES)}."
     )
 
@@ -73,7 +73,9 @@ def main():
     stored = torch.load(arguments.source, weights_only=True)
     state = stored["model"] | stored.get("mean", {})
     text_tower, _ = tower.load()
-    tensors = halves(state) | {f"clip_pretrained.{k}": v.half().contiguous() for k, v in text_tower.state_dict().items()}
+    tensors = halves(state) | {
+        f"clip_pretrained.{k}": v.half().contiguous() for k, v in text_tower.state_dict().items()
+    }
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
         raise SystemExit(f"{bad[0]} is not finite in float16")

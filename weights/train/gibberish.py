@@ -4,9 +4,14 @@ from functools import lru_cache
 
 from things import MEANINGLESS_TEST
 
-_ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sc sh sk sl sm sn sp st str t th tr tw v vl w wh wr x y z zh".split()
+_ONSETS = (
+    "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sc sh sk sl sm sn sp st str t th tr tw v vl "
+    "w wh wr x y z zh"
+).split()
 _VOWELS = "a a e e i i o o u u ai ea ee io oo ou oy y".split()
-_CODAS = "b bb bble ck d ff g gg k ld ll lk m mp n nd ng nk nt p q r rb rd rk rp s sk ss st t tch th tz v w x z zz zzik rf lp ft".split()
+_CODAS = (
+    "b bb bble ck d ff g gg k ld ll lk m mp n nd ng nk nt p q r rb rd rk rp s sk ss st t tch th tz v w x z zz zzik rf lp ft"
+).split()
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -70,7 +70,9 @@ class LabelSets:
             index = self.pick(above)
             members = SUPERCLASSES[index][1]
             # Two superclasses that share a thing of the scene would both be right for it.
-            if index in self.supers or any(n in members and n in SUPERCLASSES[i][1] for n in present for i in self.supers):
+            if index in self.supers or any(
+                n in members and n in SUPERCLASSES[i][1] for n in present for i in self.supers
+            ):
                 return
             word = self.pick(SUPERCLASSES[index][0])
             if word not in self.used:
@@ -95,7 +97,7 @@ class LabelSets:
                 self.add(word)
 
     def absent_word(self, present):
-        rng, kind = self.rng, self.rng.random()
+        kind = self.rng.random()
         if kind < 0.12:
             return self.pick(self.pick(SUPERCLASSES)[0])
         if kind < 0.4 and present:  # hard: of the same kind as something that is there

@@ -9,8 +9,8 @@ from tokenizer import CONTEXT, VOCABULARY
 
 LOGIT_SCALE = 1 / 0.07
 EMBEDDING = 256
-TEXT = dict(width=192, layers=3, heads=3, mlp=768)
-RESNET = dict(stem=32, blocks=(2, 2, 2, 2), planes=(32, 64, 128, 256))
+TEXT = {"width": 192, "layers": 3, "heads": 3, "mlp": 768}
+RESNET = {"stem": 32, "blocks": (2, 2, 2, 2), "planes": (32, 64, 128, 256)}
 FEATURES = 64
 MEAN, STD = 0.5, 0.5
 

@@ -27,7 +27,9 @@ def main():
     for noun, which, x, y, size in DRAWN:
         rgba = glyphs.by_name[noun]["noto"][which]
         scale = size * WIDTH / max(rgba.shape)
-        rgba = cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+        rgba = cv2.resize(
+            rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+        )
         height, width = rgba.shape[:2]
         top, left = int(y * WIDTH - height / 2), int(x * WIDTH - width / 2)
         there = image[top : top + height, left : left + width]

@@ -126,11 +126,14 @@ class Scenes:
             kinds = [*BACKGROUNDS, None]
             kind = kinds[rng.integers(len(kinds))]
             return self.bank(kind), np.zeros((side, side), np.uint8), [kind]
-        kinds = [ABOVE[rng.integers(len(ABOVE))], *[BELOW[i] for i in rng.integers(len(BELOW), size=1 + (rng.random() < 0.25))]]
+        kinds = [ABOVE[rng.integers(len(ABOVE))]]
+        kinds += [BELOW[i] for i in rng.integers(len(BELOW), size=1 + (rng.random() < 0.25))]
         image, thing, names = self.bank(kinds[0]), np.zeros((side, side), np.uint8), kinds[:1]
         level = rng.uniform(0.25, 0.6)
         for kind in kinds[1:]:
-            waves = rng.choice([0, 0.02, 0.05, 0.1]) * np.sin(np.linspace(0, rng.uniform(2, 9), side) + rng.uniform(0, 6))
+            waves = rng.choice([0, 0.02, 0.05, 0.1]) * np.sin(
+                np.linspace(0, rng.uniform(2, 9), side) + rng.uniform(0, 6)
+            )
             beneath = np.arange(side)[:, None] >= (level + waves)[None] * side
             image[beneath] = self.bank(kind)[beneath]
             if kind not in names:
@@ -168,7 +171,8 @@ class Scenes:
         rng = self.rng
         image, thing, names = self.ground()
         image = image.astype(np.float32)
-        nouns = [*must, *(self.nouns[i] for i in rng.integers(len(self.nouns), size=max(0, rng.integers(2, 6) - len(must))))]
+        free = max(0, rng.integers(2, 6) - len(must))
+        nouns = [*must, *(self.nouns[i] for i in rng.integers(len(self.nouns), size=free))]
         common = self.styles[rng.integers(len(self.styles))] if rng.random() < self.one_style else None
         for noun in [nouns[i] for i in rng.permutation(len(nouns))]:
             style = common or self.styles[rng.integers(len(self.styles))]

@@ -1,6 +1,7 @@
 """CLIP's byte-pair tokenizer with the first merges only, for plain labels (the product's own cleans any string)."""
 
 import gzip
+import itertools
 from functools import lru_cache
 
 import regex
@@ -25,8 +26,8 @@ def _byte_characters():
 
 
 _BYTES = _byte_characters()
-_RULES = [tuple(line.split()) for line in gzip.open(_MERGES, "rt", encoding="utf-8").read().split("\n")[1:]]
-_RULES = _RULES[: VOCABULARY - 514]
+with gzip.open(_MERGES, "rt", encoding="utf-8") as _file:
+    _RULES = [tuple(line.split()) for line in _file.read().split("\n")[1 : 1 + VOCABULARY - 514]]
 _RANK = {rule: i for i, rule in enumerate(_RULES)}
 _SYMBOLS = [*_BYTES.values(), *(c + "</w>" for c in _BYTES.values()), *("".join(rule) for rule in _RULES)]
 _IDS = {symbol: i for i, symbol in enumerate(_SYMBOLS)}
@@ -37,7 +38,7 @@ def _piece(piece):
     symbols = [_BYTES[b] for b in piece.encode()]
     symbols[-1] += "</w>"
     while len(symbols) > 1:
-        rank, i = min((_RANK.get(pair, len(_RANK)), i) for i, pair in enumerate(zip(symbols, symbols[1:])))
+        rank, i = min((_RANK.get(pair, len(_RANK)), i) for i, pair in enumerate(itertools.pairwise(symbols)))
         if rank == len(_RANK):
             break
         pair, merged, i = _RULES[rank], [], 0

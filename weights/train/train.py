@@ -5,7 +5,6 @@ A stage that is already done is skipped by `all`; a stopped one goes on where it
 import subprocess
 import sys
 
-import export
 import glyphs
 import image
 import tower
@@ -18,7 +17,7 @@ STAGES = {
     "text": ([["text.py"]], tower.PATH.exists),
     "image": ([["image.py", "--steps", "20000"], ["image.py", "--anneal", "2500"]], image.RESULT.exists),
     "export": ([["export.py"]], lambda: False),
-    "evaluate": ([["evaluate.py"], ["evaluate.py", "--store"]], lambda: False),
+    "evaluate": ([["evaluate.py"], ["evaluate.py", "--store"], ["golden.py"]], lambda: False),
 }
 
 
