@@ -66,7 +66,7 @@ class LabelSets:
         if name in self.chosen:
             return
         above = superclasses_of(name)
-        if above and rng.random() < 0.22:
+        if above and rng.random() < 0.3:
             index = self.pick(above)
             members = SUPERCLASSES[index][1]
             # Two superclasses that share a thing of the scene would both be right for it.
