@@ -1,0 +1,1 @@
+//! The driver's functions, as C calls them.
