@@ -234,9 +234,9 @@ pub(super) fn ternary(r: &mut Registers<'_>, active: u32, op: TernOp, ty: Ty, s:
         }
         // The funnel: (b, a) as 64 bits, b high.
         (TernOp::ShfLeftWrap, _) => map3(r, active, s, |a: u32, b: u32, c: u32| shift_left(a, b, c & 31)),
-        (TernOp::ShfLeftClamp, _) => map3(r, active, s, |a: u32, b: u32, c: u32| shift_left(a, b, c.min(32))),
+        (TernOp::ShfLeftClamp, _) => map3(r, active, s, |a: u32, b: u32, c: u32| shift_left(a, b, Ord::min(c, 32))),
         (TernOp::ShfRightWrap, _) => map3(r, active, s, |a: u32, b: u32, c: u32| shift_right(a, b, c & 31)),
-        (TernOp::ShfRightClamp, _) => map3(r, active, s, |a: u32, b: u32, c: u32| shift_right(a, b, c.min(32))),
+        (TernOp::ShfRightClamp, _) => map3(r, active, s, |a: u32, b: u32, c: u32| shift_right(a, b, Ord::min(c, 32))),
         (TernOp::Prmt, _) => map3(r, active, s, permute),
         (TernOp::SlctS32, _) if ty.is_wide() => map3(r, active, s, |a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
         (TernOp::SlctS32, _) => map3(r, active, s, |a: u32, b: u32, c: i32| if c >= 0 { a } else { b }),
@@ -450,15 +450,7 @@ fn operand(r: &Registers<'_>, active: u32, wide: bool, slot: Slot) -> Result<[u6
     }
 }
 
-fn finish_carry(
-    r: &mut Registers<'_>,
-    active: u32,
-    wide: bool,
-    carry: Carry,
-    d: Slot,
-    out: &[u64; 32],
-    flags: u32,
-) {
+fn finish_carry(r: &mut Registers<'_>, active: u32, wide: bool, carry: Carry, d: Slot, out: &[u64; 32], flags: u32) {
     if wide {
         r.put_wide(d, active, out);
     } else {

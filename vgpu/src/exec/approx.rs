@@ -39,7 +39,13 @@ pub(super) fn mix(x: u64) -> u64 {
 #[inline(always)]
 pub(super) fn exp2(x: f64) -> f64 {
     // Beyond these the result is 0 or infinity in every float up to 32 bits; NaN stays.
-    let bounded = if x > 1000.0 { 1000.0 } else if x < -1000.0 { -1000.0 } else { x };
+    let bounded = if x > 1000.0 {
+        1000.0
+    } else if x < -1000.0 {
+        -1000.0
+    } else {
+        x
+    };
     const MAGIC: f64 = 6755399441055744.0; // 1.5 · 2⁵²: adding it rounds to an integer in the low bits
     let shifted = bounded + MAGIC;
     let fraction = bounded - (shifted - MAGIC);

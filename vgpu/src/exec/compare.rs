@@ -132,7 +132,12 @@ pub(super) fn logic(op: Logic, a: u32, b: u32) -> u32 {
 }
 
 /// The comparison combined with a predicate, and its negation combined alike (the second destination).
-pub(super) fn combined(r: &Registers<'_>, active: u32, bits: u32, with: Option<(Logic, Condition)>) -> Result<(u32, u32), Box<BadAccess>> {
+pub(super) fn combined(
+    r: &Registers<'_>,
+    active: u32,
+    bits: u32,
+    with: Option<(Logic, Condition)>,
+) -> Result<(u32, u32), Box<BadAccess>> {
     match with {
         None => Ok((bits, !bits)),
         Some((op, condition)) => {

@@ -23,11 +23,6 @@ fn wrap<const FTZ: bool, const SAT: bool>(x: f32) -> f32 {
     if SAT { saturate(x) } else { x }
 }
 
-#[inline(always)]
-fn input<const FTZ: bool>(x: f32) -> f32 {
-    if FTZ { flush(x) } else { x }
-}
-
 fn float1(r: &mut Registers<'_>, active: u32, mode: Mode, s: [Slot; 2], f: impl Fn(f32) -> f32 + Copy) -> Done {
     match (mode.ftz, mode.saturate) {
         (false, false) => map1(r, active, s, f),
@@ -157,7 +152,14 @@ pub(super) fn nan_wins(a: f32, b: f32, value: f32) -> f32 {
 }
 
 /// f32. `None`: there is no such operation.
-pub(super) fn binary(r: &mut Registers<'_>, active: u32, op: BinOp, mode: Mode, s: [Slot; 3], jitter: Jitter) -> Option<Done> {
+pub(super) fn binary(
+    r: &mut Registers<'_>,
+    active: u32,
+    op: BinOp,
+    mode: Mode,
+    s: [Slot; 3],
+    jitter: Jitter,
+) -> Option<Done> {
     let round = mode.round;
     Some(match op {
         BinOp::Add if nearest(mode) => float2(r, active, mode, s, |a, b| a + b),
@@ -168,7 +170,9 @@ pub(super) fn binary(r: &mut Registers<'_>, active: u32, op: BinOp, mode: Mode, 
         BinOp::MulLo => float2(r, active, mode, s, move |a, b| to_f32(a as f64 * b as f64, 0.0, round)),
         BinOp::Div if !nearest(mode) => float2(r, active, mode, s, move |a, b| quotient(a, b, round)),
         BinOp::Div => float2(r, active, mode, s, |a, b| a / b),
-        BinOp::DivFull | BinOp::DivApprox if jitter.on => return Some(jittered_quotient(r, active, op, mode, s, jitter)),
+        BinOp::DivFull | BinOp::DivApprox if jitter.on => {
+            return Some(jittered_quotient(r, active, op, mode, s, jitter));
+        }
         BinOp::DivFull => float2(r, active, mode, s, |a, b| a / b),
         BinOp::DivApprox => float2(r, active, mode, s, approximate_quotient),
         BinOp::Min if mode.nan => float2(r, active, mode, s, |a, b| nan_wins(a, b, minimum(a, b))),
@@ -185,11 +189,7 @@ pub(super) fn binary(r: &mut Registers<'_>, active: u32, op: BinOp, mode: Mode, 
 fn approximate_quotient(a: f32, b: f32) -> f32 {
     const HUGE: f32 = f32::from_bits(0x7e80_0000); // 2¹²⁶
     let q = a / b;
-    if b.abs() > HUGE && b.is_finite() {
-        if a.is_finite() { q * 0.0 } else { f32::NAN }
-    } else {
-        q
-    }
+    if b.abs() > HUGE && b.is_finite() { if a.is_finite() { q * 0.0 } else { f32::NAN } } else { q }
 }
 
 /// Both are exact to 2 ulp.
@@ -279,7 +279,17 @@ pub(super) fn binary64(r: &mut Registers<'_>, active: u32, op: BinOp, mode: Mode
         BinOp::MulLo => map2(r, active, s, move |a: f64, b: f64| {
             let near = a * b;
             let finite = a.is_finite() && b.is_finite();
-            directed(near, if near.is_finite() { a.mul_add(b, -near) } else if finite { -near } else { 0.0 }, round)
+            directed(
+                near,
+                if near.is_finite() {
+                    a.mul_add(b, -near)
+                } else if finite {
+                    -near
+                } else {
+                    0.0
+                },
+                round,
+            )
         }),
         BinOp::Div | BinOp::DivFull | BinOp::DivApprox => {
             map2(r, active, s, move |a: f64, b: f64| quotient64(a, b, round))
@@ -325,11 +335,6 @@ pub(super) fn ternary64(r: &mut Registers<'_>, active: u32, op: TernOp, mode: Mo
         }),
         _ => return None,
     })
-}
-
-/// Whether the type is computed here.
-pub(super) fn is_float(ty: Ty) -> bool {
-    matches!(ty, Ty::F32 | Ty::F64)
 }
 
 #[cfg(test)]

@@ -345,7 +345,12 @@ type Source<'r, A> = &'r [<A as Value>::Raw; 32];
 
 /// d = f(a), lane by lane.
 #[inline(never)]
-pub(super) fn map1<A: Value, D: Value>(r: &mut Registers<'_>, active: u32, [d, a]: [Slot; 2], f: impl Fn(A) -> D) -> Done {
+pub(super) fn map1<A: Value, D: Value>(
+    r: &mut Registers<'_>,
+    active: u32,
+    [d, a]: [Slot; 2],
+    f: impl Fn(A) -> D,
+) -> Done {
     A::Raw::check(r, a, active)?;
     let x: Source<A> = A::Raw::row(r, a);
     let mut out = [D::Raw::default(); 32];
