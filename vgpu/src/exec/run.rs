@@ -36,25 +36,27 @@ const PATIENCE: u64 = 4_000;
 /// Until nothing of the warp can go on, or about `budget` instructions.
 pub(super) fn run(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, budget: u64) -> Result<(), Trouble> {
     let end = cta.issued.saturating_add(budget);
-    let mut turn = None;
+    let mut others = false;
     while cta.issued < end {
-        let Some(group) = warp.take(cta.seed, turn) else { break };
+        let Some(group) = warp.take(cta.seed, others) else { break };
         let alone = warp.ready.is_empty();
         let limit = if alone { end } else { end.min(cta.issued + PATIENCE) };
-        let left = run_group(env, cta, warp, group, limit)?;
-        let tired = !alone && cta.issued >= limit && left.lanes != 0;
-        turn = tired.then_some(cta.issued);
+        let in_order = cta.seed == 0 && !others;
+        let left = run_group(env, cta, warp, group, in_order, limit)?;
+        others = in_order && !alone && cta.issued >= limit && left.lanes != 0;
         warp.join(left);
     }
     Ok(())
 }
 
-/// Runs the group until it stands where another is, is split, vanishes, or `limit` is reached. Returns where it is then.
+/// Runs the group until it stands where another is (`in_order`: or beyond), is split, vanishes, or `limit` is reached.
+/// Returns where it is then.
 fn run_group(
     env: &Env<'_>,
     cta: &mut Cta<'_>,
     warp: &mut Warp<'_>,
     group: Group,
+    in_order: bool,
     limit: u64,
 ) -> Result<Group, Trouble> {
     let code = &env.launch.kernel.code[..];
@@ -99,7 +101,7 @@ fn run_group(
             }
         }
         if let Some(next) = warp.ready.first()
-            && meets(cta.seed, warp, next.pc, pc)
+            && meets(in_order, warp, next.pc, pc)
         {
             break;
         }
@@ -107,9 +109,9 @@ fn run_group(
     Ok(Group { pc, lanes: std::mem::take(&mut lanes) })
 }
 
-/// Whether a group at `pc` must let another go first, or joins it. With a seed groups run past each other.
-fn meets(seed: u64, warp: &Warp<'_>, lowest: u32, pc: u32) -> bool {
-    if seed == 0 { pc >= lowest } else { warp.ready.iter().any(|g| g.pc == pc) }
+/// Whether a group at `pc` joins another or, in order, must let it go first.
+fn meets(in_order: bool, warp: &Warp<'_>, lowest: u32, pc: u32) -> bool {
+    if in_order { pc >= lowest } else { warp.ready.iter().any(|g| g.pc == pc) }
 }
 
 fn exit(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, lanes: u32) -> Done {

@@ -87,18 +87,20 @@ impl<'a> Warp<'a> {
         }
     }
 
-    /// The group to run next: the lowest, or one picked by the seed, or (so that spinning lanes do not starve the
-    /// others) the next in turn.
-    pub fn take(&mut self, seed: u64, turn: Option<u64>) -> Option<Group> {
+    /// The group to run next: the lowest, or one picked by the seed. `others`: the lowest ran long enough, perhaps spinning
+    /// for the others, of which each gets its turn.
+    pub fn take(&mut self, seed: u64, others: bool) -> Option<Group> {
         let count = self.ready.len();
         if count <= 1 {
             return self.ready.pop();
         }
         self.picks += 1;
-        let pick = match turn {
-            Some(turn) => turn as usize % count,
-            None if seed == 0 => 0,
-            None => mix(seed ^ self.picks ^ (self.index as u64) << 32) as usize % count,
+        let pick = if others {
+            1 + self.picks as usize % (count - 1)
+        } else if seed == 0 {
+            0
+        } else {
+            mix(seed ^ self.picks ^ (self.index as u64) << 32) as usize % count
         };
         Some(self.ready.remove(pick))
     }
