@@ -478,3 +478,76 @@ fn blocks_that_wait_for_each_other() {
         assert_eq!(out[0], 50);
     }
 }
+
+/// One mma whose operands come from each lane's number, stored as two of its results.
+fn tile(options: &Options) -> Vec<f32> {
+    let mut lab = Lab::new();
+    let slots = |lab: &mut Lab, n: u32, base: u32| -> Box<[Slot]> {
+        (0..n)
+            .map(|i| {
+                // Pairs of small integers that differ by lane and register.
+                let (slot, factor, add, mask) = (
+                    lab.slot(),
+                    lab.constant(0x0101_0003 + i * 0x0003_0001),
+                    lab.constant(base + i),
+                    lab.constant(0x0003_0003),
+                );
+                let (scaled, cut) = (lab.slot(), lab.slot());
+                lab.op(Op::Tern {
+                    op: TernOp::MadLo,
+                    ty: Ty::U32,
+                    mode: MODE,
+                    d: scaled,
+                    a: THREAD,
+                    b: factor,
+                    c: add,
+                });
+                lab.op(Op::Bin { op: BinOp::And, ty: Ty::U32, mode: MODE, d: cut, a: scaled, b: mask });
+                let (halves, shift) = (lab.slot(), lab.constant(0x3c00_3c00));
+                // 0x3c00 + 1024·k: the powers of two 1, 2, 4, 8.
+                let ten = lab.constant(10);
+                lab.op(Op::Bin { op: BinOp::Shl, ty: Ty::U32, mode: MODE, d: halves, a: cut, b: ten });
+                lab.op(Op::Bin { op: BinOp::Add, ty: Ty::U32, mode: MODE, d: slot, a: halves, b: shift });
+                slot
+            })
+            .collect()
+    };
+    let (a, b) = (slots(&mut lab, 4, 1), slots(&mut lab, 2, 7));
+    let zero = lab.constant(0);
+    let c: Box<[Slot]> = Box::new([zero; 4]);
+    let d: Box<[Slot]> = (0..4).map(|_| lab.slot()).collect();
+    let mma = Mma { kind: MmaKind::F16K16, acc: Accumulator::F32, d: d.clone(), a: a.clone(), b: b.clone(), c };
+    lab.op(Op::Mma(Box::new(mma)));
+    let mut out = vec![];
+    for pair in [[a[0], a[1]], [a[2], a[3]], [b[0], b[1]], [d[0], d[1]], [d[2], d[3]]] {
+        let mut lab = lab.clone();
+        lab.op(Op::St { space: Space::Global, order: Order::Weak, ty: Ty::U32, a: OUT, b: Box::new(pair) });
+        lab.op(Op::Exit);
+        out.push(lab.run(1, 32, options).expect("no fault").0);
+    }
+    let register = |i: usize, l: usize| (out[i / 2][l] >> (32 * (i % 2))) as u32;
+    let half = |bits: u32| half::f16::from_bits(bits as u16).to_f32();
+    // Rows and columns as the PTX ISA draws them for m16n8k16.
+    let mut errors = vec![];
+    for row in 0..16 {
+        for column in 0..8 {
+            let a = |k: usize| {
+                let (l, i) = (row % 8 * 4 + k % 8 / 2, (row / 8) + 2 * (k / 8));
+                half(register(i, l) >> (16 * (k % 2)))
+            };
+            let b = |k: usize| half(register(4 + k / 8, column * 4 + k % 8 / 2) >> (16 * (k % 2)));
+            let want: f32 = (0..16).map(|k| a(k) * b(k)).sum();
+            let got = f32::from_bits(register(6 + 2 * (row / 8) + column % 2, row % 8 * 4 + column / 2));
+            errors.push(got - want);
+        }
+    }
+    errors
+}
+
+#[test]
+fn tensor_cores_multiply_tiles() {
+    // The sums are exact, so every mode gives the same.
+    for tensor in [vgpu_cuda::exec::TensorMode::Fast, vgpu_cuda::exec::TensorMode::Hardware] {
+        assert!(tile(&Options { tensor, ..OPTIONS }).iter().all(|&error| error == 0.0));
+    }
+}

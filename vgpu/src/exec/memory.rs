@@ -129,30 +129,27 @@ pub(super) fn load(
 
 /// From the kernel's parameters or the constant bank.
 fn load_bytes(r: &mut Registers<'_>, active: u32, bank: &[u8], ty: Ty, d: &[Option<Slot>], a: Address) -> Done {
+    let size = ty.bytes();
+    if a.base.is_none() {
+        // One address for all lanes.
+        for (i, slot) in d.iter().enumerate() {
+            let Some(slot) = *slot else { continue };
+            let value = element(bank, a.offset as u64, i, size, active)?;
+            if ty.is_wide() {
+                r.put_wide(slot, active, &[value; 32]);
+            } else {
+                r.put(slot, active, &[extend(ty, value as u32); 32]);
+            }
+        }
+        return Ok(());
+    }
     let mut lanes = [0; 32];
     addresses(r, active, a, &mut lanes)?;
-    let size = ty.bytes();
     for (i, slot) in d.iter().enumerate() {
         let Some(slot) = *slot else { continue };
         let mut out = [0u64; 32];
         for l in (0..32).filter(|l| active >> l & 1 == 1) {
-            let start = lanes[l] as usize + i * size;
-            let bytes = start.checked_add(size).and_then(|end| bank.get(start..end));
-            let Some(bytes) = bytes else {
-                let detail = format!("{size} bytes at {start} of a bank of {}", bank.len());
-                return Err(fault(Check::OutOfBounds, 1 << l, Some(lanes[l]), detail));
-            };
-            if start % size != 0 {
-                let detail = format!("an access of {size} bytes at {start}");
-                return Err(fault(Check::Misaligned, 1 << l, Some(lanes[l]), detail));
-            }
-            let mut word = [0; 8];
-            word[..size].copy_from_slice(bytes);
-            out[l] = u64::from_le_bytes(word);
-            if a.base.is_none() {
-                out = [out[l]; 32];
-                break;
-            }
+            out[l] = element(bank, lanes[l], i, size, 1 << l)?;
         }
         if ty.is_wide() {
             r.put_wide(slot, active, &out);
@@ -161,6 +158,23 @@ fn load_bytes(r: &mut Registers<'_>, active: u32, bank: &[u8], ty: Ty, d: &[Opti
         }
     }
     Ok(())
+}
+
+/// The i-th element of `size` bytes from `address` on.
+fn element(bank: &[u8], address: u64, i: usize, size: usize, lanes: u32) -> Result<u64, Box<BadAccess>> {
+    let start = usize::try_from(address).ok().and_then(|a| a.checked_add(i * size));
+    let range = start.and_then(|start| Some(start..start.checked_add(size)?));
+    let Some(bytes) = range.and_then(|range| bank.get(range)) else {
+        let detail = format!("{size} bytes at {address} of a bank of {}", bank.len());
+        return Err(fault(Check::OutOfBounds, lanes, Some(address), detail));
+    };
+    if !address.is_multiple_of(size as u64) {
+        let detail = format!("an access of {size} bytes at {address}");
+        return Err(fault(Check::Misaligned, lanes, Some(address), detail));
+    }
+    let mut word = [0; 8];
+    word[..size].copy_from_slice(bytes);
+    Ok(u64::from_le_bytes(word))
 }
 
 /// An element's register: narrow signed types are sign-extended.

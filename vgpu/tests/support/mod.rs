@@ -14,6 +14,7 @@ pub const MODE: Mode = Mode { round: Round::Rn, ftz: false, saturate: false, rel
 
 /// A kernel with one pointer parameter, `out`. Slots 0–9 are taken: 2 holds the thread's number in the grid (x only), 8–9
 /// the address of its 64 bits of output.
+#[derive(Clone)]
 pub struct Lab {
     pub code: Vec<Inst>,
     pub constants: Vec<u32>,
