@@ -148,8 +148,8 @@ __device__ __forceinline__ void store(const Accumulators<S>& sum, unsigned char*
     if (columns % CHUNK == 0) {
         const int column = first_column + lane % 8 * CHUNK;
 #pragma unroll
-        for (int r = lane / 8; r < S::WARP_M; r += 4) {
-            const int row = first_row + r;
+        for (int i = 0; i < S::WARP_M / 4; i++) {
+            const int r = lane / 8 + 4 * i, row = first_row + r;
             if ((row < rows || mutant(7)) && column < columns)
                 *reinterpret_cast<uint4*>(out + static_cast<size_t>(row) * columns + column) =
                     *reinterpret_cast<const uint4*>(staging + Result::offset(r, lane % 8));
