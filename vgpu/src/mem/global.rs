@@ -16,13 +16,6 @@ pub enum MemoryError {
     OutOfMemory { asked: usize, free: usize },
 }
 
-/// Who accesses: the block by its linear number in the grid.
-#[derive(Clone, Copy, Debug)]
-pub struct Accessor {
-    pub launch: u32,
-    pub block: u32,
-}
-
 /// All device memory of a context. Shared by the threads that run blocks: bytes are relaxed atomics.
 pub struct GlobalMemory {}
 
@@ -79,32 +72,38 @@ impl GlobalMemory {
         unimplemented!()
     }
 
-    /// A new launch begins: earlier accesses race with nothing of it. Returns its number.
-    pub fn begin_launch(&self) -> u32 {
+    /// A new launch begins: earlier accesses race with nothing of it. It sees the allocations as they are now.
+    /// `communicates`: its blocks may order each other ([`crate::ir::Kernel::communicates`]); they then run on one thread.
+    pub fn begin_launch(&self, communicates: bool) -> LaunchMemory {
+        let _ = communicates;
+        unimplemented!()
+    }
+}
+
+/// Device memory as one launch sees it; shared by the threads that run blocks.
+pub struct LaunchMemory {}
+
+impl LaunchMemory {
+    /// What block `block` (its linear number in the grid) accesses memory through.
+    pub fn block(&self, block: u32) -> BlockMemory<'_> {
+        let _ = block;
+        unimplemented!()
+    }
+}
+
+/// Device memory as one block sees it; stays on the thread that runs the block.
+pub struct BlockMemory<'a> {
+    _launch: &'a LaunchMemory,
+}
+
+impl BlockMemory<'_> {
+    pub fn load(&self, r: &Request, order: Order, into: &mut Words, counts: &mut Counts) -> Result<(), BadAccess> {
+        let _ = (r, order, into, counts);
         unimplemented!()
     }
 
-    pub fn load(
-        &self,
-        who: Accessor,
-        r: &Request,
-        order: Order,
-        into: &mut Words,
-        counts: &mut Counts,
-    ) -> Result<(), BadAccess> {
-        let _ = (who, r, order, into, counts);
-        unimplemented!()
-    }
-
-    pub fn store(
-        &self,
-        who: Accessor,
-        r: &Request,
-        order: Order,
-        from: &Words,
-        counts: &mut Counts,
-    ) -> Result<(), BadAccess> {
-        let _ = (who, r, order, from, counts);
+    pub fn store(&self, r: &Request, order: Order, from: &Words, counts: &mut Counts) -> Result<(), BadAccess> {
+        let _ = (r, order, from, counts);
         unimplemented!()
     }
 
@@ -112,7 +111,6 @@ impl GlobalMemory {
     #[allow(clippy::too_many_arguments)]
     pub fn atomic(
         &self,
-        who: Accessor,
         r: &Request,
         op: AtomOp,
         ty: Ty,
@@ -122,13 +120,12 @@ impl GlobalMemory {
         old: &mut Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        let _ = (who, r, op, ty, b, c, reverse, old, counts);
+        let _ = (r, op, ty, b, c, reverse, old, counts);
         unimplemented!()
     }
 
     /// The block executed a fence of GPU scope: what it wrote before is ordered before its next atomic.
-    pub fn fence(&self, who: Accessor) {
-        let _ = who;
+    pub fn fence(&self) {
         unimplemented!()
     }
 }

@@ -7,7 +7,7 @@ mod global;
 mod local;
 mod shared;
 
-pub use global::{Accessor, GlobalMemory, MemoryError};
+pub use global::{BlockMemory, GlobalMemory, LaunchMemory, MemoryError};
 pub use local::LocalMemory;
 pub use shared::SharedMemory;
 

@@ -3,8 +3,7 @@
 //! Order between warps is kept as vector clocks (FastTrack, Flanagan & Freund 2009): a barrier joins its participants'
 //! clocks; an access races with an earlier one of another warp that no barrier put before it.
 
-use super::global::Accessor;
-use super::{GlobalMemory, Request, Words};
+use super::{BlockMemory, Request, Words};
 use crate::counts::Counts;
 use crate::fault::BadAccess;
 use crate::ir::{AtomOp, Order, Ty};
@@ -99,14 +98,13 @@ impl SharedMemory {
     pub fn cp_async(
         &mut self,
         warp: usize,
-        who: Accessor,
         to: &Request,
         from: &[u64; 32],
         sizes: &[u32; 32],
-        global: &GlobalMemory,
+        global: &BlockMemory<'_>,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        let _ = (warp, who, to, from, sizes, global, counts);
+        let _ = (warp, to, from, sizes, global, counts);
         unimplemented!()
     }
 
@@ -123,7 +121,7 @@ impl SharedMemory {
         warp: usize,
         mask: u32,
         pending: Option<u32>,
-        global: &GlobalMemory,
+        global: &BlockMemory<'_>,
     ) -> Result<(), BadAccess> {
         let _ = (warp, mask, pending, global);
         unimplemented!()
@@ -132,6 +130,12 @@ impl SharedMemory {
     /// A barrier completed: those of `arrived` (bit per warp) only signalled, those of `waited` also waited.
     pub fn barrier(&mut self, arrived: u64, waited: u64) {
         let _ = (arrived, waited);
+        unimplemented!()
+    }
+
+    /// The warp executed a fence of any scope: what it did before is ordered before its next shared atomic.
+    pub fn fence(&mut self, warp: usize) {
+        let _ = warp;
         unimplemented!()
     }
 
