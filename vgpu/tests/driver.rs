@@ -92,12 +92,17 @@ const SHARED: &str = r"
 }
 ";
 
+/// Where it should be.
+fn library() -> PathBuf {
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vgpu/libcuda.so");
+    std::env::var_os("VGPU_LIB").map_or(usual, PathBuf::from)
+}
+
 /// Loads the virtual GPU under the driver's name; false, and a message, if it is not built.
 fn load_library() -> bool {
     static LOADED: OnceLock<bool> = OnceLock::new();
     *LOADED.get_or_init(|| {
-        let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vgpu/libcuda.so");
-        let library = std::env::var_os("VGPU_LIB").map_or(usual, PathBuf::from);
+        let library = library();
         if !library.is_file() {
             eprintln!("skipped: {} is not built; `cargo xtask vgpu` does it", library.display());
             return false;
@@ -162,6 +167,7 @@ fn in_child(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> Op
     }
     let mut child = Command::new(std::env::current_exe().expect("this test"));
     child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("VGPU_TEST_CHILD", test);
+    child.env_remove("LD_LIBRARY_PATH").env_remove("VGPU_DEVICE");
     Some(child.envs(environment.iter().copied()).output().expect("the child starts"))
 }
 
@@ -173,11 +179,10 @@ fn stderr(output: &Output) -> String {
 
 /// A function of the library that CUDA does not have: it fills a buffer with text.
 fn text_of(function: &[u8]) -> String {
-    let library = std::env::var_os("VGPU_LIB").map_or("libcuda.so".into(), PathBuf::from);
     let mut buffer = vec![0u8; 4096];
     // SAFETY: the library is loaded; the function takes a buffer and its size and ends the text with NUL.
     unsafe {
-        let library = libloading::Library::new(library).expect("loaded already");
+        let library = libloading::Library::new("libcuda.so").expect("loaded already");
         let get: libloading::Symbol<unsafe extern "C" fn(*mut c_char, usize) -> u32> =
             library.get(function).expect("exported");
         assert_eq!(get(buffer.as_mut_ptr().cast(), buffer.len()), 0);
@@ -207,6 +212,21 @@ fn the_device_is_that_of_the_profile() {
     });
     if let Some(output) = output {
         assert!(stderr(&output).contains("PTX version 8.6 is newer than the 8.5"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_loader_finds_it_by_path_and_preloaded() {
+    let test = "the_loader_finds_it_by_path_and_preloaded";
+    let library = library();
+    let directory = library.parent().expect("a directory").to_string_lossy().into_owned();
+    let file = library.to_string_lossy().into_owned();
+    for setting in [("LD_LIBRARY_PATH", directory.as_str()), ("LD_PRELOAD", file.as_str())] {
+        let output = in_child(test, &[setting], || {
+            let gpu = CudaContext::new(0).expect("cudarc found the library by itself");
+            assert_eq!(gpu.name().expect("a name"), "Virtual GPU (RTX 4090)");
+        });
+        output.iter().for_each(|output| drop(stderr(output)));
     }
 }
 

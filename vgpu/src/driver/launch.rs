@@ -1,6 +1,7 @@
 //! Launches: what a real driver refuses at once, the copying of parameters, and the run.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::boundary::{Host, In};
@@ -11,7 +12,7 @@ use super::handle::Handle;
 use super::module::Loaded;
 use super::stream::Stream;
 use super::work::Work;
-use super::{Machine, driver_functions};
+use super::{Machine, driver_functions, panic_text};
 use crate::exec;
 use crate::ir::Kernel;
 
@@ -197,10 +198,11 @@ impl Machine {
             block: launch.shape.block,
             dynamic_shared: launch.shape.dynamic_shared as usize,
         };
-        let result = exec::run(&asked, &self.memory, &self.settings.profile, &self.settings.options);
+        let run = || exec::run(&asked, &self.memory, &self.settings.profile, &self.settings.options).map_err(Box::new);
+        let result = catch_unwind(AssertUnwindSafe(run));
         self.mapped_to_host()?;
         match result {
-            Ok(counts) => {
+            Ok(Ok(counts)) => {
                 if let Some(file) = &self.settings.counts {
                     let line = serde_json::json!({
                         "kernel": kernel.name,
@@ -221,14 +223,20 @@ impl Machine {
                 }
                 Ok(())
             }
-            Err(fault) => {
-                let report = fault.to_string();
-                eprintln!("vgpu: {report}");
-                let code = Code(fault.check.code());
-                self.kill(context, code, report);
-                Err(code.into())
+            Ok(Err(fault)) => self.fault(context, Code(fault.check.code()), fault.to_string()),
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                self.fault(context, Code::UNKNOWN, format!("{}: a defect of the virtual GPU: {text}", kernel.name))
             }
         }
+    }
+}
+
+impl Machine {
+    fn fault(&mut self, context: Handle<Context>, code: Code, report: String) -> Outcome {
+        eprintln!("vgpu: {report}");
+        self.kill(context, code, report);
+        Err(code.into())
     }
 }
 
