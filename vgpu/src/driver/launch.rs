@@ -147,6 +147,19 @@ impl Arguments {
     }
 }
 
+/// Registers are an estimate, so that too many of them are no error here; ptxas keeps to launch bounds by itself.
+fn note_registers(kernel: &Kernel, shape: Shape, most: u32) {
+    let threads: u32 = shape.block.iter().product();
+    let needed = kernel.registers.next_multiple_of(8).saturating_mul(threads.next_multiple_of(32));
+    if kernel.max_threads.is_none() && needed > most {
+        eprintln!(
+            "vgpu: note: {} with {threads} threads in a block and about {} registers each needs {needed} of {most}: a GPU \
+             may refuse it with 701; __launch_bounds__ tells the compiler",
+            kernel.name, kernel.registers
+        );
+    }
+}
+
 impl Machine {
     fn launch(
         &mut self,
@@ -163,6 +176,7 @@ impl Machine {
         let kernel = function.kernel();
         shape.check(kernel, function)?;
         let params = arguments.read(kernel)?;
+        note_registers(kernel, shape, self.settings.profile.registers_per_block);
         let launch = KernelLaunch { loaded: function.loaded.clone(), kernel: function.place, params, shape };
         self.submit(stream, Work::Launch(Arc::new(launch)))
     }
