@@ -117,3 +117,32 @@ impl Job {
         fs::write(self.stamp(), format!("{state:016x}")).map_err(|e| format!("{}: {e}", self.stamp().display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_header_makes_every_kernel_stale() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = std::env::temp_dir().join(format!("xtask-kernels-{}", std::process::id()));
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("layer_norm.cu"), "#include \"a.cuh\"")?;
+        fs::write(directory.join("a.cuh"), "// 1")?;
+        let sources_before = sources(&directory)?;
+        let before = fingerprint(&sources_before, Path::new("nvcc"))?;
+        let jobs = jobs(&sources_before, &directory);
+        for job in &jobs {
+            fs::write(&job.output, "")?;
+            assert!(!job.is_done(before), "not without its stamp");
+            fs::write(job.stamp(), format!("{before:016x}"))?;
+            assert!(job.is_done(before));
+        }
+        fs::write(directory.join("a.cuh"), "// 2")?;
+        let after = fingerprint(&sources_before, Path::new("nvcc"))?;
+        assert!(jobs.iter().all(|job| !job.is_done(after)));
+        let names: Vec<_> = jobs.iter().filter_map(|job| job.output.file_name()?.to_str()).collect();
+        assert_eq!(names, ["layer_norm.ptx", "layer_norm.fatbin", "layer_norm.compressed.fatbin"]);
+        fs::remove_dir_all(&directory)?;
+        Ok(())
+    }
+}

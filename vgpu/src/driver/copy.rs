@@ -59,10 +59,10 @@ impl Machine {
         }
     }
 
-    /// Queues it; the answer: whether CUDA promises that the host's side is done with when the call returns.
-    fn queue_copy(&mut self, stream: Handle<Stream>, to: End, from: End, bytes: usize) -> Outcome<bool> {
+    /// What a stream has to do for it; and whether CUDA promises that the host's side is done with when the call returns.
+    fn copy_work(&self, stream: Handle<Stream>, to: End, from: End, bytes: usize) -> Outcome<(Work, bool)> {
         if bytes == 0 {
-            return Ok(false);
+            return Ok((Work::Nothing, false));
         }
         let capturing = self.streams.get(stream)?.capture.is_some();
         for end in [to, from] {
@@ -90,16 +90,14 @@ impl Machine {
             }
             (End::Host(to), End::Host(from)) => (Work::HostCopy { to, from, bytes }, true),
         };
-        self.submit(stream, work)?;
-        Ok(wait && !capturing)
+        Ok((work, wait && !capturing))
     }
 
     fn copy_async(&mut self, to: End, from: End, bytes: usize, given: Handle<Stream>) -> Outcome {
         let stream = self.stream(given)?;
-        if self.queue_copy(stream, to, from, bytes)? {
-            self.run_stream(stream)?;
-        }
-        Ok(())
+        let (work, wait) = self.copy_work(stream, to, from, bytes)?;
+        self.submit(stream, work)?;
+        if wait { self.run_stream(stream) } else { Ok(()) }
     }
 
     /// In the legacy default stream, waiting for it.
@@ -113,8 +111,8 @@ impl Machine {
 
     fn copy_now(&mut self, to: End, from: End, bytes: usize) -> Outcome {
         self.synchronously("a synchronous copy", |machine, stream| {
-            machine.queue_copy(stream, to, from, bytes)?;
-            Ok(())
+            let (work, _) = machine.copy_work(stream, to, from, bytes)?;
+            machine.submit(stream, work)
         })
     }
 
@@ -128,18 +126,20 @@ impl Machine {
         Ok(start.offset(side.y.wrapping_mul(side.pitch).wrapping_add(side.x_bytes)))
     }
 
-    /// Row by row; the answer as that of [`Machine::queue_copy`].
+    /// Queues it, row by row; the answer: whether to wait for it.
     fn queue_2d(&mut self, stream: Handle<Stream>, copy: &Copy2d) -> Outcome<bool> {
         let (from, to) = (self.side(&copy.from)?, self.side(&copy.to)?);
         let pitch = |side: &Side| if side.pitch == 0 { copy.width } else { side.pitch };
         if copy.height > 1 && [&copy.from, &copy.to].iter().any(|side| pitch(side) < copy.width) {
             return fail(Code::INVALID_VALUE, format!("rows of {} bytes are wider than their pitch", copy.width));
         }
-        let mut wait = false;
-        for row in 0..copy.height {
-            let (to, from) = (to.offset(row * pitch(&copy.to)), from.offset(row * pitch(&copy.from)));
-            wait |= self.queue_copy(stream, to, from, copy.width)?;
-        }
+        let row = |row: usize| {
+            let offset = |end: End, side: &Side| end.offset(row.wrapping_mul(pitch(side)));
+            self.copy_work(stream, offset(to, &copy.to), offset(from, &copy.from), copy.width)
+        };
+        let rows: Vec<(Work, bool)> = (0..copy.height).map(row).collect::<Outcome<_>>()?;
+        let wait = rows.iter().any(|(_, wait)| *wait);
+        self.submit(stream, Work::Rows(rows.into_iter().map(|(work, _)| work).collect()))?;
         Ok(wait)
     }
 

@@ -79,7 +79,7 @@ impl Machine {
 
     fn ready(&self, nodes: &[Node]) -> Arc<[Work]> {
         // In order of capture when nothing says otherwise: then no search is needed.
-        if self.settings.options.schedule % 2 == 0 {
+        if self.settings.options.schedule.is_multiple_of(2) {
             return nodes.iter().map(|n| n.work.clone()).collect();
         }
         order(nodes, true).into_iter().map(|n| nodes[n].work.clone()).collect()
@@ -155,7 +155,7 @@ driver_functions! {
     fn cuGraphLaunch(machine, exec: Handle<GraphExec>, given: Handle<Stream>) {
         let work = machine.graph_execs.get(exec)?.work.clone();
         let stream = machine.stream(given)?;
-        machine.submit(stream, Work::Sequence(work))
+        machine.submit(stream, Work::Graph(work))
     }
 
     /// Nothing to move: a check of both handles.

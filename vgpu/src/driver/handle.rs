@@ -90,8 +90,8 @@ impl<T> Registry<T> {
 
     fn refusal(&self, handle: Handle<T>) -> Failure {
         let stale = handle.0 >> 40 == self.next >> 40 && handle.0 < self.next;
-        let why = if stale { "was destroyed" } else { "is none" };
-        match fail::<()>(self.unknown, format!("{handle:?} given as a {} {why}", self.what)) {
+        let why = if stale { "was destroyed" } else { "is no such handle" };
+        match fail::<()>(self.unknown, format!("{handle:?} {why}: {} expected", self.what)) {
             Err(failure) => failure,
             Ok(()) => self.unknown.into(),
         }

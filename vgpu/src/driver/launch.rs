@@ -1,6 +1,7 @@
 //! Launches: what a real driver refuses at once, the copying of parameters, and the run.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::boundary::{Host, In};
@@ -11,7 +12,7 @@ use super::handle::Handle;
 use super::module::Loaded;
 use super::stream::Stream;
 use super::work::Work;
-use super::{Machine, driver_functions};
+use super::{Machine, driver_functions, panic_text};
 use crate::exec;
 use crate::ir::Kernel;
 
@@ -146,6 +147,19 @@ impl Arguments {
     }
 }
 
+/// Registers are an estimate, so that too many of them are no error here; ptxas keeps to launch bounds by itself.
+fn note_registers(kernel: &Kernel, shape: Shape, most: u32) {
+    let threads: u32 = shape.block.iter().product();
+    let needed = kernel.registers.next_multiple_of(8).saturating_mul(threads.next_multiple_of(32));
+    if kernel.max_threads.is_none() && needed > most {
+        eprintln!(
+            "vgpu: note: {} with {threads} threads in a block and about {} registers each needs {needed} of {most}: a GPU \
+             may refuse it with 701; __launch_bounds__ tells the compiler",
+            kernel.name, kernel.registers
+        );
+    }
+}
+
 impl Machine {
     fn launch(
         &mut self,
@@ -162,6 +176,7 @@ impl Machine {
         let kernel = function.kernel();
         shape.check(kernel, function)?;
         let params = arguments.read(kernel)?;
+        note_registers(kernel, shape, self.settings.profile.registers_per_block);
         let launch = KernelLaunch { loaded: function.loaded.clone(), kernel: function.place, params, shape };
         self.submit(stream, Work::Launch(Arc::new(launch)))
     }
@@ -197,10 +212,11 @@ impl Machine {
             block: launch.shape.block,
             dynamic_shared: launch.shape.dynamic_shared as usize,
         };
-        let result = exec::run(&asked, &self.memory, &self.settings.profile, &self.settings.options);
+        let run = || exec::run(&asked, &self.memory, &self.settings.profile, &self.settings.options).map_err(Box::new);
+        let result = catch_unwind(AssertUnwindSafe(run));
         self.mapped_to_host()?;
         match result {
-            Ok(counts) => {
+            Ok(Ok(counts)) => {
                 if let Some(file) = &self.settings.counts {
                     let line = serde_json::json!({
                         "kernel": kernel.name,
@@ -221,14 +237,20 @@ impl Machine {
                 }
                 Ok(())
             }
-            Err(fault) => {
-                let report = fault.to_string();
-                eprintln!("vgpu: {report}");
-                let code = Code(fault.check.code());
-                self.kill(context, code, report);
-                Err(code.into())
+            Ok(Err(fault)) => self.fault(context, Code(fault.check.code()), fault.to_string()),
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                self.fault(context, Code::UNKNOWN, format!("{}: a defect of the virtual GPU: {text}", kernel.name))
             }
         }
+    }
+}
+
+impl Machine {
+    fn fault(&mut self, context: Handle<Context>, code: Code, report: String) -> Outcome {
+        eprintln!("vgpu: {report}");
+        self.kill(context, code, report);
+        Err(code.into())
     }
 }
 

@@ -153,13 +153,11 @@ impl Machine {
             }
             let context = queue.context;
             let work = item.work.clone();
-            let result = self.execute(context, &work);
-            if let Some(queue) = self.streams.find_mut(stream)
-                && queue.queue.pop_front().is_some()
-            {
+            if let Some(queue) = self.streams.find_mut(stream) {
+                queue.queue.pop_front();
                 queue.done += 1;
             }
-            result?;
+            self.execute(context, &work)?;
         }
         self.streams.retain(|s| !(s.closed && s.is_idle()));
         Ok(())

@@ -49,8 +49,10 @@ pub enum Work {
         event: Handle<Event>,
         recording: u64,
     },
-    /// Rows of a two-dimensional copy, a child graph: one thing after the other.
-    Sequence(Arc<[Work]>),
+    /// Rows of a two-dimensional copy, one after the other.
+    Rows(Arc<[Work]>),
+    /// A graph's work, one after the other.
+    Graph(Arc<[Work]>),
     /// Only waits for others.
     Nothing,
 }
@@ -66,10 +68,12 @@ impl Work {
     pub fn node_type(&self) -> u32 {
         match self {
             Work::Launch(_) => 0,
-            Work::Upload { .. } | Work::Download { .. } | Work::Copy { .. } | Work::HostCopy { .. } => 1,
+            Work::Upload { .. } | Work::Download { .. } | Work::Copy { .. } | Work::HostCopy { .. } | Work::Rows(_) => {
+                1
+            }
             Work::Fill { .. } => 2,
             Work::Call(_) => 3,
-            Work::Sequence(_) => 4,
+            Work::Graph(_) => 4,
             Work::Free(_) | Work::Record { .. } | Work::Nothing => 5,
         }
     }
@@ -80,7 +84,9 @@ impl Machine {
     pub(super) fn execute(&mut self, context: Handle<Context>, work: &Work) -> Outcome {
         match work {
             Work::Launch(launch) => return self.execute_launch(context, launch),
-            Work::Sequence(parts) => return parts.iter().try_for_each(|part| self.execute(context, part)),
+            Work::Rows(parts) | Work::Graph(parts) => {
+                return parts.iter().try_for_each(|part| self.execute(context, part));
+            }
             Work::Call(callback) => {
                 IN_CALLBACK.set(true);
                 callback.call();
@@ -100,11 +106,11 @@ impl Machine {
             }
             Work::Upload { .. } | Work::Download { .. } | Work::Copy { .. } | Work::Fill { .. } => {}
         }
-        self.touch(work)?.or_else(|error| {
+        self.touch(work)?.map_err(|error| {
             let report = format!("a copy, fill or free found its memory gone when the stream got to it: {error}");
             eprintln!("vgpu: {report}");
             self.kill(context, Code::ILLEGAL_ADDRESS, report);
-            Err(Code::ILLEGAL_ADDRESS.into())
+            Code::ILLEGAL_ADDRESS.into()
         })
     }
 
