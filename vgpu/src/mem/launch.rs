@@ -365,7 +365,7 @@ impl<'a> BlockMemory<'a> {
         let near = table.live.partition_point(|a| a.start <= address).checked_sub(1).map(|place| &table.live[place]);
         let detail = match (near, table.live.first()) {
             (Some(a), _) => {
-                let beyond = address + r.bytes as u64 - a.end();
+                let beyond = address.saturating_add(r.bytes as u64) - a.end();
                 format!("{} bytes at {address:#x}, {beyond} beyond the end of {:#x}..+{}", r.bytes, a.start, a.bytes)
             }
             (None, _) => format!("{} bytes at {address:#x}, before every allocation", r.bytes),

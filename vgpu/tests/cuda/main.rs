@@ -6,4 +6,5 @@ mod checks;
 mod gpu;
 mod kernels;
 mod mutants;
+mod public;
 mod reference;
