@@ -109,8 +109,12 @@ fn assert_near(what: &str, got: &[f32], expected: &[f32], relative: f32, absolut
 /// A warp a row, cooperative groups' reduction.
 fn layer_norm(shop: &Workshop) {
     let (rows, width) = (37usize, 768usize);
-    let module = shop.kernels("layer_norm", &(GROUPS.to_string() + &shop.take(LAYER_NORM, &["__global__ void layernorm_forward_kernel3("])));
-    let library = shop.reference("layer_norm", &format!("extern \"C\" {}", shop.take(LAYER_NORM, &["void layernorm_forward_cpu("])));
+    let module = shop.kernels(
+        "layer_norm",
+        &(GROUPS.to_string() + &shop.take(LAYER_NORM, &["__global__ void layernorm_forward_kernel3("])),
+    );
+    let library = shop
+        .reference("layer_norm", &format!("extern \"C\" {}", shop.take(LAYER_NORM, &["void layernorm_forward_cpu("])));
     let mut random = Random(1);
     let (x, gain, shift) = (random.floats(rows * width, 1.0), random.floats(width, 1.0), random.floats(width, 1.0));
     let (mut expected, mut mean, mut scale) = (vec![0f32; rows * width], vec![0f32; rows], vec![0f32; rows]);
@@ -120,8 +124,15 @@ fn layer_norm(shop: &Workshop) {
     unsafe {
         let reference: Symbol<Reference> = library.get(b"layernorm_forward_cpu").expect("there");
         reference(
-            expected.as_mut_ptr(), mean.as_mut_ptr(), scale.as_mut_ptr(),
-            x.as_ptr(), gain.as_ptr(), shift.as_ptr(), 1, rows as i32, width as i32,
+            expected.as_mut_ptr(),
+            mean.as_mut_ptr(),
+            scale.as_mut_ptr(),
+            x.as_ptr(),
+            gain.as_ptr(),
+            shift.as_ptr(),
+            1,
+            rows as i32,
+            width as i32,
         );
     }
     let gpu = Gpu::new();
@@ -142,10 +153,15 @@ fn layer_norm(shop: &Workshop) {
 /// A block a row with dynamic shared memory, and a warp a row online.
 fn softmax(shop: &Workshop) {
     let (rows, width) = (23usize, 1000usize);
-    let pieces = ["__device__ float warpReduceMax(", "__global__ void softmax_forward_kernel4(", "__global__ void softmax_forward_online_kernel8("];
+    let pieces = [
+        "__device__ float warpReduceMax(",
+        "__global__ void softmax_forward_kernel4(",
+        "__global__ void softmax_forward_online_kernel8(",
+    ];
     let sum = shop.take("llm.c/dev/cuda/common.h", &["__device__ float warpReduceSum("]);
     let module = shop.kernels("softmax", &(sum + &shop.take(SOFTMAX, &pieces)));
-    let library = shop.reference("softmax", &format!("extern \"C\" {}", shop.take(SOFTMAX, &["void softmax_forward_cpu("])));
+    let library =
+        shop.reference("softmax", &format!("extern \"C\" {}", shop.take(SOFTMAX, &["void softmax_forward_cpu("])));
     let x = Random(2).floats(rows * width, 5.0);
     let mut expected = vec![0f32; rows * width];
     // SAFETY: the signature is the source's; both buffers are [rows, width].
@@ -172,11 +188,17 @@ fn softmax(shop: &Workshop) {
 /// 128×128 tiles in shared memory, float4 loads and stores, a block of 16×16.
 fn matmul(shop: &Workshop) {
     let (rows, depth, columns) = (128usize, 96usize, 256usize);
-    let pieces = ["__device__ float4 ld_vec(", "__device__ void st_vec(", "__global__ void __launch_bounds__(16*16) matmul_forward_kernel4("];
+    let pieces = [
+        "__device__ float4 ld_vec(",
+        "__device__ void st_vec(",
+        "__global__ void __launch_bounds__(16*16) matmul_forward_kernel4(",
+    ];
     let module = shop.kernels("matmul", &shop.take(MATMUL, &pieces));
-    let library = shop.reference("matmul", &format!("extern \"C\" {}", shop.take(MATMUL, &["void matmul_forward_cpu("])));
+    let library =
+        shop.reference("matmul", &format!("extern \"C\" {}", shop.take(MATMUL, &["void matmul_forward_cpu("])));
     let mut random = Random(3);
-    let (x, weights, bias) = (random.floats(rows * depth, 1.0), random.floats(columns * depth, 1.0), random.floats(columns, 1.0));
+    let (x, weights, bias) =
+        (random.floats(rows * depth, 1.0), random.floats(columns * depth, 1.0), random.floats(columns, 1.0));
     let mut expected = vec![0f32; rows * columns];
     type Reference = unsafe extern "C" fn(*mut f32, *const f32, *const f32, *const f32, i32, i32, i32, i32);
     // SAFETY: the signature is the source's; the buffers are [rows, columns], [rows, depth], [columns, depth], [columns].
@@ -211,7 +233,9 @@ fn reduction(shop: &Workshop) {
     let reference = shop.take(REDUCTION_CPU, &["template <class T> T reduceCPU("]);
     let library = shop.reference(
         "reduction",
-        &format!("{reference}\nextern \"C\" int reduce_int(int* data, int size) {{ return reduceCPU<int>(data, size); }}"),
+        &format!(
+            "{reference}\nextern \"C\" int reduce_int(int* data, int size) {{ return reduceCPU<int>(data, size); }}"
+        ),
     );
     let mut numbers: Vec<i32> = (0..count as i32).map(|i| (i * 7919) % 256 - 100).collect();
     // SAFETY: the function above; the buffer has `count` numbers.
@@ -240,7 +264,8 @@ fn scalar_product(shop: &Workshop) {
     let (vectors, elements) = (7usize, 2500usize);
     let pieces = ["#define IMUL", "#define ACCUM_N", "__global__ void scalarProdGPU("];
     let module = shop.kernels("scalar_product", &(GROUPS.to_string() + &shop.take(SCALAR_PRODUCT, &pieces)));
-    let library = shop.reference("scalar_product", &shop.take(SCALAR_PRODUCT_CPU, &["extern \"C\" void scalarProdCPU("]));
+    let library =
+        shop.reference("scalar_product", &shop.take(SCALAR_PRODUCT_CPU, &["extern \"C\" void scalarProdCPU("]));
     let mut random = Random(4);
     let (mut a, mut b) = (random.floats(vectors * elements, 1.0), random.floats(vectors * elements, 1.0));
     let mut expected = vec![0f32; vectors];
@@ -268,23 +293,38 @@ fn histogram(shop: &Workshop) {
     let common = shop.take(
         HISTOGRAM_COMMON,
         &[
-            "#define HISTOGRAM256_BIN_COUNT", "#define UINT_BITS", "typedef unsigned int  uint", "#define LOG2_WARP_SIZE",
-            "#define WARP_SIZE", "#define WARP_COUNT", "#define HISTOGRAM256_THREADBLOCK_SIZE",
-            "#define HISTOGRAM256_THREADBLOCK_MEMORY", "#define UMUL", "#define UMAD",
+            "#define HISTOGRAM256_BIN_COUNT",
+            "#define UINT_BITS",
+            "typedef unsigned int  uint",
+            "#define LOG2_WARP_SIZE",
+            "#define WARP_SIZE",
+            "#define WARP_COUNT",
+            "#define HISTOGRAM256_THREADBLOCK_SIZE",
+            "#define HISTOGRAM256_THREADBLOCK_MEMORY",
+            "#define UMUL",
+            "#define UMAD",
         ],
     );
     let pieces = [
-        "#define TAG_MASK", "inline __device__ void addByte(", "inline __device__ void addWord(",
-        "__global__ void histogram256Kernel(", "#define MERGE_THREADBLOCK_SIZE", "__global__ void mergeHistogram256Kernel(",
+        "#define TAG_MASK",
+        "inline __device__ void addByte(",
+        "inline __device__ void addWord(",
+        "__global__ void histogram256Kernel(",
+        "#define MERGE_THREADBLOCK_SIZE",
+        "__global__ void mergeHistogram256Kernel(",
     ];
     let module = shop.kernels("histogram", &(GROUPS.to_string() + &common + &shop.take(HISTOGRAM, &pieces)));
     let reference = shop.take(HISTOGRAM_CPU, &["extern \"C\" void histogram256CPU("]);
-    let library = shop.reference("histogram", &format!("{}{reference}", shop.take(HISTOGRAM_COMMON, &["#define HISTOGRAM256_BIN_COUNT"])));
+    let library = shop.reference(
+        "histogram",
+        &format!("{}{reference}", shop.take(HISTOGRAM_COMMON, &["#define HISTOGRAM256_BIN_COUNT"])),
+    );
     let mut words: Vec<u32> = Random(5).floats(count, 1.0).into_iter().map(f32::to_bits).collect();
     let mut expected = vec![0u32; 256];
     // SAFETY: the signature is the source's; 256 bins, `count` words.
     unsafe {
-        let reference: Symbol<unsafe extern "C" fn(*mut u32, *mut u32, u32)> = library.get(b"histogram256CPU").expect("there");
+        let reference: Symbol<unsafe extern "C" fn(*mut u32, *mut u32, u32)> =
+            library.get(b"histogram256CPU").expect("there");
         reference(expected.as_mut_ptr(), words.as_mut_ptr(), 4 * count as u32);
     }
     let gpu = Gpu::new();
@@ -305,7 +345,8 @@ fn histogram(shop: &Workshop) {
 /// Prefix sums by shuffles; the reference is the loop of CPUverify.
 fn scan(shop: &Workshop) {
     let (blocks, count) = (9usize, 9 * 256usize);
-    let module = shop.kernels("scan", &shop.take(SCAN, &["__global__ void shfl_scan_test(", "__global__ void uniform_add("]));
+    let module =
+        shop.kernels("scan", &shop.take(SCAN, &["__global__ void shfl_scan_test(", "__global__ void uniform_add("]));
     let numbers: Vec<i32> = (0..count as i32).map(|i| (i * 31) % 17 - 5).collect();
     let mut expected = numbers.clone();
     for i in 0..count - 1 {
