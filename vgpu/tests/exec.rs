@@ -551,3 +551,18 @@ fn tensor_cores_multiply_tiles() {
         assert!(tile(&Options { tensor, ..OPTIONS }).iter().all(|&error| error == 0.0));
     }
 }
+
+#[test]
+fn lanes_of_one_slot_may_hold_values_of_unlike_width() {
+    // Where branches part, a slot is a 32-bit value's for some lanes and half of a 64-bit value for others.
+    let mut lab = Lab::new();
+    let (slot, wide) = (lab.slot(), lab.wide_constant(u64::MAX));
+    let p = lab.below(16);
+    let low = Some(Condition { pred: p, negate: false });
+    let high = Some(Condition { pred: p, negate: true });
+    lab.op(Op::Mov { wide: false, d: slot, a: THREAD });
+    lab.guarded(low, Op::Mov { wide: true, d: slot, a: wide });
+    lab.guarded(high, Op::St { space: Space::Global, order: Order::Weak, ty: Ty::U32, a: OUT, b: Box::new([slot]) });
+    lab.op(Op::Exit);
+    assert!(run(&lab, 32).iter().enumerate().skip(16).all(|(i, &x)| x == i as u64));
+}
