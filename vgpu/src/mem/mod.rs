@@ -3,11 +3,21 @@
 //! Every space is a window of one 64-bit address space, far from the others; a pointer into one is never valid in another.
 //! A warp's access is a [`Request`]: 32 addresses, a mask of lanes, bytes a lane; data travels as [`Words`].
 
+mod allocation;
+mod atomics;
+mod banks;
+mod blocks;
+mod copies;
 mod global;
+mod launch;
+mod lines;
 mod local;
+mod order;
 mod shared;
+mod warps;
 
-pub use global::{BlockMemory, GlobalMemory, LaunchMemory, MemoryError};
+pub use global::{GlobalMemory, MemoryError};
+pub use launch::{BlockMemory, LaunchMemory};
 pub use local::LocalMemory;
 pub use shared::SharedMemory;
 
