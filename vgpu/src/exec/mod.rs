@@ -1,4 +1,28 @@
 //! Runs a kernel's blocks on the machine's threads.
+//!
+//! `launch` hands blocks to threads; a `block` runs its warps to their next barrier; `run` executes a `warp`'s
+//! instructions, group by group of lanes that stand together; the other files are the instructions' work.
+
+mod alu;
+mod approx;
+mod barrier;
+mod block;
+mod compare;
+mod control;
+mod convert;
+mod float;
+mod half;
+mod launch;
+mod memory;
+mod mma;
+mod registers;
+mod round;
+mod run;
+mod special;
+mod tally;
+pub mod tensor_core;
+mod trace;
+mod warp;
 
 use crate::counts::Counts;
 use crate::fault::Fault;
@@ -47,6 +71,5 @@ pub struct Launch<'a> {
 
 /// Runs it to the end, or to the first fault (the lowest block's, so that a fixed seed gives a fixed report).
 pub fn run(launch: &Launch<'_>, global: &GlobalMemory, profile: &Profile, options: &Options) -> Result<Counts, Fault> {
-    let _ = (launch, global, profile, options);
-    unimplemented!()
+    launch::run(launch, global, profile, options)
 }
