@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cudarc::driver::PushKernelArg;
 use vgpu_cuda::fault::Check;
-use vgpu_cuda::mem::{LOCAL_START, SHARED_START};
+use vgpu_cuda::mem::{LOCAL_START, SHARED_START, SHARED_WINDOW};
 
 use crate::gpu::{Gpu, Refused, in_children, kernels_directory, launch_config};
 
@@ -49,6 +49,8 @@ struct Case {
 }
 
 const ALL: u32 = u32::MAX;
+/// Races, bytes in flight and wrong windows are told of the first byte that shows them.
+const FIRST: u32 = 1;
 
 /// All lanes of one warp.
 const WARP: Case = Case {
@@ -83,8 +85,8 @@ const CASES: &[Case] = {
         fault("misaligned_load", Misaligned, ALL, At::In(2)),
         fault("misaligned_vector", Misaligned, ALL, At::In(4)),
         fault("misaligned_shared", Misaligned, ALL, At::Shared(1)),
-        fault("global_taken_for_shared", AddressSpace, ALL, At::In(0)),
-        fault("shared_taken_for_global", AddressSpace, ALL, At::Anywhere),
+        fault("global_taken_for_shared", AddressSpace, FIRST, At::In(0)),
+        fault("shared_taken_for_global", OutOfBounds, ALL, At::Exactly(SHARED_WINDOW + SHARED_START)),
         //
         fault("undefined_register_added", Uninitialised, ALL, At::Anywhere),
         fault("undefined_register_as_address", Uninitialised, ALL, At::Anywhere),
@@ -92,37 +94,37 @@ const CASES: &[Case] = {
         fault("undefined_predicate_branch", Uninitialised, ALL, At::Anywhere),
         Case { host: Host::LeavesUndefined, ..fault("undefined_global_added", Uninitialised, ALL, At::Anywhere) },
         Case { kernel: "undefined_global_copied", host: Host::LeavesUndefined, ..WARP },
-        fault("undefined_global_in_atomic", Uninitialised, ALL, At::Out(0)),
+        fault("undefined_global_in_atomic", Uninitialised, FIRST, At::Out(0)),
         fault("undefined_shared_multiplied", Uninitialised, 1 << 4, At::Anywhere),
         Case { kernel: "undefined_shared_copied", ..WARP },
         fault("undefined_local_added", Uninitialised, ALL, At::Anywhere),
         // Row 9 is row 1 of the second matrix: lanes 4 to 7 hold it.
         fault("undefined_shared_in_mma", Uninitialised, 0x0000_00f0, At::Anywhere),
         //
-        Case { warp: 1, threads: 64, ..fault("shared_store_without_barrier", SharedRace, ALL, At::Shared(128)) },
-        Case { warp: 1, threads: 64, ..fault("shared_reuse_without_barrier", SharedRace, ALL, At::Shared(128)) },
-        Case { warp: 1, threads: 64, ..fault("shared_syncwarp_for_syncthreads", SharedRace, ALL, At::Shared(128)) },
-        fault("shared_lanes_collide", SharedRace, ALL, At::Shared(0)),
+        Case { warp: 1, threads: 64, ..fault("shared_store_without_barrier", SharedRace, FIRST, At::Shared(128)) },
+        Case { warp: 1, threads: 64, ..fault("shared_reuse_without_barrier", SharedRace, 1 << 31, At::Shared(0)) },
+        Case { warp: 1, threads: 64, ..fault("shared_syncwarp_for_syncthreads", SharedRace, FIRST, At::Shared(128)) },
+        fault("shared_lanes_collide", SharedRace, 0b11, At::Shared(0)),
         Case { block: 1, blocks: 2, ..fault("global_stores_race", GlobalRace, 1 << 3, At::Out(0)) },
-        Case { block: 1, blocks: 2, ..fault("global_load_races", GlobalRace, ALL, At::In(0)) },
+        Case { block: 1, blocks: 2, ..fault("global_load_races", GlobalRace, FIRST, At::In(0)) },
         Case { block: 1, blocks: 2, ..fault("global_plain_and_atomic", GlobalRace, 1, At::In(0)) },
-        fault("read_only_load_of_written", NonCoherentRead, ALL, At::In(0)),
+        fault("read_only_load_of_written", NonCoherentRead, FIRST, At::In(0)),
         //
         fault("barrier_in_divergent_code", Barrier, 0x0000_ffff, At::Anywhere),
         Case { threads: 64, ..fault("barriers_deadlock", Barrier, ALL, At::Anywhere) },
         fault("shuffle_by_a_non_member", Membership, 0xffff_0000, At::Anywhere),
-        fault("shuffle_that_half_the_warp_skips", Membership, 0x0000_ffff, At::Anywhere),
-        fault("mma_in_divergent_code", Membership, !(1 << 7), At::Anywhere),
+        fault("shuffles_at_two_places", Membership, 0x0000_ffff, At::Anywhere),
+        fault("mma_in_divergent_code", Membership, 1 << 7, At::Anywhere),
         fault("trapped", Trap, 1 << 2, At::Anywhere),
         fault("endless", Trap, ALL, At::Anywhere),
         //
-        fault("async_load_in_flight", AsyncInFlight, ALL, At::Shared(0)),
-        fault("async_wait_for_too_few", AsyncInFlight, 0x0000_ffff, At::Shared(256)),
-        fault("async_store_in_flight", AsyncInFlight, ALL, At::Shared(0)),
+        fault("async_load_in_flight", AsyncInFlight, FIRST, At::Shared(0)),
+        fault("async_wait_for_too_few", AsyncInFlight, FIRST, At::Shared(256)),
+        fault("async_store_in_flight", AsyncInFlight, FIRST, At::Shared(0)),
         fault("async_pending_at_exit", AsyncPending, ALL, At::Anywhere),
         fault("async_past_end", OutOfBounds, 0xffff_0000, At::In(END)),
         fault("async_misaligned", Misaligned, ALL, At::In(4)),
-        Case { warp: 1, threads: 64, ..fault("async_without_barrier", SharedRace, ALL, At::Shared(0)) },
+        Case { warp: 1, threads: 64, ..fault("async_without_barrier", SharedRace, FIRST, At::Shared(0)) },
     ]
 };
 

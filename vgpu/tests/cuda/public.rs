@@ -10,7 +10,9 @@ use std::process::Command;
 use cudarc::driver::PushKernelArg;
 use libloading::{Library, Symbol};
 
-use crate::gpu::{Gpu, SCHEDULES, in_children, kernels_directory, launch_config, nvcc};
+use vgpu_cuda::fault::Check;
+
+use crate::gpu::{Counts, Gpu, Refused, SCHEDULES, in_children, kernels_directory, launch_config, nvcc};
 use crate::reference::Random;
 
 const LAYER_NORM: &str = "llm.c/dev/cuda/layernorm_forward.cu";
@@ -106,6 +108,12 @@ fn assert_near(what: &str, got: &[f32], expected: &[f32], relative: f32, absolut
     }
 }
 
+/// The kernel has a fault of its authors.
+fn assert_reported(result: Result<Counts, Refused>, check: Check) {
+    let report = result.expect_err("a fault").report;
+    assert!(report.starts_with(&format!("{check:?} in ")), "{report}");
+}
+
 /// A warp a row, cooperative groups' reduction.
 fn layer_norm(shop: &Workshop) {
     let (rows, width) = (37usize, 768usize);
@@ -150,7 +158,8 @@ fn layer_norm(shop: &Workshop) {
     assert_near("its scale", &read(&scale_out), &scale, 1e-4, 1e-5);
 }
 
-/// A block a row with dynamic shared memory, and a warp a row online.
+/// A warp a row, online. The form with a block a row has a race of its own: no barrier lies between reading the maximum
+/// and the first warp's writing of the sum to the same place.
 fn softmax(shop: &Workshop) {
     let (rows, width) = (23usize, 1000usize);
     let pieces = [
@@ -180,7 +189,12 @@ fn softmax(shop: &Workshop) {
         let (n, c) = (rows as i32, width as i32);
         let mut launch = gpu.stream.launch_builder(&kernel);
         launch.arg(&mut out).arg(&x).arg(&n).arg(&c);
-        gpu.run(launch, launch_config((blocks, 1, 1), 256, shared)).expect("a clean launch");
+        let result = gpu.run(launch, launch_config((blocks, 1, 1), 256, shared));
+        if name == "softmax_forward_kernel4" {
+            assert_reported(result, Check::SharedRace);
+            continue;
+        }
+        result.expect("a clean launch");
         assert_near(name, &gpu.stream.clone_dtoh(&out).expect("a copy"), &expected, 1e-4, 1e-9);
     }
 }
@@ -372,28 +386,37 @@ fn scan(shop: &Workshop) {
 }
 
 /// Matrix products through cuda::pipeline, which is cp.async on this architecture; the sample's own check is of constant
-/// matrices.
+/// matrices. Its kernel with four stages fetches five tiles ahead (`<=` where `<` is meant), so that the newest lands on
+/// one that is still read: its own check cannot see that.
 fn async_copies(shop: &Workshop) {
     let (rows, depth, columns) = (48usize, 160usize, 64usize);
-    let kernel_name = "MatrixMulAsyncCopyMultiStageLargeChunk";
-    let kernel = shop.take(ASYNC, &[&format!("template <int BLOCK_SIZE>\n__global__ void {kernel_name}(")]);
-    let text = format!(
-        "#include <cuda/pipeline>\n{GROUPS}{kernel}template __global__ void {kernel_name}<16>(float*, const float*, const \
-         float*, int, int);\n"
-    );
+    let names =
+        ["MatrixMulAsyncCopyLargeChunk", "MatrixMulAsyncCopySingleStage", "MatrixMulAsyncCopyMultiStageLargeChunk"];
+    let mut text = format!("#include <cuda/pipeline>\n{GROUPS}");
+    for name in names {
+        text += &shop.take(ASYNC, &[&format!("template <int BLOCK_SIZE>\n__global__ void {name}(")]);
+        text += &format!("template __global__ void {name}<16>(float*, const float*, const float*, int, int);\n");
+    }
     let module = shop.kernels("async_copies", &text);
-    let gpu = Gpu::new();
-    let kernel = gpu.kernel(&module, &entry(&module, kernel_name), 0);
-    let (a, b) = (gpu.upload(&vec![1f32; rows * depth]), gpu.upload(&vec![2.1f32; depth * columns]));
-    let mut out = gpu.undefined::<f32>(rows * columns);
-    let (wa, wb) = (depth as i32, columns as i32);
-    let mut launch = gpu.stream.launch_builder(&kernel);
-    launch.arg(&mut out).arg(&a).arg(&b).arg(&wa).arg(&wb);
-    let mut config = launch_config((columns as u32 / 16, rows as u32 / 16, 1), 16, 0);
-    config.block_dim = (16, 16, 1);
-    gpu.run(launch, config).expect("a clean launch");
-    let expected = vec![depth as f32 * 2.1; rows * columns];
-    assert_near(kernel_name, &gpu.stream.clone_dtoh(&out).expect("a copy"), &expected, 1e-5, 0.0);
+    for name in names {
+        let gpu = Gpu::new();
+        let kernel = gpu.kernel(&module, &entry(&module, name), 0);
+        let (a, b) = (gpu.upload(&vec![1f32; rows * depth]), gpu.upload(&vec![2.1f32; depth * columns]));
+        let mut out = gpu.undefined::<f32>(rows * columns);
+        let (wa, wb) = (depth as i32, columns as i32);
+        let mut launch = gpu.stream.launch_builder(&kernel);
+        launch.arg(&mut out).arg(&a).arg(&b).arg(&wa).arg(&wb);
+        let mut config = launch_config((columns as u32 / 16, rows as u32 / 16, 1), 16, 0);
+        config.block_dim = (16, 16, 1);
+        let result = gpu.run(launch, config);
+        if name == "MatrixMulAsyncCopyMultiStageLargeChunk" {
+            assert_reported(result, Check::AsyncInFlight);
+            continue;
+        }
+        result.expect("a clean launch");
+        let expected = vec![depth as f32 * 2.1; rows * columns];
+        assert_near(name, &gpu.stream.clone_dtoh(&out).expect("a copy"), &expected, 1e-5, 0.0);
+    }
 }
 
 macro_rules! tests {

@@ -201,8 +201,8 @@ impl MapShape {
 }
 
 /// 3×3 around each pixel with a kernel a channel: nine f32 roundings.
-pub fn depthwise(x: &[f16], weights: &[f32], bias: &[f32], shape: MapShape) -> Expected {
-    let x = widen(x);
+pub fn depthwise(x: &[f16], weights: &[f16], bias: &[f32], shape: MapShape) -> Expected {
+    let (x, weights) = (widen(x), widen(weights));
     let mut expected = Expected::with_room(shape.elements());
     for image in 0..shape.batch {
         for py in 0..shape.height {
@@ -212,8 +212,7 @@ pub fn depthwise(x: &[f16], weights: &[f32], bias: &[f32], shape: MapShape) -> E
                     for tap in 0..9 {
                         let (y, x_) = (py + tap / 3, px + tap % 3);
                         if (1..=shape.height).contains(&y) && (1..=shape.width).contains(&x_) {
-                            let term =
-                                x[shape.at(image, y - 1, x_ - 1, c)] * f64::from(weights[tap * shape.channels + c]);
+                            let term = x[shape.at(image, y - 1, x_ - 1, c)] * weights[tap * shape.channels + c];
                             sum += term;
                             size += term.abs();
                         }
@@ -310,7 +309,7 @@ mod tests {
     #[test]
     fn depthwise_pads_with_zeros() {
         let shape = MapShape { batch: 1, height: 1, width: 3, channels: 1 };
-        let weights = [9.0, 9.0, 9.0, 1.0, 10.0, 100.0, 9.0, 9.0, 9.0];
+        let weights = halves(&[9.0, 9.0, 9.0, 1.0, 10.0, 100.0, 9.0, 9.0, 9.0]);
         assert_close(&depthwise(&halves(&[1.0, 2.0, 3.0]), &weights, &[0.5], shape), &[210.5, 321.5, 32.5]);
     }
 

@@ -1,7 +1,7 @@
 // Two passes over maps whose channels lie side by side (NHWC, f16), computed in f32 and rounded once.
 //
 //   depthwise   out [batch, height, width, channels] = 3×3 around each pixel of x (zeros outside), a kernel a channel
-//               x as out; weights [3, 3, channels] f32; bias [channels] f32
+//               x as out; weights [3, 3, channels] f16; bias [channels] f32
 //   upsample    out [batch, 2·height, 2·width, channels] = x twice as large, bilinear, corners on corners
 //               x [batch, height, width, channels]
 //
@@ -49,7 +49,7 @@ constexpr int RIM_WIDTH = WIDTH + 2, RIM_HEIGHT = HEIGHT + 2;
 }
 
 extern "C" __global__ void __launch_bounds__(depthwise_tile::THREADS, 3)
-depthwise(const half* __restrict__ x, const float* __restrict__ weights, const float* __restrict__ bias,
+depthwise(const half* __restrict__ x, const half* __restrict__ weights, const float* __restrict__ bias,
           half* __restrict__ out, int height, int width, int channels) {
     using namespace depthwise_tile;
     __shared__ uint4 tile[RIM_HEIGHT][RIM_WIDTH][CHUNKS];
@@ -76,7 +76,9 @@ depthwise(const half* __restrict__ x, const float* __restrict__ weights, const f
     if (channel < channels) {
         start = Channels::from_floats(bias + channel);
 #pragma unroll
-        for (int tap = 0; tap < 9; tap++) weight[tap / 3][tap % 3] = Channels::from_floats(weights + tap * channels + channel);
+        for (int tap = 0; tap < 9; tap++)
+            weight[tap / 3][tap % 3] =
+                Channels::from_halves(*reinterpret_cast<const uint4*>(weights + tap * channels + channel));
     }
     if (!mutant(3)) ptx::cp_async_wait<0>();
     if (!mutant(4)) __syncthreads();

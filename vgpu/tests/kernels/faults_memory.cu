@@ -19,7 +19,8 @@ FAULT_KERNEL(global_atomic_past_end) {
 }
 
 FAULT_KERNEL(null_pointer) {
-    const unsigned* from = fault ? nullptr : in;
+    // The compiler would take the address of a conditional null pointer for granted.
+    const auto* from = reinterpret_cast<const unsigned*>(reinterpret_cast<uintptr_t>(in) * (1 - fault));
     out[threadIdx.x] = *from; // fault: null_pointer
 }
 
@@ -54,7 +55,7 @@ FAULT_KERNEL(misaligned_load) {
 
 FAULT_KERNEL(misaligned_vector) {
     const uint4 v = *reinterpret_cast<const uint4*>(in + 4 * threadIdx.x + fault); // fault: misaligned_vector
-    out[threadIdx.x] = v.x;
+    out[threadIdx.x] = v.x + v.y + v.z + v.w;
 }
 
 FAULT_KERNEL(misaligned_shared) {

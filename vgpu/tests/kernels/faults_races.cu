@@ -17,9 +17,9 @@ FAULT_KERNEL(shared_reuse_without_barrier) {
     __shared__ unsigned s[64];
     s[threadIdx.x] = threadIdx.x;
     __syncthreads();
-    unsigned value = s[63 - threadIdx.x];
+    const unsigned value = s[63 - threadIdx.x]; // fault: shared_reuse_without_barrier
     if (!fault) __syncthreads();
-    s[threadIdx.x] = value + 1; // fault: shared_reuse_without_barrier
+    s[threadIdx.x] = value + 1;
     __syncthreads();
     out[threadIdx.x] = s[threadIdx.x];
 }

@@ -5,31 +5,31 @@
 
 FAULT_KERNEL(undefined_register_added) {
     unsigned value;
-    asm volatile("{ .reg .pred p; .reg .u32 r; setp.eq.s32 p, %1, 0; @p mov.u32 r, 7; add.u32 %0, r, 1; }" // fault: undefined_register_added
-                 : "=r"(value) : "r"(fault));
+    asm volatile("{ .reg .pred p; .reg .u32 r; setp.eq.s32 p, %1, 0; @p mov.u32 r, 7; add.u32 %0, r, 1; }"
+                 : "=r"(value) : "r"(fault)); // fault: undefined_register_added
     out[threadIdx.x] = value;
 }
 
 FAULT_KERNEL(undefined_register_as_address) {
     unsigned value;
-    asm volatile("{ .reg .pred p; .reg .u64 r; setp.eq.s32 p, %1, 0; @p mov.u64 r, %2; ld.global.u32 %0, [r]; }" // fault: undefined_register_as_address
-                 : "=r"(value) : "r"(fault), "l"(in));
+    asm volatile("{ .reg .pred p; .reg .u64 r; setp.eq.s32 p, %1, 0; @p mov.u64 r, %2; ld.global.u32 %0, [r]; }"
+                 : "=r"(value) : "r"(fault), "l"(in)); // fault: undefined_register_as_address
     out[threadIdx.x] = value;
 }
 
 // Lanes 8 to 31 alone: the report must not name the others.
 FAULT_KERNEL(undefined_register_compared) {
     unsigned value;
-    asm volatile("{ .reg .pred p, q; .reg .u32 r; setp.lt.s32 p, %2, %1; @p mov.u32 r, 3; setp.eq.u32 q, r, 3; selp.u32 %0, 1, 2, q; }" // fault: undefined_register_compared
-                 : "=r"(value) : "r"(fault ? 8 : 32), "r"(threadIdx.x));
+    asm volatile("{ .reg .pred p, q; .reg .u32 r; setp.lt.s32 p, %2, %1; @p mov.u32 r, 3; setp.eq.u32 q, r, 3; selp.u32 %0, 1, 2, q; }"
+                 : "=r"(value) : "r"(fault ? 8 : 32), "r"(threadIdx.x)); // fault: undefined_register_compared
     out[threadIdx.x] = value;
 }
 
 // A predicate that no instruction set.
 FAULT_KERNEL(undefined_predicate_branch) {
     unsigned value;
-    asm volatile("{ .reg .pred p, q; setp.eq.s32 p, %1, 0; @p setp.eq.s32 q, %1, 0; mov.u32 %0, 1; @q mov.u32 %0, 2; }" // fault: undefined_predicate_branch
-                 : "=r"(value) : "r"(fault));
+    asm volatile("{ .reg .pred p, q; setp.eq.s32 p, %1, 0; @p setp.eq.s32 q, %1, 0; mov.u32 %0, 1; @q mov.u32 %0, 2; }"
+                 : "=r"(value) : "r"(fault)); // fault: undefined_predicate_branch
     out[threadIdx.x] = value;
 }
 
@@ -79,7 +79,7 @@ FAULT_KERNEL(undefined_shared_in_mma) {
     uint32_t a[4];
     float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     ptx::ldmatrix_x4(a, ptx::shared_address(tile[threadIdx.x]));
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%4, %5}, {%0, %1, %2, %3};" // fault: undefined_shared_in_mma
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]));
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%4, %5}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])); // fault: undefined_shared_in_mma
     out[threadIdx.x] = __float_as_uint(c[0]);
 }
