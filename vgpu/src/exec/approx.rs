@@ -39,20 +39,14 @@ pub(super) fn mix(x: u64) -> u64 {
 #[inline(always)]
 pub(super) fn exp2(x: f64) -> f64 {
     // Beyond these the result is 0 or infinity in every float up to 32 bits; NaN stays.
-    let bounded = if x > 1000.0 {
-        1000.0
-    } else if x < -1000.0 {
-        -1000.0
-    } else {
-        x
-    };
+    let bounded = x.clamp(-1000.0, 1000.0);
     const MAGIC: f64 = 6755399441055744.0; // 1.5 · 2⁵²: adding it rounds to an integer in the low bits
     let shifted = bounded + MAGIC;
     let fraction = bounded - (shifted - MAGIC);
     // Taylor series of 2^f = e^(f ln 2), |f| ≤ 1/2.
     const C: [f64; 11] = [
         1.0,
-        0.693_147_180_559_945_3,
+        std::f64::consts::LN_2,
         0.240_226_506_959_100_7,
         0.055_504_108_664_821_58,
         0.009_618_129_107_628_477,

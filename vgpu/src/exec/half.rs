@@ -113,7 +113,7 @@ impl Finish {
             x.iter_mut().for_each(|x| *x = saturate(*x));
         }
         if self.mode.relu {
-            x.iter_mut().for_each(|x| *x = if *x < 0.0 || *x == 0.0 { 0.0 } else { *x });
+            x.iter_mut().for_each(|x| *x = if *x <= 0.0 { 0.0 } else { *x });
         }
         let mut row = from_f32(self.format, &x);
         if self.mode.ftz {

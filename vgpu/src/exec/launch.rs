@@ -29,6 +29,8 @@ struct Progressing<'a> {
     total: Mutex<(Counts, Vec<u64>)>,
 }
 
+// The report of a failed launch is made once.
+#[allow(clippy::result_large_err)]
 pub(super) fn run(
     launch: &Launch<'_>,
     global: &GlobalMemory,
@@ -200,7 +202,7 @@ impl Order {
         if seed == 0 || count < 2 {
             return Order { count, start: 0, stride: 1 };
         }
-        let mut stride = mix(seed) % count | 1;
+        let mut stride = (mix(seed) % count) | 1;
         while gcd(stride, count) != 1 {
             stride += 1;
         }

@@ -3,6 +3,9 @@
 //! `launch` hands blocks to threads; a `block` runs its warps to their next barrier; `run` executes a `warp`'s
 //! instructions, group by group of lanes that stand together; the other files are the instructions' work.
 
+// Loops over lanes run over several rows at once.
+#![allow(clippy::needless_range_loop)]
+
 mod alu;
 mod approx;
 mod barrier;
@@ -70,6 +73,7 @@ pub struct Launch<'a> {
 }
 
 /// Runs it to the end, or to the first fault (the lowest block's, so that a fixed seed gives a fixed report).
+#[allow(clippy::result_large_err)]
 pub fn run(launch: &Launch<'_>, global: &GlobalMemory, profile: &Profile, options: &Options) -> Result<Counts, Fault> {
     launch::run(launch, global, profile, options)
 }

@@ -84,7 +84,7 @@ pub fn dot(core: TensorCore, format: Small, a: &[u32], b: &[u32], c: u32) -> u32
     let group = core.group.max(1);
     let mut sum = c;
     for (a, b) in a.chunks(group).zip(b.chunks(group)) {
-        sum = block(core, format, a, b, sum, |sum, scale| to_f32_truncated(sum, scale));
+        sum = block(core, format, a, b, sum, to_f32_truncated);
     }
     sum
 }

@@ -1,5 +1,8 @@
 //! Kernels written as operations, without PTX.
 
+// Each user takes part of it.
+#![allow(dead_code)]
+
 use vgpu_cuda::counts::Counts;
 use vgpu_cuda::exec::{self, Launch, Options, TensorMode};
 use vgpu_cuda::fault::Fault;
@@ -125,6 +128,7 @@ impl Lab {
         }
     }
 
+    #[allow(clippy::result_large_err)]
     /// Runs it; the threads' 64 bits of output (zero where they wrote less) and the counts.
     pub fn run(&self, grid: u32, block: u32, options: &Options) -> Result<(Vec<u64>, Counts), Fault> {
         let program = self.program();
