@@ -9,22 +9,22 @@
 constexpr int REPEAT = 64;
 
 // `step` runs REPEAT times a round on the accumulator `v`.
-#define CLASS_KERNEL(name, step)                                                                                       \
-    extern "C" __global__ void name(unsigned* data, unsigned* out, int rounds) {                                       \
-        __shared__ __align__(128) unsigned shared[1024];                                                               \
-        for (int i = threadIdx.x; i < 1024; i += blockDim.x) shared[i] = data[i];                                      \
-        __syncthreads();                                                                                               \
-        const uint32_t at = ptx::shared_address(shared)+ threadIdx.x * 16;                                              \
-        const uint32_t word = ptx::shared_address(shared) + threadIdx.x * 4;                                           \
-        const unsigned *from = data + threadIdx.x * 4, *from_word = data + threadIdx.x;                                \
-        unsigned v = threadIdx.x, w[4] = {1, 2, 3, 4};                                                                 \
-        float f[4] = {0.0f, 0.0f, 0.0f, 0.0f};                                                                         \
-        for (int round = 0; round < rounds; round++) {                                                                 \
-            _Pragma("unroll") for (int i = 0; i < REPEAT; i++) { step; }                                               \
-        }                                                                                                              \
-        asm volatile("cp.async.wait_all;" ::: "memory");                                                               \
-        out[threadIdx.x] = v + w[0] + w[1] + w[2] + w[3] + __float_as_uint(f[0] + f[1] + f[2] + f[3]) + (at & 0) +     \
-                           (word & 0) + (from == from_word);                                                                          \
+#define CLASS_KERNEL(name, step) \
+    extern "C" __global__ void name(unsigned* data, unsigned* out, int rounds) { \
+        __shared__ __align__(128) unsigned shared[1024]; \
+        for (int i = threadIdx.x; i < 1024; i += blockDim.x) shared[i] = data[i]; \
+        __syncthreads(); \
+        const uint32_t at = ptx::shared_address(shared)+ threadIdx.x * 16; \
+        const uint32_t word = ptx::shared_address(shared) + threadIdx.x * 4; \
+        const unsigned *from = data + threadIdx.x * 4, *from_word = data + threadIdx.x; \
+        unsigned v = threadIdx.x, w[4] = {1, 2, 3, 4}; \
+        float f[4] = {0.0f, 0.0f, 0.0f, 0.0f}; \
+        for (int round = 0; round < rounds; round++) { \
+            _Pragma("unroll") for (int i = 0; i < REPEAT; i++) { step; } \
+        } \
+        asm volatile("cp.async.wait_all;" ::: "memory"); \
+        out[threadIdx.x] = v + w[0] + w[1] + w[2] + w[3] + __float_as_uint(f[0] + f[1] + f[2] + f[3]) + (at & 0) + \
+                           (word & 0) + (from == from_word); \
     }
 
 CLASS_KERNEL(empty, )
