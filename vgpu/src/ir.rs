@@ -7,6 +7,11 @@
 //!
 //! Slots are shared by virtual registers whose lives do not overlap; a register that some path reads before it is
 //! written lives from the kernel's entry on, so that the executor, which begins with every slot undefined, sees the fault.
+//!
+//! Aliasing: a destination is the slot of one of the instruction's own sources only in `Mov`, `Un`, `Bin` and `Cvt` whose
+//! slots are all single (32-bit), so that lane loops may run in place; its predicate that of a source or of the guard only in
+//! `Setp` with one destination, `PredLogic`, `PredMov` and the operations before. Everywhere else, and for 64-bit values
+//! always, destinations and sources lie apart, unless the program itself names one register twice.
 
 /// A slot of the warp, or (top bit) of the program's constants; a 64-bit value is named by its first slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -777,6 +782,9 @@ pub struct Variable {
     pub init: Vec<u8>,
     /// Bytes from the start of its bank (all `.global` variables lie in one allocation, `.const` ones in one bank).
     pub offset: usize,
+    /// Addresses among the initial bytes: (place in `init`, bytes from the start of the bank of `.global` variables). The
+    /// loader writes 8 bytes there: the bank's address plus them.
+    pub pointers: Vec<(usize, u64)>,
 }
 
 /// A module.

@@ -25,6 +25,13 @@ pub(super) fn rendezvous(
     mut act: impl FnMut(&mut Registers<'_>, Party) -> Done,
 ) -> Result<u32, Box<BadAccess>> {
     warp.registers.check(members, active)?;
+    if members.is_constant() {
+        let mask = warp.registers.narrow(members)[0];
+        if mask & (warp.live | warp.strayed) == active && active & !mask == 0 {
+            act(&mut warp.registers, Party { lanes: active, members: mask })?;
+            return Ok(active);
+        }
+    }
     let named = *warp.registers.narrow(members);
     let mut arrived = active | warp.waiting_at(pc);
     let outside = lanes_where(active, |l| named[l] >> l & 1 == 0);
@@ -35,6 +42,10 @@ pub(super) fn rendezvous(
     while arrived != 0 {
         let mask = named[arrived.trailing_zeros() as usize];
         let party = lanes_where(arrived, |l| named[l] == mask);
+        if mask & warp.strayed != 0 {
+            let detail = format!("lanes wait for members {:#010x} that ended elsewhere", mask & warp.strayed);
+            return Err(membership(party, detail));
+        }
         if mask & warp.live & !party == 0 {
             act(&mut warp.registers, Party { lanes: party, members: mask })?;
             gone |= party;
@@ -45,7 +56,7 @@ pub(super) fn rendezvous(
         warp.stop_waiting(pc, gone);
     }
     if active & !gone != 0 {
-        warp.wait(Group { pc, lanes: active & !gone });
+        warp.wait(Group { pc, lanes: active & !gone, busy: true });
     }
     Ok(gone)
 }
@@ -69,27 +80,36 @@ pub(super) fn shuffle(
     r.check(c, party.lanes)?;
     let (values, undef) = (r.narrow(a), r.undefined(a));
     let (by, clamps) = (r.narrow(b), r.narrow(c));
-    let mut out = [0; 32];
-    let mut from_undef = 0u64;
-    let (mut inside, mut absent) = (0u32, 0u32);
-    for l in (0..32u32).filter(|l| party.lanes >> l & 1 == 1) {
-        let i = l as usize;
-        let segment = clamps[i] >> 8 & 31;
-        let clamp = clamps[i] & 31;
-        let last = (l & segment) | (clamp & !segment);
-        let first = l & segment;
-        let step = by[i] & 31;
-        let (source, valid) = match mode {
-            ShflMode::Up => (l.wrapping_sub(step), l as i32 - step as i32 >= last as i32),
-            ShflMode::Down => (l + step, l + step <= last),
-            ShflMode::Bfly => (l ^ step, l ^ step <= last),
-            ShflMode::Idx => (first | (step & !segment), (first | (step & !segment)) <= last),
-        };
-        let source = if valid { source } else { l };
-        inside |= (valid as u32) << l;
-        absent |= (party.lanes >> source & 1 ^ 1) << l;
-        out[i] = values[source as usize & 31];
-        from_undef |= (undef >> source & 1) << l | (undef >> (source + 32) & 1) << (l + 32);
+    // Per lane: the lane it asks for, and whether that lies inside of its segment.
+    let ask = |f: fn(u32, u32, u32, u32) -> (u32, bool)| {
+        let (mut source, mut inside) = ([0u32; 32], [0u32; 32]);
+        for l in 0..32 {
+            let lane = l as u32;
+            let segment = clamps[l] >> 8 & 31;
+            let last = (lane & segment) | (clamps[l] & 31 & !segment);
+            let (asked, valid) = f(lane, by[l] & 31, segment, last);
+            source[l] = if valid { asked } else { lane } & 31;
+            inside[l] = (valid as u32) << l;
+        }
+        (source, inside.iter().fold(0, |all, bit| all | bit))
+    };
+    let (source, inside) = match mode {
+        ShflMode::Up => ask(|l, step, _, last| (l.wrapping_sub(step), l as i32 - step as i32 >= last as i32)),
+        ShflMode::Down => ask(|l, step, _, last| (l + step, l + step <= last)),
+        ShflMode::Bfly => ask(|l, step, _, last| (l ^ step, l ^ step <= last)),
+        ShflMode::Idx => ask(|l, step, segment, last| {
+            let asked = (l & segment) | (step & !segment);
+            (asked, asked <= last)
+        }),
+    };
+    let out = source.map(|l| values[l as usize & 31]);
+    let (mut from_undef, mut absent) = (0, 0);
+    if undef != 0 || party.lanes != u32::MAX {
+        for (l, &source) in source.iter().enumerate() {
+            absent |= (party.lanes >> source & 1 ^ 1) << l;
+            from_undef |= (undef >> source & 1) << l | (undef >> (source + 32) & 1) << (l + 32);
+        }
+        absent &= party.lanes;
     }
     if absent != 0 {
         let detail = "a shuffle reads a lane that does not take part".to_string();

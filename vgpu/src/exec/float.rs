@@ -3,7 +3,7 @@
 use super::approx::{self, Jitter};
 use super::registers::{Done, Registers, map1, map2, map3};
 use super::round::{directed, to_f32, two_sum, zero_sign};
-use crate::ir::{BinOp, Mode, Round, Slot, TernOp, Ty, UnOp};
+use crate::ir::{BinOp, Mode, Round, Slot, TernOp, UnOp};
 
 /// A subnormal becomes a zero of its sign.
 #[inline(always)]

@@ -115,7 +115,7 @@ pub(super) fn load(
                 counts.local_bytes += bytes as u64 * mask.count_ones() as u64;
                 warp.local.load(&r, words)?;
             }
-            _ => global.load(&r, access.order, words, counts)?,
+            _ => global.load(&r, access.order, words, counts).map_err(wrong_space)?,
         }
         scatter(&mut warp.registers, mask, access.ty, d, words);
     }
@@ -129,30 +129,27 @@ pub(super) fn load(
 
 /// From the kernel's parameters or the constant bank.
 fn load_bytes(r: &mut Registers<'_>, active: u32, bank: &[u8], ty: Ty, d: &[Option<Slot>], a: Address) -> Done {
+    let size = ty.bytes();
+    if a.base.is_none() {
+        // One address for all lanes.
+        for (i, slot) in d.iter().enumerate() {
+            let Some(slot) = *slot else { continue };
+            let value = element(bank, a.offset as u64, i, size, active)?;
+            if ty.is_wide() {
+                r.put_wide(slot, active, &[value; 32]);
+            } else {
+                r.put(slot, active, &[extend(ty, value as u32); 32]);
+            }
+        }
+        return Ok(());
+    }
     let mut lanes = [0; 32];
     addresses(r, active, a, &mut lanes)?;
-    let size = ty.bytes();
     for (i, slot) in d.iter().enumerate() {
         let Some(slot) = *slot else { continue };
         let mut out = [0u64; 32];
         for l in (0..32).filter(|l| active >> l & 1 == 1) {
-            let start = lanes[l] as usize + i * size;
-            let bytes = start.checked_add(size).and_then(|end| bank.get(start..end));
-            let Some(bytes) = bytes else {
-                let detail = format!("{size} bytes at {start} of a bank of {}", bank.len());
-                return Err(fault(Check::OutOfBounds, 1 << l, Some(lanes[l]), detail));
-            };
-            if start % size != 0 {
-                let detail = format!("an access of {size} bytes at {start}");
-                return Err(fault(Check::Misaligned, 1 << l, Some(lanes[l]), detail));
-            }
-            let mut word = [0; 8];
-            word[..size].copy_from_slice(bytes);
-            out[l] = u64::from_le_bytes(word);
-            if a.base.is_none() {
-                out = [out[l]; 32];
-                break;
-            }
+            out[l] = element(bank, lanes[l], i, size, 1 << l)?;
         }
         if ty.is_wide() {
             r.put_wide(slot, active, &out);
@@ -161,6 +158,23 @@ fn load_bytes(r: &mut Registers<'_>, active: u32, bank: &[u8], ty: Ty, d: &[Opti
         }
     }
     Ok(())
+}
+
+/// The i-th element of `size` bytes from `address` on.
+fn element(bank: &[u8], address: u64, i: usize, size: usize, lanes: u32) -> Result<u64, Box<BadAccess>> {
+    let start = usize::try_from(address).ok().and_then(|a| a.checked_add(i * size));
+    let range = start.and_then(|start| Some(start..start.checked_add(size)?));
+    let Some(bytes) = range.and_then(|range| bank.get(range)) else {
+        let detail = format!("{size} bytes at {address} of a bank of {}", bank.len());
+        return Err(fault(Check::OutOfBounds, lanes, Some(address), detail));
+    };
+    if !address.is_multiple_of(size as u64) {
+        let detail = format!("an access of {size} bytes at {address}");
+        return Err(fault(Check::Misaligned, lanes, Some(address), detail));
+    }
+    let mut word = [0; 8];
+    word[..size].copy_from_slice(bytes);
+    Ok(u64::from_le_bytes(word))
 }
 
 /// An element's register: narrow signed types are sign-extended.
@@ -283,7 +297,7 @@ pub(super) fn store(
                 let detail = "parameters and constants cannot be written".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
             }
-            _ => global.store(&r, access.order, words, counts)?,
+            _ => global.store(&r, access.order, words, counts).map_err(wrong_space)?,
         }
     }
     if access.space == Space::Generic {
@@ -338,7 +352,9 @@ pub(super) fn atomic(
             Space::Shared => {
                 shared.atomic(warp.index, &r, what.op, access.ty, words, c, reverse, old, counts)?;
             }
-            Space::Global => global.atomic(&r, what.op, access.ty, words, c, reverse, old, counts)?,
+            Space::Global => {
+                global.atomic(&r, what.op, access.ty, words, c, reverse, old, counts).map_err(wrong_space)?
+            }
             _ => {
                 let detail = "an atomic operation on memory that is neither global nor shared".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
@@ -374,10 +390,10 @@ pub(super) fn convert_address(
         // One address space for both; a pointer into another window is none into this one.
         _ => {
             let other = |x: u64| (SHARED_WINDOW..LOCAL_WINDOW + WINDOW_BYTES).contains(&x);
-            return match first_lane(active, &out, other) {
-                Some((lane, address)) if !to_generic => {
+            return match lanes_where(active, &out, other) {
+                Some((lanes, address)) if !to_generic => {
                     let detail = format!("{address:#x} was converted to a global address but is shared or local");
-                    Err(fault(Check::AddressSpace, 1 << lane, Some(address), detail))
+                    Err(fault(Check::AddressSpace, lanes, Some(address), detail))
                 }
                 _ => {
                     r.put_wide(d, active, &out);
@@ -387,10 +403,10 @@ pub(super) fn convert_address(
         }
     };
     let range = if to_generic { 0..WINDOW_BYTES } else { start..start + WINDOW_BYTES };
-    if let Some((lane, address)) = first_lane(active, &out, |x| !range.contains(&x)) {
+    if let Some((lanes, address)) = lanes_where(active, &out, |x| !range.contains(&x)) {
         let way = if to_generic { "to a generic address from" } else { "from a generic address to one of" };
         let detail = format!("{address:#x} was converted {way} {space:?} memory and lies outside of it");
-        return Err(fault(Check::AddressSpace, 1 << lane, Some(address), detail));
+        return Err(fault(Check::AddressSpace, lanes, Some(address), detail));
     }
     for x in &mut out {
         *x = if to_generic { x.wrapping_add(start) } else { x.wrapping_sub(start) };
@@ -399,8 +415,23 @@ pub(super) fn convert_address(
     Ok(())
 }
 
-fn first_lane(active: u32, values: &[u64; 32], wrong: impl Fn(u64) -> bool) -> Option<(usize, u64)> {
-    (0..32).find(|&l| active >> l & 1 == 1 && wrong(values[l])).map(|l| (l, values[l]))
+/// The lanes whose value is wrong, and the first one's value.
+fn lanes_where(active: u32, values: &[u64; 32], wrong: impl Fn(u64) -> bool) -> Option<(u32, u64)> {
+    let lanes = (0..32).filter(|&l| active >> l & 1 == 1 && wrong(values[l])).fold(0, |lanes, l| lanes | 1u32 << l);
+    (lanes != 0).then(|| (lanes, values[lanes.trailing_zeros() as usize]))
+}
+
+/// An address outside of every allocation that lies in the window of another space: the pointer was of the wrong kind.
+#[cold]
+fn wrong_space(mut bad: BadAccess) -> Box<BadAccess> {
+    let other = match bad.address {
+        Some(a) if (SHARED_WINDOW..SHARED_WINDOW + WINDOW_BYTES).contains(&a) => "shared",
+        Some(a) if (LOCAL_WINDOW..LOCAL_WINDOW + WINDOW_BYTES).contains(&a) => "local",
+        _ => return Box::new(bad),
+    };
+    bad.check = Check::AddressSpace;
+    bad.detail = format!("an access to global memory by a generic address of {other} memory");
+    Box::new(bad)
 }
 
 /// `isspacep`: lanes whose generic address lies in the space.

@@ -34,8 +34,8 @@ pub(super) fn multiply(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, core: T
     }
     match (mode, m.kind) {
         (_, MmaKind::S8K32) => integers(r, m),
-        (TensorMode::Fast, MmaKind::F16K16 | MmaKind::F16K8) => halves(r, m, Format::F16),
-        (TensorMode::Fast, MmaKind::Bf16K16 | MmaKind::Bf16K8) => halves(r, m, Format::Bf16),
+        (TensorMode::Fast, MmaKind::F16K16 | MmaKind::F16K8) => halves(r, m, Format::F16, depth(m.kind)),
+        (TensorMode::Fast, MmaKind::Bf16K16 | MmaKind::Bf16K8) => halves(r, m, Format::Bf16, depth(m.kind)),
         _ => elements(r, m, mode, core),
     }
     Ok(())
@@ -78,13 +78,26 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// tile += a (8×8, row-major) · b (8 k × 8 columns).
+/// The two halves of 64 values interleaved: three times, and an 8×8 block is transposed.
 #[inline(always)]
-fn accumulate(tile: &mut [[f32; 8]; 8], a: &Tile, b: &[[f32; 8]; 8]) {
-    for k in 0..8 {
+fn interleave<T: Copy + Default>(x: &[T; 64]) -> [T; 64] {
+    let mut out = [T::default(); 64];
+    for i in 0..32 {
+        out[2 * i] = x[i];
+        out[2 * i + 1] = x[i + 32];
+    }
+    out
+}
+
+/// tile += a · b, where a is 8×k in blocks of 8×8 and b k×8. The length of k is not known to the compiler, or it would
+/// unroll everything and run out of registers: eight rows of sums must stay in them.
+#[inline(always)]
+fn accumulate(tile: &mut [[f32; 8]; 8], a: &[f32; 128], b: &[[f32; 8]; 16], depth: usize) {
+    for k in 0..depth.min(16) {
         let row = b[k];
+        let start = (k & 8) << 3 | k & 7;
         for i in 0..8 {
-            let x = a[8 * i + k];
+            let x = a[start + 8 * i];
             for n in 0..8 {
                 tile[i][n] = fused(x, row[n], tile[i][n]);
             }
@@ -94,24 +107,24 @@ fn accumulate(tile: &mut [[f32; 8]; 8], a: &Tile, b: &[[f32; 8]; 8]) {
 
 /// Blocks of 16-bit floats in float32.
 #[inline(never)]
-fn halves(r: &mut Registers<'_>, m: &Mma, format: Format) {
+fn halves(r: &mut Registers<'_>, m: &Mma, format: Format, depth: usize) {
     let blocks = m.b.len().min(2);
-    let mut b = [[[0.0f32; 8]; 8]; 2];
+    let mut b = [0.0; 128];
     for block in 0..blocks {
-        let columns = half::to_f32(format, r.narrow(m.b[block]));
-        for n in 0..8 {
-            for k in 0..8 {
-                b[block][k][n] = columns[8 * n + k];
-            }
-        }
+        let columns: &[u16; 64] = bytemuck::cast_ref(r.narrow(m.b[block]));
+        let rows = interleave(&interleave(&interleave(columns)));
+        b[64 * block..64 * block + 64].copy_from_slice(&half::to_f32(format, &bytemuck::cast(rows)));
     }
+    let b: [[f32; 8]; 16] = bytemuck::cast(b);
     let mut tiles = [[0.0; 64]; 2];
     for half in 0..2 {
-        let mut tile: [[f32; 8]; 8] = bytemuck::cast(addend(r, m, half));
+        let mut a = [0.0; 128];
         for block in 0..blocks {
-            let a = half::to_f32(format, r.narrow(m.a[half + 2 * block]));
-            accumulate(&mut tile, &a, &b[block]);
+            let rows = half::to_f32(format, r.narrow(m.a[half + 2 * block]));
+            a[64 * block..64 * block + 64].copy_from_slice(&rows);
         }
+        let mut tile: [[f32; 8]; 8] = bytemuck::cast(addend(r, m, half));
+        accumulate(&mut tile, &a, &b, depth);
         tiles[half] = bytemuck::cast(tile);
     }
     put(r, m, 0, &tiles[0]);

@@ -21,14 +21,15 @@ pub(super) type Done = Result<(), Box<BadAccess>>;
 #[repr(C, align(64))]
 pub(super) struct Row(pub Lanes);
 
-impl Row {
-    const ZERO: Row = Row([0; 32]);
-}
+/// A 64-bit value of each lane.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct WideRow(pub WideLanes);
 
 /// A launch's constant slots, broadcast to rows; each index also as the first of two words.
 pub(super) struct Constants {
     narrow: Vec<Row>,
-    wide: Vec<[Row; 2]>,
+    wide: Vec<WideRow>,
 }
 
 impl Constants {
@@ -37,7 +38,7 @@ impl Constants {
         let pair = |i: usize| word(i) as u64 | (word(i + 1) as u64) << 32;
         Constants {
             narrow: constants.iter().map(|&c| Row([c; 32])).collect(),
-            wide: (0..constants.len()).map(|i| bytemuck::cast([pair(i); 32])).collect(),
+            wide: (0..constants.len()).map(|i| WideRow([pair(i); 32])).collect(),
         }
     }
 }
@@ -55,6 +56,9 @@ pub(super) fn lanes_of(halves: u64) -> u32 {
 pub(super) struct Registers<'a> {
     constants: &'a Constants,
     rows: Vec<Row>,
+    /// 64-bit values, by their first slot. They have rows of their own: a slot may hold a narrow value in some lanes while
+    /// others, elsewhere in the program, have a wide one there, and lanes of unlike width would overlap in memory.
+    wide_rows: Vec<WideRow>,
     /// A slot's undefined halves: bit l, the low half of lane l; bit 32 + l, the high half.
     undef: Vec<u64>,
     preds: Vec<u32>,
@@ -66,7 +70,8 @@ impl<'a> Registers<'a> {
     pub fn new(constants: &'a Constants, slots: usize, preds: usize) -> Registers<'a> {
         Registers {
             constants,
-            rows: vec![Row::ZERO; slots],
+            rows: vec![Row::zeroed(); slots],
+            wide_rows: vec![WideRow::zeroed(); slots],
             undef: vec![u64::MAX; slots],
             preds: vec![0; preds],
             undef_preds: vec![ALL; preds],
@@ -89,18 +94,7 @@ impl<'a> Registers<'a> {
 
     #[inline(always)]
     pub fn wide(&self, slot: Slot) -> &WideLanes {
-        let i = slot.index();
-        if slot.is_constant() {
-            return bytemuck::cast_ref(&self.constants.wide[i]);
-        }
-        let pair: &[Row; 2] = self.rows[i..i + 2].try_into().expect("two rows");
-        bytemuck::cast_ref(pair)
-    }
-
-    fn wide_mut(&mut self, slot: Slot) -> &mut WideLanes {
-        let i = slot.index();
-        let pair: &mut [Row; 2] = (&mut self.rows[i..i + 2]).try_into().expect("two rows");
-        bytemuck::cast_mut(pair)
+        if slot.is_constant() { &self.constants.wide[slot.index()].0 } else { &self.wide_rows[slot.index()].0 }
     }
 
     /// Undefined halves of a slot.
@@ -149,7 +143,7 @@ impl<'a> Registers<'a> {
 
     #[inline(always)]
     pub fn put_wide(&mut self, slot: Slot, active: u32, values: &WideLanes) {
-        blend_wide(self.wide_mut(slot), active, values);
+        blend_wide(&mut self.wide_rows[slot.index()].0, active, values);
         let both = !halves(active);
         self.undef[slot.index()] &= both;
         self.undef[slot.index() + 1] &= both;
@@ -164,7 +158,7 @@ impl<'a> Registers<'a> {
 
     #[inline(always)]
     pub fn put_wide_partly(&mut self, slot: Slot, active: u32, values: &WideLanes, undef: [u64; 2]) {
-        blend_wide(self.wide_mut(slot), active, values);
+        blend_wide(&mut self.wide_rows[slot.index()].0, active, values);
         self.set_undefined(slot, active, undef[0]);
         self.set_undefined(Slot(slot.0 + 1), active, undef[1]);
     }
