@@ -188,6 +188,23 @@ fn slots_are_shared_but_not_with_undefined_values() {
     let chain: String =
         (1..30).map(|i| format!("add.f32 %f{}, %f{}, 0f3F800000;\n", i % 8 + 1, (i - 1) % 8 + 1)).collect();
     assert!(program(&format!("mov.f32 %f1, 0f00000000;\n{chain}")).kernels[0].slots <= 2);
+    // A value that a loop carries keeps its slot through the whole loop.
+    let looped = program(
+        "mov.u32 %r1, 1;\nL: mov.u32 %r2, 5;\nadd.u32 %r3, %r2, 1;\nadd.u32 %r1, %r1, %r3;\nsetp.lt.u32 %p1, %r1, 9;\n@%p1 bra L;",
+    );
+    let written = |index: usize| match &looped.kernels[0].code[index].op {
+        Op::Mov { d, .. } | Op::Bin { d, .. } => *d,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(written(3), written(0));
+    assert!(written(1) != written(0) && written(2) != written(0));
+    // Destinations lie apart from dying sources where the operation is not element by element, or has 64 bits.
+    let apart = program(
+        "mov.u32 %r1, 1;\nshfl.sync.idx.b32 %r2, %r1, 0, 31, -1;\ncvt.u64.u32 %rd1, %r2;\nadd.u64 %rd2, %rd1, %rd1;\nst.global.u64 [%rd2], %rd2;",
+    );
+    let code = &apart.kernels[0].code;
+    assert!(matches!(&code[1].op, Op::Shfl { d, a, .. } if d != a));
+    assert!(matches!(&code[3].op, Op::Bin { d, a, .. } if d.0.abs_diff(a.0) >= 2));
     // %r2 is written under a guard alone: alive from the entry on, its slot is nobody else's before.
     let program =
         program("mov.u32 %r1, 1;\nsetp.eq.s32 %p1, %r1, %r1;\n@%p1 mov.u32 %r2, 3;\nst.global.u32 [%rd1], %r2;");
