@@ -83,11 +83,12 @@ const SHARED: &str = r"
 .visible .entry shared_user()
 .maxntid 64, 1, 1
 {
-    .reg .b32 %r<3>;
+    .reg .b32 %r<4>;
     .shared .align 16 .b8 fixed[1024];
     mov.u32 %r1, fixed;
-    mov.u32 %r2, 5;
-    st.shared.u32 [%r1], %r2;
+    mov.u32 %r2, %tid.x;
+    mad.lo.u32 %r3, %r2, 4, %r1;
+    st.shared.u32 [%r3], %r2;
     ret;
 }
 ";

@@ -178,33 +178,41 @@ impl Machine {
         Ok(program)
     }
 
-    /// A bank of variables in device memory, with its initial values.
-    fn place(
-        &mut self,
-        context: Handle<Context>,
-        program: &Program,
-        space: Space,
-        bytes: usize,
-    ) -> Outcome<Option<u64>> {
+    /// Device memory for a bank of variables, if it has any.
+    fn reserve(&mut self, context: Handle<Context>, bytes: usize) -> Outcome<Option<u64>> {
         if bytes == 0 {
             return Ok(None);
         }
-        let mut bank = vec![0; bytes];
-        for variable in program.variables.iter().filter(|v| v.space == space) {
-            bank[variable.offset..variable.offset + variable.init.len()].copy_from_slice(&variable.init);
-        }
         let address = self.memory.alloc(bytes)?;
-        self.memory.write(address, &bank)?;
         self.allocations.insert(address, Allocation::of_module(context));
         Ok(Some(address))
+    }
+
+    /// Writes a bank's initial values, and into them the addresses of `.global` variables.
+    fn initialise(&self, program: &Program, space: Space, bank: Option<u64>, globals: Option<u64>) -> Outcome {
+        let Some(address) = bank else {
+            return Ok(());
+        };
+        let mut bytes = vec![0; if space == Space::Const { program.const_bytes } else { program.global_bytes }];
+        for variable in program.variables.iter().filter(|v| v.space == space) {
+            let own = &mut bytes[variable.offset..][..variable.bytes];
+            own[..variable.init.len()].copy_from_slice(&variable.init);
+            for &(place, offset) in &variable.pointers {
+                let pointer = globals.unwrap_or(0) + offset;
+                own[place..][..size_of::<u64>()].copy_from_slice(&pointer.to_le_bytes());
+            }
+        }
+        Ok(self.memory.write(address, &bytes)?)
     }
 
     fn load(&mut self, image: &[u8]) -> Outcome<Handle<Module>> {
         let context = self.current()?;
         self.refuse_unsafe("loading a module")?;
         let program = self.program(&self.text(image)?)?;
-        let globals = self.place(context, &program, Space::Global, program.global_bytes)?;
-        let consts = self.place(context, &program, Space::Const, program.const_bytes)?;
+        let globals = self.reserve(context, program.global_bytes)?;
+        let consts = self.reserve(context, program.const_bytes)?;
+        self.initialise(&program, Space::Global, globals, globals)?;
+        self.initialise(&program, Space::Const, consts, globals)?;
         let mut constants = program.constants.clone();
         for &(slot, offset) in &program.relocations {
             let address = globals.unwrap_or(0) + offset;
