@@ -85,8 +85,8 @@ const CASES: &[Case] = {
         fault("misaligned_load", Misaligned, ALL, At::In(2)),
         fault("misaligned_vector", Misaligned, ALL, At::In(4)),
         fault("misaligned_shared", Misaligned, ALL, At::Shared(1)),
-        fault("global_taken_for_shared", AddressSpace, FIRST, At::In(0)),
-        fault("shared_taken_for_global", OutOfBounds, ALL, At::Exactly(SHARED_WINDOW + SHARED_START)),
+        fault("global_taken_for_shared", AddressSpace, ALL, At::In(0)),
+        fault("shared_taken_for_global", AddressSpace, ALL, At::Exactly(SHARED_WINDOW + SHARED_START)),
         //
         fault("undefined_register_added", Uninitialised, ALL, At::Anywhere),
         fault("undefined_register_as_address", Uninitialised, ALL, At::Anywhere),
@@ -114,7 +114,7 @@ const CASES: &[Case] = {
         Case { threads: 64, ..fault("barriers_deadlock", Barrier, ALL, At::Anywhere) },
         fault("shuffle_by_a_non_member", Membership, 0xffff_0000, At::Anywhere),
         fault("shuffles_at_two_places", Membership, 0x0000_ffff, At::Anywhere),
-        fault("mma_in_divergent_code", Membership, 1 << 7, At::Anywhere),
+        fault("mma_in_divergent_code", Membership, ALL ^ 1 << 7, At::Anywhere),
         fault("trapped", Trap, 1 << 2, At::Anywhere),
         fault("endless", Trap, ALL, At::Anywhere),
         //
