@@ -1,0 +1,143 @@
+//! How fast the virtual GPU is, checks and counts included: nanoseconds a warp instruction by class, and the product
+//! 900×1024×4096, on one core and on two. `cargo xtask vgpu`, then `cargo bench -p vgpu --bench speed`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::nvrtc::Ptx;
+
+/// Set in the child that measures.
+const CHILD: &str = "VGPU_BENCH_CHILD";
+
+/// Kernels of classes.cu, and how many instructions one step is.
+const CLASSES: &[(&str, f64)] = &[
+    ("integer_add", 1.0),
+    ("integer_mad", 1.0),
+    ("float_fma", 1.0),
+    ("half2_fma", 1.0),
+    ("exponential", 1.0),
+    ("convert_pair", 1.0),
+    ("compare_select", 2.0),
+    ("shuffle", 1.0),
+    ("shared_load", 1.0),
+    ("shared_load_vector", 1.0),
+    ("shared_store", 1.0),
+    ("global_load", 1.0),
+    ("global_load_vector", 1.0),
+    ("global_store", 1.0),
+    ("ldmatrix", 1.0),
+    ("mma", 1.0),
+    ("cp_async", 3.0),
+    ("barrier", 1.0),
+];
+const WARPS: u32 = 4;
+const STEPS: i32 = 64;
+const ROUNDS: i32 = 200;
+const REPEATS: usize = 5;
+
+/// rows, columns, depth
+const PRODUCT: [i32; 3] = [900, 1024, 4096];
+const PRODUCT_LIMIT: f64 = 2.0;
+
+fn from_environment(name: &str, usual: &str) -> PathBuf {
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vgpu").join(usual);
+    std::env::var_os(name).map_or(usual, PathBuf::from)
+}
+
+struct Bench {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    kernels: PathBuf,
+}
+
+impl Bench {
+    fn kernel(&self, file: &str, name: &str) -> CudaFunction {
+        let module = self.context.load_module(Ptx::from_file(self.kernels.join(file))).expect("a module");
+        module.load_function(name).expect("a kernel")
+    }
+
+    /// The fastest of some runs of `launch`, in seconds.
+    fn best(&self, repeats: usize, mut launch: impl FnMut()) -> f64 {
+        let mut timed = || {
+            let start = Instant::now();
+            launch();
+            self.stream.synchronize().expect("a clean launch");
+            start.elapsed().as_secs_f64()
+        };
+        (0..repeats).map(|_| timed()).fold(f64::INFINITY, f64::min)
+    }
+
+    fn class(&self, name: &str) -> f64 {
+        let kernel = self.kernel("classes.ptx", name);
+        let data = self.stream.clone_htod(&(0..1024).collect::<Vec<u32>>()).expect("memory");
+        let mut out = self.stream.alloc_zeros::<u32>(32 * WARPS as usize).expect("memory");
+        let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (32 * WARPS, 1, 1), shared_mem_bytes: 0 };
+        self.best(REPEATS, || {
+            let mut launch = self.stream.launch_builder(&kernel);
+            launch.arg(&data).arg(&mut out).arg(&ROUNDS);
+            // SAFETY: the arguments are the kernel's, the buffers as long as it says.
+            unsafe { launch.launch(config) }.expect("a launch");
+        })
+    }
+
+    fn product(&self) -> f64 {
+        let [rows, columns, depth] = PRODUCT;
+        let kernel = self.kernel("gemm.ptx", "gemm_128x128");
+        kernel.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 65536).expect("enough shared memory");
+        // 1.0 in f16.
+        let a = self.stream.clone_htod(&vec![0x3c00u16; (rows * depth) as usize]).expect("memory");
+        let b = self.stream.clone_htod(&vec![0x3c00u16; (columns * depth) as usize]).expect("memory");
+        let bias = self.stream.alloc_zeros::<f32>(columns as usize).expect("memory");
+        let mut out = self.stream.alloc_zeros::<u16>((rows * columns) as usize).expect("memory");
+        let grid = ((columns as u32).div_ceil(128), (rows as u32).div_ceil(128), 1);
+        let config = LaunchConfig { grid_dim: grid, block_dim: (128, 1, 1), shared_mem_bytes: 65536 };
+        self.best(2, || {
+            let mut launch = self.stream.launch_builder(&kernel);
+            launch.arg(&a).arg(&b).arg(&bias).arg(&mut out).arg(&rows).arg(&columns).arg(&depth);
+            // SAFETY: the arguments are the kernel's, the buffers have its shapes.
+            unsafe { launch.launch(config) }.expect("a launch");
+        })
+    }
+}
+
+fn measure(cores: &str) {
+    // SAFETY: the library's initialisers are Rust's; it stays loaded to the end of the process.
+    let library = unsafe { libloading::Library::new(from_environment("VGPU_LIB", "libcuda.so")) };
+    std::mem::forget(library.expect("the virtual GPU loads"));
+    let context = CudaContext::new(0).expect("a context");
+    // SAFETY: everything runs on one stream.
+    unsafe { context.disable_event_tracking() };
+    let bench =
+        Bench { stream: context.default_stream(), context, kernels: from_environment("VGPU_KERNELS", "kernels") };
+    // A block runs on one core: more of them change nothing here.
+    if cores == "1" {
+        let empty = bench.class("empty");
+        println!("warp instruction, one core, checked and counted:");
+        for &(name, instructions) in CLASSES {
+            let each = (bench.class(name) - empty) / (f64::from(WARPS * (STEPS * ROUNDS) as u32) * instructions);
+            println!("  {name:<20} {:7.1} ns", each * 1e9);
+        }
+    }
+    let seconds = bench.product();
+    let [rows, columns, depth] = PRODUCT;
+    println!("product {rows}×{columns}×{depth}, {cores} core(s): {seconds:.2} s (limit {PRODUCT_LIMIT} s on one core)");
+}
+
+fn main() {
+    if let Ok(cores) = std::env::var(CHILD) {
+        return measure(&cores);
+    }
+    if !from_environment("VGPU_LIB", "libcuda.so").is_file() {
+        eprintln!("skipped: the virtual GPU is not built; `cargo xtask vgpu` does it");
+        return;
+    }
+    for cores in ["1", "2"] {
+        let this = std::env::current_exe().expect("this bench");
+        let status = Command::new(this).env(CHILD, cores).env("VGPU_THREADS", cores).status().expect("a child");
+        assert!(status.success(), "the measurement on {cores} core(s) failed");
+    }
+}

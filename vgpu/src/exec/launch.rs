@@ -1,0 +1,236 @@
+//! A launch: its blocks on the host's threads, or, if they talk to each other, in turn on one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::approx::mix;
+use super::block::{Block, Env, Progress};
+use super::registers::Constants;
+use super::{Launch, Options, tally};
+use crate::counts::Counts;
+use crate::fault::{Check, Fault};
+use crate::mem::GlobalMemory;
+use crate::profile::Profile;
+
+/// Warp instructions between two looks at whether another block failed or the launch's limit is reached.
+const SLICE: u64 = 100_000;
+/// Warp instructions of a block before the next resident one gets its turn.
+const TURN: u64 = 2_000;
+
+/// What the threads that run blocks share.
+struct Progressing<'a> {
+    env: &'a Env<'a>,
+    order: Order,
+    next: AtomicU64,
+    /// Blocks from this place in the order on need not run: one before them failed.
+    stop: AtomicU64,
+    issued: AtomicU64,
+    fault: Mutex<Option<(u64, Box<Fault>)>>,
+    total: Mutex<(Counts, Vec<u64>)>,
+}
+
+// The report of a failed launch is made once.
+#[allow(clippy::result_large_err)]
+pub(super) fn run(
+    launch: &Launch<'_>,
+    global: &GlobalMemory,
+    profile: &Profile,
+    options: &Options,
+) -> Result<Counts, Fault> {
+    let kernel = launch.kernel;
+    let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
+    let memory = global.begin_launch(kernel.communicates);
+    let constants = Constants::new(launch.constants);
+    let dynamic_start = kernel.shared_bytes.next_multiple_of(kernel.dynamic_align.max(1));
+    let shared_bytes =
+        if launch.dynamic_shared == 0 { kernel.shared_bytes } else { dynamic_start + launch.dynamic_shared };
+    let env = Env { launch, constants: &constants, memory: &memory, profile, options, shared_bytes };
+    let shared = Progressing {
+        env: &env,
+        order: Order::new(blocks, options.schedule),
+        next: AtomicU64::new(0),
+        stop: AtomicU64::new(blocks),
+        issued: AtomicU64::new(0),
+        fault: Mutex::new(None),
+        total: Mutex::new((Counts::default(), vec![0; kernel.code.len()])),
+    };
+    let threads = (options.threads.max(1) as u64).min(blocks);
+    if kernel.communicates {
+        shared.interleave(resident(launch, profile, shared_bytes).min(blocks));
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|| shared.work());
+            }
+            shared.work();
+        });
+    }
+    if let Some((_, fault)) = shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(*fault);
+    }
+    let (mut counts, hits) = shared.total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally::add(&mut counts, &kernel.code, &hits);
+    Ok(counts)
+}
+
+impl<'a> Progressing<'a> {
+    /// One thread: block after block.
+    fn work(&self) {
+        let mut block = Block::new(self.env);
+        loop {
+            let place = self.next.fetch_add(1, Ordering::Relaxed);
+            if place >= self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            block.reset(self.order.at(place));
+            while self.advance(&mut block, place, SLICE) == Some(Progress::Running) {
+                if place > self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        }
+        self.finish(block);
+    }
+
+    /// Runs a block on; `None`: it failed.
+    fn advance(&self, block: &mut Block<'_>, place: u64, budget: u64) -> Option<Progress> {
+        let before = block.issued();
+        let result = block.step(budget);
+        let issued = block.issued() - before;
+        let total = self.issued.fetch_add(issued, Ordering::Relaxed) + issued;
+        match result {
+            Ok(Progress::Running) if total > self.env.options.limit => {
+                self.fail(place, self.endless(block));
+                None
+            }
+            Ok(progress) => Some(progress),
+            Err(fault) => {
+                self.fail(place, fault);
+                None
+            }
+        }
+    }
+
+    fn endless(&self, block: &Block<'_>) -> Box<Fault> {
+        let limit = self.env.options.limit;
+        let (pc, warp, lanes, place) = block.somewhere();
+        let inst = self.env.launch.kernel.code.get(pc as usize);
+        Box::new(Fault {
+            check: Check::Trap,
+            kernel: self.env.launch.kernel.name.clone(),
+            line: inst.map_or(0, |inst| inst.line),
+            source: None,
+            block: place,
+            warp,
+            lanes,
+            address: None,
+            detail: format!("the launch goes on beyond its limit of {limit} warp instructions"),
+        })
+    }
+
+    fn fail(&self, place: u64, fault: Box<Fault>) {
+        self.stop.fetch_min(place, Ordering::Relaxed);
+        let mut first = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|(at, _)| place < *at) {
+            *first = Some((place, fault));
+        }
+    }
+
+    fn finish(&self, block: Block<'_>) {
+        let (counts, hits) = block.into_counts();
+        let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        tally::merge(&mut total.0, &counts);
+        total.1.iter_mut().zip(&hits).for_each(|(sum, hits)| *sum += hits);
+    }
+
+    /// Blocks that may wait for each other: as many at once as the device would hold, each in its turn.
+    fn interleave(&self, resident: u64) {
+        let total = self.order.count;
+        let mut running: Vec<(u64, Block<'a>)> = Vec::new();
+        let mut next = 0;
+        while next < resident {
+            let mut block = Block::new(self.env);
+            block.reset(self.order.at(next));
+            running.push((next, block));
+            next += 1;
+        }
+        while !running.is_empty() {
+            let mut i = 0;
+            while i < running.len() {
+                let (place, block) = &mut running[i];
+                match self.advance(block, *place, TURN) {
+                    Some(Progress::Running) => i += 1,
+                    Some(Progress::Done) if next < total => {
+                        *place = next;
+                        block.reset(self.order.at(next));
+                        next += 1;
+                        i += 1;
+                    }
+                    Some(Progress::Done) => {
+                        let (_, block) = running.remove(i);
+                        self.finish(block);
+                    }
+                    // One thread and a fixed order: the first to fail is always the same one.
+                    None => return,
+                }
+            }
+        }
+    }
+}
+
+/// Blocks that the device holds at once.
+fn resident(launch: &Launch<'_>, profile: &Profile, shared_bytes: usize) -> u64 {
+    let threads = launch.block.iter().map(|&n| n as u64).product::<u64>().max(1);
+    let warps = threads.div_ceil(32);
+    let by_threads = profile.max_threads_per_multiprocessor as u64 / (warps * 32);
+    let by_shared = (profile.shared_per_multiprocessor / (shared_bytes + Profile::SHARED_RESERVED)) as u64;
+    let registers = (launch.kernel.registers as u64).next_multiple_of(8).clamp(16, 255) * warps * 32;
+    let by_registers = profile.registers_per_block as u64 / registers;
+    let each = by_threads.min(by_shared).min(by_registers).min(profile.max_blocks_per_multiprocessor as u64).max(1);
+    each * profile.multiprocessors as u64
+}
+
+/// The order of blocks: as they are, or by the seed from some block with some stride.
+struct Order {
+    count: u64,
+    start: u64,
+    stride: u64,
+}
+
+impl Order {
+    fn new(count: u64, seed: u64) -> Order {
+        if seed == 0 || count < 2 {
+            return Order { count, start: 0, stride: 1 };
+        }
+        let mut stride = (mix(seed) % count) | 1;
+        while gcd(stride, count) != 1 {
+            stride += 1;
+        }
+        Order { count, start: mix(seed ^ 1) % count, stride }
+    }
+
+    fn at(&self, place: u64) -> u64 {
+        ((self.start as u128 + place as u128 * self.stride as u128) % self.count as u128) as u64
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_once() {
+        for count in 1..50 {
+            for seed in 0..20 {
+                let order = Order::new(count, seed);
+                let mut seen: Vec<u64> = (0..count).map(|place| order.at(place)).collect();
+                seen.sort_unstable();
+                assert_eq!(seen, (0..count).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! Runs a warp: picks a group of lanes, executes instruction after instruction until it waits, ends, or meets others.
+
+use super::approx::{Jitter, mix};
+use super::barrier::{Arrival, BARRIERS};
+use super::block::{Cta, Env};
+use super::compare;
+use super::control::{self, Party, rendezvous};
+use super::memory::{self, Access, Atomic, Copy};
+use super::registers::{ALL, Done, Registers};
+use super::warp::{AtBarrier, Group, Warp};
+use super::{alu, convert, float, half, mma, special, trace};
+use crate::fault::{BadAccess, Check};
+use crate::ir::{BarrierKind, FenceScope, Inst, Op, Slot, Ty, VoteMode};
+
+/// What went wrong, at which instruction.
+pub(super) struct Trouble {
+    pub pc: u32,
+    pub bad: Box<BadAccess>,
+}
+
+/// Where the lanes of an instruction go.
+enum Flow {
+    /// All to the next one.
+    Next,
+    /// All there.
+    Jump(u32),
+    /// These to the next one; the others wait or ended, or were sent elsewhere.
+    Only(u32),
+    /// Something is wrong with another instruction, at which lanes wait.
+    Fails(Trouble),
+}
+
+type Step = Result<Flow, Box<BadAccess>>;
+
+/// Instructions that one of several groups runs before another gets its turn, in case it spins for them.
+const PATIENCE: u64 = 4_000;
+
+/// Until nothing of the warp can go on, or about `budget` instructions.
+pub(super) fn run(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, budget: u64) -> Result<(), Trouble> {
+    let end = cta.issued.saturating_add(budget);
+    let mut others = false;
+    while cta.issued < end {
+        let Some(group) = warp.take(cta.seed, others) else { break };
+        let alone = warp.ready.is_empty();
+        let limit = if alone { end } else { end.min(cta.issued + PATIENCE) };
+        let in_order = cta.seed == 0 && !others;
+        let left = run_group(env, cta, warp, group, in_order, limit)?;
+        others = in_order && !alone && cta.issued >= limit && left.lanes != 0;
+        warp.join(left);
+    }
+    Ok(())
+}
+
+/// Runs the group until it stands where another is (`in_order`: or beyond), is split, vanishes, or `limit` is reached.
+/// Returns where it is then.
+fn run_group(
+    env: &Env<'_>,
+    cta: &mut Cta<'_>,
+    warp: &mut Warp<'_>,
+    group: Group,
+    in_order: bool,
+    limit: u64,
+) -> Result<Group, Trouble> {
+    let code = &env.launch.kernel.code[..];
+    let Group { mut pc, lanes, mut busy } = group;
+    let trace = env.options.trace && cta.linear == 0 && warp.index == 0;
+    while cta.issued < limit {
+        let Some(inst) = code.get(pc as usize) else {
+            // Past the last instruction: as if it ended with `exit`.
+            exit(env, cta, warp, pc, lanes, busy)?;
+            return Ok(Group { pc, lanes: 0, busy });
+        };
+        cta.issued += 1;
+        cta.hits[pc as usize] += 1;
+        let active = match inst.guard {
+            None => lanes,
+            Some(guard) => warp.registers.condition(guard, lanes).map_err(|bad| Trouble { pc, bad })?,
+        };
+        cta.counts.active_lanes += active.count_ones() as u64;
+        let flow = if active == 0 {
+            Flow::Next
+        } else {
+            execute(env, cta, warp, inst, Group { pc, lanes, busy }, active).map_err(|bad| Trouble { pc, bad })?
+        };
+        if trace {
+            trace::print(&warp.registers, inst, pc, active);
+        }
+        match flow {
+            Flow::Next => {
+                pc += 1;
+                busy = true;
+            }
+            Flow::Jump(target) => {
+                if active == lanes {
+                    pc = target;
+                } else {
+                    warp.join(Group { pc: target, lanes: active, busy: false });
+                    return Ok(Group { pc: pc + 1, lanes: lanes & !active, busy: false });
+                }
+            }
+            Flow::Only(rest) => {
+                pc += 1;
+                if rest != lanes {
+                    return Ok(Group { pc, lanes: rest, busy });
+                }
+                busy = true;
+            }
+            Flow::Fails(trouble) => return Err(trouble),
+        }
+        if let Some(next) = warp.ready.first()
+            && meets(in_order, warp, next.pc, pc)
+        {
+            break;
+        }
+    }
+    Ok(Group { pc, lanes, busy })
+}
+
+/// Whether a group at `pc` joins another or, in order, must let it go first.
+fn meets(in_order: bool, warp: &Warp<'_>, lowest: u32, pc: u32) -> bool {
+    if in_order { pc >= lowest } else { warp.ready.iter().any(|g| g.pc == pc) }
+}
+
+/// The lanes end. `strayed`: they parted from others of the warp and did something before, so that those which wait for
+/// them do so in vain.
+fn exit(
+    env: &Env<'_>,
+    cta: &mut Cta<'_>,
+    warp: &mut Warp<'_>,
+    pc: u32,
+    lanes: u32,
+    strayed: bool,
+) -> Result<(), Trouble> {
+    cta.shared.exit(warp.index, lanes).map_err(|bad| Trouble { pc, bad: Box::new(bad) })?;
+    let strayed = strayed && lanes != warp.live;
+    warp.live &= !lanes;
+    if !strayed {
+        warp.retry_waiting();
+        return Ok(());
+    }
+    warp.strayed |= lanes;
+    for group in &warp.waiting {
+        let Some(inst) = env.launch.kernel.code.get(group.pc as usize) else { continue };
+        if awaited(&warp.registers, &inst.op, group.lanes) & lanes == 0 {
+            continue;
+        }
+        let check = if matches!(inst.op, Op::Barrier { .. }) { Check::Barrier } else { Check::Membership };
+        let detail = format!("these lanes wait for lanes {lanes:#010x} of their warp, which ended elsewhere");
+        let bad = Box::new(BadAccess { check, lanes: group.lanes, address: None, detail });
+        return Err(Trouble { pc: group.pc, bad });
+    }
+    Ok(())
+}
+
+/// Whom `lanes` wait for at a `.sync` operation.
+fn awaited(r: &Registers<'_>, op: &Op, lanes: u32) -> u32 {
+    match op {
+        Op::Shfl { members, .. }
+        | Op::Vote { members, .. }
+        | Op::Ballot { members, .. }
+        | Op::Match { members, .. }
+        | Op::Redux { members, .. }
+        | Op::Elect { members, .. }
+        | Op::BarWarp { members } => {
+            let named = r.narrow(*members);
+            (0..32).filter(|&l| lanes >> l & 1 == 1).fold(0, |all, l| all | named[l])
+        }
+        _ => ALL,
+    }
+}
+
+fn jitter(env: &Env<'_>, cta: &Cta<'_>, warp: usize, pc: u32) -> Jitter {
+    let on = env.options.jitter;
+    let seed = if on { mix(mix(cta.linear) ^ (pc as u64) << 16 ^ warp as u64) >> 8 } else { 0 };
+    Jitter { on, seed }
+}
+
+/// The decoder let something pass that has no meaning here.
+#[cold]
+fn no_such(inst: &Inst) -> Box<BadAccess> {
+    let detail = format!("the virtual GPU has no such operation: {:?}", inst.op);
+    Box::new(BadAccess { check: Check::Trap, lanes: ALL, address: None, detail })
+}
+
+#[inline(always)]
+fn execute(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, group: Group, active: u32) -> Step {
+    let Group { pc, lanes, .. } = group;
+    let index = warp.index;
+    let r = &mut warp.registers;
+    match &inst.op {
+        Op::Bra { target } => return Ok(Flow::Jump(*target)),
+        Op::Mov { wide: false, d, a } => r.copy(*d, *a, active),
+        Op::Mov { wide: true, d, a } => r.copy_wide(*d, *a, active),
+        Op::Bin { op, ty, mode, d, a, b } => {
+            let s = [*d, *a, *b];
+            let done = match ty {
+                Ty::F32 => float::binary(r, active, *op, *mode, s, jitter(env, cta, index, pc)),
+                Ty::F64 => float::binary64(r, active, *op, *mode, s),
+                Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2 => half::binary(r, active, *op, *ty, *mode, s),
+                _ => alu::binary(r, active, *op, *ty, s),
+            };
+            done.ok_or_else(|| no_such(inst))??;
+        }
+        Op::Tern { op, ty, mode, d, a, b, c } => {
+            let s = [*d, *a, *b, *c];
+            let done = match ty {
+                Ty::F32 if !is_select(*op) => float::ternary(r, active, *op, *mode, s),
+                Ty::F64 if !is_select(*op) => float::ternary64(r, active, *op, *mode, s),
+                Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2 => half::ternary(r, active, *op, *ty, *mode, s),
+                _ => alu::ternary(r, active, *op, *ty, s),
+            };
+            done.ok_or_else(|| no_such(inst))??;
+        }
+        Op::Un { op, ty, mode, d, a } => {
+            let s = [*d, *a];
+            let done = match ty {
+                Ty::F32 => float::unary(r, active, *op, *mode, s, jitter(env, cta, index, pc)),
+                Ty::F64 => float::unary64(r, active, *op, *mode, s),
+                Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2 => {
+                    half::unary(r, active, *op, *ty, *mode, s, jitter(env, cta, index, pc))
+                }
+                _ => alu::unary(r, active, *op, *ty, s),
+            };
+            done.ok_or_else(|| no_such(inst))??;
+        }
+        Op::Setp { cmp, ty, ftz, combine, p, q, a, b } => {
+            let bits = compare::compare(r, active, *cmp, *ty, *ftz, *a, *b)?;
+            let (bits, other) = compare::combined(r, active, bits, *combine)?;
+            r.put_pred(*p, active, bits);
+            if let Some(q) = q {
+                r.put_pred(*q, active, other);
+            }
+        }
+        Op::Ld { space, order, ty, d, a } => {
+            let access = Access { space: *space, order: *order, ty: *ty };
+            memory::load(env, cta, warp, active, access, d, *a)?;
+        }
+        Op::St { space, order, ty, a, b } => {
+            let access = Access { space: *space, order: *order, ty: *ty };
+            memory::store(cta, warp, active, access, *a, b)?;
+        }
+        Op::Cvt { to, from, mode, d, a } => convert::convert(r, active, *to, *from, *mode, [*d, *a])?,
+        Op::CvtPack { to, mode, d, a, b } => convert::pack(r, active, *to, *mode, [*d, *a, *b])?,
+        Op::Selp { wide, d, a, b, p } => compare::select(r, active, *wide, [*d, *a, *b], *p)?,
+        Op::Lop3 { d, a, b, c, table } => alu::lop3(r, active, *table, [*d, *a, *b, *c])?,
+        Op::Mma(m) => {
+            return whole_warp(warp, pc, lanes, active, |warp| {
+                cta.counts.mma_flop += mma::flop(m.kind);
+                mma::multiply(&mut warp.registers, m, env.options.tensor, env.profile.tensor_core)
+            });
+        }
+        Op::Ldmatrix { transpose, d, a } => {
+            return whole_warp(warp, pc, lanes, active, |warp| memory::load_matrix(cta, warp, *transpose, d, *a));
+        }
+        _ => return rarely(env, cta, warp, inst, group, active),
+    }
+    Ok(Flow::Next)
+}
+
+fn is_select(op: crate::ir::TernOp) -> bool {
+    matches!(op, crate::ir::TernOp::SlctS32 | crate::ir::TernOp::SlctF32)
+}
+
+/// Everything that is no inner loop's work.
+#[inline(never)]
+fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, group: Group, active: u32) -> Step {
+    let Group { pc, lanes, .. } = group;
+    let r = &mut warp.registers;
+    match &inst.op {
+        Op::Special { what, d } => special::read(env, cta, warp, active, *what, *d),
+        Op::Pack16x2 { d, parts } => control::pack_halves(r, active, *d, *parts),
+        Op::Unpack16x2 { d, a } => control::unpack_halves(r, active, *d, *a),
+        Op::Pack16x4 { .. }
+        | Op::Unpack16x4 { .. }
+        | Op::Pack32x2 { .. }
+        | Op::Unpack32x2 { .. }
+        | Op::Pack8x2 { .. }
+        | Op::Unpack8x2 { .. } => special::pack(r, active, &inst.op),
+        Op::Bfi { ty, d, a, b, position, length } => {
+            alu::insert(r, active, ty.is_wide(), [*d, *a, *b, *position, *length])?;
+        }
+        Op::PrmtMode { mode, d, a, b, c } => alu::permute_mode(r, active, *mode, [*d, *a, *b, *c])?,
+        Op::AddCarry { ty, subtract, carry_in, carry_out, d, a, b } => {
+            let carry = alu::Carry { reads: *carry_in, writes: *carry_out };
+            alu::add_carry(r, active, ty.is_wide(), *subtract, carry, [*d, *a, *b])?;
+        }
+        Op::MadCarry { ty, high, carry_in, carry_out, d, a, b, c } => {
+            let carry = alu::Carry { reads: *carry_in, writes: *carry_out };
+            alu::mad_carry(r, active, *ty, *high, carry, [*d, *a, *b, *c])?;
+        }
+        Op::Setp2 { cmp, ty, ftz, p, q, a, b } => {
+            let (low, high) = compare::compare_halves(r, active, *cmp, *ty, *ftz, *a, *b)?;
+            r.put_pred(*p, active, low);
+            r.put_pred(*q, active, high);
+        }
+        Op::Set { cmp, ty, ftz, float, combine, d, a, b } => {
+            if matches!(ty, Ty::F16x2 | Ty::Bf16x2) {
+                let bits = compare::compare_halves(r, active, *cmp, *ty, *ftz, *a, *b)?;
+                let one = match (float, ty) {
+                    (false, _) => 0xffff,
+                    (true, Ty::F16x2) => 0x3c00,
+                    (true, _) => 0x3f80,
+                };
+                compare::spread_halves(r, active, *d, bits, one)?;
+            } else {
+                let bits = compare::compare(r, active, *cmp, *ty, *ftz, *a, *b)?;
+                let (bits, _) = compare::combined(r, active, bits, *combine)?;
+                compare::spread(r, active, *d, bits, if *float { 1f32.to_bits() } else { ALL })?;
+            }
+        }
+        Op::PredLogic { op, d, a, b } => {
+            let (x, y) = (r.condition(*a, active)?, r.condition(*b, active)?);
+            r.put_pred(*d, active, compare::logic(*op, x, y));
+        }
+        Op::PredMov { d, a } => r.copy_pred(*d, *a, active),
+        Op::PredConst { d, value } => r.put_pred(*d, active, if *value { ALL } else { 0 }),
+        Op::Atom { op, space, order, ty, d, a, b, c } => {
+            let access = Access { space: *space, order: *order, ty: *ty };
+            memory::atomic(env, cta, warp, active, access, *a, Atomic { op: *op, d: *d, b: *b, c: *c })?;
+        }
+        Op::Cvta { space, to_generic, d, a } => memory::convert_address(r, active, *space, *to_generic, [*d, *a])?,
+        Op::Isspacep { space, p, a } => {
+            let inside = memory::in_space(r, active, *space, *a)?;
+            r.put_pred(*p, active, inside);
+        }
+        Op::CpAsync { bytes, dst, src, src_size, ignore_src } => {
+            let copy = Copy { bytes: *bytes, dst: *dst, src: *src, src_size: *src_size, ignore_src: *ignore_src };
+            memory::copy_async(cta, warp, active, copy)?;
+        }
+        Op::CpAsyncCommit => cta.shared.commit(warp.index, active),
+        Op::CpAsyncWait { pending } => cta.shared.wait(warp.index, active, Some(*pending), &cta.global)?,
+        Op::CpAsyncWaitAll => cta.shared.wait(warp.index, active, None, &cta.global)?,
+        Op::Fence { scope } => memory::fence(cta, warp.index, *scope != FenceScope::Cta),
+        Op::Brx { targets, a } => return branch_table(warp, lanes, active, targets, *a),
+        Op::Exit => {
+            // Where only some of a group end, they part here.
+            let strayed = group.busy && active == lanes;
+            return Ok(match exit(env, cta, warp, pc, active, strayed) {
+                Ok(()) => Flow::Only(lanes & !active),
+                Err(trouble) => Flow::Fails(trouble),
+            });
+        }
+        Op::Trap => {
+            let detail = "the kernel executed trap".to_string();
+            return Err(Box::new(BadAccess { check: Check::Trap, lanes: active, address: None, detail }));
+        }
+        Op::Barrier { .. } => return barrier(env, cta, warp, inst, pc, lanes, active),
+        Op::ActiveMask { d } => r.put(*d, active, &[active; 32]),
+        Op::Stmatrix { transpose, a, b } => {
+            return whole_warp(warp, pc, lanes, active, |warp| memory::store_matrix(cta, warp, *transpose, *a, b));
+        }
+        Op::Movmatrix { d, a } => {
+            return whole_warp(warp, pc, lanes, active, |warp| {
+                mma::transpose(&mut warp.registers, *d, *a);
+                Ok(())
+            });
+        }
+        Op::Nop => {}
+        _ => {
+            if active != warp.live {
+                exit_at_once(env, cta, warp)?;
+            }
+            return together(warp, inst, pc, lanes, active);
+        }
+    }
+    Ok(Flow::Next)
+}
+
+/// Lanes to their own targets.
+fn branch_table(warp: &mut Warp<'_>, lanes: u32, active: u32, targets: &[u32], a: Slot) -> Step {
+    warp.registers.check(a, active)?;
+    let index = *warp.registers.narrow(a);
+    for l in (0..32).filter(|l| active >> l & 1 == 1) {
+        let Some(&target) = targets.get(index[l] as usize) else {
+            let detail = format!("a branch by entry {} of a table of {}", index[l], targets.len());
+            return Err(Box::new(BadAccess { check: Check::OutOfBounds, lanes: 1 << l, address: None, detail }));
+        };
+        warp.join(Group { pc: target, lanes: 1 << l, busy: false });
+    }
+    // The lanes that jumped are in the queue; the caller goes on with the others, if any.
+    Ok(Flow::Only(lanes & !active))
+}
+
+/// Operations that take all 32 lanes at once.
+#[inline(always)]
+fn whole_warp(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, act: impl FnOnce(&mut Warp<'_>) -> Done) -> Step {
+    if active == ALL {
+        act(warp)?;
+        return Ok(Flow::Next);
+    }
+    if warp.live != ALL {
+        let detail = format!("an operation of all 32 lanes, of which {:#010x} ended or do not exist", ALL & !warp.live);
+        return Err(control::membership(active, detail));
+    }
+    let arrived = active | warp.waiting_at(pc);
+    if arrived != ALL {
+        warp.wait(Group { pc, lanes: active, busy: true });
+        return Ok(Flow::Only(lanes & !active));
+    }
+    warp.stop_waiting(pc, ALL);
+    act(warp)?;
+    Ok(Flow::Only(ALL))
+}
+
+/// `.sync` operations of a member mask.
+fn together(warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) -> Step {
+    let gone = match &inst.op {
+        Op::Shfl { mode, d, p, a, b, c, members } => rendezvous(warp, pc, active, *members, |r, party| {
+            let inside = control::shuffle(r, party, *mode, [*d, *a, *b, *c])?;
+            if let Some(p) = p {
+                r.put_pred(*p, party.lanes, inside);
+            }
+            Ok(())
+        })?,
+        Op::Vote { mode, d, a, members } => rendezvous(warp, pc, active, *members, |r, Party { lanes, .. }| {
+            let holds = r.condition(*a, lanes)?;
+            let result = match mode {
+                VoteMode::All => holds == lanes,
+                VoteMode::Any => holds != 0,
+                VoteMode::Uni => holds == lanes || holds == 0,
+            };
+            r.put_pred(*d, lanes, if result { ALL } else { 0 });
+            Ok(())
+        })?,
+        Op::Ballot { d, a, members } => rendezvous(warp, pc, active, *members, |r, Party { lanes, .. }| {
+            let holds = r.condition(*a, lanes)?;
+            r.put(*d, lanes, &[holds; 32]);
+            Ok(())
+        })?,
+        Op::Match { all, wide, d, p, a, members } => rendezvous(warp, pc, active, *members, |r, party| {
+            let equal = control::matching(r, party, *all, *wide, [*d, *a])?;
+            if let Some(p) = p {
+                r.put_pred(*p, party.lanes, equal);
+            }
+            Ok(())
+        })?,
+        Op::Redux { op, ty, d, a, members } => {
+            rendezvous(warp, pc, active, *members, |r, party| control::redux(r, party, *op, *ty, [*d, *a]))?
+        }
+        Op::Elect { d, p, members } => rendezvous(warp, pc, active, *members, |r, Party { lanes, .. }| {
+            let leader = lanes.trailing_zeros();
+            if let Some(d) = d {
+                r.put(*d, lanes, &[leader; 32]);
+            }
+            r.put_pred(*p, lanes, 1 << leader);
+            Ok(())
+        })?,
+        Op::BarWarp { members } => rendezvous(warp, pc, active, *members, |_, _| Ok(()))?,
+        _ => return Err(no_such(inst)),
+    };
+    Ok(Flow::Only((lanes & !active) | gone))
+}
+
+/// Barriers of the block. Aligned ones take all lanes of the warp that are not done.
+fn barrier(
+    env: &Env<'_>,
+    cta: &mut Cta<'_>,
+    warp: &mut Warp<'_>,
+    inst: &Inst,
+    pc: u32,
+    lanes: u32,
+    active: u32,
+) -> Step {
+    let Op::Barrier { kind, id, threads, a, .. } = &inst.op else { return Err(no_such(inst)) };
+    let aligned = !matches!(kind, BarrierKind::SyncUnaligned | BarrierKind::ArriveUnaligned);
+    let mut party = active;
+    if aligned {
+        if active | warp.waiting_at(pc) != warp.live {
+            exit_at_once(env, cta, warp)?;
+        }
+        party |= warp.waiting_at(pc);
+        if warp.strayed != 0 {
+            let detail = format!("a barrier of a warp whose lanes {:#010x} ended elsewhere", warp.strayed);
+            return Err(Box::new(BadAccess { check: Check::Barrier, lanes: party, address: None, detail }));
+        }
+        if party != warp.live {
+            warp.wait(Group { pc, lanes: active, busy: true });
+            return Ok(Flow::Only(lanes & !active));
+        }
+        warp.stop_waiting(pc, party);
+    }
+    let r: &Registers<'_> = &warp.registers;
+    let number = control::uniform(r, party, *id)?;
+    let expected = threads.map(|slot| control::uniform(r, party, slot)).transpose()?;
+    let bad = |detail: String| Err(Box::new(BadAccess { check: Check::Barrier, lanes: party, address: None, detail }));
+    if number as usize >= BARRIERS {
+        return bad(format!("barrier {number}: a block has {BARRIERS}"));
+    }
+    if let Some(n) = expected
+        && (n == 0 || n % 32 != 0)
+    {
+        return bad(format!("a barrier for {n} threads: it must be a multiple of 32"));
+    }
+    let holds = a.map(|c| r.condition(c, party)).transpose()?.unwrap_or(0);
+    let arrival = Arrival { warp: warp.index, lanes: party, kind: *kind, expected, holds };
+    cta.barriers[number as usize].arrive(&arrival)?;
+    cta.touched |= 1 << number;
+    let rest = lanes & !active;
+    if matches!(kind, BarrierKind::Arrive | BarrierKind::ArriveUnaligned) {
+        return Ok(Flow::Only(rest | party));
+    }
+    warp.at_barrier.push(AtBarrier { id: number, group: Group { pc, lanes: party, busy: true } });
+    Ok(Flow::Only(rest))
+}
+
+/// Other lanes of the warp that stand at an `exit` end now: a barrier does not wait for threads that are done.
+fn exit_at_once(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>) -> Done {
+    let ends = |g: &Group| match env.launch.kernel.code.get(g.pc as usize) {
+        _ if g.busy => false,
+        Some(inst) => inst.op == Op::Exit && inst.guard.is_none(),
+        None => true,
+    };
+    let ending = warp.ready.iter().filter(|g| ends(g)).fold(0, |lanes, g| lanes | g.lanes);
+    if ending != 0 {
+        warp.ready.retain(|g| !ends(g));
+        cta.shared.exit(warp.index, ending)?;
+        warp.live &= !ending;
+    }
+    Ok(())
+}
+
+/// A barrier that reduces completed: its result in the lanes that waited.
+pub(super) fn finish_reduction(env: &Env<'_>, warp: &mut Warp<'_>, group: Group, holds: u32, threads: u32) {
+    let Some(Inst { op: Op::Barrier { kind, d, p, .. }, .. }) = env.launch.kernel.code.get(group.pc as usize) else {
+        return;
+    };
+    let truth = match kind {
+        BarrierKind::RedAnd => holds == threads,
+        _ => holds != 0,
+    };
+    if let Some(d) = d {
+        warp.registers.put(*d, group.lanes, &[holds; 32]);
+    }
+    if let Some(p) = p {
+        warp.registers.put_pred(*p, group.lanes, if truth { ALL } else { 0 });
+    }
+}

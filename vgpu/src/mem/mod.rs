@@ -1,0 +1,57 @@
+//! Memory, with a shadow that knows what was written, by whom, and when.
+//!
+//! Every space is a window of one 64-bit address space, far from the others; a pointer into one is never valid in another.
+//! A warp's access is a [`Request`]: 32 addresses, a mask of lanes, bytes a lane; data travels as [`Words`].
+
+mod allocation;
+mod atomics;
+mod banks;
+mod blocks;
+mod copies;
+mod global;
+mod launch;
+mod lines;
+mod local;
+mod order;
+mod shared;
+mod warps;
+
+pub use global::{GlobalMemory, MemoryError};
+pub use launch::{BlockMemory, LaunchMemory};
+pub use local::LocalMemory;
+pub use shared::SharedMemory;
+
+/// Shared memory as seen by generic pointers; the shared-space address of its first byte is [`SHARED_START`].
+pub const SHARED_WINDOW: u64 = 0x0000_7a00_0000_0000;
+pub const LOCAL_WINDOW: u64 = 0x0000_7b00_0000_0000;
+/// Length of the two windows above.
+pub const WINDOW_BYTES: u64 = 1 << 24;
+/// First byte of a block's static shared memory, in shared-space addresses: not 0, so that a pointer that lost its base shows.
+pub const SHARED_START: u64 = 0x400;
+/// First byte of a thread's local memory, in local-space addresses.
+pub const LOCAL_START: u64 = 0x100;
+/// Allocations of device memory lie from here on.
+pub const GLOBAL_WINDOW: u64 = 0x0000_7f00_0000_0000;
+
+/// One access of a warp. Only lanes of `mask` count.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// In the addresses of the space that is asked.
+    pub addresses: &'a [u64; 32],
+    pub mask: u32,
+    /// A lane's bytes: 1, 2, 4, 8 or 16.
+    pub bytes: usize,
+}
+
+/// What 32 lanes load or store: word w of lane l is `bits[w][l]`; 1- and 2-byte values are zero-extended in word 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    pub bits: [[u32; 32]; 4],
+    /// Which are undefined: bit l, the low half of lane l's word; bit 32 + l, the high half. Of values narrower than a
+    /// word both bits are set together.
+    pub undef: [u64; 4],
+}
+
+impl Words {
+    pub const ZERO: Words = Words { bits: [[0; 32]; 4], undef: [0; 4] };
+}

@@ -1,0 +1,196 @@
+//! Races between blocks that can order each other, by atomics and fences. They run on one thread, so that the order of
+//! events is one; what is checked is whether the kernel made that order certain.
+//!
+//! A block has a clock and a view: the clock of every other block up to which that block's accesses are ordered before
+//! its own (vector clocks, as in FastTrack, Flanagan & Freund 2009). A fence closes what the block did before; its next
+//! atomic or relaxed store leaves that view at the address; a later atomic or acquiring load of another block there
+//! takes it up, a relaxed load takes it up at the next fence.
+
+use super::blocks::Conflict;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How a block accesses. Relaxed accesses and atomics do not race with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read = 0,
+    Write = 1,
+    RelaxedRead = 2,
+    RelaxedWrite = 3,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::Read, Kind::Write, Kind::RelaxedRead, Kind::RelaxedWrite];
+
+    pub fn writes(self) -> bool {
+        matches!(self, Kind::Write | Kind::RelaxedWrite)
+    }
+
+    pub fn relaxed(self) -> bool {
+        matches!(self, Kind::RelaxedRead | Kind::RelaxedWrite)
+    }
+
+    pub fn conflicts(self, other: Kind) -> bool {
+        (self.writes() || other.writes()) && !(self.relaxed() && other.relaxed())
+    }
+}
+
+/// A block accessed bytes of a line at its clock.
+#[derive(Clone, Copy)]
+struct Touch {
+    block: u32,
+    clock: u32,
+    mask: u16,
+    /// Place in the order of all accesses.
+    when: u64,
+}
+
+/// Touches by kind, the newest last.
+type History = [Vec<Touch>; 4];
+
+/// (block, its clock), by block.
+type View = Vec<(u32, u32)>;
+
+struct Block {
+    clock: u32,
+    view: View,
+    /// What the last fence closed.
+    released: Option<View>,
+    /// Taken up at the next fence.
+    pending: View,
+}
+
+pub(super) struct Order {
+    tag: u16,
+    now: u64,
+    lines: Vec<History>,
+    blocks: HashMap<u32, Block>,
+    /// Views left at addresses.
+    left: HashMap<u64, View>,
+}
+
+impl Order {
+    pub fn new(tag: u16) -> Order {
+        Order { tag, now: 0, lines: Vec::new(), blocks: HashMap::new(), left: HashMap::new() }
+    }
+
+    fn block(blocks: &mut HashMap<u32, Block>, block: u32) -> &mut Block {
+        blocks.entry(block).or_insert_with(|| Block {
+            clock: 1,
+            view: View::new(),
+            released: None,
+            pending: View::new(),
+        })
+    }
+
+    /// Block `block` accesses the bytes `mask` of the line that `record` stands for.
+    pub fn touch(
+        &mut self,
+        record: &AtomicU64,
+        mask: u16,
+        block: u32,
+        kind: Kind,
+        non_coherent: bool,
+    ) -> Result<(), Conflict> {
+        let place = self.place(record);
+        let history = &mut self.lines[place];
+        let me = Self::block(&mut self.blocks, block);
+        self.now += 1;
+        if non_coherent && let Some(t) = newest_write(history, mask) {
+            return Err(Conflict { block: Some(t.block), wrote: true, mask: t.mask & mask, non_coherent: true });
+        }
+        let coherent = last_relaxed(history, block, mask);
+        for other in Kind::ALL.into_iter().filter(|&other| kind.conflicts(other)) {
+            let ordered = |t: &Touch| {
+                t.block == block
+                    || t.mask & mask == 0
+                    || knows(&me.view, t.block) >= t.clock
+                    || (other.relaxed() && t.when < coherent)
+            };
+            if let Some(t) = history[other as usize].iter().find(|t| !ordered(t)) {
+                let (wrote, mask) = (other.writes(), t.mask & mask);
+                return Err(Conflict { block: Some(t.block), wrote, mask, non_coherent: false });
+            }
+        }
+        if kind == Kind::Write {
+            // Whoever is ordered after this write is ordered after what came before it.
+            history.iter_mut().for_each(|touches| touches.retain(|t| t.mask & !mask != 0));
+        }
+        remember(&mut history[kind as usize], Touch { block, clock: me.clock, mask, when: self.now });
+        Ok(())
+    }
+
+    fn place(&mut self, record: &AtomicU64) -> usize {
+        let now = record.load(Relaxed);
+        if now >> 50 == u64::from(self.tag) {
+            return (now as u32) as usize;
+        }
+        record.store(u64::from(self.tag) << 50 | self.lines.len() as u64, Relaxed);
+        self.lines.push(History::default());
+        self.lines.len() - 1
+    }
+
+    pub fn fence(&mut self, block: u32) {
+        let me = Self::block(&mut self.blocks, block);
+        let pending = std::mem::take(&mut me.pending);
+        join(&mut me.view, &pending);
+        let mut released = me.view.clone();
+        join(&mut released, &[(block, me.clock)]);
+        me.released = Some(released);
+        me.clock += 1;
+    }
+
+    /// An atomic or a relaxed store at `address`: leaves what the last fence closed.
+    pub fn release(&mut self, block: u32, address: u64) {
+        if let Some(released) = self.blocks.get(&block).and_then(|me| me.released.as_ref()) {
+            join(self.left.entry(address).or_default(), released);
+        }
+    }
+
+    /// An atomic or an acquiring load (`now`), or a relaxed load, at `address`.
+    pub fn acquire(&mut self, block: u32, address: u64, now: bool) {
+        if let Some(left) = self.left.get(&address) {
+            let me = Self::block(&mut self.blocks, block);
+            join(if now { &mut me.view } else { &mut me.pending }, left);
+        }
+    }
+}
+
+fn newest_write(history: &History, mask: u16) -> Option<Touch> {
+    let writes = [Kind::Write, Kind::RelaxedWrite].into_iter().flat_map(|kind| &history[kind as usize]);
+    writes.filter(|t| t.mask & mask != 0).max_by_key(|t| t.when).copied()
+}
+
+/// When `block` last accessed these bytes in a relaxed way: relaxed accesses of others before that are ordered, for all
+/// accesses of one address by atomics and the like have one order.
+fn last_relaxed(history: &History, block: u32, mask: u16) -> u64 {
+    let relaxed = [Kind::RelaxedRead, Kind::RelaxedWrite].into_iter().flat_map(|kind| &history[kind as usize]);
+    relaxed.filter(|t| t.block == block && t.mask & mask == mask).map(|t| t.when).max().unwrap_or(0)
+}
+
+/// A newer access of a block stands for its older ones of the same bytes.
+fn remember(touches: &mut Vec<Touch>, new: Touch) {
+    if let Some(t) = touches.iter_mut().rev().find(|t| t.block == new.block) {
+        if t.clock == new.clock && t.mask == new.mask {
+            t.when = new.when;
+            return;
+        }
+        touches.retain(|t| t.block != new.block || t.mask & !new.mask != 0);
+    }
+    touches.push(new);
+}
+
+fn knows(view: &View, block: u32) -> u32 {
+    view.binary_search_by_key(&block, |&(b, _)| b).map_or(0, |i| view[i].1)
+}
+
+/// The later clock of each block.
+fn join(view: &mut View, other: &[(u32, u32)]) {
+    for &(block, clock) in other {
+        match view.binary_search_by_key(&block, |&(b, _)| b) {
+            Ok(i) => view[i].1 = view[i].1.max(clock),
+            Err(i) => view.insert(i, (block, clock)),
+        }
+    }
+}

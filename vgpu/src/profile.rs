@@ -1,0 +1,148 @@
+//! The GPUs that can be played: limits and the tensor-core model. Facts from NVIDIA's programming guide, appendix
+//! "Compute Capabilities", and the boards' data sheets.
+
+/// How a tensor core adds: products in blocks of `group`, `extra` bits kept below the 23 of float32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorCore {
+    pub group: usize,
+    pub extra_bits: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    pub name: &'static str,
+    /// What cuDeviceGetName answers.
+    pub device_name: &'static str,
+    pub major: u32,
+    pub minor: u32,
+    pub multiprocessors: u32,
+    pub memory_bytes: u64,
+    pub shared_per_block: usize,
+    pub shared_per_block_optin: usize,
+    pub shared_per_multiprocessor: usize,
+    pub registers_per_block: u32,
+    pub max_threads_per_multiprocessor: u32,
+    pub max_blocks_per_multiprocessor: u32,
+    pub l2_bytes: u32,
+    pub clock_khz: u32,
+    pub memory_clock_khz: u32,
+    pub memory_bus_bits: u32,
+    /// Host and device share memory.
+    pub integrated: bool,
+    /// The newest CUDA that its (imagined) driver knows: 12040 for 12.4; newer PTX is refused.
+    pub driver_version: u32,
+    /// The newest `.version` of PTX that this driver takes.
+    pub ptx_version: (u32, u32),
+    pub tensor_core: TensorCore,
+}
+
+const AMPERE: TensorCore = TensorCore { group: 8, extra_bits: 1 };
+const HOPPER: TensorCore = TensorCore { group: 16, extra_bits: 2 };
+
+const A100: Profile = Profile {
+    name: "a100",
+    device_name: "Virtual GPU (A100)",
+    major: 8,
+    minor: 0,
+    multiprocessors: 108,
+    memory_bytes: 40 << 30,
+    shared_per_block: 48 << 10,
+    shared_per_block_optin: 163 << 10,
+    shared_per_multiprocessor: 164 << 10,
+    registers_per_block: 65536,
+    max_threads_per_multiprocessor: 2048,
+    max_blocks_per_multiprocessor: 32,
+    l2_bytes: 40 << 20,
+    clock_khz: 1_410_000,
+    memory_clock_khz: 1_215_000,
+    memory_bus_bits: 5120,
+    integrated: false,
+    driver_version: 13000,
+    ptx_version: (9, 0),
+    tensor_core: AMPERE,
+};
+
+const H100: Profile = Profile {
+    name: "h100",
+    device_name: "Virtual GPU (H100)",
+    major: 9,
+    minor: 0,
+    multiprocessors: 132,
+    memory_bytes: 80 << 30,
+    shared_per_block_optin: 227 << 10,
+    shared_per_multiprocessor: 228 << 10,
+    l2_bytes: 50 << 20,
+    clock_khz: 1_830_000,
+    memory_clock_khz: 2_619_000,
+    tensor_core: HOPPER,
+    ..A100
+};
+
+const RTX4090: Profile = Profile {
+    name: "rtx4090",
+    device_name: "Virtual GPU (RTX 4090)",
+    major: 8,
+    minor: 9,
+    multiprocessors: 128,
+    memory_bytes: 24 << 30,
+    shared_per_block_optin: 99 << 10,
+    shared_per_multiprocessor: 100 << 10,
+    max_threads_per_multiprocessor: 1536,
+    max_blocks_per_multiprocessor: 24,
+    l2_bytes: 72 << 20,
+    clock_khz: 2_520_000,
+    memory_clock_khz: 10_501_000,
+    memory_bus_bits: 384,
+    ..A100
+};
+
+const ORIN: Profile = Profile {
+    name: "orin",
+    device_name: "Virtual GPU (AGX Orin)",
+    major: 8,
+    minor: 7,
+    multiprocessors: 16,
+    memory_bytes: 32 << 30,
+    max_threads_per_multiprocessor: 1536,
+    max_blocks_per_multiprocessor: 16,
+    l2_bytes: 4 << 20,
+    clock_khz: 1_300_000,
+    memory_clock_khz: 3_199_000,
+    memory_bus_bits: 256,
+    integrated: true,
+    // JetPack 6: CUDA 12.6.
+    driver_version: 12060,
+    ptx_version: (8, 5),
+    ..A100
+};
+
+const BLACKWELL: Profile = Profile {
+    name: "blackwell",
+    device_name: "Virtual GPU (sm_120)",
+    major: 12,
+    minor: 0,
+    multiprocessors: 170,
+    memory_bytes: 32 << 30,
+    shared_per_block_optin: 99 << 10,
+    shared_per_multiprocessor: 100 << 10,
+    max_threads_per_multiprocessor: 1536,
+    max_blocks_per_multiprocessor: 24,
+    l2_bytes: 96 << 20,
+    clock_khz: 2_407_000,
+    memory_clock_khz: 14_001_000,
+    memory_bus_bits: 512,
+    // Not captured anywhere: Hopper's rule is assumed.
+    tensor_core: HOPPER,
+    ..A100
+};
+
+pub const PROFILES: [Profile; 5] = [A100, H100, RTX4090, ORIN, BLACKWELL];
+
+impl Profile {
+    pub fn named(name: &str) -> Option<Profile> {
+        PROFILES.into_iter().find(|p| p.name == name)
+    }
+
+    /// Bytes of shared memory that the system keeps for itself in every block: 1 KiB since compute capability 8.0.
+    pub const SHARED_RESERVED: usize = 1024;
+}

@@ -1,0 +1,702 @@
+//! Instructions → operations. One file a family; this one holds what they share: operands, modifiers, emission.
+
+mod arith;
+mod bits;
+mod compare;
+mod control;
+mod convert;
+mod memory;
+mod mma;
+mod special;
+mod warp;
+
+use super::LoadError;
+use super::ast::{Function, Instruction, Operand, RegType, Statement, Value, Variable};
+use super::constants::Constants;
+use super::draft::{Draft, DraftInst, PredRef, Register, SlotRef, Span};
+use super::layout::{Layout, ModuleTable};
+use super::scope::{Labels, NewRegister, Place, Scopes, Symbol};
+use super::source::Sources;
+use crate::ir::{Address, Condition, Op, Pred, Slot, Space, Ty};
+use crate::mem::{LOCAL_START, SHARED_START};
+use std::collections::HashMap;
+
+/// Instructions of one kernel with every call put in place. More is taken for runaway nesting of calls.
+const MOST_INSTRUCTIONS: usize = 1 << 20;
+/// Bytes of local memory that any device gives a thread.
+const MOST_LOCAL: usize = 512 << 10;
+/// Calls within calls.
+const MOST_CALLS: usize = 64;
+
+/// A kernel's instructions and the memory that its variables take.
+pub struct Decoded {
+    pub draft: Draft,
+    pub shared_bytes: usize,
+    pub dynamic_align: usize,
+    pub local_bytes: usize,
+}
+
+/// Decodes the body of an entry whose parameters lie at `params`.
+pub fn decode<'a>(
+    function: &'a Function<'a>,
+    params: &[usize],
+    table: &ModuleTable<'a>,
+    sources: &Sources,
+    constants: &mut Constants,
+) -> Result<Decoded> {
+    let mut decoder = Decoder {
+        table,
+        sources,
+        constants,
+        draft: Draft::default(),
+        shared: Layout::default(),
+        local: Layout::default(),
+        dynamic_align: None,
+        placed: HashMap::new(),
+        frames: Vec::new(),
+        slots: Vec::new(),
+        preds: Vec::new(),
+        widen: Vec::new(),
+        guard: None,
+        line: function.line,
+        source: None,
+    };
+    let bound = function.params.iter().zip(params).map(|(param, &at)| (param.name, Place::Param(at as u64)));
+    decoder.body(function, bound.collect(), None)?;
+    decoder.line = function.line;
+    decoder.guard = None;
+    decoder.emit(Op::Exit)?;
+    if decoder.local.bytes > MOST_LOCAL {
+        return decoder.syntax(format!("{} bytes of local memory, a thread has {MOST_LOCAL}", decoder.local.bytes));
+    }
+    Ok(Decoded {
+        draft: decoder.draft,
+        shared_bytes: decoder.shared.bytes,
+        dynamic_align: decoder.dynamic_align.unwrap_or(16),
+        local_bytes: decoder.local.bytes,
+    })
+}
+
+/// The body that is being decoded: the kernel's, or a function's put in the place of a call.
+struct Frame<'a> {
+    name: &'a str,
+    scopes: Scopes<'a>,
+    labels: Labels<'a>,
+    /// Number of the innermost open scope.
+    scope: u32,
+    /// Scopes opened and not closed, in order.
+    next_scope: u32,
+    /// Where `ret` goes; `None`: the kernel ends.
+    end: Option<u32>,
+}
+
+/// A register to be widened once the instruction has written its temporary.
+struct Widen {
+    to: Ty,
+    from: Ty,
+    temporary: u32,
+    register: u32,
+}
+
+pub(super) struct Decoder<'m, 'a> {
+    table: &'m ModuleTable<'a>,
+    sources: &'m Sources,
+    constants: &'m mut Constants,
+    draft: Draft,
+    shared: Layout,
+    local: Layout,
+    dynamic_align: Option<usize>,
+    /// The module's `.shared` variables that this kernel names.
+    placed: HashMap<&'a str, Place>,
+    frames: Vec<Frame<'a>>,
+    /// Operands of the instruction being built.
+    slots: Vec<SlotRef>,
+    preds: Vec<PredRef>,
+    widen: Vec<Widen>,
+    guard: Option<(u32, bool)>,
+    line: u32,
+    source: Option<(u32, u32)>,
+}
+
+impl NewRegister for Draft {
+    fn register(&mut self, ty: RegType) -> Symbol {
+        match ty {
+            RegType::Pred => {
+                self.predicates.push(false);
+                Symbol::Predicate(self.predicates.len() as u32 - 1)
+            }
+            RegType::Data(ty) => {
+                let bytes = ty.bytes() as u8;
+                self.registers.push(Register { bytes, is_temporary: false });
+                Symbol::Register(self.registers.len() as u32 - 1, bytes)
+            }
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, LoadError>;
+
+/// The modifiers of an instruction, each to be taken by somebody.
+pub(super) struct Modifiers<'i> {
+    all: &'i [&'i str],
+    taken: u64,
+}
+
+impl<'i> Modifiers<'i> {
+    pub fn take(&mut self, name: &str) -> bool {
+        self.take_if(|found| found == name).is_some()
+    }
+
+    /// The first modifier not yet taken for which `choose` is true.
+    fn take_if(&mut self, choose: impl Fn(&str) -> bool) -> Option<&'i str> {
+        let (index, &name) =
+            self.all.iter().enumerate().find(|&(index, name)| self.taken >> index & 1 == 0 && choose(name))?;
+        self.taken |= 1 << index;
+        Some(name)
+    }
+
+    /// The first that the table has.
+    pub fn choose<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
+        let name = self.take_if(|found| table.iter().any(|(name, _)| *name == found))?;
+        table.iter().find(|(known, _)| *known == name).map(|&(_, value)| value)
+    }
+
+    /// The first that names a type.
+    pub fn ty(&mut self) -> Option<Ty> {
+        self.take_if(|name| super::parse::data_type(name).is_some()).and_then(super::parse::data_type)
+    }
+
+    fn rest(&self) -> Option<&'i str> {
+        self.all.iter().enumerate().find(|(index, _)| self.taken >> index & 1 == 0).map(|(_, &name)| name)
+    }
+}
+
+/// The operands of an instruction that has exactly N.
+pub(super) fn exactly<'i, 'a, const N: usize>(i: &'i Instruction<'a>) -> Result<&'i [Operand<'a>; N]> {
+    i.operands.as_slice().try_into().map_err(|_| count_error(i, &N.to_string()))
+}
+
+pub(super) fn count_error(i: &Instruction<'_>, expected: &str) -> LoadError {
+    let what = format!("`{}` takes {expected} operands, found {}", i.opcode, i.operands.len());
+    LoadError::Syntax { line: i.line, what }
+}
+
+impl<'a> Decoder<'_, 'a> {
+    /// Decodes `function`'s statements with `variables` bound to its parameters.
+    fn body(&mut self, function: &'a Function<'a>, variables: Vec<(&'a str, Place)>, end: Option<u32>) -> Result<()> {
+        let Some(statements) = &function.body else {
+            return self.unknown(format!("the function `{}` has no body in this module", function.name));
+        };
+        let first = self.draft.labels.len() as u32;
+        let labels = Labels::collect(statements, first)
+            .map_err(|(line, name)| LoadError::Syntax { line, what: format!("the label `{name}` is there twice") })?;
+        self.draft.labels.resize(first as usize + labels.count() as usize, u32::MAX);
+        let mut frame = Frame { name: function.name, scopes: Scopes::default(), labels, scope: 0, next_scope: 1, end };
+        frame.scopes.enter();
+        self.frames.push(frame);
+        for (name, place) in variables {
+            self.declare(name, Symbol::Variable(place))?;
+        }
+        for statement in statements {
+            self.statement(statement)?;
+        }
+        self.frames.pop();
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: &'a Statement<'a>) -> Result<()> {
+        match statement {
+            Statement::Open => {
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.scopes.enter();
+                    frame.scope = frame.next_scope;
+                    frame.next_scope += 1;
+                }
+            }
+            Statement::Close => {
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.scopes.leave();
+                    frame.scope = frame.labels.outer_of(frame.scope);
+                }
+            }
+            Statement::Register { line, ty, name, count } => {
+                self.line = *line;
+                self.declare_register(*ty, name, *count)?;
+            }
+            Statement::Variable(variable) => {
+                self.line = variable.line;
+                let place = self.place(variable)?;
+                self.declare(variable.name, Symbol::Variable(place))?;
+            }
+            Statement::Label { name, .. } => {
+                let here = self.draft.code.len() as u32;
+                if let Some(number) = self.find_label(name)
+                    && let Some(label) = self.draft.labels.get_mut(number as usize)
+                {
+                    *label = here;
+                }
+            }
+            Statement::Targets { .. } => {}
+            Statement::Location { at, inlined_at } => {
+                self.source = self.sources.place(*at, *inlined_at).or(self.source);
+            }
+            Statement::Instruction(instruction) => self.instruction(instruction)?,
+        }
+        Ok(())
+    }
+
+    fn instruction(&mut self, i: &'a Instruction<'a>) -> Result<()> {
+        self.line = i.line;
+        self.guard = match i.guard {
+            None => None,
+            Some((name, negate)) => Some((self.predicate(name)?, negate)),
+        };
+        if i.modifiers.len() > 64 {
+            return self.syntax("an instruction has at most 64 modifiers");
+        }
+        let mut modifiers = Modifiers { all: &i.modifiers, taken: 0 };
+        self.dispatch(i, &mut modifiers)?;
+        match modifiers.rest() {
+            None => Ok(()),
+            Some(name) => self.unknown(format!("`.{name}` of `{}`", i.opcode)),
+        }
+    }
+
+    fn dispatch(&mut self, i: &'a Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
+        match i.opcode {
+            "add" | "sub" | "addc" | "subc" | "mul" | "mad" | "madc" | "mul24" | "mad24" | "fma" | "div" | "rem"
+            | "min" | "max" | "neg" | "abs" | "sad" | "copysign" | "sqrt" | "rcp" | "rsqrt" | "sin" | "cos" | "lg2"
+            | "ex2" | "tanh" | "dp4a" => arith::decode(self, i, m),
+            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "clz"
+            | "popc" | "brev" | "prmt" | "lop3" | "bmsk" => bits::decode(self, i, m),
+            "setp" | "set" | "selp" | "slct" => compare::decode(self, i, m),
+            "mov" | "cvt" | "cvta" | "isspacep" => convert::decode(self, i, m),
+            "ld" | "ldu" | "st" | "atom" | "red" | "membar" | "fence" | "cp" | "prefetch" | "prefetchu" | "discard"
+            | "applypriority" | "createpolicy" => memory::decode(self, i, m),
+            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => mma::decode(self, i, m),
+            "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" | "bar" | "barrier" => {
+                warp::decode(self, i, m)
+            }
+            "bra" | "brx" | "ret" | "exit" | "trap" | "call" | "nanosleep" | "pmevent" | "setmaxnreg"
+            | "griddepcontrol" => control::decode(self, i, m),
+            opcode => self.unknown(format!("the instruction `{opcode}`")),
+        }
+    }
+
+    fn syntax<T>(&self, what: impl Into<String>) -> Result<T> {
+        Err(LoadError::Syntax { line: self.line, what: what.into() })
+    }
+
+    /// The text of the line is added by `load`.
+    fn unknown<T>(&self, what: impl Into<String>) -> Result<T> {
+        Err(LoadError::Unknown { line: self.line, text: String::new(), what: what.into() })
+    }
+
+    /// A modifier that the instruction cannot be without.
+    fn need(&self, found: bool, i: &Instruction<'_>, name: &str) -> Result<()> {
+        if found { Ok(()) } else { self.unknown(format!("`{}` without `.{name}`", i.opcode)) }
+    }
+
+    fn need_type(&self, i: &Instruction<'_>, m: &mut Modifiers<'_>) -> Result<Ty> {
+        match m.ty() {
+            Some(ty) => Ok(ty),
+            None => self.unknown(format!("`{}` without a type known here", i.opcode)),
+        }
+    }
+
+    fn declare(&mut self, name: &'a str, symbol: Symbol) -> Result<()> {
+        let is_new = self.frames.last_mut().is_none_or(|frame| frame.scopes.declare(name, symbol));
+        if is_new { Ok(()) } else { self.syntax(format!("`{name}` is declared twice")) }
+    }
+
+    fn declare_register(&mut self, ty: RegType, name: &'a str, count: Option<u64>) -> Result<()> {
+        let Some(count) = count else {
+            let symbol = self.draft.register(ty);
+            return self.declare(name, symbol);
+        };
+        let is_new = self.frames.last_mut().is_none_or(|frame| frame.scopes.declare_range(name, ty, count));
+        if is_new { Ok(()) } else { self.syntax(format!("`{name}` is declared twice")) }
+    }
+
+    /// Gives a variable of a body its place.
+    fn place(&mut self, variable: &Variable<'a>) -> Result<Place> {
+        let fits = |offset: Option<usize>| match offset {
+            Some(offset) => Ok(offset as u64),
+            None => Err(LoadError::Syntax {
+                line: variable.line,
+                what: format!("`{}` does not fit: {} bytes", variable.name, variable.bytes),
+            }),
+        };
+        if !variable.init.is_empty() || matches!(variable.space, Space::Global | Space::Const) {
+            return self.unknown("`.global`, `.const` and initialised variables inside a function");
+        }
+        Ok(match variable.space {
+            Space::Shared if variable.is_extern => {
+                self.dynamic_align = Some(self.dynamic_align.unwrap_or(1).max(variable.align));
+                Place::DynamicShared
+            }
+            Space::Shared => Place::Shared(SHARED_START + fits(self.shared.add(variable.bytes, variable.align))?),
+            // Parameters of calls are local memory of the thread.
+            _ => Place::Local(LOCAL_START + fits(self.local.add(variable.bytes, variable.align))?),
+        })
+    }
+
+    /// What a name means: of the body, then of the module.
+    fn find(&mut self, name: &'a str) -> Result<Option<Symbol>> {
+        if let Some(frame) = self.frames.last_mut()
+            && let Some(symbol) = frame.scopes.find(name, &mut self.draft)
+        {
+            return Ok(Some(symbol));
+        }
+        if let Some(&place) = self.table.places.get(name) {
+            return Ok(Some(Symbol::Variable(place)));
+        }
+        if let Some(&place) = self.placed.get(name) {
+            return Ok(Some(Symbol::Variable(place)));
+        }
+        if let Some(variable) = self.table.shared.get(name) {
+            let place = self.place(variable)?;
+            self.placed.insert(name, place);
+            return Ok(Some(Symbol::Variable(place)));
+        }
+        if self.table.missing.contains(name) {
+            return self.unknown(format!("the variable `{name}` is `.extern` and not in this module"));
+        }
+        Ok(None)
+    }
+
+    fn undeclared<T>(&self, name: &str) -> Result<T> {
+        self.syntax(format!("`{name}` is not declared"))
+    }
+
+    fn predicate(&mut self, name: &'a str) -> Result<u32> {
+        match self.find(name)? {
+            Some(Symbol::Predicate(id)) => Ok(id),
+            Some(_) => self.syntax(format!("`{name}` is not a predicate")),
+            None => self.undeclared(name),
+        }
+    }
+
+    fn find_label(&self, name: &str) -> Option<u32> {
+        self.frames.last().and_then(|frame| frame.labels.find(frame.scope, name))
+    }
+
+    fn label(&self, name: &str) -> Result<u32> {
+        match self.find_label(name) {
+            Some(number) => Ok(number),
+            None => self.syntax(format!("the label `{name}` is not in this function")),
+        }
+    }
+
+    // Operands.
+
+    fn push(&mut self, reference: SlotRef) -> Slot {
+        self.slots.push(reference);
+        Slot((self.slots.len() - 1) as u16)
+    }
+
+    fn push_pred(&mut self, id: u32, is_write: bool) -> Pred {
+        self.preds.push(PredRef { id, is_write });
+        Pred((self.preds.len() - 1) as u16)
+    }
+
+    fn constant(&mut self, value: u64, bytes: usize) -> Result<Slot> {
+        let slot = self.constants.sized(value, bytes, self.line)?;
+        Ok(self.push(SlotRef::Constant(slot)))
+    }
+
+    /// A register of the decoder's own. Its number, for [`Self::read`] and [`Self::write`].
+    fn temporary(&mut self, bytes: usize) -> u32 {
+        self.draft.registers.push(Register { bytes: bytes as u8, is_temporary: true });
+        self.draft.registers.len() as u32 - 1
+    }
+
+    fn temporary_predicate(&mut self) -> u32 {
+        self.draft.predicates.push(true);
+        self.draft.predicates.len() as u32 - 1
+    }
+
+    fn read(&mut self, register: u32) -> Slot {
+        self.push(SlotRef::Read(register))
+    }
+
+    fn write(&mut self, register: u32) -> Slot {
+        self.push(SlotRef::Write(register))
+    }
+
+    /// Emits other instructions before the one that is being built.
+    fn aside<T>(&mut self, build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let slots = std::mem::take(&mut self.slots);
+        let preds = std::mem::take(&mut self.preds);
+        let widen = std::mem::take(&mut self.widen);
+        let result = build(self);
+        self.slots = slots;
+        self.preds = preds;
+        self.widen = widen;
+        result
+    }
+
+    fn value(&self, operand: &Operand<'a>) -> Result<Value<'a>> {
+        match operand {
+            Operand::Value(value) => Ok(*value),
+            _ => self.syntax("expected a register or a number"),
+        }
+    }
+
+    /// A source of exactly `ty`'s size.
+    fn source(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<Slot> {
+        let value = self.value(operand)?;
+        self.source_value(value, ty.bytes())
+    }
+
+    fn source_value(&mut self, value: Value<'a>, bytes: usize) -> Result<Slot> {
+        match value {
+            Value::Int(value) => self.constant(value, bytes),
+            Value::F32(bits) if bytes == 4 => self.constant(u64::from(bits), 4),
+            Value::F64(bits) if bytes == 8 => self.constant(bits, 8),
+            Value::F64(bits) if bytes == 4 => self.constant(u64::from((f64::from_bits(bits) as f32).to_bits()), 4),
+            Value::F32(_) | Value::F64(_) => self.syntax(format!("a float constant where {bytes} bytes are expected")),
+            Value::Member(name, member) => self.special(name, Some(member), bytes),
+            Value::Name(name, offset) => match self.find(name)? {
+                Some(Symbol::Register(id, size)) if usize::from(size) == bytes && offset == 0 => Ok(self.read(id)),
+                Some(Symbol::Register(..)) if offset != 0 => {
+                    self.syntax(format!("`{name}` is a register: a sum is not a value"))
+                }
+                Some(Symbol::Register(_, size)) => {
+                    self.syntax(format!("`{name}` has {size} bytes where {bytes} are expected"))
+                }
+                Some(Symbol::Predicate(_)) => self.syntax(format!("`{name}` is a predicate, expected a value")),
+                Some(Symbol::Variable(place)) => self.address_of(place, offset, bytes),
+                None => self.special(name, None, bytes),
+            },
+        }
+    }
+
+    /// The address of a variable as a value.
+    fn address_of(&mut self, place: Place, offset: i64, bytes: usize) -> Result<Slot> {
+        if bytes < 4 {
+            return self.syntax(format!("an address does not fit into {bytes} bytes"));
+        }
+        match place {
+            Place::Global(_) | Place::Const(_) if bytes < 8 => {
+                self.syntax("an address of global memory does not fit into 4 bytes")
+            }
+            Place::Global(at) => {
+                let slot = self.constants.global_address(at.wrapping_add_signed(offset), self.line)?;
+                Ok(self.push(SlotRef::Constant(slot)))
+            }
+            Place::Const(at) | Place::Shared(at) | Place::Local(at) | Place::Param(at) => {
+                self.constant(at.wrapping_add_signed(offset), bytes)
+            }
+            Place::DynamicShared if bytes == 4 => Ok(self.push(SlotRef::DynamicShared(offset))),
+            Place::DynamicShared => {
+                let narrow = self.temporary(4);
+                self.aside(|d| {
+                    let a = d.push(SlotRef::DynamicShared(offset));
+                    let to = d.write(narrow);
+                    d.emit(Op::Mov { wide: false, d: to, a })
+                })?;
+                self.widened(narrow, Ty::U64, Ty::U32)
+            }
+        }
+    }
+
+    /// A temporary with `register` converted.
+    fn widened(&mut self, register: u32, to: Ty, from: Ty) -> Result<Slot> {
+        let result = self.temporary(to.bytes());
+        self.aside(|d| {
+            let a = d.read(register);
+            let to_slot = d.write(result);
+            d.emit(Op::Cvt { to, from, mode: arith::PLAIN, d: to_slot, a })
+        })?;
+        Ok(self.read(result))
+    }
+
+    /// A source of `ty` whose register may be wider: its low part counts (`st`, `cvt`).
+    fn wide_source(&mut self, value: Value<'a>, ty: Ty) -> Result<Slot> {
+        if let Value::Name(name, 0) = value
+            && let Some(Symbol::Register(id, bytes)) = self.find(name)?
+            && usize::from(bytes) > ty.bytes()
+        {
+            return if bytes == 8 { self.widened(id, Ty::U32, Ty::U64) } else { Ok(self.read(id)) };
+        }
+        let bytes = if ty.bytes() == 1 && matches!(value, Value::Int(_)) { 4 } else { ty.bytes() };
+        self.source_value(value, bytes)
+    }
+
+    /// A destination of exactly `ty`'s size.
+    fn dest(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<Slot> {
+        let (id, bytes) = self.register(self.value(operand)?)?;
+        if bytes != ty.bytes() {
+            return self.syntax(format!("the destination has {bytes} bytes where {} are expected", ty.bytes()));
+        }
+        Ok(self.write(id))
+    }
+
+    /// As [`Self::dest`]; `None` is the sink `_`.
+    fn dest_or_sink(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<Option<Slot>> {
+        if is_sink(operand) { Ok(None) } else { self.dest(operand, ty).map(Some) }
+    }
+
+    fn register(&mut self, value: Value<'a>) -> Result<(u32, usize)> {
+        match value {
+            Value::Name(name, 0) => match self.find(name)? {
+                Some(Symbol::Register(id, bytes)) => Ok((id, usize::from(bytes))),
+                Some(_) => self.syntax(format!("`{name}` is not a data register")),
+                None => self.undeclared(name),
+            },
+            _ => self.syntax("expected a register"),
+        }
+    }
+
+    /// A destination that may be wider than `ty` (`ld`, `cvt`): the value is extended by `ty`'s sign to the register's
+    /// size. `to_word`: the operation itself extends to 32 bits.
+    fn wide_dest(&mut self, value: Value<'a>, ty: Ty, to_word: bool) -> Result<Slot> {
+        let (id, bytes) = self.register(value)?;
+        if bytes < ty.bytes() {
+            return self.syntax(format!("the destination has {bytes} bytes where {} are expected", ty.bytes()));
+        }
+        let signed = matches!(ty, Ty::S8 | Ty::S16 | Ty::S32);
+        let by_itself = match bytes {
+            8 => ty.bytes() == 8,
+            4 => ty.bytes() == 4 || to_word || !signed,
+            _ => ty.bytes() == bytes || !signed,
+        };
+        if by_itself {
+            return Ok(self.write(id));
+        }
+        let temporary = self.temporary(4);
+        // Of what the operation extends to 32 bits only the last step is left.
+        let from = match (to_word && bytes == 8, signed) {
+            (true, true) => Ty::S32,
+            (true, false) => Ty::U32,
+            _ => ty,
+        };
+        let to = match (bytes, signed) {
+            (8, true) => Ty::S64,
+            (8, false) => Ty::U64,
+            (4, _) => Ty::S32,
+            _ => Ty::S16,
+        };
+        self.widen.push(Widen { to, from, temporary, register: id });
+        Ok(self.write(temporary))
+    }
+
+    fn pred_dest(&mut self, name: &'a str) -> Result<Pred> {
+        let id = self.predicate(name)?;
+        Ok(self.push_pred(id, true))
+    }
+
+    fn pred_dest_of(&mut self, operand: &Operand<'a>) -> Result<Pred> {
+        match operand {
+            Operand::Value(Value::Name(name, 0)) => self.pred_dest(name),
+            _ => self.syntax("expected a predicate"),
+        }
+    }
+
+    /// `p`, `!p`, or a number (0 is false).
+    fn condition(&mut self, operand: &Operand<'a>) -> Result<Condition> {
+        match operand {
+            Operand::Value(Value::Name(name, 0)) => {
+                let id = self.predicate(name)?;
+                Ok(Condition { pred: self.push_pred(id, false), negate: false })
+            }
+            Operand::Not(name) => {
+                let id = self.predicate(name)?;
+                Ok(Condition { pred: self.push_pred(id, false), negate: true })
+            }
+            Operand::Value(Value::Int(value)) => {
+                let id = self.temporary_predicate();
+                self.aside(|d| {
+                    let to = d.push_pred(id, true);
+                    d.emit(Op::PredConst { d: to, value: *value != 0 })
+                })?;
+                Ok(Condition { pred: self.push_pred(id, false), negate: false })
+            }
+            _ => self.syntax("expected a predicate"),
+        }
+    }
+
+    /// `d|p`, or `d` alone.
+    fn dest_and_pred(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<(Slot, Option<Pred>)> {
+        match operand {
+            Operand::Pair(d, p) => {
+                let slot = self.dest(&Operand::Value(Value::Name(d, 0)), ty)?;
+                Ok((slot, Some(self.pred_dest(p)?)))
+            }
+            _ => Ok((self.dest(operand, ty)?, None)),
+        }
+    }
+
+    /// An address and the space that it really lies in: parameters of calls are local memory.
+    fn address(&mut self, operand: &Operand<'a>, space: Space) -> Result<(Address, Space)> {
+        let Operand::Memory { base, offset } = operand else {
+            return self.syntax("expected an address in brackets");
+        };
+        let in_call = self.frames.len() > 1;
+        let register_space = if space == Space::Param && in_call { Space::Local } else { space };
+        let Some(name) = base else {
+            return Ok((Address { base: None, narrow: false, offset: *offset }, register_space));
+        };
+        match self.find(name)? {
+            Some(Symbol::Register(id, 8)) => {
+                let base = Some(self.read(id));
+                Ok((Address { base, narrow: false, offset: *offset }, register_space))
+            }
+            Some(Symbol::Register(id, 4)) if !matches!(space, Space::Generic | Space::Global) => {
+                let base = Some(self.read(id));
+                Ok((Address { base, narrow: true, offset: *offset }, register_space))
+            }
+            Some(Symbol::Register(_, bytes)) => {
+                self.syntax(format!("`{name}` has {bytes} bytes and is no address of this space"))
+            }
+            Some(Symbol::Predicate(_)) => self.syntax(format!("`{name}` is a predicate, expected an address")),
+            Some(Symbol::Variable(place)) => self.variable_address(name, place, *offset, space),
+            None => self.undeclared(name),
+        }
+    }
+
+    fn variable_address(&mut self, name: &str, place: Place, offset: i64, space: Space) -> Result<(Address, Space)> {
+        let fixed = |at: u64| Address { base: None, narrow: false, offset: (at as i64).wrapping_add(offset) };
+        match (place, space) {
+            (Place::Global(at), Space::Global | Space::Generic) => {
+                let slot = self.constants.global_address(at, self.line)?;
+                let base = Some(self.push(SlotRef::Constant(slot)));
+                Ok((Address { base, narrow: false, offset }, space))
+            }
+            (Place::DynamicShared, Space::Shared) => {
+                let base = Some(self.push(SlotRef::DynamicShared(0)));
+                Ok((Address { base, narrow: true, offset }, space))
+            }
+            (Place::Shared(at), Space::Shared) => Ok((fixed(at), space)),
+            (Place::Const(at), Space::Const) => Ok((fixed(at), space)),
+            (Place::Param(at), Space::Param) => Ok((fixed(at), space)),
+            (Place::Local(at), Space::Local | Space::Param) => Ok((fixed(at), Space::Local)),
+            _ => self.syntax(format!("`{name}` does not lie in this instruction's space")),
+        }
+    }
+
+    // Emission.
+
+    /// Ends the instruction that is being built.
+    fn emit(&mut self, op: Op) -> Result<()> {
+        if self.draft.code.len() >= MOST_INSTRUCTIONS {
+            return self.unknown(format!("a kernel has at most {MOST_INSTRUCTIONS} instructions, calls included"));
+        }
+        let slots = Span { start: self.draft.slot_refs.len(), end: self.draft.slot_refs.len() + self.slots.len() };
+        let preds = Span { start: self.draft.pred_refs.len(), end: self.draft.pred_refs.len() + self.preds.len() };
+        self.draft.slot_refs.append(&mut self.slots);
+        self.draft.pred_refs.append(&mut self.preds);
+        self.draft.code.push(DraftInst { op, slots, preds, guard: self.guard, line: self.line, source: self.source });
+        for widen in std::mem::take(&mut self.widen) {
+            let a = self.read(widen.temporary);
+            let d = self.write(widen.register);
+            self.emit(Op::Cvt { to: widen.to, from: widen.from, mode: arith::PLAIN, d, a })?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn is_sink(operand: &Operand<'_>) -> bool {
+    matches!(operand, Operand::Value(Value::Name("_", 0)))
+}

@@ -1,0 +1,10 @@
+//! The virtual GPU as its users meet it: kernels that nvcc compiled, launched through cudarc.
+//!
+//! `cargo xtask vgpu` builds what is needed; without it (or without nvcc) these tests say that they are skipped.
+
+mod checks;
+mod gpu;
+mod kernels;
+mod mutants;
+mod public;
+mod reference;

@@ -1,0 +1,109 @@
+//! The project's chores: `cargo xtask vgpu` makes the virtual GPU ready, `cargo xtask test` runs every test on it.
+
+mod kernels;
+mod library;
+mod nvcc;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+Chores of this workspace.
+
+Usage: cargo xtask <command>
+
+  vgpu          make the virtual GPU ready: nvcc, the library, the test kernels (all under target/)
+  test [ARGS]   the same, then `cargo test --locked` with ARGS (default: --workspace) on the virtual GPU
+
+nvcc is the one of LSEG_NVCC, CUDA_HOME or PATH; without any, NVIDIA's wheels that kernels/requirements.txt pins are
+fetched once with python3 and pip (about 100 MB) into target/cuda.";
+
+/// A failure in words for the terminal.
+type Outcome<T = ()> = Result<T, String>;
+
+/// Where things are.
+pub struct Places {
+    root: PathBuf,
+    /// Cargo's target directory.
+    target: PathBuf,
+}
+
+impl Places {
+    fn find() -> Outcome<Places> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask lies in no workspace")?.to_path_buf();
+        let target = match std::env::var_os("CARGO_TARGET_DIR") {
+            Some(chosen) => std::path::absolute(chosen).map_err(|e| format!("CARGO_TARGET_DIR: {e}"))?,
+            None => root.join("target"),
+        };
+        Ok(Places { root, target })
+    }
+
+    /// What this tool makes.
+    fn vgpu(&self) -> PathBuf {
+        self.target.join("vgpu")
+    }
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+}
+
+/// Runs it; its output goes to the terminal.
+fn run(command: &mut Command, what: &str) -> Outcome {
+    let status = command.status().map_err(|e| format!("{what}: {}: {e}", command.get_program().display()))?;
+    if status.success() { Ok(()) } else { Err(format!("{what} failed ({status})")) }
+}
+
+fn make_vgpu(places: &Places) -> Outcome {
+    library::build(places)?;
+    let nvcc = nvcc::find_or_fetch(places)?;
+    kernels::build(places, &nvcc)
+}
+
+fn test(places: &Places, arguments: &[String]) -> Outcome {
+    library::build(places)?;
+    let nvcc = nvcc::find_or_fetch(places).and_then(|nvcc| kernels::build(places, &nvcc).map(|()| nvcc));
+    let mut tests = cargo();
+    tests.current_dir(&places.root).args(["test", "--locked"]);
+    if arguments.is_empty() {
+        tests.arg("--workspace");
+    }
+    tests.args(arguments);
+    tests.env("LD_LIBRARY_PATH", library::search_path(places)?);
+    tests.env("VGPU_LIB", places.vgpu().join("libcuda.so"));
+    match &nvcc {
+        Ok(nvcc) => {
+            tests.env("VGPU_KERNELS", kernels::directory(places)).env("LSEG_NVCC", nvcc);
+        }
+        Err(reason) => {
+            eprintln!("left out: the tests that compile CUDA. {reason}");
+            tests.env_remove("VGPU_KERNELS").env_remove("LSEG_NVCC");
+        }
+    }
+    let result = run(&mut tests, "cargo test");
+    if nvcc.is_err() {
+        eprintln!("left out: the tests that compile CUDA (there is no nvcc, see above); all others were run.");
+    }
+    result
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        ["vgpu"] => Places::find().and_then(|places| make_vgpu(&places)),
+        ["test", ..] => Places::find().and_then(|places| test(&places, &arguments[1..])),
+        [unknown, ..] => Err(format!("there is no command {unknown:?}; `cargo xtask` alone lists them")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
