@@ -27,7 +27,7 @@ pub(super) fn rendezvous(
     warp.registers.check(members, active)?;
     if members.is_constant() {
         let mask = warp.registers.narrow(members)[0];
-        if mask & warp.live == active && active & !mask == 0 {
+        if mask & (warp.live | warp.strayed) == active && active & !mask == 0 {
             act(&mut warp.registers, Party { lanes: active, members: mask })?;
             return Ok(active);
         }
@@ -42,6 +42,10 @@ pub(super) fn rendezvous(
     while arrived != 0 {
         let mask = named[arrived.trailing_zeros() as usize];
         let party = lanes_where(arrived, |l| named[l] == mask);
+        if mask & warp.strayed != 0 {
+            let detail = format!("lanes wait for members {:#010x} that ended elsewhere", mask & warp.strayed);
+            return Err(membership(party, detail));
+        }
         if mask & warp.live & !party == 0 {
             act(&mut warp.registers, Party { lanes: party, members: mask })?;
             gone |= party;
@@ -52,7 +56,7 @@ pub(super) fn rendezvous(
         warp.stop_waiting(pc, gone);
     }
     if active & !gone != 0 {
-        warp.wait(Group { pc, lanes: active & !gone });
+        warp.wait(Group { pc, lanes: active & !gone, busy: true });
     }
     Ok(gone)
 }

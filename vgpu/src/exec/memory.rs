@@ -115,7 +115,7 @@ pub(super) fn load(
                 counts.local_bytes += bytes as u64 * mask.count_ones() as u64;
                 warp.local.load(&r, words)?;
             }
-            _ => global.load(&r, access.order, words, counts)?,
+            _ => global.load(&r, access.order, words, counts).map_err(wrong_space)?,
         }
         scatter(&mut warp.registers, mask, access.ty, d, words);
     }
@@ -297,7 +297,7 @@ pub(super) fn store(
                 let detail = "parameters and constants cannot be written".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
             }
-            _ => global.store(&r, access.order, words, counts)?,
+            _ => global.store(&r, access.order, words, counts).map_err(wrong_space)?,
         }
     }
     if access.space == Space::Generic {
@@ -352,7 +352,9 @@ pub(super) fn atomic(
             Space::Shared => {
                 shared.atomic(warp.index, &r, what.op, access.ty, words, c, reverse, old, counts)?;
             }
-            Space::Global => global.atomic(&r, what.op, access.ty, words, c, reverse, old, counts)?,
+            Space::Global => {
+                global.atomic(&r, what.op, access.ty, words, c, reverse, old, counts).map_err(wrong_space)?
+            }
             _ => {
                 let detail = "an atomic operation on memory that is neither global nor shared".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
@@ -388,10 +390,10 @@ pub(super) fn convert_address(
         // One address space for both; a pointer into another window is none into this one.
         _ => {
             let other = |x: u64| (SHARED_WINDOW..LOCAL_WINDOW + WINDOW_BYTES).contains(&x);
-            return match first_lane(active, &out, other) {
-                Some((lane, address)) if !to_generic => {
+            return match lanes_where(active, &out, other) {
+                Some((lanes, address)) if !to_generic => {
                     let detail = format!("{address:#x} was converted to a global address but is shared or local");
-                    Err(fault(Check::AddressSpace, 1 << lane, Some(address), detail))
+                    Err(fault(Check::AddressSpace, lanes, Some(address), detail))
                 }
                 _ => {
                     r.put_wide(d, active, &out);
@@ -401,10 +403,10 @@ pub(super) fn convert_address(
         }
     };
     let range = if to_generic { 0..WINDOW_BYTES } else { start..start + WINDOW_BYTES };
-    if let Some((lane, address)) = first_lane(active, &out, |x| !range.contains(&x)) {
+    if let Some((lanes, address)) = lanes_where(active, &out, |x| !range.contains(&x)) {
         let way = if to_generic { "to a generic address from" } else { "from a generic address to one of" };
         let detail = format!("{address:#x} was converted {way} {space:?} memory and lies outside of it");
-        return Err(fault(Check::AddressSpace, 1 << lane, Some(address), detail));
+        return Err(fault(Check::AddressSpace, lanes, Some(address), detail));
     }
     for x in &mut out {
         *x = if to_generic { x.wrapping_add(start) } else { x.wrapping_sub(start) };
@@ -413,8 +415,23 @@ pub(super) fn convert_address(
     Ok(())
 }
 
-fn first_lane(active: u32, values: &[u64; 32], wrong: impl Fn(u64) -> bool) -> Option<(usize, u64)> {
-    (0..32).find(|&l| active >> l & 1 == 1 && wrong(values[l])).map(|l| (l, values[l]))
+/// The lanes whose value is wrong, and the first one's value.
+fn lanes_where(active: u32, values: &[u64; 32], wrong: impl Fn(u64) -> bool) -> Option<(u32, u64)> {
+    let lanes = (0..32).filter(|&l| active >> l & 1 == 1 && wrong(values[l])).fold(0, |lanes, l| lanes | 1u32 << l);
+    (lanes != 0).then(|| (lanes, values[lanes.trailing_zeros() as usize]))
+}
+
+/// An address outside of every allocation that lies in the window of another space: the pointer was of the wrong kind.
+#[cold]
+fn wrong_space(mut bad: BadAccess) -> Box<BadAccess> {
+    let other = match bad.address {
+        Some(a) if (SHARED_WINDOW..SHARED_WINDOW + WINDOW_BYTES).contains(&a) => "shared",
+        Some(a) if (LOCAL_WINDOW..LOCAL_WINDOW + WINDOW_BYTES).contains(&a) => "local",
+        _ => return Box::new(bad),
+    };
+    bad.check = Check::AddressSpace;
+    bad.detail = format!("an access to global memory by a generic address of {other} memory");
+    Box::new(bad)
 }
 
 /// `isspacep`: lanes whose generic address lies in the space.

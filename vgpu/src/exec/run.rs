@@ -26,6 +26,8 @@ enum Flow {
     Jump(u32),
     /// These to the next one; the others wait or ended, or were sent elsewhere.
     Only(u32),
+    /// Something is wrong with another instruction, at which lanes wait.
+    Fails(Trouble),
 }
 
 type Step = Result<Flow, Box<BadAccess>>;
@@ -60,13 +62,13 @@ fn run_group(
     limit: u64,
 ) -> Result<Group, Trouble> {
     let code = &env.launch.kernel.code[..];
-    let Group { mut pc, mut lanes } = group;
+    let Group { mut pc, lanes, mut busy } = group;
     let trace = env.options.trace && cta.linear == 0 && warp.index == 0;
     while cta.issued < limit {
         let Some(inst) = code.get(pc as usize) else {
             // Past the last instruction: as if it ended with `exit`.
-            exit(env, cta, warp, lanes).map_err(|bad| Trouble { pc, bad })?;
-            return Ok(Group { pc, lanes: 0 });
+            exit(env, cta, warp, pc, lanes, busy)?;
+            return Ok(Group { pc, lanes: 0, busy });
         };
         cta.issued += 1;
         cta.hits[pc as usize] += 1;
@@ -78,27 +80,32 @@ fn run_group(
         let flow = if active == 0 {
             Flow::Next
         } else {
-            execute(env, cta, warp, inst, pc, lanes, active).map_err(|bad| Trouble { pc, bad })?
+            execute(env, cta, warp, inst, Group { pc, lanes, busy }, active).map_err(|bad| Trouble { pc, bad })?
         };
         if trace {
             trace::print(&warp.registers, inst, pc, active);
         }
         match flow {
-            Flow::Next => pc += 1,
+            Flow::Next => {
+                pc += 1;
+                busy = true;
+            }
             Flow::Jump(target) => {
                 if active == lanes {
                     pc = target;
                 } else {
-                    warp.join(Group { pc: target, lanes: active });
-                    return Ok(Group { pc: pc + 1, lanes: lanes & !active });
+                    warp.join(Group { pc: target, lanes: active, busy: false });
+                    return Ok(Group { pc: pc + 1, lanes: lanes & !active, busy: false });
                 }
             }
             Flow::Only(rest) => {
                 pc += 1;
                 if rest != lanes {
-                    return Ok(Group { pc, lanes: rest });
+                    return Ok(Group { pc, lanes: rest, busy });
                 }
+                busy = true;
             }
+            Flow::Fails(trouble) => return Err(trouble),
         }
         if let Some(next) = warp.ready.first()
             && meets(in_order, warp, next.pc, pc)
@@ -106,7 +113,7 @@ fn run_group(
             break;
         }
     }
-    Ok(Group { pc, lanes: std::mem::take(&mut lanes) })
+    Ok(Group { pc, lanes, busy })
 }
 
 /// Whether a group at `pc` joins another or, in order, must let it go first.
@@ -114,20 +121,52 @@ fn meets(in_order: bool, warp: &Warp<'_>, lowest: u32, pc: u32) -> bool {
     if in_order { pc >= lowest } else { warp.ready.iter().any(|g| g.pc == pc) }
 }
 
-fn exit(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, lanes: u32) -> Done {
-    cta.shared.exit(warp.index, lanes)?;
+/// The lanes end. `strayed`: they parted from others of the warp and did something before, so that those which wait for
+/// them do so in vain.
+fn exit(
+    env: &Env<'_>,
+    cta: &mut Cta<'_>,
+    warp: &mut Warp<'_>,
+    pc: u32,
+    lanes: u32,
+    strayed: bool,
+) -> Result<(), Trouble> {
+    cta.shared.exit(warp.index, lanes).map_err(|bad| Trouble { pc, bad: Box::new(bad) })?;
+    let strayed = strayed && lanes != warp.live;
     warp.live &= !lanes;
-    for group in &warp.waiting {
-        if let Some(Inst { op: Op::Barrier { .. }, line, .. }) = env.launch.kernel.code.get(group.pc as usize) {
-            let detail = format!(
-                "lanes {:#010x} wait at a barrier (PTX line {line}) that these lanes of the warp never reach",
-                group.lanes
-            );
-            return Err(Box::new(BadAccess { check: Check::Barrier, lanes, address: None, detail }));
-        }
+    if !strayed {
+        warp.retry_waiting();
+        return Ok(());
     }
-    warp.retry_waiting();
+    warp.strayed |= lanes;
+    for group in &warp.waiting {
+        let Some(inst) = env.launch.kernel.code.get(group.pc as usize) else { continue };
+        if awaited(&warp.registers, &inst.op, group.lanes) & lanes == 0 {
+            continue;
+        }
+        let check = if matches!(inst.op, Op::Barrier { .. }) { Check::Barrier } else { Check::Membership };
+        let detail = format!("these lanes wait for lanes {lanes:#010x} of their warp, which ended elsewhere");
+        let bad = Box::new(BadAccess { check, lanes: group.lanes, address: None, detail });
+        return Err(Trouble { pc: group.pc, bad });
+    }
     Ok(())
+}
+
+/// Whom `lanes` wait for at a `.sync` operation.
+fn awaited(r: &Registers<'_>, op: &Op, lanes: u32) -> u32 {
+    match op {
+        Op::Shfl { members, .. }
+        | Op::Vote { members, .. }
+        | Op::Ballot { members, .. }
+        | Op::Match { members, .. }
+        | Op::Redux { members, .. }
+        | Op::Elect { members, .. }
+        | Op::BarWarp { members } => {
+            let named = r.narrow(*members);
+            (0..32).filter(|&l| lanes >> l & 1 == 1).fold(0, |all, l| all | named[l])
+        }
+        _ => ALL,
+    }
 }
 
 fn jitter(env: &Env<'_>, cta: &Cta<'_>, warp: usize, pc: u32) -> Jitter {
@@ -144,15 +183,8 @@ fn no_such(inst: &Inst) -> Box<BadAccess> {
 }
 
 #[inline(always)]
-fn execute(
-    env: &Env<'_>,
-    cta: &mut Cta<'_>,
-    warp: &mut Warp<'_>,
-    inst: &Inst,
-    pc: u32,
-    lanes: u32,
-    active: u32,
-) -> Step {
+fn execute(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, group: Group, active: u32) -> Step {
+    let Group { pc, lanes, .. } = group;
     let index = warp.index;
     let r = &mut warp.registers;
     match &inst.op {
@@ -212,15 +244,15 @@ fn execute(
         Op::Selp { wide, d, a, b, p } => compare::select(r, active, *wide, [*d, *a, *b], *p)?,
         Op::Lop3 { d, a, b, c, table } => alu::lop3(r, active, *table, [*d, *a, *b, *c])?,
         Op::Mma(m) => {
-            return whole_warp(warp, pc, lanes, active, inst, |warp| {
+            return whole_warp(warp, pc, lanes, active, |warp| {
                 cta.counts.mma_flop += mma::flop(m.kind);
                 mma::multiply(&mut warp.registers, m, env.options.tensor, env.profile.tensor_core)
             });
         }
         Op::Ldmatrix { transpose, d, a } => {
-            return whole_warp(warp, pc, lanes, active, inst, |warp| memory::load_matrix(cta, warp, *transpose, d, *a));
+            return whole_warp(warp, pc, lanes, active, |warp| memory::load_matrix(cta, warp, *transpose, d, *a));
         }
-        _ => return rarely(env, cta, warp, inst, pc, lanes, active),
+        _ => return rarely(env, cta, warp, inst, group, active),
     }
     Ok(Flow::Next)
 }
@@ -231,15 +263,8 @@ fn is_select(op: crate::ir::TernOp) -> bool {
 
 /// Everything that is no inner loop's work.
 #[inline(never)]
-fn rarely(
-    env: &Env<'_>,
-    cta: &mut Cta<'_>,
-    warp: &mut Warp<'_>,
-    inst: &Inst,
-    pc: u32,
-    lanes: u32,
-    active: u32,
-) -> Step {
+fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, group: Group, active: u32) -> Step {
+    let Group { pc, lanes, .. } = group;
     let r = &mut warp.registers;
     match &inst.op {
         Op::Special { what, d } => special::read(env, cta, warp, active, *what, *d),
@@ -306,10 +331,14 @@ fn rarely(
         Op::CpAsyncWait { pending } => cta.shared.wait(warp.index, active, Some(*pending), &cta.global)?,
         Op::CpAsyncWaitAll => cta.shared.wait(warp.index, active, None, &cta.global)?,
         Op::Fence { scope } => memory::fence(cta, warp.index, *scope != FenceScope::Cta),
-        Op::Brx { targets, a } => return branch_table(warp, pc, lanes, active, targets, *a),
+        Op::Brx { targets, a } => return branch_table(warp, lanes, active, targets, *a),
         Op::Exit => {
-            exit(env, cta, warp, active)?;
-            return Ok(Flow::Only(lanes & !active));
+            // Where only some of a group end, they part here.
+            let strayed = group.busy && active == lanes;
+            return Ok(match exit(env, cta, warp, pc, active, strayed) {
+                Ok(()) => Flow::Only(lanes & !active),
+                Err(trouble) => Flow::Fails(trouble),
+            });
         }
         Op::Trap => {
             let detail = "the kernel executed trap".to_string();
@@ -318,24 +347,27 @@ fn rarely(
         Op::Barrier { .. } => return barrier(env, cta, warp, inst, pc, lanes, active),
         Op::ActiveMask { d } => r.put(*d, active, &[active; 32]),
         Op::Stmatrix { transpose, a, b } => {
-            return whole_warp(warp, pc, lanes, active, inst, |warp| {
-                memory::store_matrix(cta, warp, *transpose, *a, b)
-            });
+            return whole_warp(warp, pc, lanes, active, |warp| memory::store_matrix(cta, warp, *transpose, *a, b));
         }
         Op::Movmatrix { d, a } => {
-            return whole_warp(warp, pc, lanes, active, inst, |warp| {
+            return whole_warp(warp, pc, lanes, active, |warp| {
                 mma::transpose(&mut warp.registers, *d, *a);
                 Ok(())
             });
         }
         Op::Nop => {}
-        _ => return together(warp, inst, pc, lanes, active),
+        _ => {
+            if active != warp.live {
+                exit_at_once(env, cta, warp)?;
+            }
+            return together(warp, inst, pc, lanes, active);
+        }
     }
     Ok(Flow::Next)
 }
 
 /// Lanes to their own targets.
-fn branch_table(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, targets: &[u32], a: Slot) -> Step {
+fn branch_table(warp: &mut Warp<'_>, lanes: u32, active: u32, targets: &[u32], a: Slot) -> Step {
     warp.registers.check(a, active)?;
     let index = *warp.registers.narrow(a);
     for l in (0..32).filter(|l| active >> l & 1 == 1) {
@@ -343,35 +375,26 @@ fn branch_table(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, targets: 
             let detail = format!("a branch by entry {} of a table of {}", index[l], targets.len());
             return Err(Box::new(BadAccess { check: Check::OutOfBounds, lanes: 1 << l, address: None, detail }));
         };
-        warp.join(Group { pc: target, lanes: 1 << l });
+        warp.join(Group { pc: target, lanes: 1 << l, busy: false });
     }
-    let _ = pc;
     // The lanes that jumped are in the queue; the caller goes on with the others, if any.
     Ok(Flow::Only(lanes & !active))
 }
 
 /// Operations that take all 32 lanes at once.
 #[inline(always)]
-fn whole_warp(
-    warp: &mut Warp<'_>,
-    pc: u32,
-    lanes: u32,
-    active: u32,
-    inst: &Inst,
-    act: impl FnOnce(&mut Warp<'_>) -> Done,
-) -> Step {
+fn whole_warp(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, act: impl FnOnce(&mut Warp<'_>) -> Done) -> Step {
     if active == ALL {
         act(warp)?;
         return Ok(Flow::Next);
     }
     if warp.live != ALL {
-        let detail = "an operation of the whole warp in a warp of which some lanes ended or do not exist".to_string();
-        return Err(control::membership(ALL & !warp.live, detail));
+        let detail = format!("an operation of all 32 lanes, of which {:#010x} ended or do not exist", ALL & !warp.live);
+        return Err(control::membership(active, detail));
     }
-    let _ = inst;
     let arrived = active | warp.waiting_at(pc);
     if arrived != ALL {
-        warp.wait(Group { pc, lanes: active });
+        warp.wait(Group { pc, lanes: active, busy: true });
         return Ok(Flow::Only(lanes & !active));
     }
     warp.stop_waiting(pc, ALL);
@@ -446,8 +469,12 @@ fn barrier(
             exit_at_once(env, cta, warp)?;
         }
         party |= warp.waiting_at(pc);
+        if warp.strayed != 0 {
+            let detail = format!("a barrier of a warp whose lanes {:#010x} ended elsewhere", warp.strayed);
+            return Err(Box::new(BadAccess { check: Check::Barrier, lanes: party, address: None, detail }));
+        }
         if party != warp.live {
-            warp.wait(Group { pc, lanes: active });
+            warp.wait(Group { pc, lanes: active, busy: true });
             return Ok(Flow::Only(lanes & !active));
         }
         warp.stop_waiting(pc, party);
@@ -472,13 +499,14 @@ fn barrier(
     if matches!(kind, BarrierKind::Arrive | BarrierKind::ArriveUnaligned) {
         return Ok(Flow::Only(rest | party));
     }
-    warp.at_barrier.push(AtBarrier { id: number, group: Group { pc, lanes: party } });
+    warp.at_barrier.push(AtBarrier { id: number, group: Group { pc, lanes: party, busy: true } });
     Ok(Flow::Only(rest))
 }
 
 /// Other lanes of the warp that stand at an `exit` end now: a barrier does not wait for threads that are done.
 fn exit_at_once(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>) -> Done {
     let ends = |g: &Group| match env.launch.kernel.code.get(g.pc as usize) {
+        _ if g.busy => false,
         Some(inst) => inst.op == Op::Exit && inst.guard.is_none(),
         None => true,
     };

@@ -10,6 +10,8 @@ use crate::mem::LocalMemory;
 pub(super) struct Group {
     pub pc: u32,
     pub lanes: u32,
+    /// Whether it did anything of its own since it parted from others of the warp.
+    pub busy: bool,
 }
 
 /// Lanes that arrived at a barrier of the block.
@@ -28,6 +30,9 @@ pub(super) struct Warp<'a> {
     /// Lanes that the block has, and of those the ones not done.
     pub exist: u32,
     pub live: u32,
+    /// Lanes that went a way of their own and ended there. Others that ended did so at once where they parted: an early
+    /// `return`, which no barrier and no member mask waits for.
+    pub strayed: u32,
     /// Groups that can go on, lowest program counter first.
     pub ready: Vec<Group>,
     /// Lanes at a `.sync` instruction whose other members are not there yet.
@@ -58,6 +63,7 @@ impl<'a> Warp<'a> {
             thread,
             exist,
             live: exist,
+            strayed: 0,
             ready: Vec::with_capacity(32),
             waiting: Vec::with_capacity(32),
             at_barrier: Vec::with_capacity(32),
@@ -69,10 +75,11 @@ impl<'a> Warp<'a> {
         self.registers.reset();
         self.local.reset();
         self.live = self.exist;
+        self.strayed = 0;
         self.ready.clear();
         self.waiting.clear();
         self.at_barrier.clear();
-        self.ready.push(Group { pc: 0, lanes: self.exist });
+        self.ready.push(Group { pc: 0, lanes: self.exist, busy: false });
         self.picks = 0;
     }
 
@@ -82,7 +89,10 @@ impl<'a> Warp<'a> {
             return;
         }
         match self.ready.binary_search_by_key(&group.pc, |g| g.pc) {
-            Ok(i) => self.ready[i].lanes |= group.lanes,
+            Ok(i) => {
+                self.ready[i].lanes |= group.lanes;
+                self.ready[i].busy |= group.busy;
+            }
             Err(i) => self.ready.insert(i, group),
         }
     }

@@ -200,7 +200,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `9.0` lexes as a decimal number, `9.10` too: its digits tell.
+    /// `9.0` lexes as a decimal number; no minor version had two digits.
     fn version(&mut self) -> Result<(u32, u32), LoadError> {
         let line = self.line();
         match self.next() {
@@ -690,6 +690,9 @@ impl<'a> Parser<'a> {
         }
         if self.take(b'[') {
             let operand = self.memory()?;
+            if self.is(b',') {
+                return self.unknown("an address of several parts, as textures, surfaces and tensors have");
+            }
             self.need(b']')?;
             return Ok(operand);
         }

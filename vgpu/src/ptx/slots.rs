@@ -17,6 +17,8 @@ pub fn assign(lives: &[Life], widths: impl Fn(usize) -> usize, most: usize) -> O
     let mut places = vec![0u16; lives.len()];
     // Stretches of each place that end after the scan's position.
     let mut taken: Vec<Life> = Vec::new();
+    // Until when each place is known to be taken: most are, and are passed over by this number alone.
+    let mut busy: Vec<u32> = Vec::new();
     for variable in order {
         let variable = variable as usize;
         let life = &lives[variable];
@@ -26,8 +28,10 @@ pub fn assign(lives: &[Life], widths: impl Fn(usize) -> usize, most: usize) -> O
         while free < width {
             if place + free >= taken.len() {
                 taken.push(Life::new());
+                busy.push(0);
             }
-            if is_free(&mut taken[place + free], life) {
+            let at = place + free;
+            if busy[at] <= life[0].0 && is_free(&mut taken[at], life) {
                 free += 1;
             } else {
                 place += free + 1;
@@ -37,8 +41,9 @@ pub fn assign(lives: &[Life], widths: impl Fn(usize) -> usize, most: usize) -> O
         if place + width > most {
             return None;
         }
-        for stretches in &mut taken[place..place + width] {
-            stretches.extend_from_slice(life);
+        for at in place..place + width {
+            taken[at].extend_from_slice(life);
+            busy[at] = life[0].1;
         }
         places[variable] = place as u16;
     }

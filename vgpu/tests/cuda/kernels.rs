@@ -96,8 +96,8 @@ pub fn layer_norm(module: &Path, rows: usize, width: usize) -> Result<Counts, Wr
 
     let gpu = Gpu::new();
     let name = match width {
-        ..=256 => "layer_norm_256",
-        ..=1024 => "layer_norm_1024",
+        0..=256 => "layer_norm_256",
+        257..=1024 => "layer_norm_1024",
         _ => "layer_norm_4096",
     };
     let kernel = gpu.kernel(module, name, 0);

@@ -11,6 +11,7 @@ pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifier
         "shf" => return funnel(d, i, m),
         "prmt" => return permute(d, i, m),
         "bfind" => return find_bit(d, i, m),
+        "bmsk" => return mask(d, i, m),
         _ => {}
     }
     let ty = d.need_type(i, m)?;
@@ -143,4 +144,21 @@ fn table<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, ty: Ty) -> Result<()>
         return d.unknown("`lop3` of this type");
     }
     d.emit(Op::Lop3 { d: to, a, b, c, table })
+}
+
+/// `bmsk.clamp d, a, b`: b ones from bit a on, as ((1 << b) − 1) << a, whose shifts clamp.
+fn mask<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
+    d.need(m.take("clamp"), i, "clamp")?;
+    d.need(m.take("b32"), i, "b32")?;
+    let [to, position, length] = exactly(i)?;
+    let (power, ones) = (d.temporary(4), d.temporary(4));
+    let (a, b) = (d.constant(1, 4)?, d.source(length, Ty::U32)?);
+    let power_slot = d.write(power);
+    d.emit(Op::Bin { op: BinOp::Shl, ty: Ty::U32, mode: PLAIN, d: power_slot, a, b })?;
+    let (a, b) = (d.read(power), d.constant(1, 4)?);
+    let ones_slot = d.write(ones);
+    d.emit(Op::Bin { op: BinOp::Sub, ty: Ty::U32, mode: PLAIN, d: ones_slot, a, b })?;
+    let (a, b) = (d.read(ones), d.source(position, Ty::U32)?);
+    let to = d.dest(to, Ty::U32)?;
+    d.emit(Op::Bin { op: BinOp::Shl, ty: Ty::U32, mode: PLAIN, d: to, a, b })
 }

@@ -1,7 +1,7 @@
 //! Tensor cores: matrices from and to shared memory, and their product. `wmma` and `wgmma` are not known.
 
 use super::{Decoder, Modifiers, Result, exactly};
-use crate::ir::{Accumulator, Mma, MmaKind, Op, Slot, Space, Ty};
+use crate::ir::{Accumulator, Address, Mma, MmaKind, Op, Slot, Space, Ty};
 use crate::ptx::ast::{Instruction, Operand, Value};
 
 pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
@@ -45,19 +45,34 @@ fn matrices<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<
         return d.unknown("a number of matrices other than `.x1`, `.x2`, `.x4`");
     };
     let transpose = m.take("trans");
-    if !m.take("shared") {
-        d.need(m.take("shared::cta"), i, "shared")?;
-    }
+    let generic = !m.take("shared") && !m.take("shared::cta");
     d.need(m.take("b16"), i, "b16")?;
     let [first, second] = exactly(i)?;
     if i.opcode == "ldmatrix" {
-        let (a, _) = d.address(second, Space::Shared)?;
+        let a = shared_address(d, second, generic)?;
         let to = dests(d, first, count)?;
         return d.emit(Op::Ldmatrix { transpose, d: to, a });
     }
-    let (a, _) = d.address(first, Space::Shared)?;
+    let a = shared_address(d, first, generic)?;
     let b = sources(d, second, count)?.into_boxed_slice();
     d.emit(Op::Stmatrix { transpose, a, b })
+}
+
+/// An address of shared memory; a generic one is converted first, which checks that it lies there.
+fn shared_address<'a>(d: &mut Decoder<'_, 'a>, operand: &Operand<'a>, generic: bool) -> Result<Address> {
+    if !generic {
+        return d.address(operand, Space::Shared).map(|(a, _)| a);
+    }
+    let Operand::Memory { base: Some(name), offset } = operand else {
+        return d.syntax("expected a generic address in a register");
+    };
+    let converted = d.temporary(8);
+    d.aside(|d| {
+        let a = d.source_value(Value::Name(name, 0), 8)?;
+        let to = d.write(converted);
+        d.emit(Op::Cvta { space: Space::Shared, to_generic: false, d: to, a })
+    })?;
+    Ok(Address { base: Some(d.read(converted)), narrow: false, offset: *offset })
 }
 
 fn transpose_in_registers<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {

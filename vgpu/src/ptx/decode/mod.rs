@@ -23,6 +23,8 @@ use std::collections::HashMap;
 
 /// Instructions of one kernel with every call put in place. More is taken for runaway nesting of calls.
 const MOST_INSTRUCTIONS: usize = 1 << 20;
+/// Bytes of local memory that any device gives a thread.
+const MOST_LOCAL: usize = 512 << 10;
 /// Calls within calls.
 const MOST_CALLS: usize = 64;
 
@@ -64,6 +66,9 @@ pub fn decode<'a>(
     decoder.line = function.line;
     decoder.guard = None;
     decoder.emit(Op::Exit)?;
+    if decoder.local.bytes > MOST_LOCAL {
+        return decoder.syntax(format!("{} bytes of local memory, a thread has {MOST_LOCAL}", decoder.local.bytes));
+    }
     Ok(Decoded {
         draft: decoder.draft,
         shared_bytes: decoder.shared.bytes,
@@ -263,7 +268,7 @@ impl<'a> Decoder<'_, 'a> {
             | "min" | "max" | "neg" | "abs" | "sad" | "copysign" | "sqrt" | "rcp" | "rsqrt" | "sin" | "cos" | "lg2"
             | "ex2" | "tanh" | "dp4a" => arith::decode(self, i, m),
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "clz"
-            | "popc" | "brev" | "prmt" | "lop3" => bits::decode(self, i, m),
+            | "popc" | "brev" | "prmt" | "lop3" | "bmsk" => bits::decode(self, i, m),
             "setp" | "set" | "selp" | "slct" => compare::decode(self, i, m),
             "mov" | "cvt" | "cvta" | "isspacep" => convert::decode(self, i, m),
             "ld" | "ldu" | "st" | "atom" | "red" | "membar" | "fence" | "cp" | "prefetch" | "prefetchu" | "discard"
