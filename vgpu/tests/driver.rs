@@ -805,9 +805,9 @@ fn parameters_may_come_in_a_buffer() {
         let mut size = buffer.len();
         // CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END.
         let mut extra = [
-            1usize as *mut c_void,
+            std::ptr::without_provenance_mut(1),
             buffer.as_ptr().cast_mut().cast(),
-            2usize as *mut c_void,
+            std::ptr::without_provenance_mut(2),
             (&raw mut size).cast(),
             std::ptr::null_mut(),
         ];

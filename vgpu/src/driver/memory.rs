@@ -233,12 +233,14 @@ impl Machine {
     }
 }
 
+// A null where the answer should go is noticed by the first write, before anything is allocated.
 driver_functions! {
     table table;
 
     fn cuMemAlloc_v2(machine, address: Out<u64>, bytes: usize) {
         machine.current()?;
         machine.refuse_unsafe("allocating memory")?;
+        address.write(0)?;
         address.write(machine.allocate(bytes, Owner::Program)?)
     }
 
@@ -250,6 +252,7 @@ driver_functions! {
             return fail(Code::INVALID_VALUE, format!("{height} rows of {width} bytes"));
         };
         pitch.write(row)?;
+        address.write(0)?;
         address.write(machine.allocate(bytes, Owner::Program)?)
     }
 
@@ -259,6 +262,7 @@ driver_functions! {
 
     /// The memory is there at once; stream order begins with its free.
     fn cuMemAllocAsync(machine, address: Out<u64>, bytes: usize, stream: Handle<Stream>) {
+        address.write(0)?;
         address.write(machine.allocate_async(bytes, stream)?)
     }
 
@@ -270,6 +274,7 @@ driver_functions! {
         stream: Handle<Stream>,
     ) {
         machine.pools.get(pool)?;
+        address.write(0)?;
         address.write(machine.allocate_async(bytes, stream)?)
     }
 
@@ -297,10 +302,12 @@ driver_functions! {
     }
 
     fn cuMemHostAlloc(machine, answer: Out<Host>, bytes: usize, flags: u32) {
+        answer.write(Host::at_address(0))?;
         answer.write(machine.new_pinned(bytes, flags)?)
     }
 
     fn cuMemAllocHost_v2(machine, answer: Out<Host>, bytes: usize) {
+        answer.write(Host::at_address(0))?;
         answer.write(machine.new_pinned(bytes, 0)?)
     }
 
