@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub const NAME: &str = "embedded demo model";
 
 #[cfg(feature = "demo")]
-const MODEL: Option<&[u8]> = Some(include_bytes!("../weights/demo/lseg-demo.safetensors"));
+const MODEL: Option<&[u8]> = Some(include_bytes!("../weights/demo/demo.safetensors"));
 #[cfg(not(feature = "demo"))]
 const MODEL: Option<&[u8]> = None;
 
@@ -20,8 +20,9 @@ pub fn checkpoint() -> Result<Checkpoint> {
     MODEL.ok_or(Error::NoModel).and_then(|bytes| Checkpoint::from_static(NAME, bytes))
 }
 
-/// What a model file says about itself beside its configuration: the entries of its `__metadata__` that start with
-/// `about.`, without that prefix (training, licences, limits for the demo model).
+/// What a model file says about itself beside its configuration: its `__metadata__` entries `lseg-fast.training`,
+/// `lseg-fast.licences` and `lseg-fast.limits`, without the prefix.
 pub fn about(checkpoint: &Checkpoint) -> impl Iterator<Item = (&str, &str)> {
-    checkpoint.metadata().iter().filter_map(|(key, value)| Some((key.strip_prefix("about.")?, value.as_str())))
+    let entry = |key| Some((key, checkpoint.metadata().get(&format!("lseg-fast.{key}"))?.as_str()));
+    ["training", "licences", "limits"].into_iter().filter_map(entry)
 }
