@@ -772,7 +772,7 @@ fn matrix_fragments() {
     let mut s = Shared::new(1024, 1);
     // Element (r, c) of matrix m is 64m + 8r + c.
     let at = |l: u64| 16 * (l ^ 1);
-    let row = words(|w, l| (8 * l + 2 * w) as u32 | (8 * l + 2 * w + 1) as u32 * 65536);
+    let row = words(|w, l| (8 * l + 2 * w) as u32 | ((8 * l + 2 * w + 1) as u32 * 65536));
     s.store(0, 16, ALL, at, &row).unwrap();
     let plain = s.ldmatrix(0, 4, false, at).unwrap();
     let turned = s.ldmatrix(0, 4, true, at).unwrap();

@@ -102,9 +102,10 @@ impl Allocation {
             }
             16 => {
                 for lane in lanes(mask) {
+                    // A copy of the arm below with a length that the compiler knows.
                     let words = &self.words[word(lane)..][..4];
-                    for i in 0..4 {
-                        into.bits[i][lane] = words[i].load(Relaxed);
+                    for (bits, word) in into.bits.iter_mut().zip(words) {
+                        bits[lane] = word.load(Relaxed);
                     }
                 }
             }

@@ -486,13 +486,13 @@ fn matrix_rows(words: &[u32; 32], transpose: bool) -> [[u32; 4]; 8] {
 fn spread(bytes: u16) -> [u32; 4] {
     [0, 1, 2, 3].map(|word| {
         let of_word = bytes >> (4 * word);
-        u32::from(of_word & 0b0011 != 0) * 0xffff | u32::from(of_word & 0b1100 != 0) * 0xffff_0000
+        (u32::from(of_word & 0b0011 != 0) * 0xffff) | (u32::from(of_word & 0b1100 != 0) * 0xffff_0000)
     })
 }
 
 /// The reverse: bytes of the halves that are not zero.
 fn gathered(row: &[u32; 4]) -> u16 {
-    let of_word = |word: u32| u16::from(word & 0xffff != 0) * 0b0011 | u16::from(word >> 16 != 0) * 0b1100;
+    let of_word = |word: u32| (u16::from(word & 0xffff != 0) * 0b0011) | (u16::from(word >> 16 != 0) * 0b1100);
     row.iter().rev().fold(0, |bytes, &word| bytes << 4 | of_word(word))
 }
 
@@ -511,7 +511,7 @@ fn marked_halves(undefined: u64) -> [u32; 32] {
     if undefined != 0 {
         for (lane, word) in words.iter_mut().enumerate() {
             let (low, high) = ((undefined >> lane & 1) as u32, (undefined >> (32 + lane) & 1) as u32);
-            *word = low * 0xffff | high * 0xffff_0000;
+            *word = (low * 0xffff) | (high * 0xffff_0000);
         }
     }
     words
