@@ -129,7 +129,7 @@ fn wrong_calls_are_exit_code_2() {
         &["convert", "a.ckpt", "--out", "b", "--dtype", "f64"],
         &["convert", "a.ckpt", "--out", "b", "--head-block", "nonsense"],
         &["tokenize"],
-        &["info"],
+        &["info", "a.ckpt", "b.ckpt"],
         &["plan", "--labels-count", "0"],
     ] {
         let answer = folder.call(arguments);
@@ -143,12 +143,27 @@ fn wrong_calls_are_exit_code_2() {
     run(&["--save", "pictures"]).refused(2, &["mask, overlay, scores"]);
 }
 
+/// The demo model stands in, and what it is not good for is said, unless --quiet.
+#[cfg(feature = "demo")]
 #[test]
-fn without_a_model_the_ways_to_one_are_told() {
+fn without_a_model_the_demo_model_is_used() {
     let folder = Folder::new();
     folder.photo("a.png");
-    folder.call(&["run", "a.png", "--labels", "dog"]).refused(2, &["lseg-fast convert", "weights/seeded"]);
-    folder.call(&["plan"]).refused(2, &["lseg-fast convert", "weights/seeded"]);
+    let answer = folder.call(&["run", "a.png", "--labels", "dog"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stderr.contains("clip art only") && answer.stderr.contains("--model"), "{answer:?}");
+    assert_eq!(folder.names("out"), ["a.mask.png", "a.overlay.png"]);
+    assert_eq!(folder.call(&["run", "a.png", "--labels", "dog", "--quiet", "--device", "cpu"]).stderr, "");
+    assert_eq!(folder.call(&["plan"]).code, Some(0));
+}
+
+#[cfg(not(feature = "demo"))]
+#[test]
+fn without_a_model_the_way_to_one_is_told() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.call(&["run", "a.png", "--labels", "dog"]).refused(2, &["lseg-fast convert", "--model"]);
+    folder.call(&["plan"]).refused(2, &["lseg-fast convert", "--model"]);
     assert_eq!(folder.names("."), ["a.png"]);
 }
 

@@ -114,6 +114,7 @@ fn a_resnet_has_the_documented_fields_too() {
     check(&folder(), &format!("info {resnet}"), &["vit:", "demo model:"]);
 }
 
+#[cfg(feature = "demo")]
 #[test]
 fn the_demo_model_says_where_it_comes_from() {
     let object = check(&folder(), "info", &["vit:"]);
