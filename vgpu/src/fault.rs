@@ -60,7 +60,7 @@ pub struct Fault {
     pub kernel: String,
     /// Line of the PTX text.
     pub line: u32,
-    /// The instruction's text or opcode, for the reader.
+    /// File and line of the CUDA source, where `-lineinfo` told.
     pub source: Option<(String, u32)>,
     pub block: [u32; 3],
     pub warp: u32,

@@ -1,9 +1,10 @@
 //! What the decoder makes of a kernel and the executor runs: flat instructions over numbered slots.
 //!
 //! A *slot* holds one 32-bit value of each of the 32 lanes; narrower values lie zero-extended in it (16-bit floats and
-//! integers in the low half). A 64-bit value takes two neighbouring slots, stored as `[u64; 32]`. Immediates and
-//! addresses of variables are constant slots, equal in every lane, kept once for the program. Predicates have
-//! numbers of their own: one bit a lane.
+//! integers in the low half). A 64-bit value takes the numbers of two neighbouring slots; the executor keeps it in a row of
+//! its own, so that diverged lanes may have 32-bit values under the same numbers. Immediates and addresses of variables
+//! are constant slots, equal in every lane, kept once for the program. Predicates have numbers of their own: one bit a
+//! lane.
 //!
 //! Slots are shared by virtual registers whose lives do not overlap; a register that some path reads before it is
 //! written lives from the kernel's entry on, so that the executor, which begins with every slot undefined, sees the fault.

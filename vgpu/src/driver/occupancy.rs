@@ -26,6 +26,11 @@ impl Profile {
     }
 }
 
+/// What one block of so many threads takes of dynamic shared memory: what the caller's function says, else `fixed`.
+fn dynamic_shared_of(asked: Option<SharedOfBlock>, fixed: usize) -> impl Fn(i32) -> usize {
+    move |threads| asked.map_or(fixed, |asked| shared_of_block(asked, threads))
+}
+
 impl Machine {
     fn blocks(&self, function: Handle<Function>, threads: i32, dynamic_shared: usize) -> Outcome<i32> {
         let kernel = self.functions.get(function)?.kernel();
@@ -91,8 +96,7 @@ driver_functions! {
         dynamic_shared: usize,
         limit: i32,
     ) {
-        let of_block = |threads| shared.map_or(dynamic_shared, |asked| shared_of_block(asked, threads));
-        let (grid, best) = machine.best_block(function, of_block, limit)?;
+        let (grid, best) = machine.best_block(function, dynamic_shared_of(shared, dynamic_shared), limit)?;
         least_grid.write(grid)?;
         threads.write(best)
     }
@@ -107,8 +111,7 @@ driver_functions! {
         limit: i32,
         _flags: u32,
     ) {
-        let of_block = |threads| shared.map_or(dynamic_shared, |asked| shared_of_block(asked, threads));
-        let (grid, best) = machine.best_block(function, of_block, limit)?;
+        let (grid, best) = machine.best_block(function, dynamic_shared_of(shared, dynamic_shared), limit)?;
         least_grid.write(grid)?;
         threads.write(best)
     }
