@@ -207,6 +207,9 @@ impl Engine {
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
         tensors::check(checkpoint, &config)?;
         let (mut device, note) = device(options)?;
+        let mut shapes = Loader::shapes();
+        Model::load(&config, &mut shapes)?;
+        device.expect(shapes.matrices(), shapes.vectors())?;
         let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *device))?;
         Ok(Engine {
             model,
@@ -343,8 +346,7 @@ impl Engine {
     pub fn segment_into(&mut self, frame: &Frame<'_>, segmentation: &mut Segmentation) -> Result<()> {
         let outputs = Outputs { mask: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
-        self.read_mask(io, 0, segmentation);
-        Ok(())
+        self.read_mask(io, 0, segmentation)
     }
 
     /// Several photos of one size at once.
@@ -353,13 +355,13 @@ impl Engine {
     /// As [`Engine::segment`]; [`Error::Size`] also for frames of different sizes.
     pub fn segment_batch(&mut self, frames: &[Frame<'_>]) -> Result<Vec<Segmentation>> {
         let io = self.run(frames, Outputs { mask: true, ..Outputs::default() }, &[])?;
-        Ok((0..frames.len())
+        (0..frames.len())
             .map(|b| {
                 let mut segmentation = Segmentation::default();
-                self.read_mask(io, b, &mut segmentation);
-                segmentation
+                self.read_mask(io, b, &mut segmentation)?;
+                Ok(segmentation)
             })
-            .collect())
+            .collect()
     }
 
     /// The logits at the network's size.
@@ -369,7 +371,7 @@ impl Engine {
     pub fn scores(&mut self, frame: &Frame<'_>) -> Result<Scores> {
         let outputs = Outputs { scores: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
-        Ok(self.read_scores(io))
+        self.read_scores(io)
     }
 
     /// Mask and logits of one pass.
@@ -380,8 +382,8 @@ impl Engine {
         let outputs = Outputs { mask: true, scores: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         let mut segmentation = Segmentation::default();
-        self.read_mask(io, 0, &mut segmentation);
-        Ok((segmentation, self.read_scores(io)))
+        self.read_mask(io, 0, &mut segmentation)?;
+        Ok((segmentation, self.read_scores(io)?))
     }
 
     /// The pixels' embeddings at half the network's size. Needs no labels.
@@ -392,7 +394,7 @@ impl Engine {
         let outputs = Outputs { embedding: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         let [_, height, width, channels] = io.embedding.expect("a pass for embeddings has them").shape;
-        let data = self.read_all(io.embedding);
+        let data = self.read_all(io.embedding)?;
         Ok(Embedding { channels, height, width, data })
     }
 
@@ -413,7 +415,7 @@ impl Engine {
         }
         let outputs = Outputs { points: points.len(), ..Outputs::default() };
         let io = self.run_at(std::slice::from_ref(frame), points, outputs, &[])?;
-        Ok(self.read_all(io.sampled))
+        self.read_all(io.sampled)
     }
 
     /// Whether the frames to come measure each operation ([`Engine::timings`]).
@@ -454,14 +456,13 @@ impl Engine {
         let plan = &self.sessions.last().expect("a session has just run").plan;
         let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
-        Ok(bufs
-            .into_iter()
+        bufs.into_iter()
             .map(|(name, buf)| {
                 let mut data = vec![0.0; buf.len()];
-                device.read(buf, 0, bytemuck::cast_slice_mut(&mut data));
-                Tap { name: name.to_owned(), shape: buf.shape, data }
+                device.read(buf, 0, bytemuck::cast_slice_mut(&mut data))?;
+                Ok(Tap { name: name.to_owned(), shape: buf.shape, data })
             })
-            .collect())
+            .collect()
     }
 
     /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
@@ -486,9 +487,9 @@ impl Engine {
         let session = self.sessions.last().expect("the session in use is the last");
         let bytes = shape.photo.0 * shape.photo.1 * 3;
         for (b, frame) in frames.iter().enumerate() {
-            self.device.write(session.io.photo, b * bytes, frame.rgb);
+            self.device.write(session.io.photo, b * bytes, frame.rgb)?;
             if let Some(place) = session.io.points {
-                self.device.write(place, b * size_of_val(points), bytemuck::cast_slice(points));
+                self.device.write(place, b * size_of_val(points), bytemuck::cast_slice(points))?;
             }
         }
         let model = &self.model;
@@ -535,7 +536,9 @@ impl Engine {
             return Ok(());
         }
         let mut io = None;
-        let plan = plan::record(4, keep, |d| io = Some(self.model.forward(d, shape, bank.as_ref(), outputs)));
+        let plan = plan::record(self.device.activation_bytes(), keep, |d| {
+            io = Some(self.model.forward(d, shape, bank.as_ref(), outputs))
+        });
         let io = io.expect("recording runs the forward pass");
         self.device.reserve(&plan)?;
         let io = FrameIo {
@@ -555,25 +558,25 @@ impl Engine {
     }
 
     /// A float32 result of the last pass, whole.
-    fn read_all(&mut self, result: Option<Buf>) -> Vec<f32> {
+    fn read_all(&mut self, result: Option<Buf>) -> Result<Vec<f32>> {
         let result = result.expect("a pass has what was asked of it");
         let mut data = vec![0.0; result.len()];
-        self.device.read(result, 0, bytemuck::cast_slice_mut(&mut data));
-        data
+        self.device.read(result, 0, bytemuck::cast_slice_mut(&mut data))?;
+        Ok(data)
     }
 
-    fn read_mask(&mut self, io: FrameIo, b: usize, segmentation: &mut Segmentation) {
+    fn read_mask(&mut self, io: FrameIo, b: usize, segmentation: &mut Segmentation) -> Result<()> {
         let mask = io.mask.expect("a pass for a mask has a mask");
         let [_, height, width, _] = mask.shape;
         (segmentation.height, segmentation.width) = (height, width);
         segmentation.mask.resize(height * width, 0);
-        self.device.read(mask, b * height * width * 2, bytemuck::cast_slice_mut(&mut segmentation.mask));
+        self.device.read(mask, b * height * width * 2, bytemuck::cast_slice_mut(&mut segmentation.mask))
     }
 
-    fn read_scores(&mut self, io: FrameIo) -> Scores {
+    fn read_scores(&mut self, io: FrameIo) -> Result<Scores> {
         let scores = io.scores.expect("a pass for scores has scores");
         let [_, labels, height, width] = scores.shape;
-        Scores { labels, height, width, data: self.read_all(io.scores) }
+        Ok(Scores { labels, height, width, data: self.read_all(io.scores)? })
     }
 
     /// The text tower on a batch of token lists.
@@ -587,18 +590,19 @@ impl Engine {
             *end = tokens.iter().position(|id| Some(id) == last).unwrap_or(0) as u32;
         }
         let mut io = None;
-        let plan = plan::record(4, &[], |d| io = Some(self.model.text.forward(d, n, longest)));
+        let plan =
+            plan::record(self.device.activation_bytes(), &[], |d| io = Some(self.model.text.forward(d, n, longest)));
         let io = io.expect("recording runs the forward pass");
         self.device.reserve(&plan)?;
-        self.device.write(plan.placed(io.ids), 0, bytemuck::cast_slice(&ids));
-        self.device.write(plan.placed(io.ends), 0, bytemuck::cast_slice(&ends));
+        self.device.write(plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
+        self.device.write(plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
         let text = &self.model.text;
         self.device.run(&plan, &mut |d| {
             text.forward(d, n, longest);
         })?;
         self.text_time += Duration::from_secs_f64(self.device.stage_seconds()[Stage::Text as usize]);
         let mut features = vec![0.0f32; io.features.len()];
-        self.device.read(plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features));
+        self.device.read(plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features))?;
         Ok(features.chunks_exact(io.features.channels()).map(Into::into).collect())
     }
 }

@@ -52,11 +52,11 @@ fn check(cases: &[Case]) {
         let prepared = data::prepare(case);
         let expected = expected(&case.op, &prepared);
         for (isa, [one, three]) in ["best", "baseline"].iter().zip(&mut devices) {
-            let bytes = run::run(one, &case.op, &prepared);
-            if let Some(complaint) = complaint(&expected, &run::numbers(&bytes, prepared.out_element)) {
+            let bytes = run::run(one, &case.op, &prepared).unwrap();
+            if let Some(complaint) = complaint(&expected, &run::numbers(&bytes, prepared.out_element, 4)) {
                 complaints.push(format!("{case:?}, {isa} instructions: {complaint}"));
             }
-            if bytes != run::run(three, &case.op, &prepared) {
+            if bytes != run::run(three, &case.op, &prepared).unwrap() {
                 complaints.push(format!("{case:?}, {isa} instructions: three threads give other bits than one"));
             }
         }
@@ -88,10 +88,13 @@ fn weights_of_float16_are_computed_as_float32() {
             x.iter_mut().for_each(|value| *value *= up);
         }
         for device in &mut devices {
-            let bytes = run::run(device, &case.op, &halves);
-            assert_eq!(complaint(&expected, &run::numbers(&bytes, halves.out_element)), None, "{case:?}");
+            let bytes = run::run(device, &case.op, &halves).unwrap();
+            assert_eq!(complaint(&expected, &run::numbers(&bytes, halves.out_element, 4)), None, "{case:?}");
             if scalable {
-                assert!(bytes == run::run(device, &case.op, &floats), "{case:?}: other bits than float32 weights give");
+                assert!(
+                    bytes == run::run(device, &case.op, &floats).unwrap(),
+                    "{case:?}: other bits than float32 weights give"
+                );
                 compared += 1;
             }
         }
@@ -107,13 +110,13 @@ fn a_nan_stays_near_its_pixel() {
     let op = Op::Conv { batch: 1, map: (h, w), shape, relu_in: true, bias: false, adds: 0, func: Func::Relu };
     let mut device = Cpu::new(Some(1)).unwrap();
     let clean = data::prepare(&Case { op, plant: Plant::Nothing });
-    let right = run::numbers(&run::run(&mut device, &op, &clean), clean.out_element);
+    let right = run::numbers(&run::run(&mut device, &op, &clean).unwrap(), clean.out_element, 4);
     for (y, x) in [(0, 0), (3, 4), (6, 6), (13, 10)] {
         let mut prepared = clean.clone();
         if let Values::F32(values) = &mut prepared.inputs[0].values {
             values[(y * w + x) * channels + 5] = f32::NAN;
         }
-        let got = run::numbers(&run::run(&mut device, &op, &prepared), prepared.out_element);
+        let got = run::numbers(&run::run(&mut device, &op, &prepared).unwrap(), prepared.out_element, 4);
         for (i, (got, right)) in got.iter().zip(&right).enumerate() {
             let (row, column) = (i / channels / w, i / channels % w);
             // Tile t reads inputs 4t − 1 .. 4t + 4.

@@ -151,12 +151,12 @@ impl Decoder {
         device.reserve(&plan).unwrap();
         let mut seeded = Seeded::new(5);
         for tokens in plan.named("tokens") {
-            device.write(tokens, 0, bytemuck::cast_slice(&seeded.values(tokens.len(), 2.0)));
+            device.write(tokens, 0, bytemuck::cast_slice(&seeded.values(tokens.len(), 2.0))).unwrap();
         }
         device.run(&plan, &mut |d| forward(d)).unwrap();
         let mut read = |buf: Buf| {
             let mut data = vec![0.0; buf.len()];
-            device.read(buf, 0, bytemuck::cast_slice_mut(&mut data));
+            device.read(buf, 0, bytemuck::cast_slice_mut(&mut data)).unwrap();
             Values4 { shape: buf.shape, data }
         };
         let taps = TAPS.iter().map(|name| (*name, plan.named(name).map(&mut read).collect())).collect();
@@ -447,6 +447,7 @@ impl Cosine {
             let path = d.buffer("path1", [1, 1, width, FEATURES], Element::Activation);
             Io { inputs: vec![path], out: head.scores(d, path, &bank) }
         })
+        .unwrap()
     }
 }
 
@@ -508,8 +509,9 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
             let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::U16);
             d.argmax(x, mask);
             Io { inputs: vec![x], out: mask }
-        });
-        let got: Vec<u16> = numbers(&bytes, Element::U16).into_iter().map(|label| label as u16).collect();
+        })
+        .unwrap();
+        let got: Vec<u16> = numbers(&bytes, Element::U16, 4).into_iter().map(|label| label as u16).collect();
         let expected = argmax(&wide, (h, w), labels, photo);
         assert_eq!(got.len(), expected.len());
         let ties = expected.iter().filter(|allowed| allowed.len() > 1).count();
@@ -559,6 +561,7 @@ fn padding_does_not_change_a_text() {
             let io = text.forward(d, 1, tokens);
             Io { inputs: vec![io.ids, io.ends], out: io.features }
         })
+        .unwrap()
     };
     let whole = encode(context, 0, 3);
     for (tokens, padding) in [(4, 0), (5, 0), (9, 0), (context, 71)] {

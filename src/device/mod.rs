@@ -7,6 +7,7 @@
 //! Layout: maps are `[batch, height, width, channels]`, channels last; token sequences are `[batch, 1, tokens, width]`.
 
 pub mod cpu;
+pub mod cuda;
 pub mod plan;
 
 use crate::error::Result;
@@ -326,6 +327,11 @@ pub trait Device {
 
 /// Where weights go at load.
 pub trait Upload {
+    /// Makes room for a model's weights at once: `matrices` (n, k) and `vectors` (lengths), those that will come.
+    fn expect(&mut self, _matrices: &[(usize, usize)], _vectors: &[usize]) -> Result<()> {
+        Ok(())
+    }
+
     /// `data` is `[n, k]`, row-major.
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix>;
 
@@ -348,14 +354,17 @@ pub trait Executor: Device + Upload + Send {
     /// "cpu, 2 threads"
     fn describe(&self) -> String;
 
+    /// Bytes of one [`Element::Activation`].
+    fn activation_bytes(&self) -> usize;
+
     /// Makes sure that passes of this plan need no further memory.
     fn reserve(&mut self, plan: &plan::Plan) -> Result<()>;
 
     /// Host to arena, before a pass: `bytes` go to the buffer's byte `first` and on.
-    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]);
+    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()>;
 
     /// Arena to host, after a pass: the buffer's bytes from `first` on.
-    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]);
+    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()>;
 
     /// One pass: `forward` asks for the plan's buffers in the plan's order and runs its operations.
     fn run(&mut self, plan: &plan::Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()>;

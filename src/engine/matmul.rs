@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::cases::Values;
 use crate::device::plan::{self, Plan};
 use crate::device::{Buf, Device, Element, Epilogue, Executor, Linear};
 use crate::error::Result;
@@ -24,7 +25,7 @@ impl Matmul {
         let (_, inputs, outputs) = SHAPE;
         let weight = Linear { weight: device.matrix(outputs, inputs, &values(outputs * inputs))?, bias: None };
         let mut input = None;
-        let plan = plan::record(4, &[], |d| input = Some(forward(d, &weight)));
+        let plan = plan::record(device.activation_bytes(), &[], |d| input = Some(forward(d, &weight)));
         let input = plan.placed(input.expect("recording runs the forward pass"));
         Ok(Matmul { weight, plan, input, fastest: f64::INFINITY })
     }
@@ -33,7 +34,8 @@ impl Matmul {
     pub fn rate(&mut self, device: &mut dyn Executor) -> Result<f64> {
         let (rows, inputs, outputs) = SHAPE;
         device.reserve(&self.plan)?;
-        device.write(self.input, 0, bytemuck::cast_slice(&values(self.input.len())));
+        let input = Values::F32(values(self.input.len())).bytes(self.input.element, device.activation_bytes());
+        device.write(self.input, 0, &input)?;
         let begin = Instant::now();
         while begin.elapsed().as_secs_f64() < SECONDS {
             let start = Instant::now();

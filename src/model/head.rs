@@ -118,7 +118,8 @@ impl Head {
     /// sum to one and head1 is affine, so the n points can be taken before it: no other pixel's embedding is formed.
     pub fn embedding_at(&self, d: &mut dyn Device, path: Buf, points: Buf, photo: (usize, usize)) -> Buf {
         d.scope("points", 0);
-        let features = d.buffer("path1 at points", [path.batch(), 1, points.rows(), self.features], Element::F32);
+        let features =
+            d.buffer("path1 at points", [path.batch(), 1, points.rows(), self.features], Element::Activation);
         d.sample(path, points, photo, features);
         self.embedding(d, features)
     }

@@ -11,7 +11,9 @@ const BN_EPS: f32 = 1e-5;
 /// Makes the model's weights: from a checkpoint onto a device, or in shape alone for a plan.
 pub struct Loader<'a> {
     source: Option<(&'a Checkpoint, &'a mut dyn Upload)>,
-    bytes: usize,
+    /// (n, k) and lengths of all weights so far.
+    matrices: Vec<(usize, usize)>,
+    vectors: Vec<usize>,
 }
 
 /// A tensor's name and shape as the checkpoint has it.
@@ -32,17 +34,27 @@ pub enum After<'a> {
 
 impl<'a> Loader<'a> {
     pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Upload) -> Self {
-        Loader { source: Some((checkpoint, device)), bytes: 0 }
+        Loader { source: Some((checkpoint, device)), matrices: Vec::new(), vectors: Vec::new() }
     }
 
     /// Reads nothing, uploads nothing: every handle has its shape and no place.
     pub fn shapes() -> Self {
-        Loader { source: None, bytes: 0 }
+        Loader { source: None, matrices: Vec::new(), vectors: Vec::new() }
+    }
+
+    /// (n, k) of the matrices so far.
+    pub fn matrices(&self) -> &[(usize, usize)] {
+        &self.matrices
+    }
+
+    /// Lengths of the vectors so far.
+    pub fn vectors(&self) -> &[usize] {
+        &self.vectors
     }
 
     /// Bytes of the weights so far, as float32.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        4 * (self.matrices.iter().map(|(n, k)| n * k).sum::<usize>() + self.vectors.iter().sum::<usize>())
     }
 
     /// A tensor's values for the host; empty in shape alone.
@@ -55,7 +67,7 @@ impl<'a> Loader<'a> {
 
     /// A matrix that `make` reads and rearranges.
     pub fn matrix(&mut self, n: usize, k: usize, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
-        self.bytes += 4 * n * k;
+        self.matrices.push((n, k));
         match &mut self.source {
             Some((checkpoint, device)) => device.matrix(n, k, &make(checkpoint)?),
             None => Ok(Matrix { index: 0, n, k }),
@@ -65,7 +77,7 @@ impl<'a> Loader<'a> {
     /// The weights of a convolution, `[outputs, kernel·kernel·inputs]`, that `make` reads and rearranges.
     fn filters(&mut self, shape: ConvShape, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
         let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
-        self.bytes += 4 * n * k;
+        self.matrices.push((n, k));
         match &mut self.source {
             Some((checkpoint, device)) => device.filters(shape, &make(checkpoint)?),
             None => Ok(Matrix { index: 0, n, k }),
@@ -74,7 +86,7 @@ impl<'a> Loader<'a> {
 
     /// A vector or table that `make` reads and rearranges.
     pub fn made_vector(&mut self, len: usize, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Vector> {
-        self.bytes += 4 * len;
+        self.vectors.push(len);
         match &mut self.source {
             Some((checkpoint, device)) => device.vector(&make(checkpoint)?),
             None => Ok(Vector { index: 0, len }),

@@ -440,6 +440,10 @@ impl Executor for Cpu {
         format!("cpu, {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
     }
 
+    fn activation_bytes(&self) -> usize {
+        4
+    }
+
     fn reserve(&mut self, plan: &Plan) -> Result<()> {
         if !self.arena.reserve(plan.arena_bytes) {
             let mib = plan.arena_bytes.div_ceil(1 << 20);
@@ -459,14 +463,16 @@ impl Executor for Cpu {
         Ok(())
     }
 
-    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) {
+    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
         let (_, place) = self.arena.split(buf);
         bytemuck::cast_slice_mut::<f32, u8>(place)[first..first + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
-    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) {
+    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
         let (_, place) = self.arena.split(buf);
         bytes.copy_from_slice(&bytemuck::cast_slice::<f32, u8>(place)[first..first + bytes.len()]);
+        Ok(())
     }
 
     fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {

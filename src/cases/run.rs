@@ -1,8 +1,10 @@
 //! One pass on a device: plan, write, run, read, as the engine does it.
 
-use lseg_fast::device::{Buf, Device, Element, Executor, plan};
+use half::f16;
 
 use super::{Op, Prepared, Values};
+use crate::device::{Buf, Device, Element, Executor, plan};
+use crate::error::Result;
 
 /// What a forward list hands back: the buffers that the host fills, and the one that it reads.
 #[derive(Clone, Debug)]
@@ -16,31 +18,30 @@ pub fn pass(
     device: &mut dyn Executor,
     values: &[&Values],
     forward: &(dyn Fn(&mut dyn Device) -> Io + Sync),
-) -> Vec<u8> {
+) -> Result<Vec<u8>> {
     let mut io = None;
-    let plan = plan::record(4, &[], |d| {
+    let plan = plan::record(device.activation_bytes(), &[], |d| {
         let made = forward(d);
         d.output(made.out);
         io = Some(made);
     });
-    let Io { inputs, out } = io.unwrap();
-    device.reserve(&plan).unwrap();
+    let Io { inputs, out } = io.expect("recording runs the forward list");
+    device.reserve(&plan)?;
     let out = plan.placed(out);
     // NaN wherever nothing is written later.
-    let bytes = out.len() * out.element.bytes(4);
-    device.write(out, 0, &vec![0xff; bytes]);
+    let activation = device.activation_bytes();
+    let bytes = out.len() * out.element.bytes(activation);
+    device.write(out, 0, &vec![0xff; bytes])?;
     assert_eq!(inputs.len(), values.len());
     for (buf, values) in inputs.iter().zip(values) {
-        device.write(plan.placed(*buf), 0, values.bytes());
+        device.write(plan.placed(*buf), 0, &values.bytes(buf.element, activation))?;
     }
-    device
-        .run(&plan, &mut |d| {
-            forward(d);
-        })
-        .unwrap();
+    device.run(&plan, &mut |d| {
+        forward(d);
+    })?;
     let mut result = vec![0; bytes];
-    device.read(out, 0, &mut result);
-    result
+    device.read(out, 0, &mut result)?;
+    Ok(result)
 }
 
 /// As [`pass`], for an output of float32.
@@ -48,13 +49,13 @@ pub fn pass_f32(
     device: &mut dyn Executor,
     values: &[&Values],
     forward: &(dyn Fn(&mut dyn Device) -> Io + Sync),
-) -> Vec<f32> {
-    bytemuck::pod_collect_to_vec(&pass(device, values, forward))
+) -> Result<Vec<f32>> {
+    Ok(bytemuck::pod_collect_to_vec(&pass(device, values, forward)?))
 }
 
 /// The case's operation on a device: the output's bytes.
-pub fn run(device: &mut dyn Executor, op: &Op, prepared: &Prepared) -> Vec<u8> {
-    let weights = prepared.upload(device);
+pub fn run(device: &mut dyn Executor, op: &Op, prepared: &Prepared) -> Result<Vec<u8>> {
+    let weights = prepared.upload(device)?;
     let values: Vec<&Values> = prepared.inputs.iter().map(|input| &input.values).collect();
     pass(device, &values, &|d| forward(d, op, prepared, &weights))
 }
@@ -67,9 +68,12 @@ pub fn forward(d: &mut dyn Device, op: &Op, prepared: &Prepared, weights: &super
     Io { inputs, out }
 }
 
-/// The output of [`run`] as numbers.
-pub fn numbers(bytes: &[u8], element: Element) -> Vec<f32> {
+/// The output of [`run`] as numbers, from a device whose activations take `activation` bytes.
+pub fn numbers(bytes: &[u8], element: Element, activation: usize) -> Vec<f32> {
     match element {
+        Element::Activation if activation == 2 => {
+            bytemuck::pod_collect_to_vec::<u8, f16>(bytes).into_iter().map(f16::to_f32).collect()
+        }
         Element::U16 => bytemuck::pod_collect_to_vec::<u8, u16>(bytes).into_iter().map(f32::from).collect(),
         _ => bytemuck::pod_collect_to_vec(bytes),
     }

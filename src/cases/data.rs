@@ -1,8 +1,10 @@
 //! Seeded values for a case: its inputs, its weights and the shape of its output.
 
-use lseg_fast::device::{self, Element, Matrix, Upload, Vector};
+use half::f16;
 
 use super::{Add, Case, ConvShape, Op, Plant, out_element};
+use crate::device::{self, Element, Matrix, Upload, Vector};
+use crate::error::Result;
 
 /// Pseudo-random numbers, the same everywhere (Knuth's linear congruential generator).
 pub struct Seeded(u64);
@@ -58,12 +60,16 @@ impl Values {
         }
     }
 
-    /// As the device's memory has them, where activations are float32.
-    pub fn bytes(&self) -> &[u8] {
+    /// As a buffer of `element` has them on a device whose activations take `activation` bytes: 4, or 2 for float16.
+    pub fn bytes(&self, element: Element, activation: usize) -> Vec<u8> {
         match self {
-            Values::F32(values) => bytemuck::cast_slice(values),
-            Values::U8(values) => values,
-            Values::U32(values) => bytemuck::cast_slice(values),
+            Values::F32(values) if element.bytes(activation) == 2 => {
+                let halves: Vec<f16> = values.iter().map(|value| f16::from_f32(*value)).collect();
+                bytemuck::pod_collect_to_vec(&halves)
+            }
+            Values::F32(values) => bytemuck::pod_collect_to_vec(values),
+            Values::U8(values) => values.clone(),
+            Values::U32(values) => bytemuck::pod_collect_to_vec(values),
         }
     }
 }
@@ -86,10 +92,10 @@ pub struct Table {
 }
 
 impl Table {
-    fn upload(&self, device: &mut dyn Upload) -> Matrix {
+    fn upload(&self, device: &mut dyn Upload) -> Result<Matrix> {
         match self.filters {
-            Some(shape) => device.filters(shape, &self.values).unwrap(),
-            None => device.matrix(self.n, self.k, &self.values).unwrap(),
+            Some(shape) => device.filters(shape, &self.values),
+            None => device.matrix(self.n, self.k, &self.values),
         }
     }
 }
@@ -112,10 +118,10 @@ pub struct Weights {
 }
 
 impl Prepared {
-    pub fn upload(&self, device: &mut dyn Upload) -> Weights {
-        let matrices = self.matrices.iter().map(|m| m.upload(device)).collect();
-        let vectors = self.vectors.iter().map(|v| device.vector(v).unwrap()).collect();
-        Weights { matrices, vectors }
+    pub fn upload(&self, device: &mut dyn Upload) -> Result<Weights> {
+        let matrices = self.matrices.iter().map(|m| m.upload(device)).collect::<Result<_>>()?;
+        let vectors = self.vectors.iter().map(|v| device.vector(v)).collect::<Result<_>>()?;
+        Ok(Weights { matrices, vectors })
     }
 
     fn input(&mut self, shape: [usize; 4], element: Element, values: Vec<f32>) {

@@ -1,7 +1,7 @@
 //! The cases.
 
-use lseg_fast::device::Func;
-use lseg_fast::model::config::Activation;
+use crate::device::Func;
+use crate::model::config::Activation;
 
 use super::Plant::{Nan, Nothing, Outliers, Zeros};
 use super::{Add, Case, ConvShape, Map, Op, Plant};

@@ -1,0 +1,43 @@
+// What every kernel file includes: planned mistakes for the tests, small helpers, shared-memory tiles, epilogue functions.
+#pragma once
+
+#include "ptx.cuh"
+
+// Tests compile a kernel with -DMUTANT=n to make its n-th planned mistake; each must be caught. 0: the kernel as it is.
+#ifndef MUTANT
+#define MUTANT 0
+#endif
+
+__host__ __device__ constexpr bool mutant(int n) {
+    return MUTANT == n;
+}
+
+__host__ __device__ constexpr int ceil_div(int a, int b) {
+    return (a + b - 1) / b;
+}
+
+// A chunk is 16 bytes, eight halves: what one lane copies with cp.async and what one row of an ldmatrix matrix takes.
+constexpr int CHUNK = 8;
+constexpr int CHUNK_BYTES = 16;
+
+// A tile in shared memory: rows of COLUMNS halves without padding. The chunks of a row are permuted so that any eight
+// consecutive rows hold one chunk column in eight different bank groups, and ldmatrix reads them in one pass.
+template <int COLUMNS>
+struct Tile {
+    static constexpr int ROW_CHUNKS = COLUMNS / CHUNK;
+    static constexpr int ROW_BYTES = COLUMNS * 2;
+    static_assert(ROW_CHUNKS == 2 || ROW_CHUNKS == 4 || ROW_CHUNKS == 8,
+                  "the permutation below spreads rows of 32, 64 or 128 bytes over the 128 bytes of all banks");
+    // Rows that share 128 bytes differ in their banks already.
+    static constexpr int ROWS_PER_PASS = 8 / ROW_CHUNKS;
+
+    // Bytes from the tile's start.
+    static __device__ __forceinline__ uint32_t offset(int row, int chunk) {
+        return row * ROW_BYTES + (chunk ^ (row / ROWS_PER_PASS) % ROW_CHUNKS) * CHUNK_BYTES;
+    }
+
+    // The same without the permutation: right, but eight rows collide.
+    static __device__ __forceinline__ uint32_t plain_offset(int row, int chunk) {
+        return row * ROW_BYTES + chunk * CHUNK_BYTES;
+    }
+};

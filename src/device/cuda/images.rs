@@ -1,0 +1,96 @@
+//! The kernels' images as build.rs embedded them, and which of them a GPU takes.
+
+use std::sync::Arc;
+
+use super::driver::{Function, Gpu, Module, Spec};
+use crate::error::{Error, Result};
+
+/// What build.rs made of one kernels/*.cu.
+pub struct Images {
+    /// "gemm" for kernels/gemm.cu
+    pub module: &'static str,
+    /// By architecture (80 is sm_80).
+    pub cubins: &'static [(u32, &'static [u8])],
+    /// For GPUs and drivers that take none of these; it ends with NUL.
+    pub ptx: &'static [u8],
+    pub kernels: &'static [Resources],
+}
+
+/// A kernel as its PTX declares it and as ptxas compiled it for the first architecture.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    pub name: &'static str,
+    /// Threads of a block, by its launch bound.
+    pub threads: u32,
+    /// Bytes of its parameter.
+    pub params: usize,
+    pub registers: u32,
+    /// Bytes known at compile time.
+    pub static_shared: u32,
+    pub spills: u32,
+}
+
+include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// Loads modules on one GPU.
+pub struct Library<'a> {
+    gpu: &'a Arc<Gpu>,
+}
+
+/// The kernels of one module.
+pub struct Loaded {
+    module: Arc<Module>,
+    images: &'static Images,
+}
+
+impl<'a> Library<'a> {
+    /// # Errors
+    /// A build without kernels.
+    pub fn new(gpu: &'a Arc<Gpu>) -> Result<Library<'a>> {
+        if IMAGES.is_empty() {
+            let why = "no CUDA device can be used: this build has no CUDA kernels";
+            let what =
+                "install CUDA's nvcc (13.0), name it with LSEG_NVCC where it is not in PATH, and build again; or use";
+            return Err(Error::Device(format!("{why}; {what} --device cpu")));
+        }
+        Ok(Library { gpu })
+    }
+
+    /// The module of kernels/`name`.cu: as machine code where the GPU and its driver take it, else as PTX.
+    pub fn load(&self, name: &str) -> Result<Loaded> {
+        let images = IMAGES.iter().find(|images| images.module == name).expect("every module is built");
+        let module = self.module(images)?;
+        Ok(Loaded { module, images })
+    }
+
+    fn module(&self, images: &Images) -> Result<Arc<Module>> {
+        let (major, minor) = self.gpu.info().capability;
+        // Code runs on its own architecture and later ones of the same major number.
+        let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;
+        let best = images.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
+        if let Some(module) = best.and_then(|(_, cubin)| self.gpu.module(cubin).ok()) {
+            return Ok(module);
+        }
+        self.gpu.module(images.ptx).map_err(|error| {
+            let (info, name) = (self.gpu.info(), images.module);
+            let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
+            let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";
+            Error::Device(format!(
+                "the kernels of {name}.cu do not load on {} (compute capability {major}.{minor}, driver for CUDA \
+                 {version}): CUDA error {}; {need}",
+                info.name, error.0 as u32
+            ))
+        })
+    }
+}
+
+impl Loaded {
+    /// The kernel `name`, whose parameter is a `P`, for blocks with `dynamic_shared` bytes of shared memory.
+    pub fn function<P>(&self, name: &str, dynamic_shared: u32) -> Result<Function> {
+        let found = self.images.kernels.iter().find(|kernel| kernel.name == name);
+        let kernel = found.unwrap_or_else(|| panic!("{}.cu has no kernel {name}", self.images.module));
+        assert_eq!(kernel.params, size_of::<P>(), "the parameter of {name} differs between kernel and host");
+        let Resources { name, threads, params, .. } = *kernel;
+        self.module.function(Spec { name, threads, params, dynamic_shared })
+    }
+}

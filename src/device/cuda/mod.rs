@@ -1,0 +1,315 @@
+//! The CUDA device: float16 storage, float32 accumulation, on kernels of our own (`kernels/`).
+//!
+//! One file an operation, named as its kernel file and as [`Device`]'s method: it chooses the kernel and its grid and
+//! fills the kernel's parameter struct. Kernels are resolved when the device is made. Nothing is allocated in a pass.
+
+mod add_positions;
+mod argmax;
+mod attention;
+mod conv;
+mod driver;
+mod embed_tokens;
+mod gemm;
+mod images;
+mod layer_norm;
+mod max_pool;
+mod memory;
+mod patchify;
+mod regularise;
+mod sample;
+mod similarity;
+mod take_rows;
+mod upsample;
+mod upsample_scores;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytemuck::NoUninit;
+
+use self::driver::{Function, Gpu};
+pub use self::driver::{Info, last_counts};
+use self::images::Library;
+pub use self::images::{IMAGES, Images, Resources};
+use self::memory::{Arena, Weights};
+use super::plan::Plan;
+use super::*;
+use crate::error::Error;
+
+pub struct Cuda {
+    gpu: Arc<Gpu>,
+    kernels: Kernels,
+    weights: Weights,
+    arena: Arena,
+    /// Offset and bytes of the running plan's buffers, and how many the pass has asked for.
+    places: Vec<(usize, usize)>,
+    asked: usize,
+    /// What first went wrong in the running pass; the rest of the pass is then skipped.
+    failed: RefCell<Option<Error>>,
+}
+
+/// Every kernel, by operation.
+struct Kernels {
+    add_positions: add_positions::Kernels,
+    argmax: argmax::Kernels,
+    attention: attention::Kernels,
+    conv: conv::Kernels,
+    embed_tokens: embed_tokens::Kernels,
+    gemm: gemm::Kernels,
+    layer_norm: layer_norm::Kernels,
+    max_pool: max_pool::Kernels,
+    patchify: patchify::Kernels,
+    regularise: regularise::Kernels,
+    sample: sample::Kernels,
+    similarity: similarity::Kernels,
+    take_rows: take_rows::Kernels,
+    upsample: upsample::Kernels,
+    upsample_scores: upsample_scores::Kernels,
+}
+
+impl Kernels {
+    fn load(library: &Library<'_>, gpu: &Arc<Gpu>) -> Result<Kernels> {
+        Ok(Kernels {
+            add_positions: add_positions::Kernels::load(library)?,
+            argmax: argmax::Kernels::load(library)?,
+            attention: attention::Kernels::load(library)?,
+            conv: conv::Kernels::load(library, gpu)?,
+            embed_tokens: embed_tokens::Kernels::load(library)?,
+            gemm: gemm::Kernels::load(library, gpu)?,
+            layer_norm: layer_norm::Kernels::load(library)?,
+            max_pool: max_pool::Kernels::load(library)?,
+            patchify: patchify::Kernels::load(library)?,
+            regularise: regularise::Kernels::load(library)?,
+            sample: sample::Kernels::load(library)?,
+            similarity: similarity::Kernels::load(library)?,
+            take_rows: take_rows::Kernels::load(library)?,
+            upsample: upsample::Kernels::load(library)?,
+            upsample_scores: upsample_scores::Kernels::load(library)?,
+        })
+    }
+}
+
+impl Cuda {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// [`Error::Device`]: no driver, no such GPU, a build without kernels, a GPU or driver too old.
+    pub fn new(ordinal: usize) -> Result<Cuda> {
+        let gpu = Gpu::open(ordinal)?;
+        let kernels = Kernels::load(&Library::new(&gpu)?, &gpu)?;
+        Ok(Cuda {
+            kernels,
+            weights: Weights::new(Arc::clone(&gpu)),
+            arena: Arena::new(Arc::clone(&gpu)),
+            places: Vec::new(),
+            asked: 0,
+            failed: RefCell::new(None),
+            gpu,
+        })
+    }
+
+    pub fn info(&self) -> &Info {
+        self.gpu.info()
+    }
+
+    /// Where a buffer lies on the GPU.
+    fn address(&self, buf: Buf) -> u64 {
+        self.arena.memory().address() + buf.offset as u64
+    }
+
+    /// Where the rows of the first batch item begin; those of the next are `buf.rows() · buf.channels()` values further.
+    fn rows_address(&self, rows: Rows) -> u64 {
+        let value = rows.buf.element.bytes(ACTIVATION_BYTES);
+        self.address(rows.buf) + (rows.first * rows.buf.channels() * value) as u64
+    }
+
+    fn matrix(&self, matrix: Matrix) -> memory::Matrix {
+        self.weights.matrix(matrix.index, matrix.k)
+    }
+
+    /// 0 where there is none.
+    fn optional_vector(&self, vector: Option<Vector>) -> u64 {
+        vector.map_or(0, |vector| self.vector(vector))
+    }
+
+    fn vector(&self, vector: Vector) -> u64 {
+        self.weights.vector(vector.index)
+    }
+
+    /// Queues a kernel with its parameter struct. A failure ends the pass.
+    fn launch<P: NoUninit>(&self, function: &Function, grid: [usize; 3], params: &P) {
+        let mut failed = self.failed.borrow_mut();
+        if failed.is_some() {
+            return;
+        }
+        let launched = match grid.map(u32::try_from) {
+            [Ok(x), Ok(y), Ok(z)] => self.gpu.launch(function, [x, y, z], bytemuck::bytes_of(params)),
+            _ => Err(Error::Device(format!(
+                "{} would need a grid of {grid:?} blocks; try a smaller size",
+                function.name()
+            ))),
+        };
+        *failed = launched.err();
+    }
+}
+
+/// float16.
+const ACTIVATION_BYTES: usize = 2;
+
+impl Device for Cuda {
+    fn buffer(&mut self, name: &'static str, shape: [usize; 4], element: Element) -> Buf {
+        let index = self.asked;
+        self.asked += 1;
+        let (offset, bytes) = self.places[index];
+        let buf = Buf { index, offset, shape, element };
+        assert_eq!(
+            buf.len() * element.bytes(ACTIVATION_BYTES),
+            bytes,
+            "buffer {index}, {name}, is not the planned one"
+        );
+        buf
+    }
+
+    fn stage(&mut self, _stage: Stage) {}
+
+    fn scope(&mut self, _name: &'static str, _index: usize) {}
+
+    fn output(&mut self, _buf: Buf) {}
+
+    fn patchify(&mut self, photo: Buf, normalise: &Normalise, patch: usize, out: Buf) {
+        patchify::run(self, photo, normalise, patch, out);
+    }
+
+    fn add_positions(&mut self, class: Vector, positions: Vector, side: usize, grid: (usize, usize), tokens: Buf) {
+        add_positions::run(self, class, positions, side, grid, tokens);
+    }
+
+    fn gemm(&mut self, x: Rows, w: &Linear, epilogue: Epilogue, out: Rows) {
+        gemm::run(self, x, w, epilogue, out);
+    }
+
+    fn layer_norm(&mut self, x: Buf, w: &LayerNorm, out: Buf) {
+        layer_norm::run(self, x, w, out);
+    }
+
+    fn attention(&mut self, qkv: Buf, heads: usize, causal: bool, out: Buf) {
+        attention::run(self, qkv, heads, causal, out);
+    }
+
+    fn conv(&mut self, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out: Buf) {
+        conv::run(self, x, w, relu_in, epilogue, out);
+    }
+
+    fn conv_transpose(&mut self, x: Buf, w: &ConvTranspose, out: Buf) {
+        gemm::run_transpose(self, x, w, out);
+    }
+
+    fn upsample(&mut self, x: Buf, out: Buf) {
+        upsample::run(self, x, out);
+    }
+
+    fn max_pool(&mut self, x: Buf, out: Buf) {
+        max_pool::run(self, x, out);
+    }
+
+    fn embed_tokens(&mut self, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
+        embed_tokens::run(self, ids, table, positions, out);
+    }
+
+    fn take_rows(&mut self, x: Buf, index: Buf, out: Buf) {
+        take_rows::run(self, x, index, out);
+    }
+
+    fn sample(&mut self, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
+        sample::run(self, x, points, photo, out);
+    }
+
+    fn similarity(&mut self, x: Buf, w: &Similarity, out: Buf) {
+        similarity::run(self, x, w, out);
+    }
+
+    fn regularise(&mut self, x: Buf, w: Vector, bottleneck: bool, activation: Option<Activation>, out: Buf) {
+        regularise::run(self, x, w, bottleneck, activation, out);
+    }
+
+    fn upsample_scores(&mut self, logits: Buf, out: Buf) {
+        upsample_scores::run(self, logits, out);
+    }
+
+    fn argmax(&mut self, logits: Buf, mask: Buf) {
+        argmax::run(self, logits, mask);
+    }
+}
+
+impl Upload for Cuda {
+    fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
+        self.weights.expect(matrices, vectors)
+    }
+
+    fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
+        Ok(Matrix { index: self.weights.add_matrix(n, k, data)?, n, k })
+    }
+
+    fn vector(&mut self, data: &[f32]) -> Result<Vector> {
+        Ok(Vector { index: self.weights.add_vector(data)?, len: data.len() })
+    }
+
+    fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
+        self.weights.replace_matrix(old.index, n, k, data)?;
+        Ok(Matrix { index: old.index, n, k })
+    }
+
+    fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector> {
+        self.weights.replace_vector(old.index, data)?;
+        Ok(Vector { index: old.index, len: data.len() })
+    }
+}
+
+impl Executor for Cuda {
+    fn describe(&self) -> String {
+        let Info { ordinal, name, .. } = self.gpu.info();
+        format!("cuda:{ordinal}, {name}")
+    }
+
+    fn activation_bytes(&self) -> usize {
+        ACTIVATION_BYTES
+    }
+
+    fn reserve(&mut self, plan: &Plan) -> Result<()> {
+        self.places.reserve(plan.buffers.len());
+        self.arena.reserve(plan.arena_bytes)
+    }
+
+    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+        self.gpu.bind()?;
+        self.gpu.upload(self.arena.memory(), buf.offset + first, bytes)
+    }
+
+    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
+        self.gpu.bind()?;
+        self.gpu.download(self.arena.memory(), buf.offset + first, bytes)
+    }
+
+    fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
+        self.gpu.bind()?;
+        self.places.clear();
+        self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
+        self.asked = 0;
+        self.failed.replace(None);
+        forward(self);
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.gpu.synchronize(),
+        }
+    }
+
+    fn stage_seconds(&self) -> [f64; Stage::ALL.len()] {
+        [0.0; Stage::ALL.len()]
+    }
+
+    fn record_times(&mut self, _on: bool) {}
+
+    fn op_seconds(&self) -> &[f64] {
+        &[]
+    }
+}
