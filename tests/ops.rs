@@ -6,7 +6,7 @@ mod cases;
 use std::collections::BTreeSet;
 
 use cases::reference::{Expected, Near, expected};
-use cases::{AWKWARD, Case, ConvShape, Op, Plant, Prepared, REAL, Values, data, run};
+use cases::{AWKWARD, Case, ConvShape, LONG, Op, Plant, Prepared, REAL, Values, data, run};
 use lseg_fast::device::Func;
 use lseg_fast::device::cpu::{Cpu, Isa};
 
@@ -67,6 +67,7 @@ fn check(cases: &[Case]) {
 #[test]
 fn operations_equal_float64() {
     check(AWKWARD);
+    check(LONG);
 }
 
 /// Weights with float16's values give float64's results, and the bits that float32 weights give: 2⁻³⁰ of them are no
@@ -211,7 +212,9 @@ fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
         })
     };
     let mut all = Vec::new();
-    for (i, input) in prepared.inputs.iter().enumerate() {
+    // Rows behind those of a gemm are not the call's.
+    let unread = |i: usize| i == 0 && matches!(op, Op::Gemm { behind: 1.., .. });
+    for (i, input) in prepared.inputs.iter().enumerate().filter(|(i, _)| !unread(*i)) {
         if matches!(input.values, Values::F32(_)) && input.shape[1] * input.shape[2] > 1 {
             all.push((format!("the last value of input {i}"), change(last_of_input, i)));
         }
