@@ -28,7 +28,7 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 
 use self::driver::{Function, Gpu};
-pub use self::driver::{Info, last_counts};
+pub use self::driver::{Info, last_counts, last_fault};
 use self::images::Library;
 pub use self::images::{IMAGES, Images, Resources};
 use self::memory::{Arena, Weights};
@@ -95,8 +95,17 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: no driver, no such GPU, a build without kernels, a GPU or driver too old.
     pub fn new(ordinal: usize) -> Result<Cuda> {
+        Self::with_ptx(ordinal, &[])
+    }
+
+    /// As [`Cuda::new`], with other PTX in the place of some modules (by the names of their files, "gemm"): the same kernels with
+    /// the same parameters, such as tests break on purpose.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; PTX that the driver refuses.
+    pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
         let gpu = Gpu::open(ordinal)?;
-        let kernels = Kernels::load(&Library::new(&gpu)?, &gpu)?;
+        let kernels = Kernels::load(&Library::new(&gpu, replaced)?, &gpu)?;
         Ok(Cuda {
             kernels,
             weights: Weights::new(Arc::clone(&gpu)),
