@@ -9,4 +9,5 @@ mod cases;
 #[path = "../../vgpu/tests/cuda/children.rs"]
 mod children;
 mod gpu;
+mod mutants;
 mod operations;

@@ -46,6 +46,8 @@ pub struct Cuda {
     asked: usize,
     /// What first went wrong in the running pass; the rest of the pass is then skipped.
     failed: RefCell<Option<Error>>,
+    /// What each launch did, where the virtual GPU was asked to tell.
+    counts: RefCell<Option<Vec<String>>>,
 }
 
 /// Every kernel, by operation.
@@ -113,12 +115,23 @@ impl Cuda {
             places: Vec::new(),
             asked: 0,
             failed: RefCell::new(None),
+            counts: RefCell::new(None),
             gpu,
         })
     }
 
     pub fn info(&self) -> &Info {
         self.gpu.info()
+    }
+
+    /// From now on every launch is waited for, and what the virtual GPU counts of it is kept.
+    pub fn record_counts(&mut self) {
+        self.counts.replace(Some(Vec::new()));
+    }
+
+    /// The counts of the launches since the last call, as JSON in their order: nothing on a real GPU.
+    pub fn take_counts(&mut self) -> Vec<String> {
+        self.counts.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Where a buffer lies on the GPU.
@@ -158,7 +171,16 @@ impl Cuda {
                 function.name()
             ))),
         };
-        *failed = launched.err();
+        *failed = launched.and_then(|()| self.count()).err();
+    }
+
+    /// Keeps the counts of the launch just made, where they are wanted.
+    fn count(&self) -> Result<()> {
+        if let Some(counts) = self.counts.borrow_mut().as_mut() {
+            self.gpu.synchronize()?;
+            counts.extend(last_counts());
+        }
+        Ok(())
     }
 }
 
