@@ -6,6 +6,7 @@
 pub mod data;
 pub mod run;
 mod table;
+pub mod traffic;
 
 use crate::device::{
     Buf, Conv, ConvTranspose, Device, Element, Epilogue, Func, LayerNorm, Linear, Normalise, Rows, Similarity,

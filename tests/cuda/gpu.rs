@@ -50,6 +50,7 @@ pub struct Launch {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Counts {
     pub mma_flop: u64,
+    pub shared_wavefronts: u64,
     pub shared_conflicts: u64,
     pub global_load_sectors: u64,
     pub global_load_least_sectors: u64,

@@ -8,6 +8,10 @@ mod bounds;
 mod cases;
 #[path = "../../vgpu/tests/cuda/children.rs"]
 mod children;
+mod counts;
+mod golden;
 mod gpu;
 mod mutants;
 mod operations;
+#[path = "../support_golden/mod.rs"]
+mod support_golden;
