@@ -17,12 +17,6 @@ __device__ __forceinline__ void cp_async_16(uint32_t to, const void* from, bool 
                  :: "r"(to), "l"(__cvta_generic_to_global(from)), "r"(take ? 16 : 0) : "memory");
 }
 
-// 16 bytes to shared memory, at a multiple of 16.
-__device__ __forceinline__ void store_shared_16(uint32_t to, const uint32_t (&words)[4]) {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
-                 :: "r"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]) : "memory");
-}
-
 __device__ __forceinline__ void cp_async_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
