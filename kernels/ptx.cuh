@@ -62,4 +62,14 @@ __device__ __forceinline__ uint32_t pack_half2(float low, float high) {
     return d;
 }
 
+// The two halves of a word as floats, the low one first.
+__device__ __forceinline__ float2 unpack_half2(uint32_t d) {
+    return __half22float2(reinterpret_cast<const half2&>(d));
+}
+
+// Writes 16 bytes to shared memory; the address a multiple of 16.
+__device__ __forceinline__ void store_shared_16(uint32_t to, const uint32_t (&v)[4]) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" :: "r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+}
+
 } // namespace ptx
