@@ -17,12 +17,6 @@ __device__ __forceinline__ void cp_async_16(uint32_t to, const void* from, bool 
                  :: "r"(to), "l"(__cvta_generic_to_global(from)), "r"(take ? 16 : 0) : "memory");
 }
 
-// 16 bytes to shared memory, at a multiple of 16.
-__device__ __forceinline__ void store_shared_16(uint32_t to, const uint32_t (&words)[4]) {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
-                 :: "r"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]) : "memory");
-}
-
 __device__ __forceinline__ void cp_async_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -66,6 +60,16 @@ __device__ __forceinline__ uint32_t pack_half2(float low, float high) {
     uint32_t d;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
     return d;
+}
+
+// The two halves of a word as floats, the low one first.
+__device__ __forceinline__ float2 unpack_half2(uint32_t d) {
+    return __half22float2(reinterpret_cast<const half2&>(d));
+}
+
+// Writes 16 bytes to shared memory; the address a multiple of 16.
+__device__ __forceinline__ void store_shared_16(uint32_t to, const uint32_t (&v)[4]) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" :: "r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
 }
 
 } // namespace ptx

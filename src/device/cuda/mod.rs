@@ -19,6 +19,7 @@ mod regularise;
 mod sample;
 mod similarity;
 mod take_rows;
+mod tiles;
 mod upsample;
 mod upsample_scores;
 

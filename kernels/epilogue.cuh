@@ -1,0 +1,98 @@
+// What happens to a product on its way out: out = func(product + bias + Σ add), four neighbouring columns at a time.
+#pragma once
+
+#include "common.cuh"
+
+enum Func : uint32_t { IDENTITY, RELU, GELU, QUICK_GELU };
+
+// NaN passes, as in PyTorch.
+__device__ __forceinline__ float apply(uint32_t func, float x) {
+    switch (func) {
+    case RELU: return x < 0.0f ? 0.0f : x;
+    case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    case QUICK_GELU: return x / (1.0f + __expf(-1.702f * x));
+    default: return x;
+    }
+}
+
+// Rows [batch, rows, columns] of f16 or f32 that are added; a step of 0 repeats one row for all of a batch item.
+struct Added {
+    const void* rows;
+    uint64_t item_step; // values from batch item to batch item
+    uint32_t row_step;  // values from row to row
+    uint32_t is_float;
+};
+
+struct Epilogue {
+    const float* bias; // or null
+    Added add[2];      // or null rows
+    void* out;
+    uint64_t item_step;
+    uint32_t rows, columns;
+    uint32_t func, out_is_float;
+    // A transposed convolution whose stride is its kernel: columns are (ky, kx, channel) and go to the pixel (y · s + ky,
+    // x · s + kx) of a map `width · s` wide. 0: rows stay rows.
+    uint32_t shuffle, width;
+
+    // Whether four columns lie together, aligned, wherever they go.
+    __device__ __forceinline__ bool has_groups() const {
+        return (shuffle == 0 ? columns : columns / (shuffle * shuffle)) % 4 == 0;
+    }
+
+    // Where (row, column) of a batch item is written, in values from the output's begin.
+    __device__ __forceinline__ size_t place(uint32_t item, uint32_t row, uint32_t column) const {
+        const size_t base = item * item_step;
+        if (shuffle == 0) return base + static_cast<size_t>(row) * columns + column;
+        const uint32_t channels = columns / (shuffle * shuffle), tap = column / channels;
+        const uint32_t y = row / width * shuffle + tap / shuffle, x = row % width * shuffle + tap % shuffle;
+        return base + (static_cast<size_t>(y) * width * shuffle + x) * channels + column % channels;
+    }
+
+    __device__ __forceinline__ void store4(uint32_t item, uint32_t row, uint32_t column, float4 v) const {
+        if (bias) {
+            const float4 b = *reinterpret_cast<const float4*>(bias + column);
+            v = make_float4(v.x + b.x, v.y + b.y, v.z + b.z, v.w + b.w);
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            if (!add[i].rows) continue;
+            const size_t at = item * add[i].item_step + static_cast<size_t>(row) * add[i].row_step + column;
+            float4 a;
+            if (add[i].is_float) {
+                a = *reinterpret_cast<const float4*>(static_cast<const float*>(add[i].rows) + at);
+            } else {
+                const uint2 halves = *reinterpret_cast<const uint2*>(static_cast<const half*>(add[i].rows) + at);
+                const float2 low = ptx::unpack_half2(halves.x), high = ptx::unpack_half2(halves.y);
+                a = make_float4(low.x, low.y, high.x, high.y);
+            }
+            v = make_float4(v.x + a.x, v.y + a.y, v.z + a.z, v.w + a.w);
+        }
+        v = make_float4(apply(func, v.x), apply(func, v.y), apply(func, v.z), apply(func, v.w));
+        const size_t at = place(item, row, column);
+        if (out_is_float) {
+            *reinterpret_cast<float4*>(static_cast<float*>(out) + at) = v;
+        } else {
+            *reinterpret_cast<uint2*>(static_cast<half*>(out) + at) =
+                make_uint2(ptx::pack_half2(v.x, v.y), ptx::pack_half2(v.z, v.w));
+        }
+    }
+
+    __device__ __forceinline__ void store1(uint32_t item, uint32_t row, uint32_t column, float v) const {
+        if (bias) v += bias[column];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            if (!add[i].rows) continue;
+            const size_t at = item * add[i].item_step + static_cast<size_t>(row) * add[i].row_step + column;
+            v += add[i].is_float ? static_cast<const float*>(add[i].rows)[at]
+                                 : __half2float(static_cast<const half*>(add[i].rows)[at]);
+        }
+        v = apply(func, v);
+        const size_t at = place(item, row, column);
+        if (out_is_float) {
+            static_cast<float*>(out)[at] = v;
+        } else {
+            static_cast<half*>(out)[at] = __float2half_rn(v);
+        }
+    }
+};
+static_assert(sizeof(Epilogue) == 96, "as the host lays it out");
