@@ -165,8 +165,8 @@ impl Job {
         let text = fs::read_to_string(&self.output).map_err(error)?;
         let lowered: String =
             text.lines()
-                // A hint about vector loads that older versions do not know.
-                .filter(|line| !line.contains("used_bytes_mask"))
+                // A hint for loads whose bytes are not all used, which that version does not know.
+                .filter(|line| !line.trim_start().starts_with(".pragma \"used_bytes_mask"))
                 .map(|line| {
                     if line.starts_with(".version ") {
                         format!(".version {PTX_VERSION}\n")
