@@ -19,6 +19,7 @@ mod memory;
 mod patchify;
 mod regularise;
 mod sample;
+mod scores;
 mod similarity;
 mod take_rows;
 mod tiles;
