@@ -158,9 +158,10 @@ pub fn prepare(case: &Case) -> Prepared {
             p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));
             p.vectors = vec![s.values(dim, 1.0), s.values((1 + side * side) * dim, 1.0)];
         }
-        Op::Gemm { batch, first, rows, k, n, bias, add, .. } => {
-            p.out_shape = [batch, 1, first + rows, n];
-            p.input([batch, 1, first + rows, k], activation, s.values(batch * (first + rows) * k, 1.0));
+        Op::Gemm { batch, first, rows, behind, to, k, n, x, bias, add, .. } => {
+            p.out_shape = [batch, 1, to + rows, n];
+            let shape = [batch, 1, first + rows + behind, k];
+            p.input(shape, x, s.values(count(shape), 1.0));
             let adds = [Add::None, Add::One, Add::Two].iter().position(|a| *a == add).unwrap_or(0);
             for _ in 0..adds {
                 p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));

@@ -215,27 +215,36 @@ impl Info {
             memory,
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
-            is_virtual: counts_symbol().is_some(),
+            is_virtual: virtual_symbol(b"vgpu_last_counts").is_some(),
         })
     }
 }
 
 type TextFunction = unsafe extern "C" fn(*mut std::ffi::c_char, usize) -> u32;
 
-/// The virtual GPU's own function, which no real driver has.
-fn counts_symbol() -> Option<TextFunction> {
+/// A function that the virtual GPU has beyond CUDA's.
+fn virtual_symbol(name: &[u8]) -> Option<TextFunction> {
     // SAFETY: the library is loaded already (the driver was started); the symbol's type is what the virtual GPU says.
-    unsafe { sys::culib().get::<TextFunction>(b"vgpu_last_counts").ok().map(|symbol| *symbol) }
+    unsafe { sys::culib().get::<TextFunction>(name).ok().map(|symbol| *symbol) }
+}
+
+fn virtual_text(name: &[u8]) -> Option<String> {
+    let function = virtual_symbol(name)?;
+    let mut text = vec![0u8; 16 << 10];
+    // SAFETY: the function writes at most `size` bytes, the last a NUL.
+    let code = unsafe { function(text.as_mut_ptr().cast(), text.len()) };
+    let end = text.iter().position(|byte| *byte == 0).filter(|_| code == 0)?;
+    String::from_utf8(text[..end].to_vec()).ok()
 }
 
 /// What the last launch did, as the virtual GPU counts it (JSON); `None` on a real GPU.
 pub fn last_counts() -> Option<String> {
-    let counts = counts_symbol()?;
-    let mut text = vec![0u8; 16 << 10];
-    // SAFETY: the function writes at most `size` bytes, the last a NUL.
-    let code = unsafe { counts(text.as_mut_ptr().cast(), text.len()) };
-    let end = text.iter().position(|byte| *byte == 0).filter(|_| code == 0)?;
-    String::from_utf8(text[..end].to_vec()).ok()
+    virtual_text(b"vgpu_last_counts")
+}
+
+/// What the virtual GPU found wrong in a kernel of this thread's context; empty while all is well, `None` on a real GPU.
+pub fn last_fault() -> Option<String> {
+    virtual_text(b"vgpu_last_fault")
 }
 
 /// Device memory.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 
 use self::driver::{Function, Gpu};
-pub use self::driver::{Info, last_counts};
+pub use self::driver::{Info, last_counts, last_fault};
 use self::images::Library;
 pub use self::images::{IMAGES, Images, Resources};
 use self::memory::{Arena, Weights};
@@ -47,6 +47,8 @@ pub struct Cuda {
     asked: usize,
     /// What first went wrong in the running pass; the rest of the pass is then skipped.
     failed: RefCell<Option<Error>>,
+    /// What each launch did, where the virtual GPU was asked to tell.
+    counts: RefCell<Option<Vec<String>>>,
 }
 
 /// Every kernel, by operation.
@@ -96,8 +98,17 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: no driver, no such GPU, a build without kernels, a GPU or driver too old.
     pub fn new(ordinal: usize) -> Result<Cuda> {
+        Self::with_ptx(ordinal, &[])
+    }
+
+    /// As [`Cuda::new`], with other PTX in the place of some modules (by the names of their files, "gemm"): the same kernels with
+    /// the same parameters, such as tests break on purpose.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; PTX that the driver refuses.
+    pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
         let gpu = Gpu::open(ordinal)?;
-        let kernels = Kernels::load(&Library::new(&gpu)?, &gpu)?;
+        let kernels = Kernels::load(&Library::new(&gpu, replaced)?, &gpu)?;
         Ok(Cuda {
             kernels,
             weights: Weights::new(Arc::clone(&gpu)),
@@ -105,12 +116,23 @@ impl Cuda {
             places: Vec::new(),
             asked: 0,
             failed: RefCell::new(None),
+            counts: RefCell::new(None),
             gpu,
         })
     }
 
     pub fn info(&self) -> &Info {
         self.gpu.info()
+    }
+
+    /// From now on every launch is waited for, and what the virtual GPU counts of it is kept.
+    pub fn record_counts(&mut self) {
+        self.counts.replace(Some(Vec::new()));
+    }
+
+    /// The counts of the launches since the last call, as JSON in their order: nothing on a real GPU.
+    pub fn take_counts(&mut self) -> Vec<String> {
+        self.counts.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Where a buffer lies on the GPU.
@@ -150,7 +172,16 @@ impl Cuda {
                 function.name()
             ))),
         };
-        *failed = launched.err();
+        *failed = launched.and_then(|()| self.count()).err();
+    }
+
+    /// Keeps the counts of the launch just made, where they are wanted.
+    fn count(&self) -> Result<()> {
+        if let Some(counts) = self.counts.borrow_mut().as_mut() {
+            self.gpu.synchronize()?;
+            counts.extend(last_counts());
+        }
+        Ok(())
     }
 }
 
