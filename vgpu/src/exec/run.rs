@@ -360,7 +360,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             if active != warp.live {
                 exit_at_once(env, cta, warp)?;
             }
-            return together(warp, inst, pc, lanes, active);
+            return together(cta, warp, inst, pc, lanes, active);
         }
     }
     Ok(Flow::Next)
@@ -403,7 +403,7 @@ fn whole_warp(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, act: impl F
 }
 
 /// `.sync` operations of a member mask.
-fn together(warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) -> Step {
+fn together(cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) -> Step {
     let gone = match &inst.op {
         Op::Shfl { mode, d, p, a, b, c, members } => rendezvous(warp, pc, active, *members, |r, party| {
             let inside = control::shuffle(r, party, *mode, [*d, *a, *b, *c])?;
@@ -445,7 +445,13 @@ fn together(warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) 
             r.put_pred(*p, lanes, 1 << leader);
             Ok(())
         })?,
-        Op::BarWarp { members } => rendezvous(warp, pc, active, *members, |_, _| Ok(()))?,
+        Op::BarWarp { members } => {
+            let (index, live) = (warp.index, warp.live);
+            rendezvous(warp, pc, active, *members, |_, Party { lanes, .. }| {
+                cta.shared.warp_barrier(index, lanes, lanes == live);
+                Ok(())
+            })?
+        }
         _ => return Err(no_such(inst)),
     };
     Ok(Flow::Only((lanes & !active) | gone))

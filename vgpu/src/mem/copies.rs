@@ -22,7 +22,12 @@ impl Copy {
 
     /// Lines of shared memory that the lanes of `mask` write.
     pub fn lines(&self, mask: u32) -> Lines {
-        Lines::of(&Request { addresses: &self.to, mask, bytes: self.bytes }, mask, SHARED_START)
+        Lines::of(&self.target(mask), mask, SHARED_START)
+    }
+
+    /// What the lanes of `mask` write.
+    pub fn target(&self, mask: u32) -> Request<'_> {
+        Request { addresses: &self.to, mask, bytes: self.bytes }
     }
 
     /// Moves the bytes of the lanes of `mask`, uninitialised ones as such; everything was checked at the issue.
