@@ -509,6 +509,10 @@ impl Shared {
         self.memory.barrier(0, u64::MAX);
     }
 
+    fn sync_warp(&mut self, warp: usize) {
+        self.memory.warp_barrier(warp, ALL, true);
+    }
+
     fn ldmatrix(
         &mut self,
         warp: usize,
@@ -678,10 +682,13 @@ fn a_barrier_does_not_wait_for_ended_warps() {
 fn lanes_of_one_store() {
     let mut s = Shared::filled(256, 1);
     s.store(0, 4, ALL, |_| 16, &words(|_, _| 7)).unwrap();
+    s.sync();
     let bad = s.store(0, 4, ALL, |l| 4 * (l % 31), &words(|_, l| l as u32)).unwrap_err();
     assert_eq!((bad.check, bad.lanes, bad.address), (Check::SharedRace, 1 | 1 << 31, Some(SHARED_START)));
+    s.sync();
     let bad = s.store(0, 16, 0b11, |_| 32, &words(|w, l| if w == 3 { l as u32 } else { 0 })).unwrap_err();
     assert_eq!(bad.check, Check::SharedRace);
+    s.sync();
     s.store(0, 1, ALL, |l| l, &words(|_, l| l as u32)).unwrap();
 }
 
@@ -718,6 +725,36 @@ fn the_last_warp_by_a_shared_ticket() {
     assert_eq!(check_of(run(false)), Check::SharedRace);
 }
 
+/// What lanes of a warp do to one byte without a barrier of the warp between, and with one.
+#[test]
+fn lanes_need_a_barrier_of_their_warp() {
+    type Act = fn(&mut Shared, u64) -> Done;
+    let load: Act = |s, lane| s.load(0, 4, 1 << lane, |_| 16).map(drop);
+    let store: Act = |s, lane| s.store(0, 4, 1 << lane, |_| 16, &words(|_, _| 9));
+    let atomic: Act = |s, _| s.atomic(0, 16).map(drop);
+    for (first, second, races) in
+        [(load, load, false), (load, store, true), (store, load, true), (store, store, true), (atomic, load, true)]
+    {
+        let run = |between: fn(&mut Shared), lane: u64| {
+            let mut s = Shared::filled(256, 2);
+            first(&mut s, 0)?;
+            between(&mut s);
+            second(&mut s, lane)
+        };
+        let check = |found: Done| found.err().map(|bad| (bad.check, bad.lanes, bad.address));
+        let expected = races.then_some((Check::SharedRace, 1 << 5, Some(SHARED_START + 16)));
+        assert_eq!(check(run(|_| (), 5)), expected);
+        // One's own bytes are in order.
+        assert_eq!(check(run(|_| (), 0)), None);
+        assert_eq!(check(run(|s| s.sync_warp(0), 5)), None);
+        assert_eq!(check(run(|s| s.memory.warp_barrier(0, 1 << 5 | 1, false), 5)), None);
+        assert_eq!(check(run(|s| s.memory.fence(0), 5)), None);
+        // Barriers of other lanes, of another warp: no order.
+        assert_eq!(check(run(|s| s.memory.warp_barrier(0, 1 << 5 | 2, false), 5)), expected);
+        assert_eq!(check(run(|s| s.sync_warp(1), 5)), expected);
+    }
+}
+
 #[test]
 fn bank_conflicts_of_known_patterns() {
     let passes = |bytes: usize, mask: u32, f: &dyn Fn(u64) -> u64| {
@@ -726,6 +763,7 @@ fn bank_conflicts_of_known_patterns() {
         s.load(0, bytes, mask, f).unwrap();
         let loaded = (s.counts.shared_wavefronts, s.counts.shared_conflicts);
         s.counts = Counts::default();
+        s.sync();
         s.store(0, bytes, mask, f, &Words::ZERO).unwrap();
         assert_eq!((s.counts.shared_wavefronts, s.counts.shared_conflicts), loaded);
         assert_eq!(s.counts.shared_requests, 1);
@@ -774,6 +812,7 @@ fn matrix_fragments() {
     let at = |l: u64| 16 * (l ^ 1);
     let row = words(|w, l| (8 * l + 2 * w) as u32 | ((8 * l + 2 * w + 1) as u32 * 65536));
     s.store(0, 16, ALL, at, &row).unwrap();
+    s.sync_warp(0);
     let plain = s.ldmatrix(0, 4, false, at).unwrap();
     let turned = s.ldmatrix(0, 4, true, at).unwrap();
     for m in 0..4 {
@@ -788,7 +827,9 @@ fn matrix_fragments() {
     assert_eq!(plain.undef, [0; 4]);
     for (transpose, from) in [(false, &plain), (true, &turned)] {
         let addresses = lanes(|l| SHARED_START + 512 + 16 * l);
+        s.sync_warp(0);
         s.memory.stmatrix(0, &addresses, 4, transpose, from, &mut s.counts).unwrap();
+        s.sync_warp(0);
         assert_eq!(s.ldmatrix(0, 4, false, |l| 512 + 16 * l).unwrap().bits, plain.bits);
     }
 }
@@ -800,12 +841,14 @@ fn undefined_halves_of_matrices() {
     // Row 5's word 2, high half: column 5.
     from.undef[2] = 1 << (32 + 5);
     s.store(0, 16, ALL, |l| 16 * l, &from).unwrap();
+    s.sync_warp(0);
     let plain = s.ldmatrix(0, 2, false, |l| 16 * l).unwrap();
     assert_eq!(plain.undef[..2], [1 << (32 + 22), 0]);
     let turned = s.ldmatrix(0, 2, true, |l| 16 * l).unwrap();
     assert_eq!(turned.undef[..2], [1 << (32 + 22), 0]);
     let addresses = lanes(|l| SHARED_START + 512 + 16 * l);
     s.memory.stmatrix(0, &addresses, 2, true, &turned, &mut s.counts).unwrap();
+    s.sync_warp(0);
     assert_eq!(s.ldmatrix(0, 2, false, |l| 512 + 16 * l).unwrap().undef[..2], plain.undef[..2]);
 }
 
@@ -820,6 +863,7 @@ fn matrices_race_like_other_accesses() {
     s.store(1, 2, 1, |_| 38, &Words::ZERO).unwrap();
     let bad = s.ldmatrix(0, 4, false, |l| 16 * l).unwrap_err();
     assert_eq!((bad.check, bad.lanes, bad.address), (Check::SharedRace, 1 << 2, Some(SHARED_START + 38)));
+    s.sync_warp(1);
     s.ldmatrix(1, 4, false, |l| 16 * l).unwrap();
 }
 
@@ -850,6 +894,13 @@ impl Async {
         let (to, from) = (lanes(|l| SHARED_START + to + n * l), lanes(|l| from + n * l));
         let to = Request { addresses: &to, mask, bytes };
         self.shared.cp_async(warp, &to, &from, &[size; 32], global, &mut self.counts)
+    }
+
+    /// Waits, and lets the lanes see each other's copies.
+    fn wait(&mut self, warp: usize, mask: u32, pending: Option<u32>, global: &BlockMemory<'_>) -> Done {
+        self.shared.wait(warp, mask, pending, global)?;
+        self.shared.warp_barrier(warp, ALL, true);
+        Ok(())
     }
 
     fn load(&mut self, warp: usize, at: u64) -> Result<u32, BadAccess> {
@@ -888,7 +939,7 @@ fn copies_arrive_by_groups() {
                 a.copy(0, n * i, at + n * i, bytes, global).unwrap();
                 a.shared.commit(0, ALL);
             }
-            a.shared.wait(0, ALL, Some(2), global).unwrap();
+            a.wait(0, ALL, Some(2), global).unwrap();
             assert_eq!(a.load(0, n - 4).unwrap(), n as u32 / 4 - 1);
             let bad = a.load(0, n).unwrap_err();
             assert_eq!((bad.check, bad.address), (Check::AsyncInFlight, Some(SHARED_START + n)));
@@ -896,10 +947,10 @@ fn copies_arrive_by_groups() {
             assert_eq!(check_of(a.copy(0, n, at, bytes, global)), Check::AsyncInFlight);
             // An empty group counts.
             a.shared.commit(0, ALL);
-            a.shared.wait(0, ALL, Some(2), global).unwrap();
+            a.wait(0, ALL, Some(2), global).unwrap();
             assert_eq!(a.load(0, n).unwrap(), n as u32 / 4);
             assert_eq!(check_of(a.load(0, 2 * n)), Check::AsyncInFlight);
-            a.shared.wait(0, ALL, Some(0), global).unwrap();
+            a.wait(0, ALL, Some(0), global).unwrap();
             assert_eq!(a.load(0, 2 * n).unwrap(), n as u32 / 2);
             a.shared.exit(0, ALL).unwrap();
         });
@@ -914,7 +965,7 @@ fn other_warps_need_a_barrier_after_the_wait() {
             a.shared.commit(0, ALL);
             a.shared.barrier(0, 0b1111);
             assert_eq!(check_of(a.load(1, 4)), Check::AsyncInFlight);
-            a.shared.wait(0, ALL, Some(0), global).unwrap();
+            a.wait(0, ALL, Some(0), global).unwrap();
             assert_eq!(check_of(a.load(1, 4)), Check::SharedRace);
             assert_eq!(a.load(0, 4).unwrap(), 1);
             a.shared.barrier(0, 0b1111);
@@ -932,10 +983,10 @@ fn copies_not_waited_for() {
     both_schedules(|a, at, global| {
         a.copy(0, 0, at, 16, global).unwrap();
         // Not committed: a wait for groups does not see it, a wait for all does.
-        a.shared.wait(0, ALL, Some(0), global).unwrap();
+        a.wait(0, ALL, Some(0), global).unwrap();
         let bad = a.shared.exit(0, 0b110).unwrap_err();
         assert_eq!((bad.check, bad.lanes), (Check::AsyncPending, 0b110));
-        a.shared.wait(0, 0b110, None, global).unwrap();
+        a.wait(0, 0b110, None, global).unwrap();
         a.shared.exit(0, 0b110).unwrap();
         assert_eq!(check_of(a.shared.exit(0, ALL)), Check::AsyncPending);
         // The next block is not touched by what this one left.
@@ -952,10 +1003,10 @@ fn lanes_have_their_own_groups() {
         a.shared.commit(0, 0xffff);
         a.copy_part(0, 0, at, 16, 16, 0xffff_0000, global).unwrap();
         a.shared.commit(0, ALL);
-        a.shared.wait(0, ALL, Some(1), global).unwrap();
+        a.wait(0, ALL, Some(1), global).unwrap();
         assert_eq!(a.load(0, 0).unwrap(), 0);
         assert_eq!(check_of(a.load(0, 16 * 16)), Check::AsyncInFlight);
-        a.shared.wait(0, ALL, Some(0), global).unwrap();
+        a.wait(0, ALL, Some(0), global).unwrap();
         assert_eq!(a.load(0, 16 * 16).unwrap(), 64);
     });
 }
@@ -965,7 +1016,7 @@ fn short_copies_fill_with_zeros() {
     for (bytes, size) in [(16usize, 0u32), (16, 6), (16, 12), (8, 3), (4, 2)] {
         both_schedules(|a, at, global| {
             a.copy_part(0, 0, at + 256, bytes, size, ALL, global).unwrap();
-            a.shared.wait(0, ALL, None, global).unwrap();
+            a.wait(0, ALL, None, global).unwrap();
             let word = |i: u32| {
                 let of_copy = 4 * i % bytes as u32;
                 let kept = size.saturating_sub(of_copy).min(4);
@@ -999,7 +1050,7 @@ fn copies_are_late_or_early() {
         let mut a = Async { shared: SharedMemory::new(512, 1, early), counts: Counts::default() };
         a.copy(0, 0, at, 16, &global).unwrap();
         memory.fill(at, &[9, 0, 0, 0], 128).unwrap();
-        a.shared.wait(0, ALL, None, &global).unwrap();
+        a.wait(0, ALL, None, &global).unwrap();
         assert_eq!(a.load(0, 0).unwrap(), expected);
     }
 }
@@ -1014,7 +1065,7 @@ fn copies_carry_uninitialised_bytes_and_counts() {
         let global = launch.block(0);
         let mut a = Async { shared: SharedMemory::new(512, 1, early), counts: Counts::default() };
         a.copy(0, 0, at, 16, &global).unwrap();
-        a.shared.wait(0, ALL, None, &global).unwrap();
+        a.wait(0, ALL, None, &global).unwrap();
         let (addresses, mut into) = (lanes(|l| SHARED_START + 4 * l), Words::ZERO);
         let r = Request { addresses: &addresses, mask: 0b111, bytes: 4 };
         a.shared.load(0, &r, Order::Weak, &mut into, &mut a.counts).unwrap();
@@ -1069,31 +1120,50 @@ impl Random {
     }
 }
 
-/// Since when which thread group (block or warp) read or wrote a byte, all in one epoch.
+/// Who reads and writes: a block, a lane of a warp, or a warp whose lanes are in order since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Block(u32),
+    Lane(usize, usize),
+    Warp(usize),
+}
+
+impl Who {
+    fn is_ordered_before(self, later: Who) -> bool {
+        self == later || matches!((self, later), (Who::Warp(mine), Who::Lane(warp, _)) if mine == warp)
+    }
+}
+
+/// Who read or wrote a byte, all since the last barrier.
 #[derive(Default, Clone)]
 struct Byte {
     value: Option<u8>,
-    readers: Vec<u32>,
-    writers: Vec<u32>,
+    readers: Vec<Who>,
+    writers: Vec<Who>,
 }
 
 /// Naive: what an access of `who` must find.
-fn model_access(bytes: &mut HashMap<u64, Byte>, who: u32, r: &Request<'_>, from: Option<&Words>) -> bool {
+fn model_access(
+    bytes: &mut HashMap<u64, Byte>,
+    who: impl Fn(usize) -> Who,
+    r: &Request<'_>,
+    from: Option<&Words>,
+) -> bool {
     let asked: Vec<(usize, u64)> = (0..32)
         .filter(|lane| r.mask >> lane & 1 != 0)
         .flat_map(|lane| (0..r.bytes as u64).map(move |i| (lane, i)))
         .collect();
     let clean = asked.iter().all(|&(lane, i)| {
         let byte = bytes.entry(r.addresses[lane] + i).or_default();
-        let of_others = |list: &[u32]| list.iter().any(|&other| other != who);
+        let of_others = |list: &[Who]| list.iter().any(|other| !other.is_ordered_before(who(lane)));
         !of_others(&byte.writers) && (from.is_none() || !of_others(&byte.readers))
     });
     for &(lane, i) in asked.iter().filter(|_| clean) {
         let byte = bytes.entry(r.addresses[lane] + i).or_default();
         match from {
-            None => byte.readers.push(who),
+            None => byte.readers.push(who(lane)),
             Some(from) => {
-                byte.writers.push(who);
+                byte.writers.push(who(lane));
                 byte.value = Some((from.bits[i as usize / 4][lane] >> (8 * (i % 4))) as u8);
             }
         }
@@ -1160,7 +1230,7 @@ fn global_memory_agrees_with_a_map_of_bytes() {
                 let addresses = addresses.map(|a| a + at);
                 let r = Request { addresses: &addresses, mask, bytes: width };
                 let from = (random.below(2) == 0).then(|| random_words(&mut random, width));
-                let clean = model_access(&mut bytes, who, &r, from.as_ref());
+                let clean = model_access(&mut bytes, |_| Who::Block(who), &r, from.as_ref());
                 let found = match &from {
                     Some(from) => store(&launch.block(who), &addresses, width, mask, from).map(|_| None),
                     None => load(&launch.block(who), &addresses, width, mask).map(Some),
@@ -1193,11 +1263,22 @@ fn shared_memory_agrees_with_a_map_of_bytes() {
                 bytes.values_mut().for_each(|byte: &mut Byte| (byte.readers, byte.writers) = Default::default());
             }
             let warp = random.below(4) as usize;
+            if random.below(2) == 0 {
+                s.sync_warp(warp);
+                let order = |who: &mut Who| {
+                    if matches!(who, Who::Lane(w, _) if *w == warp) {
+                        *who = Who::Warp(warp);
+                    }
+                };
+                bytes.values_mut().for_each(|byte: &mut Byte| {
+                    byte.readers.iter_mut().chain(&mut byte.writers).for_each(order);
+                });
+            }
             let (addresses, mask, width) = pattern(&mut random, 512);
             let shifted = addresses.map(|a| a + SHARED_START);
             let r = Request { addresses: &shifted, mask, bytes: width };
             let from = (random.below(3) == 0).then(|| random_words(&mut random, width));
-            let clean = model_access(&mut bytes, warp as u32, &r, from.as_ref());
+            let clean = model_access(&mut bytes, |lane| Who::Lane(warp, lane), &r, from.as_ref());
             let found = match &from {
                 Some(from) => s.store(warp, width, mask, |l| addresses[l as usize], from).map(|_| None),
                 None => s.load(warp, width, mask, |l| addresses[l as usize]).map(Some),

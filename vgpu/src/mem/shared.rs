@@ -366,7 +366,7 @@ impl SharedMemory {
             for (line, mask) in copy.lines(lanes).iter() {
                 self.races.end_copy(line, mask, warp);
             }
-            self.lanes.write(warp, &copy.target(lanes), false);
+            self.lanes.note_write(warp, &copy.target(lanes), false);
         });
         self.copies[warp] = copies;
         Ok(())
@@ -421,7 +421,7 @@ impl SharedMemory {
         }
         if kind.writes() {
             self.lanes.check_write(warp, r, kind.relaxed()).map_err(|clash| lane_clash(r, clash, kind))?;
-            self.lanes.write(warp, r, kind.relaxed());
+            self.lanes.note_write(warp, r, kind.relaxed());
         } else {
             self.lanes.read(warp, r, kind.relaxed()).map_err(|clash| lane_clash(r, clash, kind))?;
         }
