@@ -272,6 +272,24 @@ fn other_schedules_report_the_same_faults() {
     });
 }
 
+/// Blocks run at the same time on several threads; which pair of them is named must not depend on it.
+#[test]
+fn a_race_of_blocks_is_always_told_the_same_way() {
+    let Some(kernels) = kernels_directory() else { return };
+    let settings: &[&[(&str, &str)]] = &[&[("VGPU_THREADS", "4")]];
+    in_children("checks::a_race_of_blocks_is_always_told_the_same_way", settings, || {
+        for _ in 0..20 {
+            let case = Case { blocks: 200, ..fault("global_neighbours_race", Check::GlobalRace, 1, At::Out(4)) };
+            let (Err(refused), _, output) = launch(&kernels, &case, true) else { panic!("no race was reported") };
+            // The first to run reads the word of the second, which then writes it.
+            let expected = "block 1 writes what block 0 read in this launch, and nothing orders them; at ";
+            let report = refused.report;
+            assert!(report.contains(expected) && report.contains("; block (1,0,0) warp 0 "), "{report}");
+            assert!(report.ends_with(&format!("; address {:#x}", output + 4)), "{report}");
+        }
+    });
+}
+
 /// What a launch may not ask for is refused before it runs, with CUDA's code.
 #[test]
 fn launches_beyond_the_limits_are_refused() {
