@@ -278,8 +278,8 @@ fn a_race_of_blocks_is_always_told_the_same_way() {
     let Some(kernels) = kernels_directory() else { return };
     let settings: &[&[(&str, &str)]] = &[&[("VGPU_THREADS", "4")]];
     in_children("checks::a_race_of_blocks_is_always_told_the_same_way", settings, || {
-        for _ in 0..20 {
-            let case = Case { blocks: 200, ..fault("global_neighbours_race", Check::GlobalRace, 1, At::Out(4)) };
+        for _ in 0..10 {
+            let case = Case { blocks: 8, ..fault("global_neighbours_race", Check::GlobalRace, 1, At::Out(4)) };
             let (Err(refused), _, output) = launch(&kernels, &case, true) else { panic!("no race was reported") };
             // The first to run reads the word of the second, which then writes it.
             let expected = "block 1 writes what block 0 read in this launch, and nothing orders them; at ";

@@ -145,10 +145,10 @@ FAULT_KERNEL(global_plain_and_atomic) {
     else *in = 5; // fault: global_plain_and_atomic
 }
 
-// Every block reads what its neighbour writes, most of them at the same time.
+// Every block reads what its neighbour writes; the lower its number, the later.
 FAULT_KERNEL(global_neighbours_race) {
     unsigned value = 0;
-    for (int i = 0; i < 64; i++) value += in[(threadIdx.x + i) % 32];
+    for (int i = 0; i < 1000 * (gridDim.x - blockIdx.x); i++) value += in[(threadIdx.x + i) % 32];
     out[blockIdx.x] = value;
     if (fault) out[blockIdx.x] = out[(blockIdx.x + 1) % gridDim.x]; // fault: global_neighbours_race
 }
