@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use vgpu_cuda::counts::Counts;
 use vgpu_cuda::fault::{BadAccess, Check};
-use vgpu_cuda::ir::{AtomOp, Order, Ty};
+use vgpu_cuda::ir::{AtomOp, Order, Scope, Ty};
 use vgpu_cuda::mem::{
     BlockMemory, GlobalMemory, LOCAL_START, LocalMemory, MemoryError, Request, SHARED_START, SharedMemory, Words,
 };
@@ -54,7 +54,17 @@ fn atomic(b: &BlockMemory<'_>, address: u64, op: AtomOp, value: u32) -> Result<u
     let mut old = Words::ZERO;
     let addresses = [address; 32];
     let r = Request { addresses: &addresses, mask: 1, bytes: 4 };
-    b.atomic(&r, op, Ty::U32, &words(|_, _| value), None, false, &mut old, &mut Counts::default())?;
+    b.atomic(
+        &r,
+        Order::Relaxed(Scope::Gpu),
+        op,
+        Ty::U32,
+        &words(|_, _| value),
+        None,
+        false,
+        &mut old,
+        &mut Counts::default(),
+    )?;
     Ok(old.bits[0][0])
 }
 
@@ -334,11 +344,41 @@ fn flag(release: Order, fence_before: bool, acquire: Order, fence_after: bool) -
 
 #[test]
 fn flags_order_blocks_when_released_and_acquired() {
-    flag(Order::Release, false, Order::Acquire, false).unwrap();
-    flag(Order::Relaxed, true, Order::Relaxed, true).unwrap();
-    assert_eq!(check_of(flag(Order::Relaxed, false, Order::Relaxed, true)), Check::GlobalRace);
-    assert_eq!(check_of(flag(Order::Relaxed, true, Order::Relaxed, false)), Check::GlobalRace);
-    assert_eq!(check_of(flag(Order::Weak, true, Order::Weak, true)), Check::GlobalRace);
+    use Order::{Acquire, Relaxed, Release, Weak};
+    use Scope::{Cta, Gpu, Sys};
+    flag(Release(Gpu), false, Acquire(Gpu), false).unwrap();
+    flag(Release(Sys), false, Acquire(Gpu), false).unwrap();
+    flag(Relaxed(Gpu), true, Relaxed(Sys), true).unwrap();
+    for (release, fence_before, acquire, fence_after) in [
+        (Relaxed(Gpu), false, Relaxed(Gpu), true),
+        (Relaxed(Gpu), true, Relaxed(Gpu), false),
+        (Weak, true, Weak, true),
+        // What is said to one's own block means nothing to another.
+        (Release(Cta), false, Acquire(Gpu), false),
+        (Release(Gpu), false, Acquire(Cta), false),
+        (Relaxed(Cta), true, Relaxed(Cta), true),
+    ] {
+        let found = flag(release, fence_before, acquire, fence_after);
+        assert_eq!(check_of(found), Check::GlobalRace, "{release:?} {fence_before} {acquire:?} {fence_after}");
+    }
+}
+
+#[test]
+fn atomics_of_block_scope_race_with_other_blocks() {
+    for communicates in [false, true] {
+        let (memory, at) = zeros(64);
+        let launch = memory.begin_launch(communicates);
+        let add = |block: u32, scope: Scope| {
+            let (addresses, one, mut old) = ([at; 32], words(|_, _| 1), Words::ZERO);
+            let r = Request { addresses: &addresses, mask: 1, bytes: 4 };
+            let (block, order) = (launch.block(block), Order::Relaxed(scope));
+            block.atomic(&r, order, AtomOp::Add, Ty::U32, &one, None, false, &mut old, &mut Counts::default())
+        };
+        add(0, Scope::Cta).unwrap();
+        add(0, Scope::Cta).unwrap();
+        assert_eq!(check_of(add(1, Scope::Cta)), Check::GlobalRace);
+        assert_eq!(check_of(add(1, Scope::Gpu)), Check::GlobalRace);
+    }
 }
 
 #[test]
@@ -349,14 +389,14 @@ fn a_semaphore_passes_a_tile_from_block_to_block() {
         let tile = lanes(|l| at + 8 * l);
         for b in 0..5 {
             let block = launch.block(b);
-            assert_eq!(load_as(&block, &[at + 300; 32], 4, 1, Order::Acquire)?.bits[0][0], b);
+            assert_eq!(load_as(&block, &[at + 300; 32], 4, 1, Order::Acquire(Scope::Gpu))?.bits[0][0], b);
             let mut sum = load(&block, &tile, 8, ALL)?;
             sum.bits[0].iter_mut().for_each(|x| *x += b);
             store(&block, &tile, 8, ALL, &sum)?;
             if fence {
                 block.fence();
             }
-            store_as(&block, &[at + 300; 32], 4, 1, &words(|_, _| b + 1), Order::Relaxed)?;
+            store_as(&block, &[at + 300; 32], 4, 1, &words(|_, _| b + 1), Order::Relaxed(Scope::Gpu))?;
         }
         Ok(())
     };
@@ -370,7 +410,7 @@ fn atomics_race_with_plain_accesses_only() {
     let launch = memory.begin_launch(true);
     for b in 0..10 {
         atomic(&launch.block(b), at, AtomOp::Add, 1).unwrap();
-        load_as(&launch.block(b), &[at; 32], 4, 1, Order::Relaxed).unwrap();
+        load_as(&launch.block(b), &[at; 32], 4, 1, Order::Relaxed(Scope::Gpu)).unwrap();
     }
     load(&launch.block(3), &[at + 4; 32], 4, 1).unwrap();
     assert_eq!(check_of(load(&launch.block(3), &[at; 32], 4, 1)), Check::GlobalRace);
@@ -389,7 +429,19 @@ fn atomic_operations() {
         let (addresses, mut old) = ([at; 32], Words::ZERO);
         let r = Request { addresses: &addresses, mask: 2, bytes: ty.bytes() };
         let block = launch.block(0);
-        block.atomic(&r, op, ty, &both(b), Some(&both(c)), false, &mut old, &mut Counts::default()).unwrap();
+        block
+            .atomic(
+                &r,
+                Order::Relaxed(Scope::Gpu),
+                op,
+                ty,
+                &both(b),
+                Some(&both(c)),
+                false,
+                &mut old,
+                &mut Counts::default(),
+            )
+            .unwrap();
         assert_eq!(old.bits[0][1], start as u32 & u32::MAX >> (32 - 8 * ty.bytes().min(4)));
         let mut after = [0; 8];
         memory.read(at, &mut after).unwrap();
@@ -426,7 +478,19 @@ fn lanes_of_an_atomic_go_in_order_or_in_reverse() {
         let r = Request { addresses: &addresses, mask: 0b1111, bytes: 4 };
         let one = words(|_, _| 1);
         let block = launch.block(0);
-        block.atomic(&r, AtomOp::Add, Ty::U32, &one, None, reverse, &mut old, &mut Counts::default()).unwrap();
+        block
+            .atomic(
+                &r,
+                Order::Relaxed(Scope::Gpu),
+                AtomOp::Add,
+                Ty::U32,
+                &one,
+                None,
+                reverse,
+                &mut old,
+                &mut Counts::default(),
+            )
+            .unwrap();
         assert_eq!(old.bits[0][..4], expected);
     }
 }

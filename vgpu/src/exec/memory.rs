@@ -337,8 +337,8 @@ pub(super) fn atomic(
         gather(registers, access.ty, &[c], &mut third);
     }
     let c = what.c.map(|_| &third);
-    if access.order == Order::AcquireRelease || access.order == Order::Release {
-        fence(cta, warp.index, true);
+    if access.order.releases() {
+        fence(cta, warp.index, access.order.reaches_blocks());
     }
     let reverse = env.options.schedule & 1 == 1;
     let bytes = access.ty.bytes();
@@ -352,9 +352,9 @@ pub(super) fn atomic(
             Space::Shared => {
                 shared.atomic(warp.index, &r, what.op, access.ty, words, c, reverse, old, counts)?;
             }
-            Space::Global => {
-                global.atomic(&r, what.op, access.ty, words, c, reverse, old, counts).map_err(wrong_space)?
-            }
+            Space::Global => global
+                .atomic(&r, access.order, what.op, access.ty, words, c, reverse, old, counts)
+                .map_err(wrong_space)?,
             _ => {
                 let detail = "an atomic operation on memory that is neither global nor shared".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
@@ -367,9 +367,10 @@ pub(super) fn atomic(
     Ok(())
 }
 
-pub(super) fn fence(cta: &mut Cta<'_>, warp: usize, device: bool) {
+/// `blocks`: of a scope that reaches other blocks.
+pub(super) fn fence(cta: &mut Cta<'_>, warp: usize, blocks: bool) {
     cta.shared.fence(warp);
-    if device {
+    if blocks {
         cta.global.fence();
     }
 }

@@ -10,7 +10,7 @@ use super::registers::{ALL, Done, Registers};
 use super::warp::{AtBarrier, Group, Warp};
 use super::{alu, convert, float, half, mma, special, trace};
 use crate::fault::{BadAccess, Check};
-use crate::ir::{BarrierKind, FenceScope, Inst, Op, Slot, Ty, VoteMode};
+use crate::ir::{BarrierKind, Inst, Op, Slot, Ty, VoteMode};
 
 /// What went wrong, at which instruction.
 pub(super) struct Trouble {
@@ -330,7 +330,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
         Op::CpAsyncCommit => cta.shared.commit(warp.index, active),
         Op::CpAsyncWait { pending } => cta.shared.wait(warp.index, active, Some(*pending), &cta.global)?,
         Op::CpAsyncWaitAll => cta.shared.wait(warp.index, active, None, &cta.global)?,
-        Op::Fence { scope } => memory::fence(cta, warp.index, *scope != FenceScope::Cta),
+        Op::Fence { scope } => memory::fence(cta, warp.index, scope.reaches_blocks()),
         Op::Brx { targets, a } => return branch_table(warp, lanes, active, targets, *a),
         Op::Exit => {
             // Where only some of a group end, they part here.

@@ -83,7 +83,7 @@ impl<'a> BlockMemory<'a> {
 
     /// All of a load but the data: bounds, races, counts.
     pub(super) fn check_load(&self, r: &Request<'_>, order: Ordering, counts: &mut Counts) -> Result<(), BadAccess> {
-        let relaxed = !matches!(order, Ordering::Weak | Ordering::NonCoherent);
+        let relaxed = order.reaches_blocks();
         let kind = if relaxed { Kind::RelaxedRead } else { Kind::Read };
         let usage = Use { kind, non_coherent: order == Ordering::NonCoherent };
         self.aligned(r)?;
@@ -104,7 +104,7 @@ impl<'a> BlockMemory<'a> {
             counts.global_load_bytes += u64::from(r.mask.count_ones()) * r.bytes as u64;
         }
         if relaxed {
-            self.acquire(r, matches!(order, Ordering::Acquire | Ordering::AcquireRelease));
+            self.acquire(r, order.acquires());
         }
         Ok(())
     }
@@ -152,8 +152,8 @@ impl<'a> BlockMemory<'a> {
     }
 
     pub fn store(&self, r: &Request<'_>, order: Ordering, from: &Words, counts: &mut Counts) -> Result<(), BadAccess> {
-        let relaxed = !matches!(order, Ordering::Weak | Ordering::NonCoherent);
-        if matches!(order, Ordering::Release | Ordering::AcquireRelease) {
+        let relaxed = order.reaches_blocks();
+        if relaxed && order.releases() {
             self.fence();
         }
         let kind = if relaxed { Kind::RelaxedWrite } else { Kind::Write };
@@ -200,11 +200,12 @@ impl<'a> BlockMemory<'a> {
     }
 
     /// One lane after the other, lowest first (highest first when `reverse`); `old` gets the values before. Its traffic
-    /// counts as a store.
+    /// counts as a store. One whose scope is the block is to other blocks like any access.
     #[allow(clippy::too_many_arguments)]
     pub fn atomic(
         &self,
         r: &Request<'_>,
+        order: Ordering,
         op: AtomOp,
         ty: Ty,
         b: &Words,
@@ -213,15 +214,16 @@ impl<'a> BlockMemory<'a> {
         old: &mut Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        self.check_store(r, Kind::RelaxedWrite, counts)?;
+        let kind = if order.reaches_blocks() { Kind::RelaxedWrite } else { Kind::Write };
+        self.check_store(r, kind, counts)?;
         counts.atomics += u64::from(r.mask != 0);
         // One at a time, whatever the threads that run the blocks do.
-        let _alone = self.order();
-        let mut order: Vec<usize> = lanes(r.mask).collect();
+        let alone = self.order();
+        let mut turns: Vec<usize> = lanes(r.mask).collect();
         if reverse {
-            order.reverse();
+            turns.reverse();
         }
-        for lane in order {
+        for lane in turns {
             let address = r.addresses[lane];
             let allocation = self.allocation(address).ok_or_else(|| self.outside(r))?;
             let offset = (address - allocation.start) as usize;
@@ -237,9 +239,11 @@ impl<'a> BlockMemory<'a> {
             allocation.define(offset / 16, bytes);
             set_value(old, lane, r.bytes, before, !defined);
         }
-        drop(_alone);
-        self.release(r);
-        self.acquire(r, true);
+        drop(alone);
+        if kind.relaxed() {
+            self.release(r);
+            self.acquire(r, true);
+        }
         Ok(())
     }
 

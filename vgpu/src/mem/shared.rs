@@ -93,7 +93,7 @@ impl SharedMemory {
         from: &Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        if matches!(order, Order::Release | Order::AcquireRelease) {
+        if order.releases() {
             self.fence(warp);
         }
         let kind = if is_relaxed(order) { Kind::RelaxedWrite } else { Kind::Write };
@@ -491,7 +491,7 @@ fn lane_clash(r: &Request<'_>, clash: LaneClash, kind: Kind) -> BadAccess {
 }
 
 fn is_relaxed(order: Order) -> bool {
-    !matches!(order, Order::Weak | Order::NonCoherent)
+    order.scope().is_some()
 }
 
 /// One lane's row, for a report.

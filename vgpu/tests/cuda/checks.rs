@@ -115,6 +115,8 @@ const CASES: &[Case] = {
         Case { block: 1, blocks: 2, ..fault("global_stores_race", GlobalRace, 1 << 3, At::Out(0)) },
         Case { block: 1, blocks: 2, ..fault("global_load_races", GlobalRace, FIRST, At::In(0)) },
         Case { block: 1, blocks: 2, ..fault("global_plain_and_atomic", GlobalRace, 1, At::In(0)) },
+        Case { block: 1, blocks: 2, ..fault("global_atomic_of_block_scope", GlobalRace, 1, At::In(0)) },
+        Case { block: 1, blocks: 2, ..fault("global_fence_of_block_scope", GlobalRace, 1, At::Out(0)) },
         fault("read_only_load_of_written", NonCoherentRead, FIRST, At::In(0)),
         //
         fault("barrier_in_divergent_code", Barrier, 0x0000_ffff, At::Anywhere),

@@ -145,6 +145,24 @@ FAULT_KERNEL(global_plain_and_atomic) {
     else *in = 5; // fault: global_plain_and_atomic
 }
 
+// An atomic addition among the threads of a block, to which two blocks come.
+FAULT_KERNEL(global_atomic_of_block_scope) {
+    if (threadIdx.x != 0) return;
+    if (!fault) atomicAdd(in, 1);
+    else atomicAdd_block(in, 1); // fault: global_atomic_of_block_scope
+}
+
+// The second to come reads what the first left; a fence among the threads of a block is none to another.
+FAULT_KERNEL(global_fence_of_block_scope) {
+    if (threadIdx.x != 0) return;
+    out[blockIdx.x] = blockIdx.x;
+    if (fault) __threadfence_block();
+    else __threadfence();
+    if (atomicInc(in, 1) == 0) return;
+    __threadfence();
+    in[1] = out[1 - blockIdx.x]; // fault: global_fence_of_block_scope
+}
+
 // Every block reads what its neighbour writes; the lower its number, the later.
 FAULT_KERNEL(global_neighbours_race) {
     unsigned value = 0;
