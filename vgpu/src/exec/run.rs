@@ -318,7 +318,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             let access = Access { space: *space, order: *order, ty: *ty };
             memory::atomic(env, cta, warp, active, access, *a, Atomic { op: *op, d: *d, b: *b, c: *c })?;
         }
-        Op::Cvta { space, to_generic, d, a } => memory::convert_address(r, active, *space, *to_generic, [*d, *a])?,
+        Op::Cvta { space, to_generic, d, a } => memory::convert_address(r, active, *space, *to_generic, [*d, *a]),
         Op::Isspacep { space, p, a } => {
             let inside = memory::in_space(r, active, *space, *a)?;
             r.put_pred(*p, active, inside);
