@@ -68,34 +68,43 @@ impl<'a> BlockMemory<'a> {
         into: &mut Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        self.check_load(r, order, counts)?;
-        self.each_allocation(r, |allocation, mask| {
+        self.visit(r, order, counts, |allocation, mask, lines| {
             allocation.load(r, mask, into);
-            let lines = Lines::of(r, mask, allocation.start);
             let defined = lines.iter().all(|(line, bytes)| allocation.is_defined(line, bytes));
             mark_undefined(r, mask, defined, into, |lane| {
                 let offset = (r.addresses[lane] - allocation.start) as usize;
                 allocation.undefined(offset / 16) >> (offset % 16)
             });
-            Ok(())
         })
     }
 
     /// All of a load but the data: bounds, races, counts.
     pub(super) fn check_load(&self, r: &Request<'_>, order: Ordering, counts: &mut Counts) -> Result<(), BadAccess> {
+        self.visit(r, order, counts, |_, _, _| ())
+    }
+
+    /// A load that gets its data by `take`, allocation by allocation.
+    #[inline(always)]
+    fn visit(
+        &self,
+        r: &Request<'_>,
+        order: Ordering,
+        counts: &mut Counts,
+        mut take: impl FnMut(&Allocation, u32, &Lines),
+    ) -> Result<(), BadAccess> {
         let relaxed = order.reaches_blocks();
         let kind = if relaxed { Kind::RelaxedRead } else { Kind::Read };
         let usage = Use { kind, non_coherent: order == Ordering::NonCoherent };
-        self.aligned(r)?;
+        misaligned(r)?;
         let mut touched = (0, 0);
         self.each_allocation(r, |allocation, mask| {
             let lines = Lines::of(r, mask, allocation.start);
-            for (line, _) in lines.iter() {
-                counts.unique_load_sectors += u64::from(allocation.first_touch(line, self.launch.tag, false));
-            }
+            counts.unique_load_sectors += self.first_touches(allocation, &lines, false);
             let (sectors, bytes) = lines.sectors_and_bytes();
             touched = (touched.0 + sectors, touched.1 + bytes);
-            self.touch(r, allocation, &lines, usage)
+            self.touch(r, allocation, &lines, usage)?;
+            take(allocation, mask, &lines);
+            Ok(())
         })?;
         if r.mask != 0 {
             counts.global_load_requests += 1;
@@ -107,6 +116,18 @@ impl<'a> BlockMemory<'a> {
             self.acquire(r, order.acquires());
         }
         Ok(())
+    }
+
+    /// Sectors that the launch had not touched before.
+    fn first_touches(&self, allocation: &Allocation, lines: &Lines, store: bool) -> u64 {
+        let (mut count, mut sector) = (0, usize::MAX);
+        for (line, _) in lines.iter() {
+            if line / 2 != sector {
+                sector = line / 2;
+                count += u64::from(allocation.first_touch(line, self.launch.tag, store));
+            }
+        }
+        count
     }
 
     /// The source of a cp.async: the first `sizes[lane]` of `to.bytes` bytes from each lane's address.
@@ -123,7 +144,7 @@ impl<'a> BlockMemory<'a> {
             whole.mask |= u32::from(sizes[lane] as usize >= to.bytes) << lane;
             some |= u32::from(sizes[lane] != 0) << lane;
         }
-        self.aligned(&Request { mask: some, ..whole })?;
+        misaligned(&Request { mask: some, ..whole })?;
         counts.cp_async_bytes += to.bytes as u64 * u64::from(to.mask.count_ones());
         self.check_load(&whole, Ordering::Weak, counts)?;
         for lane in lanes(some & !whole.mask) {
@@ -179,13 +200,11 @@ impl<'a> BlockMemory<'a> {
     }
 
     fn check_store(&self, r: &Request<'_>, kind: Kind, counts: &mut Counts) -> Result<(), BadAccess> {
-        self.aligned(r)?;
+        misaligned(r)?;
         let mut touched = (0, 0);
         self.each_allocation(r, |allocation, mask| {
             let lines = Lines::of(r, mask, allocation.start);
-            for (line, _) in lines.iter() {
-                counts.unique_store_sectors += u64::from(allocation.first_touch(line, self.launch.tag, true));
-            }
+            counts.unique_store_sectors += self.first_touches(allocation, &lines, true);
             let (sectors, bytes) = lines.sectors_and_bytes();
             touched = (touched.0 + sectors, touched.1 + bytes);
             self.touch(r, allocation, &lines, Use { kind, non_coherent: false })
@@ -329,7 +348,7 @@ impl<'a> BlockMemory<'a> {
         match &self.launch.races {
             Races::Apart(blocks) => {
                 for (line, mask) in lines.iter() {
-                    let record = &allocation.records[line];
+                    let record = allocation.record(line);
                     match usage.kind {
                         Kind::Read | Kind::RelaxedRead => {
                             blocks.read(record, line, mask, self.block, usage.non_coherent)
@@ -343,16 +362,12 @@ impl<'a> BlockMemory<'a> {
                 let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
                 for (line, mask) in lines.iter() {
                     order
-                        .touch(&allocation.records[line], mask, self.block, usage.kind, usage.non_coherent)
+                        .touch(allocation.record(line), mask, self.block, usage.kind, usage.non_coherent)
                         .map_err(|conflict| bad(line, conflict))?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn aligned(&self, r: &Request<'_>) -> Result<(), BadAccess> {
-        misaligned(r)
     }
 
     /// The report for lanes that lie in no allocation.

@@ -5,6 +5,9 @@ use super::Request;
 /// Bytes of a line: what one lane accesses at most, and what one shadow record stands for.
 pub(super) const LINE: u64 = 16;
 
+/// Lines that are put in order without comparing them.
+const WINDOW: usize = 64;
+
 /// The different lines of a request, ascending.
 pub(super) struct Lines {
     /// Line number (from `base`) × 65536 + mask of its bytes.
@@ -62,6 +65,12 @@ impl Lines {
 
     /// Brings equal lines together.
     fn sort(&mut self) {
+        let keys = &self.keys[..self.len];
+        let low = keys.iter().fold(u64::MAX, |low, key| low.min(key >> 16));
+        let high = keys.iter().fold(0, |high, key| high.max(key >> 16));
+        if high - low < WINDOW as u64 {
+            return self.place(low);
+        }
         self.keys[..self.len].sort_unstable();
         let mut kept = 0;
         for i in 1..self.len {
@@ -75,6 +84,25 @@ impl Lines {
             }
         }
         self.len = kept + 1;
+    }
+
+    /// The same for lines that all lie from `low` on in a window, as those of a tile do.
+    fn place(&mut self, low: u64) {
+        let mut masks = [0u16; WINDOW];
+        let mut present = 0u64;
+        for key in &self.keys[..self.len] {
+            let place = ((key >> 16) - low) as usize;
+            self.overlap |= masks[place] & *key as u16 != 0;
+            masks[place] |= *key as u16;
+            present |= 1 << place;
+        }
+        self.len = 0;
+        while present != 0 {
+            let place = present.trailing_zeros() as usize;
+            present &= present - 1;
+            self.keys[self.len] = (low + place as u64) << 16 | u64::from(masks[place]);
+            self.len += 1;
+        }
     }
 
     /// (line, mask of its bytes)
