@@ -3,6 +3,7 @@
 use super::allocation::Allocation;
 use super::atomics;
 use super::blocks::{Blocks, Conflict};
+use super::copies::Parts;
 use super::global::Table;
 use super::lines::{Lines, lanes};
 use super::order::{Kind, Order};
@@ -60,6 +61,29 @@ struct Use {
     non_coherent: bool,
 }
 
+/// What an access touched: different sectors, those of them that the launch had not touched before, and bytes.
+#[derive(Default)]
+struct Seen {
+    sectors: u64,
+    fresh: u64,
+    bytes: u64,
+    /// The last sector, counted from 1.
+    last: usize,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn line(&mut self, allocation: &Allocation, line: usize, mask: u16, tag: u16, store: bool) {
+        let sector = line / 2 + 1;
+        if sector != self.last {
+            self.last = sector;
+            self.sectors += 1;
+            self.fresh += u64::from(allocation.first_touch(line, tag, store));
+        }
+        self.bytes += u64::from(mask.count_ones());
+    }
+}
+
 impl<'a> BlockMemory<'a> {
     pub fn load(
         &self,
@@ -96,20 +120,18 @@ impl<'a> BlockMemory<'a> {
         let kind = if relaxed { Kind::RelaxedRead } else { Kind::Read };
         let usage = Use { kind, non_coherent: order == Ordering::NonCoherent };
         misaligned(r)?;
-        let mut touched = (0, 0);
+        let mut seen = Seen::default();
         self.each_allocation(r, |allocation, mask| {
             let lines = Lines::of(r, mask, allocation.start);
-            counts.unique_load_sectors += self.first_touches(allocation, &lines, false);
-            let (sectors, bytes) = lines.sectors_and_bytes();
-            touched = (touched.0 + sectors, touched.1 + bytes);
-            self.touch(r, allocation, &lines, usage)?;
+            self.touch(r, allocation, &lines, usage, &mut seen)?;
             take(allocation, mask, &lines);
             Ok(())
         })?;
         if r.mask != 0 {
+            counts.unique_load_sectors += seen.fresh;
             counts.global_load_requests += 1;
-            counts.global_load_sectors += touched.0;
-            counts.global_load_least_sectors += touched.1.div_ceil(32);
+            counts.global_load_sectors += seen.sectors;
+            counts.global_load_least_sectors += seen.bytes.div_ceil(32);
             counts.global_load_bytes += u64::from(r.mask.count_ones()) * r.bytes as u64;
         }
         if relaxed {
@@ -118,36 +140,21 @@ impl<'a> BlockMemory<'a> {
         Ok(())
     }
 
-    /// Sectors that the launch had not touched before.
-    fn first_touches(&self, allocation: &Allocation, lines: &Lines, store: bool) -> u64 {
-        let (mut count, mut sector) = (0, usize::MAX);
-        for (line, _) in lines.iter() {
-            if line / 2 != sector {
-                sector = line / 2;
-                count += u64::from(allocation.first_touch(line, self.launch.tag, store));
-            }
-        }
-        count
-    }
-
     /// The source of a cp.async: the first `sizes[lane]` of `to.bytes` bytes from each lane's address.
     pub(super) fn check_copy(
         &self,
         to: &Request<'_>,
         from: &[u64; 32],
         sizes: &[u32; 32],
+        parts: Parts,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        let mut whole = Request { addresses: from, mask: 0, bytes: to.bytes };
-        let mut some = 0;
-        for lane in lanes(to.mask) {
-            whole.mask |= u32::from(sizes[lane] as usize >= to.bytes) << lane;
-            some |= u32::from(sizes[lane] != 0) << lane;
-        }
-        misaligned(&Request { mask: some, ..whole })?;
+        let (whole, some) = (parts.whole, parts.whole | parts.some);
+        misaligned(&Request { addresses: from, mask: some, bytes: to.bytes })?;
         counts.cp_async_bytes += to.bytes as u64 * u64::from(to.mask.count_ones());
+        let whole = Request { addresses: from, mask: whole, bytes: to.bytes };
         self.check_load(&whole, Ordering::Weak, counts)?;
-        for lane in lanes(some & !whole.mask) {
+        for lane in lanes(parts.some) {
             self.check_part(from[lane], sizes[lane] as usize, lane, counts)?;
         }
         counts.global_load_requests += u64::from(whole.mask == 0 && some != 0);
@@ -201,18 +208,15 @@ impl<'a> BlockMemory<'a> {
 
     fn check_store(&self, r: &Request<'_>, kind: Kind, counts: &mut Counts) -> Result<(), BadAccess> {
         misaligned(r)?;
-        let mut touched = (0, 0);
+        let (usage, mut seen) = (Use { kind, non_coherent: false }, Seen::default());
         self.each_allocation(r, |allocation, mask| {
-            let lines = Lines::of(r, mask, allocation.start);
-            counts.unique_store_sectors += self.first_touches(allocation, &lines, true);
-            let (sectors, bytes) = lines.sectors_and_bytes();
-            touched = (touched.0 + sectors, touched.1 + bytes);
-            self.touch(r, allocation, &lines, Use { kind, non_coherent: false })
+            self.touch(r, allocation, &Lines::of(r, mask, allocation.start), usage, &mut seen)
         })?;
         if r.mask != 0 {
+            counts.unique_store_sectors += seen.fresh;
             counts.global_store_requests += 1;
-            counts.global_store_sectors += touched.0;
-            counts.global_store_least_sectors += touched.1.div_ceil(32);
+            counts.global_store_sectors += seen.sectors;
+            counts.global_store_least_sectors += seen.bytes.div_ceil(32);
             counts.global_store_bytes += u64::from(r.mask.count_ones()) * r.bytes as u64;
         }
         Ok(())
@@ -292,14 +296,7 @@ impl<'a> BlockMemory<'a> {
         }
     }
 
-    /// A line's bytes and which of them are undefined, at an address whose line lies in an allocation.
-    pub(super) fn line(&self, address: u64) -> Option<([u32; 4], u16)> {
-        let allocation = self.allocation(address)?;
-        let line = ((address - allocation.start) / 16) as usize;
-        Some((allocation.line(line), allocation.undefined(line)))
-    }
-
-    fn allocation(&self, address: u64) -> Option<&'a Allocation> {
+    pub(super) fn allocation(&self, address: u64) -> Option<&'a Allocation> {
         let live = &self.launch.table.live;
         for place in &self.recent {
             if let Some(allocation) = live.get(place.get())
@@ -343,17 +340,28 @@ impl<'a> BlockMemory<'a> {
         Ok(())
     }
 
-    fn touch(&self, r: &Request<'_>, allocation: &Allocation, lines: &Lines, usage: Use) -> Result<(), BadAccess> {
+    /// Races with other blocks, and the counts, line by line.
+    #[inline(always)]
+    fn touch(
+        &self,
+        r: &Request<'_>,
+        allocation: &Allocation,
+        lines: &Lines,
+        usage: Use,
+        seen: &mut Seen,
+    ) -> Result<(), BadAccess> {
         let bad = |line, conflict| race(r, allocation.start + 16 * line as u64, self.block, usage.kind, conflict);
+        let store = usage.kind.writes();
+        seen.last = 0;
         match &self.launch.races {
             Races::Apart(blocks) => {
                 for (line, mask) in lines.iter() {
+                    seen.line(allocation, line, mask, self.launch.tag, store);
                     let record = allocation.record(line);
-                    match usage.kind {
-                        Kind::Read | Kind::RelaxedRead => {
-                            blocks.read(record, line, mask, self.block, usage.non_coherent)
-                        }
-                        Kind::Write | Kind::RelaxedWrite => blocks.write(record, line, mask, self.block),
+                    if store {
+                        blocks.write(record, line, mask, self.block)
+                    } else {
+                        blocks.read(record, line, mask, self.block, usage.non_coherent)
                     }
                     .map_err(|conflict| bad(line, conflict))?;
                 }
@@ -361,6 +369,7 @@ impl<'a> BlockMemory<'a> {
             Races::Communicating(order) => {
                 let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
                 for (line, mask) in lines.iter() {
+                    seen.line(allocation, line, mask, self.launch.tag, store);
                     order
                         .touch(allocation.record(line), mask, self.block, usage.kind, usage.non_coherent)
                         .map_err(|conflict| bad(line, conflict))?;

@@ -41,6 +41,9 @@ impl Lines {
     }
 
     fn gather(&mut self, r: &Request<'_>, mask: u32, base: u64) {
+        if mask == u32::MAX && r.bytes == LINE as usize {
+            return self.whole(r, base);
+        }
         let bytes = (1u64 << r.bytes) - 1;
         let mut ascending = true;
         let mut previous = None;
@@ -57,6 +60,21 @@ impl Lines {
                 self.keys[self.len] = line << 16 | bytes;
                 self.len += 1;
             }
+        }
+        if !ascending {
+            self.sort();
+        }
+    }
+
+    /// Every lane asks for a line.
+    fn whole(&mut self, r: &Request<'_>, base: u64) {
+        for (key, address) in self.keys.iter_mut().zip(r.addresses) {
+            *key = (address - base) / LINE << 16 | 0xffff;
+        }
+        self.len = 32;
+        let mut ascending = true;
+        for i in 1..32 {
+            ascending &= self.keys[i - 1] < self.keys[i];
         }
         if !ascending {
             self.sort();
@@ -117,17 +135,6 @@ impl Lines {
             u64::from(((pairs | pairs >> 2) & 0x1111).count_ones())
         };
         self.iter().map(|(_, mask)| of_line(mask)).sum()
-    }
-
-    /// Different 32-byte sectors, and different bytes.
-    pub fn sectors_and_bytes(&self) -> (u64, u64) {
-        let (mut sectors, mut bytes, mut previous) = (0, 0, usize::MAX);
-        for (line, mask) in self.iter() {
-            sectors += u64::from(line / 2 != previous);
-            previous = line / 2;
-            bytes += u64::from(mask.count_ones());
-        }
-        (sectors, bytes)
     }
 }
 

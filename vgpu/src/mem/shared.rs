@@ -1,7 +1,7 @@
 //! A block's shared memory: bytes, which of them are defined, and every access checked.
 
 use super::banks::{matrix_wavefronts, wavefronts};
-use super::copies::{Copies, Copy};
+use super::copies::{Copies, Copy, Parts};
 use super::lanes::{LaneClash, Lanes};
 use super::launch::{
     has_undefined, mark_undefined, misaligned, part_mask, set_value, undefined_bytes, uninitialised, value,
@@ -324,7 +324,8 @@ impl SharedMemory {
     ) -> Result<(), BadAccess> {
         misaligned(to)?;
         self.inside(to)?;
-        global.check_copy(to, from, sizes, counts)?;
+        let parts = Parts::of(to, sizes);
+        global.check_copy(to, from, sizes, parts, counts)?;
         let lines = Lines::of(to, to.mask, SHARED_START);
         self.count(to, &lines, counts);
         if lines.overlap {
@@ -336,7 +337,7 @@ impl SharedMemory {
             self.races.begin_copy(line, mask, warp).map_err(|clash| self.clash(to, line, clash, Kind::Write))?;
         }
         self.lanes.check_write(warp, to, false).map_err(|clash| lane_clash(to, clash, Kind::Write))?;
-        let copy = Copy::new(to, from, sizes);
+        let copy = Copy::new(to, from, sizes, parts);
         if self.early {
             copy.run(self, to.mask, global);
         }
@@ -363,10 +364,17 @@ impl SharedMemory {
             if !self.early {
                 copy.run(self, lanes, global);
             }
-            for (line, mask) in copy.lines(lanes).iter() {
-                self.races.end_copy(line, mask, warp);
+            let target = copy.target(lanes);
+            if target.bytes == LINE as usize {
+                for lane in super::lines::lanes(lanes) {
+                    self.races.end_copy(((target.addresses[lane] - SHARED_START) / LINE) as usize, u16::MAX, warp);
+                }
+            } else {
+                for (line, mask) in Lines::of(&target, lanes, SHARED_START).iter() {
+                    self.races.end_copy(line, mask, warp);
+                }
             }
-            self.lanes.note_write(warp, &copy.target(lanes), false);
+            self.lanes.note_write(warp, &target, false);
         });
         self.copies[warp] = copies;
         Ok(())
