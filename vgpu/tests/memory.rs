@@ -382,6 +382,24 @@ fn atomics_of_block_scope_race_with_other_blocks() {
 }
 
 #[test]
+fn what_a_block_read_on_both_sides_of_a_fence_is_its_own() {
+    let (memory, at) = zeros(512);
+    let launch = memory.begin_launch(true);
+    let tile = lanes(|l| at + 4 * l);
+    let block = launch.block(0);
+    load(&block, &tile, 4, ALL).unwrap();
+    block.fence();
+    load(&block, &tile, 4, ALL).unwrap();
+    store(&block, &tile, 4, ALL, &Words::ZERO).unwrap();
+    // Another that read it too was not asked.
+    let launch = memory.begin_launch(true);
+    load(&launch.block(0), &tile, 4, ALL).unwrap();
+    load(&launch.block(1), &tile, 4, ALL).unwrap();
+    launch.block(0).fence();
+    assert_eq!(check_of(store(&launch.block(0), &tile, 4, ALL, &Words::ZERO)), Check::GlobalRace);
+}
+
+#[test]
 fn a_semaphore_passes_a_tile_from_block_to_block() {
     let run = |fence: bool| -> Done {
         let (memory, at) = zeros(512);

@@ -14,8 +14,12 @@ use crate::profile::Profile;
 
 /// Warp instructions between two looks at whether another block failed or the launch's limit is reached.
 const SLICE: u64 = 100_000;
-/// Warp instructions of a block before the next resident one gets its turn.
+/// Warp instructions of a block before the next resident one gets its turn, if it waits for others; and how many such turns
+/// it has at once if it does not.
 const TURN: u64 = 2_000;
+const TURNS: usize = 25;
+/// A turn in which one of so many instructions looks at what others may have written is one of waiting.
+const LOOKS: u64 = 64;
 
 /// What the threads that run blocks share.
 struct Progressing<'a> {
@@ -170,38 +174,45 @@ impl<'a> Progressing<'a> {
         total.1.iter_mut().zip(&hits).for_each(|(sum, hits)| *sum += hits);
     }
 
+    /// Runs a block on until it waits for others, or its turns are over; `None`: it failed.
+    fn turns(&self, block: &mut Block<'_>, place: u64) -> Option<Progress> {
+        for _ in 0..TURNS {
+            let (issued, looks) = (block.issued(), block.looks());
+            let progress = self.advance(block, place, TURN)?;
+            let waits = (block.looks() - looks) * LOOKS > block.issued() - issued;
+            if progress == Progress::Done || waits {
+                return Some(progress);
+            }
+        }
+        Some(Progress::Running)
+    }
+
     /// Blocks that may wait for each other: as many at once as the device would hold, each in its turn.
     fn interleave(&self, resident: u64) {
         let total = self.order.count;
         let mut running: Vec<(u64, Block<'a>)> = Vec::new();
+        let mut idle: Vec<Block<'a>> = Vec::new();
         let mut next = 0;
-        while next < resident {
-            let mut block = Block::new(self.env);
-            block.reset(self.order.at(next));
-            running.push((next, block));
-            next += 1;
-        }
-        while !running.is_empty() {
+        while next < total || !running.is_empty() {
             let mut i = 0;
-            while i < running.len() {
+            // A new block begins when those before have had their turn: where none waits, one is enough for all.
+            while i < running.len() || (next < total && (running.len() as u64) < resident) {
+                if i == running.len() {
+                    let mut block = idle.pop().unwrap_or_else(|| Block::new(self.env));
+                    block.reset(self.order.at(next));
+                    running.push((next, block));
+                    next += 1;
+                }
                 let (place, block) = &mut running[i];
-                match self.advance(block, *place, TURN) {
+                match self.turns(block, *place) {
                     Some(Progress::Running) => i += 1,
-                    Some(Progress::Done) if next < total => {
-                        *place = next;
-                        block.reset(self.order.at(next));
-                        next += 1;
-                        i += 1;
-                    }
-                    Some(Progress::Done) => {
-                        let (_, block) = running.remove(i);
-                        self.finish(block);
-                    }
+                    Some(Progress::Done) => idle.push(running.remove(i).1),
                     // One thread and a fixed order: the first to fail is always the same one.
                     None => return,
                 }
             }
         }
+        idle.into_iter().for_each(|block| self.finish(block));
     }
 }
 

@@ -38,7 +38,7 @@ impl LaunchMemory {
 
     /// What block `block` (its linear number in the grid) accesses memory through.
     pub fn block(&self, block: u32) -> BlockMemory<'_> {
-        BlockMemory { launch: self, block, recent: Default::default(), turn: Cell::new(0) }
+        BlockMemory { launch: self, block, recent: Default::default(), turn: Cell::new(0), looks: Cell::new(0) }
     }
 }
 
@@ -52,6 +52,7 @@ pub struct BlockMemory<'a> {
     /// Places in the table of the allocations found last.
     recent: [Cell<usize>; RECENT],
     turn: Cell<usize>,
+    looks: Cell<u64>,
 }
 
 /// An access, as far as races are concerned.
@@ -284,7 +285,13 @@ impl<'a> BlockMemory<'a> {
         }
     }
 
+    /// Atomics and relaxed loads so far.
+    pub fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
     fn acquire(&self, r: &Request<'_>, now: bool) {
+        self.looks.set(self.looks.get() + 1);
         if let Some(mut order) = self.order() {
             lanes(r.mask).for_each(|lane| order.acquire(self.block, r.addresses[lane], now));
         }
