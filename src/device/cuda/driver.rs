@@ -34,6 +34,11 @@ pub struct Info {
     pub unified: bool,
     /// 13000 is CUDA 13.0: the newest that the driver knows.
     pub driver: u32,
+    /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from.
+    pub clock_khz: u32,
+    pub memory_clock_khz: u32,
+    pub memory_bus_bits: u32,
+    pub l2_bytes: usize,
     /// The virtual GPU of this project, which computes on the CPU.
     pub is_virtual: bool,
 }
@@ -104,6 +109,11 @@ impl Gpu {
 
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// The stream as other libraries of NVIDIA's take it.
+    pub fn raw_stream(&self) -> *mut c_void {
+        self.stream.cast()
     }
 
     /// Makes the context current on this thread; whoever was sent here from another thread needs it.
@@ -215,27 +225,40 @@ impl Info {
             memory,
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
-            is_virtual: counts_symbol().is_some(),
+            clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32,
+            memory_clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)? as u32,
+            memory_bus_bits: get(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)? as u32,
+            l2_bytes: get(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
+            is_virtual: virtual_symbol(b"vgpu_last_counts").is_some(),
         })
     }
 }
 
 type TextFunction = unsafe extern "C" fn(*mut std::ffi::c_char, usize) -> u32;
 
-/// The virtual GPU's own function, which no real driver has.
-fn counts_symbol() -> Option<TextFunction> {
+/// A function that the virtual GPU has beyond CUDA's.
+fn virtual_symbol(name: &[u8]) -> Option<TextFunction> {
     // SAFETY: the library is loaded already (the driver was started); the symbol's type is what the virtual GPU says.
-    unsafe { sys::culib().get::<TextFunction>(b"vgpu_last_counts").ok().map(|symbol| *symbol) }
+    unsafe { sys::culib().get::<TextFunction>(name).ok().map(|symbol| *symbol) }
+}
+
+fn virtual_text(name: &[u8]) -> Option<String> {
+    let function = virtual_symbol(name)?;
+    let mut text = vec![0u8; 16 << 10];
+    // SAFETY: the function writes at most `size` bytes, the last a NUL.
+    let code = unsafe { function(text.as_mut_ptr().cast(), text.len()) };
+    let end = text.iter().position(|byte| *byte == 0).filter(|_| code == 0)?;
+    String::from_utf8(text[..end].to_vec()).ok()
 }
 
 /// What the last launch did, as the virtual GPU counts it (JSON); `None` on a real GPU.
 pub fn last_counts() -> Option<String> {
-    let counts = counts_symbol()?;
-    let mut text = vec![0u8; 16 << 10];
-    // SAFETY: the function writes at most `size` bytes, the last a NUL.
-    let code = unsafe { counts(text.as_mut_ptr().cast(), text.len()) };
-    let end = text.iter().position(|byte| *byte == 0).filter(|_| code == 0)?;
-    String::from_utf8(text[..end].to_vec()).ok()
+    virtual_text(b"vgpu_last_counts")
+}
+
+/// What the virtual GPU found wrong in a kernel of this thread's context; empty while all is well, `None` on a real GPU.
+pub fn last_fault() -> Option<String> {
+    virtual_text(b"vgpu_last_fault")
 }
 
 /// Device memory.
@@ -337,5 +360,48 @@ impl Drop for Module {
 impl Function {
     pub fn name(&self) -> &'static str {
         self.spec.name
+    }
+
+    pub fn spec(&self) -> Spec {
+        self.spec
+    }
+}
+
+/// A moment on the stream.
+pub struct Event {
+    gpu: Arc<Gpu>,
+    event: sys::CUevent,
+}
+
+// SAFETY: a handle that any thread may use once the context is current.
+unsafe impl Send for Event {}
+
+impl Event {
+    pub fn new(gpu: &Arc<Gpu>) -> Result<Event> {
+        gpu.bind()?;
+        let event =
+            result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).during(|| "making a CUDA event".to_owned())?;
+        Ok(Event { gpu: Arc::clone(gpu), event })
+    }
+
+    /// It happens when everything queued so far is done.
+    pub fn record(&self) -> Result<()> {
+        // SAFETY: our own event and stream.
+        unsafe { result::event::record(self.event, self.gpu.stream) }.during(|| "recording a CUDA event".to_owned())
+    }
+
+    /// Seconds since an earlier one, both having happened.
+    pub fn seconds_since(&self, start: &Event) -> Result<f64> {
+        // SAFETY: both were made by us and live.
+        let milliseconds = unsafe { result::event::elapsed(start.event, self.event) };
+        Ok(f64::from(milliseconds.during(|| "measuring time by CUDA events".to_owned())?) / 1000.0)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let _ = self.gpu.bind();
+        // SAFETY: made by us, destroyed once.
+        let _ = unsafe { result::event::destroy(self.event) };
     }
 }

@@ -35,6 +35,8 @@ include!(concat!(env!("OUT_DIR"), "/images.rs"));
 /// Loads modules on one GPU.
 pub struct Library<'a> {
     gpu: &'a Arc<Gpu>,
+    /// PTX in the place of some modules' images.
+    replaced: &'a [(&'a str, &'a str)],
 }
 
 /// The kernels of one module.
@@ -46,14 +48,14 @@ pub struct Loaded {
 impl<'a> Library<'a> {
     /// # Errors
     /// A build without kernels.
-    pub fn new(gpu: &'a Arc<Gpu>) -> Result<Library<'a>> {
+    pub fn new(gpu: &'a Arc<Gpu>, replaced: &'a [(&'a str, &'a str)]) -> Result<Library<'a>> {
         if IMAGES.is_empty() {
             let why = "no CUDA device can be used: this build has no CUDA kernels";
             let what =
                 "install CUDA's nvcc (13.0), name it with LSEG_NVCC where it is not in PATH, and build again; or use";
             return Err(Error::Device(format!("{why}; {what} --device cpu")));
         }
-        Ok(Library { gpu })
+        Ok(Library { gpu, replaced })
     }
 
     /// The module of kernels/`name`.cu: as machine code where the GPU and its driver take it, else as PTX.
@@ -64,6 +66,12 @@ impl<'a> Library<'a> {
     }
 
     fn module(&self, images: &Images) -> Result<Arc<Module>> {
+        if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == images.module) {
+            let ended = [ptx.as_bytes(), &[0]].concat();
+            return self.gpu.module(&ended).map_err(|error| {
+                Error::Device(format!("the PTX given for {name}.cu does not load: CUDA error {}", error.0 as u32))
+            });
+        }
         let (major, minor) = self.gpu.info().capability;
         // Code runs on its own architecture and later ones of the same major number.
         let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;

@@ -7,6 +7,8 @@ mod add_positions;
 mod argmax;
 mod attention;
 mod conv;
+mod counted;
+mod cublas;
 mod driver;
 mod embed_tokens;
 mod gemm;
@@ -28,8 +30,10 @@ use std::sync::Arc;
 
 use bytemuck::NoUninit;
 
-use self::driver::{Function, Gpu};
-pub use self::driver::{Info, last_counts};
+pub use self::counted::{Counts, Launch};
+pub use self::cublas::Product;
+use self::driver::{Event, Function, Gpu, Memory};
+pub use self::driver::{Info, last_fault};
 use self::images::Library;
 pub use self::images::{IMAGES, Images, Resources};
 use self::memory::{Arena, Weights};
@@ -47,6 +51,10 @@ pub struct Cuda {
     asked: usize,
     /// What first went wrong in the running pass; the rest of the pass is then skipped.
     failed: RefCell<Option<Error>>,
+    /// Filled before a measured pass, so that nothing of the pass before is cached.
+    flush: Option<Memory>,
+    /// What each launch did, where the virtual GPU was asked to tell.
+    launches: RefCell<Option<Vec<Launch>>>,
 }
 
 /// Every kernel, by operation.
@@ -96,8 +104,17 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: no driver, no such GPU, a build without kernels, a GPU or driver too old.
     pub fn new(ordinal: usize) -> Result<Cuda> {
+        Self::with_ptx(ordinal, &[])
+    }
+
+    /// As [`Cuda::new`], with other PTX in the place of some modules (by the names of their files, "gemm"): the same kernels with
+    /// the same parameters, such as tests break on purpose.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; PTX that the driver refuses.
+    pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
         let gpu = Gpu::open(ordinal)?;
-        let kernels = Kernels::load(&Library::new(&gpu)?, &gpu)?;
+        let kernels = Kernels::load(&Library::new(&gpu, replaced)?, &gpu)?;
         Ok(Cuda {
             kernels,
             weights: Weights::new(Arc::clone(&gpu)),
@@ -105,12 +122,77 @@ impl Cuda {
             places: Vec::new(),
             asked: 0,
             failed: RefCell::new(None),
+            flush: None,
+            launches: RefCell::new(None),
             gpu,
         })
     }
 
     pub fn info(&self) -> &Info {
         self.gpu.info()
+    }
+
+    /// As [`Executor::run`] on an empty L2 cache: the seconds that the GPU took.
+    ///
+    /// # Errors
+    /// As for [`Executor::run`].
+    pub fn time(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<f64> {
+        let flush = self.flush_memory()?;
+        let (start, end) = (Event::new(&self.gpu)?, Event::new(&self.gpu)?);
+        self.gpu.fill(&flush, 0, 0, flush.bytes())?;
+        self.flush = Some(flush);
+        start.record()?;
+        self.run_between(plan, forward, || end.record())?;
+        end.seconds_since(&start)
+    }
+
+    /// Seconds of each of `runs` products by cuBLAS on an empty L2 cache; `None` where it is not installed.
+    ///
+    /// # Errors
+    /// Too little memory; a product that cuBLAS refuses.
+    pub fn time_cublas(&mut self, product: Product, warm_up: usize, runs: usize) -> Result<Option<Vec<f64>>> {
+        let Some(cublas) = cublas::Cublas::open(&self.gpu) else { return Ok(None) };
+        let flush = self.flush_memory()?;
+        let seconds = cublas.time(product, &flush, warm_up, runs);
+        self.flush = Some(flush);
+        seconds.map(Some)
+    }
+
+    /// Twice the cache, so that whatever it evicts first, nothing of the pass before stays.
+    fn flush_memory(&mut self) -> Result<Memory> {
+        match self.flush.take() {
+            Some(memory) => Ok(memory),
+            None => self.gpu.allocate(2 * self.gpu.info().l2_bytes.max(1 << 20), "emptying the cache"),
+        }
+    }
+
+    /// A pass, `behind` queued behind its kernels.
+    fn run_between(
+        &mut self,
+        plan: &Plan,
+        forward: &mut (dyn FnMut(&mut dyn Device) + Send),
+        behind: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.gpu.bind()?;
+        self.places.clear();
+        self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
+        self.asked = 0;
+        self.failed.replace(None);
+        forward(self);
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => behind().and_then(|()| self.gpu.synchronize()),
+        }
+    }
+
+    /// From now on every launch is waited for, and what the virtual GPU counts of it is kept.
+    pub fn record_launches(&mut self) {
+        self.launches.replace(Some(Vec::new()));
+    }
+
+    /// The launches since the last call, in their order: nothing on a real GPU.
+    pub fn take_launches(&mut self) -> Vec<Launch> {
+        self.launches.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Where a buffer lies on the GPU.
@@ -144,13 +226,25 @@ impl Cuda {
             return;
         }
         let launched = match grid.map(u32::try_from) {
-            [Ok(x), Ok(y), Ok(z)] => self.gpu.launch(function, [x, y, z], bytemuck::bytes_of(params)),
+            [Ok(x), Ok(y), Ok(z)] => {
+                let grid = [x, y, z];
+                self.gpu.launch(function, grid, bytemuck::bytes_of(params)).and_then(|()| self.note(function, grid))
+            }
             _ => Err(Error::Device(format!(
                 "{} would need a grid of {grid:?} blocks; try a smaller size",
                 function.name()
             ))),
         };
         *failed = launched.err();
+    }
+
+    /// Keeps what the launch just made did, where that is wanted.
+    fn note(&self, function: &Function, grid: [u32; 3]) -> Result<()> {
+        if let Some(launches) = self.launches.borrow_mut().as_mut() {
+            self.gpu.synchronize()?;
+            launches.extend(Launch::last(function, grid));
+        }
+        Ok(())
     }
 }
 
@@ -295,16 +389,7 @@ impl Executor for Cuda {
     }
 
     fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
-        self.gpu.bind()?;
-        self.places.clear();
-        self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
-        self.asked = 0;
-        self.failed.replace(None);
-        forward(self);
-        match self.failed.take() {
-            Some(error) => Err(error),
-            None => self.gpu.synchronize(),
-        }
+        self.run_between(plan, forward, || Ok(()))
     }
 
     fn stage_seconds(&self) -> [f64; Stage::ALL.len()] {
