@@ -243,8 +243,8 @@ impl Job {
         let text = read(&self.output)?;
         let lines = text
             .lines()
-            // A hint about vector loads that older versions do not know.
-            .filter(|line| !line.contains("used_bytes_mask"))
+            // A hint for loads whose bytes are not all used, which that version does not know.
+            .filter(|line| !line.trim_start().starts_with(".pragma \"used_bytes_mask"))
             .map(|line| if line.starts_with(".version ") { &version } else { line });
         let lowered: String = lines.flat_map(|line| [line, "\n"]).collect();
         write(&self.output, lowered.as_bytes())

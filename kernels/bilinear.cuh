@@ -33,3 +33,38 @@ __device__ __forceinline__ Pair corners(uint32_t i, uint32_t from, uint32_t to) 
     if (from <= 1 || to <= 1) return {0, 0, 0.0f};
     return pair_at(static_cast<uint64_t>(i) * (from - 1), to - 1, from);
 }
+
+// Up to three neighbouring inputs `first`, `first` + 1, `first` + 2 and their weights: two bilinear steps after each other. Inputs
+// without weight are not read (a NaN there is nobody's), and may lie outside.
+struct Taps {
+    uint32_t first;
+    float weight[3];
+
+    __device__ __forceinline__ uint32_t index(int k) const { return first + k; }
+
+    __device__ __forceinline__ void add(uint32_t index, float w) {
+#pragma unroll
+        for (int k = 0; k < 3; k++) weight[k] += index == first + k ? w : 0.0f;
+    }
+
+    // Output i of the ×2 upsampling (corners aligned) of `half` inputs.
+    static __device__ __forceinline__ Taps upsample(uint32_t i, uint32_t half) {
+        const Pair p = corners(i, half, 2 * half);
+        Taps taps = {p.low, {}};
+        taps.add(p.low, 1.0f - p.t);
+        taps.add(p.high, p.t);
+        return taps;
+    }
+
+    // The mean of outputs of that upsampling, (1 − t) of the low one and t of the high one: they are neighbours, less than half an
+    // input apart, so that together they see three inputs.
+    static __device__ __forceinline__ Taps through_upsample(const Pair& outer, uint32_t half) {
+        const Pair a = corners(outer.low, half, 2 * half), b = corners(outer.high, half, 2 * half);
+        Taps taps = {a.low, {}};
+        taps.add(a.low, (1.0f - outer.t) * (1.0f - a.t));
+        taps.add(a.high, (1.0f - outer.t) * a.t);
+        taps.add(b.low, outer.t * (1.0f - b.t));
+        taps.add(b.high, outer.t * b.t);
+        return taps;
+    }
+};

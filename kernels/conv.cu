@@ -1,93 +1,99 @@
-// DRAFT
+// out = func(conv(x) + bias + Σ add), where x passes a ReLU first in conv_*_relu: a product of patches and filters on tensor
+// cores (implicit GEMM). The patches are gathered on their way to shared memory and exist nowhere else; the ReLU is applied
+// to the fragments in registers.
+//
+//   x     [batch, height, width, channels]          f16
+//   w     [outputs, stride]                         f16 over (ky, kx, channel), stride a multiple of 8, zeros behind depth
+//   bias  [outputs]                                 f32, or none
+//   add   [batch, out_height, out_width, outputs]   f16 or f32, up to two
+//   out   the same                                  f16; sums in f32
+//
+// Rows of the product are output pixels of the whole batch, its depth is kernel² · channels. ReLU(NaN) is NaN.
+//
+// Needs: conv_128x128*, conv_64x64*: channels a multiple of 8, x aligned to 16 bytes; conv_64x64_any*: nothing. A kernel of at
+// most 15; map and padding such that a row of a patch has less than 2^31 values.
+// Launch: grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory:
+//   conv_128x128*  128 threads, 65536 bytes
+//   conv_64x64*     64 threads, 49152 bytes: for products with too few large tiles to fill the GPU, and odd channels
+//
+// Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
+// but the first from caches), w and add, writes out.
+//
+// Mutants: 1 and 5 to 10 as in gemm.cu, 2 and 3 of the filters alone; 21 rows of the map unchecked, 22 columns unchecked,
+// 23 pixels unchecked, 24 the step to the next row of taps, 25 NaN lost in the ReLU, 26 first tile of a part.
+
 #include "patches.cuh"
 
 struct ConvParams {
     PatchSource source;
-    const half* weight;
-    const float* bias;
-    const half* add[2];
-    half* out;
-    uint32_t rows, n, k, stride;
-    uint32_t relu, relu_in;
+    const half* w;
+    uint32_t depth, stride;
+    Split split;
+    Epilogue epilogue;
+};
+static_assert(sizeof(ConvParams) == 176, "as the host lays it out");
+
+using Large = Shape<128, 128, 32, 64, 4>;
+static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 65536, "as the header says");
+using Small = Shape<64, 64, 64, 32, 3>;
+static_assert(Small::THREADS == 64 && Small::SHARED_BYTES == 49152, "as the header says");
+
+struct ReluIn {
+    template <typename F>
+    __device__ __forceinline__ void operator()(F& fragments) const {
+#pragma unroll
+        for (auto& tile : fragments.a)
+#pragma unroll
+            for (uint32_t& pair : tile) pair = relu(pair);
+    }
+
+    static __device__ __forceinline__ uint32_t relu(uint32_t pair) {
+        const half2 x = reinterpret_cast<const half2&>(pair), zero = __float2half2_rn(0.0f);
+        const half2 y = mutant(25) ? __hmax2(x, zero) : __hmax2_nan(x, zero);
+        return reinterpret_cast<const uint32_t&>(y);
+    }
 };
 
-constexpr int BM = 64, BN = 64, BK = 64, THREADS = 128, STAGES = 3;
-
-__device__ __forceinline__ uint32_t relu2(uint32_t x) {
-    const half2 zero = __float2half2_rn(0.0f);
-    half2 y = mutant(3) ? __hmax2(reinterpret_cast<half2&>(x), zero) : __hmax2_nan(reinterpret_cast<half2&>(x), zero);
-    return reinterpret_cast<uint32_t&>(y);
-}
-
-template <bool WHOLE, bool RELU_IN>
+template <typename S, bool WHOLE, typename Transform>
 __device__ __forceinline__ void conv(const ConvParams& p) {
-    extern __shared__ __align__(128) uint8_t shared[];
-    const uint32_t base = ptx::shared_address(shared);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t first_row = blockIdx.x * BM, first_n = blockIdx.y * BN;
-    PatchLoader<BM, BK, THREADS, WHOLE> a(p.source, p.rows, first_row, 0);
-    const auto load_b = [&](uint32_t to, int step) {
-#pragma unroll
-        for (int i = 0; i < BN * 8 / THREADS; i++) {
-            const int row = threadIdx.x / 8 + i * 16, chunk = threadIdx.x % 8;
-            const uint32_t k = step * BK + chunk * 8;
-            const bool take = first_n + row < p.n && k < p.stride;
-            ptx::cp_async_16(to + Tile<BK>::offset(row, chunk), take ? p.weight + static_cast<size_t>(first_n + row) * p.stride + k : p.weight, take);
-        }
-    };
-    const int steps = (p.k + BK - 1) / BK;
-    const uint32_t stage_bytes = (BM + BN) * BK * 2;
-    const auto fill = [&](int step) {
-        if (step < steps) {
-            const uint32_t to = base + step % STAGES * stage_bytes;
-            a.copy(to);
-            load_b(to + BM * BK * 2, step);
-        }
-        ptx::cp_async_commit();
-    };
-#pragma unroll
-    for (int s = 0; s < STAGES - 1; s++) fill(s);
-    float acc[2][4][4] = {};
-    const int wm = warp / 2 * 32, wn = warp % 2 * 32;
-    for (int step = 0; step < steps; step++) {
-        ptx::cp_async_wait<STAGES - 2>();
-        __syncthreads();
-        fill(step + STAGES - 1);
-        const uint32_t at = base + step % STAGES * stage_bytes, bt = at + BM * BK * 2;
-#pragma unroll
-        for (int kk = 0; kk < BK / 16; kk++) {
-            uint32_t fa[2][4], fb[2][4];
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                ptx::ldmatrix_x4(fa[i], at + Tile<BK>::offset(wm + i * 16 + lane % 16, kk * 2 + lane / 16));
-                if (RELU_IN) for (int j = 0; j < 4; j++) fa[i][j] = relu2(fa[i][j]);
-            }
-#pragma unroll
-            for (int j = 0; j < 2; j++) ptx::ldmatrix_x4(fb[j], bt + Tile<BK>::offset(wn + j * 16 + lane % 8 + lane / 16 * 8, kk * 2 + lane / 8 % 2));
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) ptx::mma_m16n8k16(acc[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const uint32_t row = first_row + wm + i * 16 + lane / 4 + e / 2 * 8, n = first_n + wn + j * 8 + lane % 4 * 2 + e % 2;
-                if (row >= p.rows || n >= p.n) continue;
-                const size_t o = static_cast<size_t>(row) * p.n + n;
-                float v = acc[i][j][e] + (p.bias ? p.bias[n] : 0.0f);
-                for (int d = 0; d < 2; d++) if (p.add[d]) v += __half2float(p.add[d][o]);
-                if (p.relu) v = v < 0.0f ? 0.0f : v;
-                p.out[o] = __float2half_rn(v);
-            }
+    extern __shared__ __align__(128) unsigned char shared[];
+    const uint32_t part = blockIdx.z, column_tiles = ceil_div(p.epilogue.columns, S::BLOCK_N);
+    const int block_row = blockIdx.x / column_tiles * S::BLOCK_M, block_column = blockIdx.x % column_tiles * S::BLOCK_N;
+    const int tiles = ceil_div(p.depth, S::BLOCK_K);
+    const int first = tiles * part / p.split.count + (mutant(26) ? 1 : 0), last = tiles * (part + 1) / p.split.count;
+
+    PatchLoader<S, S::BLOCK_M, WHOLE> load_a(p.source, block_row, p.epilogue.rows, first);
+    RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
+    Sums<S> sum;
+    product<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Transform());
+    if (p.split.count > 1 && !join<S>(sum, p.split, blockIdx.x, part)) return;
+    store<S>(sum, shared, p.epilogue, 0, block_row, block_column);
 }
 
-#define K(name, w, r) extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ ConvParams p) { conv<w, r>(p); }
-K(conv_00, false, false)
-K(conv_01, false, true)
-K(conv_10, true, false)
-K(conv_11, true, true)
+extern "C" {
+
+__global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128(const __grid_constant__ ConvParams p) {
+    conv<Large, true, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128_relu(const __grid_constant__ ConvParams p) {
+    conv<Large, true, ReluIn>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 4) conv_64x64(const __grid_constant__ ConvParams p) {
+    conv<Small, true, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 4) conv_64x64_relu(const __grid_constant__ ConvParams p) {
+    conv<Small, true, ReluIn>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any(const __grid_constant__ ConvParams p) {
+    conv<Small, false, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any_relu(const __grid_constant__ ConvParams p) {
+    conv<Small, false, ReluIn>(p);
+}
+
+}

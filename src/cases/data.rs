@@ -118,6 +118,22 @@ pub struct Weights {
 }
 
 impl Prepared {
+    /// With float16's values in whatever half precision holds as float16: activations, matrices, the biases of products.
+    /// What stays float32 there keeps its values.
+    pub fn rounded(mut self, op: &Op) -> Prepared {
+        let round = |value: &mut f32| *value = f16::from_f32(*value).to_f32();
+        self.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(round);
+        for input in self.inputs.iter_mut().filter(|input| input.element == Element::Activation) {
+            if let Values::F32(values) = &mut input.values {
+                values.iter_mut().for_each(round);
+            }
+        }
+        if matches!(op, Op::Gemm { .. } | Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Similarity { .. }) {
+            self.vectors.iter_mut().flatten().for_each(round);
+        }
+        self
+    }
+
     pub fn upload(&self, device: &mut dyn Upload) -> Result<Weights> {
         let matrices = self.matrices.iter().map(|m| m.upload(device)).collect::<Result<_>>()?;
         let vectors = self.vectors.iter().map(|v| device.vector(v)).collect::<Result<_>>()?;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::cases::forgotten::{forgotten, values};
 use crate::cases::reference::{Expected, Near, expected};
-use crate::cases::{AWKWARD, Case, LONG, Op, Prepared, Values, data};
+use crate::cases::{AWKWARD, Case, LONG, Prepared, Values, data};
 
 /// A case with inputs that float16 has exactly, and what it must yield.
 pub struct Subject {
@@ -27,27 +27,11 @@ pub struct Subject {
 
 impl Subject {
     pub fn of(case: &Case) -> Subject {
-        let prepared = halved(case);
+        // PyTorch and the device start from the same values.
+        let prepared = data::prepare(case).rounded(&case.op);
         let expected = expected(&case.op, &prepared);
         Subject { case: *case, prepared, expected }
     }
-}
-
-/// Whatever PyTorch holds in half precision gets float16's values, so that both start from the same: activations,
-/// matrices, the biases of products. What is float32 on both sides stays.
-pub fn halved(case: &Case) -> Prepared {
-    let mut prepared = data::prepare(case);
-    let round = |value: &mut f32| *value = f16::from_f32(*value).to_f32();
-    prepared.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(round);
-    for input in prepared.inputs.iter_mut().filter(|input| input.element == Element::Activation) {
-        if let Values::F32(values) = &mut input.values {
-            values.iter_mut().for_each(round);
-        }
-    }
-    if matches!(case.op, Op::Gemm { .. } | Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Similarity { .. }) {
-        prepared.vectors.iter_mut().flatten().for_each(round);
-    }
-    prepared
 }
 
 /// Errors over all values of an output: the largest and the root of the mean square; the same of errors divided by the

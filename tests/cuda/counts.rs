@@ -1,11 +1,11 @@
 //! What the kernels do at the real model's shapes, as the virtual GPU counts it.
 
 use lseg_fast::cases::traffic::least_bytes;
-use lseg_fast::device::cuda::IMAGES;
+use lseg_fast::device::cuda::{IMAGES, Launch};
 use regex::Regex;
 
 use crate::cases::{Case, Op, REAL, data};
-use crate::gpu::{Launch, launches, run_case, virtual_device};
+use crate::gpu::{run_case, virtual_device};
 
 const SECTOR: u64 = 32;
 
@@ -74,9 +74,9 @@ fn real_shapes_are_computed_as_planned() {
     for case in REAL.iter().filter(|case| case.op.name().contains(&only)) {
         let prepared = data::prepare(case);
         run_case(&mut cuda, case, &prepared).unwrap_or_else(|report| panic!("{case:?}: {report}"));
-        let launches = launches(&mut cuda);
+        let launches = cuda.take_launches();
         assert!(!launches.is_empty(), "{case:?} launches nothing");
-        let names: Vec<&str> = launches.iter().map(|launch| launch.kernel.as_str()).collect();
+        let names: Vec<&str> = launches.iter().map(|launch| launch.kernel).collect();
         wrong.extend(complaints(case, &launches).into_iter().map(|what| format!("{:?} ({names:?}): {what}", case.op)));
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));

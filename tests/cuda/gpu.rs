@@ -1,8 +1,7 @@
-//! The device under test, a case on it, and what the virtual GPU counts meanwhile.
+//! The device under test, and a case on it.
 
 use lseg_fast::device::Executor;
 use lseg_fast::device::cuda::{Cuda, last_fault};
-use serde::Deserialize;
 
 use crate::cases::{Case, Prepared, run};
 
@@ -27,7 +26,7 @@ pub fn virtual_device() -> Option<Cuda> {
         eprintln!("skipped: {} counts nothing", cuda.info().name);
         return None;
     }
-    cuda.record_counts();
+    cuda.record_launches();
     Some(cuda)
 }
 
@@ -37,30 +36,4 @@ pub fn run_case(device: &mut Cuda, case: &Case, prepared: &Prepared) -> Result<V
         Ok(bytes) => Ok(run::numbers(&bytes, prepared.out_element, device.activation_bytes())),
         Err(reason) => Err(last_fault().filter(|report| !report.is_empty()).unwrap_or_else(|| reason.to_string())),
     }
-}
-
-/// One launch as the virtual GPU counted it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Launch {
-    pub kernel: String,
-    pub counts: Counts,
-}
-
-/// What the tests look at; vgpu/src/counts.rs says what each is.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Counts {
-    pub mma_flop: u64,
-    pub shared_wavefronts: u64,
-    pub shared_conflicts: u64,
-    pub global_load_sectors: u64,
-    pub global_load_least_sectors: u64,
-    pub unique_load_sectors: u64,
-    pub unique_store_sectors: u64,
-    pub local_bytes: u64,
-}
-
-/// The launches since the last call, on a [`virtual_device`].
-pub fn launches(device: &mut Cuda) -> Vec<Launch> {
-    let parse = |text: &String| serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-    device.take_counts().iter().map(parse).collect()
 }

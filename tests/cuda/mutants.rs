@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{Subject, complaint};
 use crate::cases::AWKWARD;
 use crate::children::{in_children, nvcc};
-use crate::gpu::{launches, run_case, virtual_device};
+use crate::gpu::{run_case, virtual_device};
 
 /// Shared memory that collides: seen in the counts alone.
 const CONFLICTS: &str = "bank conflicts";
@@ -131,7 +131,7 @@ impl Mutant {
     fn caught(&self, ptx: &str, subjects: &mut Subjects) -> Option<String> {
         let mut collided = Vec::new();
         let mut broken = Cuda::with_ptx(0, &[(&self.module, ptx)]).expect("a mutant loads");
-        broken.record_counts();
+        broken.record_launches();
         for (i, case) in AWKWARD.iter().enumerate().filter(|(_, case)| self.concerns(case.op.name())) {
             let subject = subjects.get(i);
             match run_case(&mut broken, case, &subject.prepared) {
@@ -148,7 +148,7 @@ impl Mutant {
 }
 
 fn conflicts(device: &mut Cuda) -> u64 {
-    launches(device).iter().map(|launch| launch.counts.shared_conflicts).sum()
+    device.take_launches().iter().map(|launch| launch.counts.shared_conflicts).sum()
 }
 
 /// Cases with what they must yield and how the right kernels collide in shared memory, computed once.

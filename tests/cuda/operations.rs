@@ -8,7 +8,7 @@ use lseg_fast::device::cuda::IMAGES;
 use crate::bounds::{Subject, complaint};
 use crate::cases::{AWKWARD, LONG};
 use crate::children::in_children;
-use crate::gpu::{device, launches, run_case};
+use crate::gpu::{device, run_case};
 
 /// Before the name of a kernel that a child launched.
 const LAUNCHED: &str = "launched ";
@@ -21,7 +21,7 @@ const SETTINGS: &[&[(&str, &str)]] =
 fn operations_err_as_little_as_pytorch() {
     let said = in_children("operations::operations_err_as_little_as_pytorch", SETTINGS, || {
         let Some(mut cuda) = device() else { return };
-        cuda.record_counts();
+        cuda.record_launches();
         let only = std::env::var("LSEG_CASE").unwrap_or_default();
         let mut complaints = Vec::new();
         for case in AWKWARD.iter().chain(LONG).filter(|case| case.op.name().contains(&only)) {
@@ -33,11 +33,11 @@ fn operations_err_as_little_as_pytorch() {
                     drop(cuda);
                     let Some(fresh) = device() else { panic!("{case:?}: {reason}; and no device after it") };
                     cuda = fresh;
-                    cuda.record_counts();
+                    cuda.record_launches();
                     Some(reason)
                 }
             };
-            launches(&mut cuda).iter().for_each(|launch| println!("{LAUNCHED}{}", launch.kernel));
+            cuda.take_launches().iter().for_each(|launch| println!("{LAUNCHED}{}", launch.kernel));
             complaints.extend(complaint.map(|complaint| format!("{case:?}: {complaint}")));
         }
         assert!(complaints.is_empty(), "{} cases:\n{}", complaints.len(), complaints.join("\n"));

@@ -18,8 +18,8 @@ pub struct Clock {
     switches: Vec<Event>,
     stages: Vec<Stage>,
     seconds: [f64; Stage::ALL.len()],
-    /// Of a pass that was replayed.
-    whole: Option<f64>,
+    /// Of the whole pass.
+    total: f64,
     replays: bool,
     recording: bool,
     /// Before each operation, as many as the largest plan has, and how many have begun.
@@ -32,12 +32,12 @@ impl Clock {
     pub fn new(gpu: &Arc<Gpu>) -> Result<Clock> {
         Ok(Clock {
             gpu: Arc::clone(gpu),
-            begin: gpu.event()?,
-            end: gpu.event()?,
-            switches: (0..SWITCHES).map(|_| gpu.event()).collect::<Result<_>>()?,
+            begin: Event::new(gpu)?,
+            end: Event::new(gpu)?,
+            switches: (0..SWITCHES).map(|_| Event::new(gpu)).collect::<Result<_>>()?,
             stages: Vec::with_capacity(SWITCHES),
             seconds: Default::default(),
-            whole: None,
+            total: 0.0,
             replays: false,
             recording: false,
             ops: Vec::new(),
@@ -57,7 +57,7 @@ impl Clock {
 
     pub fn reserve(&mut self, plan: &Plan) -> Result<()> {
         while self.recording && self.ops.len() < plan.ops.len() {
-            self.ops.push(self.gpu.event()?);
+            self.ops.push(Event::new(&self.gpu)?);
         }
         self.op_seconds.clear();
         self.op_seconds.reserve(self.ops.len());
@@ -101,7 +101,7 @@ impl Clock {
     /// Once the pass has been waited for.
     pub fn read(&mut self) -> Result<()> {
         self.seconds = Default::default();
-        self.whole = self.replays.then(|| self.end.seconds_since(&self.begin)).transpose()?;
+        self.total = self.end.seconds_since(&self.begin)?;
         for (i, stage) in self.stages.iter().enumerate() {
             let next = if i + 1 == self.stages.len() { &self.end } else { &self.switches[i + 1] };
             self.seconds[*stage as usize] += next.seconds_since(&self.switches[i])?;
@@ -117,8 +117,13 @@ impl Clock {
         self.seconds
     }
 
-    pub fn whole_seconds(&self) -> Option<f64> {
-        self.whole
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// Whether the last pass was replayed, so that its parts are not known.
+    pub fn replays(&self) -> bool {
+        self.replays
     }
 
     pub fn op_seconds(&self) -> &[f64] {

@@ -1,52 +1,120 @@
 //! Host side of kernels/conv.cu.
 
-use bytemuck::{Pod, Zeroable};
-
-use super::Cuda;
-use super::driver::{Function, Gpu};
-use super::images::Library;
-use crate::device::{Buf, Conv, Epilogue, Func};
-use crate::error::Result;
 use std::sync::Arc;
 
+use bytemuck::{Pod, Zeroable};
+
+use super::driver::{Function, Gpu};
+use super::gemm::{self, Split};
+use super::images::Library;
+use super::tiles::{self, Choice, Shape, Tile};
+use super::{Cuda, memory};
+use crate::device::{Buf, Conv, Epilogue, Linear, Rows};
+use crate::error::Result;
+
+/// The kernel file keeps a tap in 16 bits, the last of which is for no tap.
+const LARGEST_KERNEL: usize = 15;
+
 pub struct Kernels {
-    f: [Function; 4],
+    large: Of,
+    small: Of,
+    any: Of,
 }
 
+/// A kernel that takes its input as it is, and one that passes it through a ReLU.
+struct Of {
+    plain: Function,
+    relu: Function,
+}
+
+/// `PatchSource` of kernels/patches.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Source {
+    x: u64,
+    height: u32,
+    width: u32,
+    channels: u32,
+    kernel: u32,
+    stride: u32,
+    pad: u32,
+    out_height: u32,
+    out_width: u32,
+}
+
+/// ConvParams of the kernel file.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    x: u64,
-    shape: [u32; 8],
-    weight: u64,
-    bias: u64,
-    add: [u64; 2],
-    out: u64,
-    rest: [u32; 6],
+    source: Source,
+    w: u64,
+    depth: u32,
+    stride: u32,
+    split: Split,
+    epilogue: gemm::Epilogue,
 }
 
 impl Kernels {
     pub fn load(library: &Library<'_>, _gpu: &Arc<Gpu>) -> Result<Kernels> {
         let module = library.load("conv")?;
-        let f = |n| module.function::<Params>(n, 49152);
-        Ok(Kernels { f: [f("conv_00")?, f("conv_01")?, f("conv_10")?, f("conv_11")?] })
+        let of = |name: &str, shared: u32| {
+            let plain = module.function::<Params>(name, shared)?;
+            Ok(Of { plain, relu: module.function::<Params>(&format!("{name}_relu"), shared)? })
+        };
+        Ok(Kernels {
+            large: of("conv_128x128", 65536)?,
+            small: of("conv_64x64", 49152)?,
+            any: of("conv_64x64_any", 49152)?,
+        })
     }
 }
 
 pub fn run(cuda: &Cuda, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out: Buf) {
-    let m = cuda.matrix(w.weight);
-    let rows = out.batch() * out.rows();
-    let u = |v: usize| v as u32;
+    if w.kernel == 1 && w.stride == 1 && w.pad == 0 && !relu_in {
+        let linear = Linear { weight: w.weight, bias: w.bias };
+        return gemm::run(cuda, x.all(), &linear, epilogue, out.all());
+    }
+    assert!(w.kernel <= LARGEST_KERNEL, "a kernel of {} taps a row; {LARGEST_KERNEL} are the most", w.kernel);
+    let whole = out.batch() * out.rows();
+    assert!(epilogue.add.iter().flatten().all(|add| add.buf.batch() * add.count == whole), "added maps have out's shape");
+    let epilogue = Epilogue { add: epilogue.add.map(|add| add.map(|add| as_one(add.buf))), ..epilogue };
+    let memory::Matrix { address, stride } = cuda.matrix(w.weight);
     let params = Params {
-        x: cuda.address(x),
-        shape: [x.shape[1], x.shape[2], x.channels(), w.kernel, w.stride, w.pad, out.shape[1], out.shape[2]].map(u),
-        weight: m.address,
-        bias: cuda.optional_vector(w.bias),
-        add: epilogue.add.map(|a| a.map_or(0, |a| cuda.rows_address(a))),
-        out: cuda.address(out),
-        rest: [u(rows), u(w.weight.n), u(w.weight.k), u(m.stride), u32::from(epilogue.func == Func::Relu), 0],
+        source: Source {
+            x: cuda.address(x),
+            height: x.shape[1] as u32,
+            width: x.shape[2] as u32,
+            channels: x.channels() as u32,
+            kernel: w.kernel as u32,
+            stride: w.stride as u32,
+            pad: w.pad as u32,
+            out_height: out.shape[1] as u32,
+            out_width: out.shape[2] as u32,
+        },
+        w: address,
+        depth: w.weight.k as u32,
+        stride: stride as u32,
+        split: cuda.kernels.gemm.parts().split(1),
+        epilogue: gemm::Epilogue::new(cuda, w.bias, epilogue, as_one(out)),
     };
-    let whole = x.channels() % 8 == 0;
-    let f = &cuda.kernels.conv.f[2 * usize::from(whole) + usize::from(relu_in)];
-    cuda.launch(f, [rows.div_ceil(64), w.weight.n.div_ceil(64), 1], &params);
+    let shape = Shape { items: 1, rows: whole, columns: w.weight.n, depth: w.weight.k };
+    launch(cuda, shape, relu_in, params);
+}
+
+/// The pixels of all batch items as rows of one.
+fn as_one(buf: Buf) -> Rows {
+    Buf { shape: [1, buf.batch() * buf.shape[1], buf.shape[2], buf.channels()], ..buf }.all()
+}
+
+fn launch(cuda: &Cuda, shape: Shape, relu_in: bool, mut params: Params) {
+    let kernels = &cuda.kernels.conv;
+    let Choice { tile, parts } = tiles::choose(shape, cuda.info().multiprocessors as usize);
+    let (tile, parts, kernel) = match tile {
+        _ if !(params.source.channels as usize).is_multiple_of(memory::ROW_ALIGN) => (Tile::Small, 1, &kernels.any),
+        Tile::Large => (tile, parts, &kernels.large),
+        Tile::Small => (tile, parts, &kernels.small),
+    };
+    params.split = cuda.kernels.gemm.parts().split(parts);
+    let function = if relu_in { &kernel.relu } else { &kernel.plain };
+    cuda.launch(function, [shape.tiles(tile), 1, parts], &params);
 }

@@ -1,5 +1,5 @@
-//! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here, and for
-//! graphs in `graph.rs`.
+//! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here, and that for
+//! cuBLAS in `cublas.rs`.
 //!
 //! Everything goes to one stream, in order. Every function called exists in the driver of CUDA 11.4.
 
@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUresult};
+use cudarc::driver::sys::{
+    self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUgraphInstantiate_flags, CUresult,
+    CUstreamCaptureMode,
+};
 
 use crate::device::Calls;
 use crate::error::{Error, Result};
@@ -22,7 +25,7 @@ const ALIGN: usize = 256;
 /// A GPU with a context and a stream of our own. What ends one context leaves those of other engines as they are.
 pub struct Gpu {
     context: sys::CUcontext,
-    pub(super) stream: sys::CUstream,
+    stream: sys::CUstream,
     info: Info,
     /// What ended the context, once something has.
     lost: OnceLock<String>,
@@ -66,6 +69,11 @@ pub struct Info {
     pub unified: bool,
     /// 13000 is CUDA 13.0: the newest that the driver knows.
     pub driver: u32,
+    /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from.
+    pub clock_khz: u32,
+    pub memory_clock_khz: u32,
+    pub memory_bus_bits: u32,
+    pub l2_bytes: usize,
     /// The virtual GPU of this project, which computes on the CPU.
     pub is_virtual: bool,
 }
@@ -226,6 +234,11 @@ impl Gpu {
         }
     }
 
+    /// The stream as other libraries of NVIDIA's take it.
+    pub fn raw_stream(&self) -> *mut c_void {
+        self.stream.cast()
+    }
+
     /// Makes the context current on this thread. All other calls need it.
     ///
     /// # Errors
@@ -247,7 +260,7 @@ impl Gpu {
     }
 
     /// The result, or its error in words; one that ends the context is what every later call answers with.
-    pub(super) fn told<T>(
+    fn told<T>(
         &self,
         result: std::result::Result<T, DriverError>,
         what: impl FnOnce() -> String,
@@ -302,11 +315,6 @@ impl Gpu {
         Ok(Arc::new(Module { gpu: Arc::clone(self), module }))
     }
 
-    pub fn event(self: &Arc<Self>) -> Result<Event> {
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        Ok(Event { event: self.told(event, || "making a CUDA event".to_owned())?, gpu: Arc::clone(self) })
-    }
-
     /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
     pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
         assert_eq!(params.len(), function.spec.params, "{} takes a struct of another size", function.spec.name);
@@ -321,9 +329,13 @@ impl Gpu {
         self.told(launched, || format!("launching {} on a grid of {x}×{y}×{z}", function.spec.name))
     }
 
-    /// Notes that a graph was launched.
-    pub(super) fn count_graph_launch(&self) {
-        one_more(&self.made.graph_launches);
+    /// From here until its end what is queued is not done, but recorded. It concerns this thread's calls alone.
+    pub fn capture(&self) -> Result<Capture<'_>> {
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: our own stream.
+        let begun = unsafe { result::stream::begin_capture(self.stream, mode) };
+        self.told(begun, || "capturing a pass".to_owned())?;
+        Ok(Capture { gpu: self, has_ended: false })
     }
 
     /// Host → device, behind everything queued; waits.
@@ -412,6 +424,10 @@ impl Info {
             memory,
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
+            clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32,
+            memory_clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)? as u32,
+            memory_bus_bits: get(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)? as u32,
+            l2_bytes: get(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
             is_virtual: virtual_symbol(b"vgpu_last_counts").is_some(),
         })
     }
@@ -573,6 +589,12 @@ pub struct Event {
 unsafe impl Send for Event {}
 
 impl Event {
+    pub fn new(gpu: &Arc<Gpu>) -> Result<Event> {
+        let _current = gpu.enter()?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        Ok(Event { event: gpu.told(event, || "making a CUDA event".to_owned())?, gpu: Arc::clone(gpu) })
+    }
+
     /// Here, behind everything queued.
     pub fn record(&self) -> Result<()> {
         // SAFETY: event and stream are ours and of one context.
@@ -594,6 +616,93 @@ impl Drop for Event {
         let Ok(_current) = self.gpu.enter() else { return };
         // SAFETY: made by us, destroyed once.
         let _ = unsafe { result::event::destroy(self.event) };
+    }
+}
+
+/// A capture that has begun; dropping it ends it, so that the stream never stays capturing.
+pub struct Capture<'a> {
+    gpu: &'a Gpu,
+    has_ended: bool,
+}
+
+/// What was captured.
+pub struct Captured(sys::CUgraph);
+
+/// A graph that can be launched.
+pub struct Executable {
+    gpu: Arc<Gpu>,
+    exec: sys::CUgraphExec,
+}
+
+// SAFETY: as for modules.
+unsafe impl Send for Executable {}
+
+impl Capture<'_> {
+    /// # Errors
+    /// Something was queued that cannot be captured.
+    pub fn end(mut self) -> Result<Captured> {
+        self.has_ended = true;
+        // SAFETY: our own stream, which is capturing.
+        let graph = unsafe { result::stream::end_capture(self.gpu.stream) };
+        self.gpu.told(graph, || "ending the capture of a pass".to_owned()).map(Captured)
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // SAFETY: our own stream, which is capturing.
+            let graph = unsafe { result::stream::end_capture(self.gpu.stream) };
+            // Whoever left the capture has the reason. A spoiled capture may answer with null.
+            drop(graph.ok().filter(|graph| !graph.is_null()).map(Captured));
+        }
+    }
+}
+
+impl Captured {
+    pub fn nodes(&self, gpu: &Gpu) -> Result<usize> {
+        let mut nodes = 0;
+        // SAFETY: the graph is alive; without a list only the number is written.
+        let counted = unsafe { sys::cuGraphGetNodes(self.0, std::ptr::null_mut(), &mut nodes) }.result();
+        gpu.told(counted, || "counting the nodes of a graph".to_owned())?;
+        Ok(nodes)
+    }
+
+    /// Made ready, and brought to the GPU.
+    pub fn executable(&self, gpu: &Arc<Gpu>) -> Result<Executable> {
+        // SAFETY: the graph is alive.
+        let exec = unsafe { result::graph::instantiate(self.0, CUgraphInstantiate_flags(0)) };
+        let exec = gpu.told(exec, || "making a graph ready".to_owned())?;
+        let executable = Executable { gpu: Arc::clone(gpu), exec };
+        // SAFETY: graph and stream are ours.
+        let uploaded = unsafe { result::graph::upload(exec, gpu.stream) };
+        gpu.told(uploaded, || "uploading a graph".to_owned())?;
+        Ok(executable)
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        // SAFETY: made by a capture, destroyed once; what was instantiated of it lives on.
+        let _ = unsafe { result::graph::destroy(self.0) };
+    }
+}
+
+impl Executable {
+    /// Queues all of it. The addresses that it was captured with must still be what they were.
+    pub fn launch(&self) -> Result<()> {
+        one_more(&self.gpu.made.graph_launches);
+        // SAFETY: graph and stream are ours; of its addresses as for `launch` of a kernel.
+        let launched = unsafe { result::graph::launch(self.exec, self.gpu.stream) };
+        self.gpu.told(launched, || "launching a graph".to_owned())
+    }
+}
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        let Ok(_current) = self.gpu.enter() else { return };
+        // SAFETY: made by us, destroyed once; the driver ends a launch in flight first.
+        let _ = unsafe { result::graph::exec_destroy(self.exec) };
     }
 }
 
@@ -663,5 +772,9 @@ impl Drop for Module {
 impl Function {
     pub fn name(&self) -> &'static str {
         self.spec.name
+    }
+
+    pub fn spec(&self) -> Spec {
+        self.spec
     }
 }

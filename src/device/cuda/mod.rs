@@ -9,6 +9,8 @@ mod argmax;
 mod attention;
 mod clock;
 mod conv;
+mod counted;
+mod cublas;
 mod driver;
 mod embed_tokens;
 mod gemm;
@@ -34,8 +36,10 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 
 use self::clock::Clock;
-use self::driver::{Function, Gpu, unusable};
-pub use self::driver::{Info, last_counts, last_fault};
+pub use self::counted::{Counts, Launch};
+pub use self::cublas::Product;
+use self::driver::{Function, Gpu, Memory, unusable};
+pub use self::driver::{Info, last_fault};
 use self::graph::Graph;
 use self::images::Library;
 pub use self::images::{IMAGES, Images, Packed, Resources};
@@ -61,8 +65,10 @@ pub struct Cuda {
     is_capturing: bool,
     /// What first went wrong in the running pass; the rest of the pass is then skipped.
     failed: RefCell<Option<Error>>,
+    /// Filled before a measured pass, so that nothing of the pass before is cached.
+    flush: Option<Memory>,
     /// What each launch did, where the virtual GPU was asked to tell.
-    counts: RefCell<Option<Vec<String>>>,
+    launches: RefCell<Option<Vec<Launch>>>,
 }
 
 /// Every kernel, by operation.
@@ -139,7 +145,8 @@ impl Cuda {
             asked: 0,
             is_capturing: false,
             failed: RefCell::new(None),
-            counts: RefCell::new(None),
+            flush: None,
+            launches: RefCell::new(None),
             gpu,
         })
     }
@@ -173,19 +180,53 @@ impl Cuda {
         self.gpu.info()
     }
 
+    /// As [`Executor::run`], operation by operation on an empty L2 cache: the seconds that the GPU took.
+    ///
+    /// # Errors
+    /// As for [`Executor::run`].
+    pub fn time(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<f64> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        let flush = self.flush_memory()?;
+        gpu.fill(&flush, 0, 0, flush.bytes())?;
+        self.flush = Some(flush);
+        self.pass(plan, forward, false)?;
+        Ok(self.clock.total())
+    }
+
+    /// Seconds of each of `runs` products by cuBLAS on an empty L2 cache; `None` where it is not installed.
+    ///
+    /// # Errors
+    /// Too little memory; a product that cuBLAS refuses.
+    pub fn time_cublas(&mut self, product: Product, warm_up: usize, runs: usize) -> Result<Option<Vec<f64>>> {
+        let Some(cublas) = cublas::Cublas::open(&self.gpu) else { return Ok(None) };
+        let flush = self.flush_memory()?;
+        let seconds = cublas.time(product, &flush, warm_up, runs);
+        self.flush = Some(flush);
+        seconds.map(Some)
+    }
+
+    /// Twice the cache, so that whatever it evicts first, nothing of the pass before stays.
+    fn flush_memory(&mut self) -> Result<Memory> {
+        match self.flush.take() {
+            Some(memory) => Ok(memory),
+            None => self.gpu.allocate(2 * self.gpu.info().l2_bytes.max(1 << 20), "emptying the cache"),
+        }
+    }
+
     /// From now on every launch is waited for, and what the virtual GPU counts of it is kept.
-    pub fn record_counts(&mut self) {
-        self.counts.replace(Some(Vec::new()));
+    pub fn record_launches(&mut self) {
+        self.launches.replace(Some(Vec::new()));
     }
 
-    /// The counts of the launches since the last call, as JSON in their order: nothing on a real GPU.
-    pub fn take_counts(&mut self) -> Vec<String> {
-        self.counts.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    /// The launches since the last call, in their order: nothing on a real GPU.
+    pub fn take_launches(&mut self) -> Vec<Launch> {
+        self.launches.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// What the passes to come do operation by operation: where each is timed or counted, no graph is used.
-    fn is_one_by_one(&self) -> bool {
-        self.clock.is_recording() || self.counts.borrow().is_some()
+    /// Where each operation is timed or counted, no graph is used.
+    fn may_replay(&self) -> bool {
+        !self.clock.is_recording() && self.launches.borrow().is_none()
     }
 
     /// Queues the operations one by one.
@@ -212,12 +253,16 @@ impl Cuda {
     }
 
     /// One pass, its outputs and times on the host at the end.
-    fn pass(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
-        let one_by_one = self.is_one_by_one();
-        if !one_by_one {
+    fn pass(
+        &mut self,
+        plan: &Plan,
+        forward: &mut (dyn FnMut(&mut dyn Device) + Send),
+        may_replay: bool,
+    ) -> Result<()> {
+        if may_replay {
             self.capture(plan, forward)?;
         }
-        match self.passes.graph(plan.id).filter(|_| !one_by_one) {
+        match self.passes.graph(plan.id).filter(|_| may_replay) {
             Some(graph) => {
                 self.clock.start(true)?;
                 graph.launch()?;
@@ -247,12 +292,12 @@ impl Cuda {
     fn begin(&mut self) {
         if !self.is_capturing {
             let noted = self.clock.op();
-            self.note(noted);
+            self.expect(noted);
         }
     }
 
     /// The first failure ends the pass.
-    fn note(&self, result: Result<()>) {
+    fn expect(&self, result: Result<()>) {
         if let Err(error) = result {
             self.failed.borrow_mut().get_or_insert(error);
         }
@@ -289,20 +334,23 @@ impl Cuda {
             return;
         }
         let launched = match grid.map(u32::try_from) {
-            [Ok(x), Ok(y), Ok(z)] => self.gpu.launch(function, [x, y, z], bytemuck::bytes_of(params)),
+            [Ok(x), Ok(y), Ok(z)] => {
+                let grid = [x, y, z];
+                self.gpu.launch(function, grid, bytemuck::bytes_of(params)).and_then(|()| self.note(function, grid))
+            }
             _ => Err(Error::Device(format!(
                 "{} would need a grid of {grid:?} blocks; try a smaller size",
                 function.name()
             ))),
         };
-        *failed = launched.and_then(|()| self.count()).err();
+        *failed = launched.err();
     }
 
-    /// Keeps the counts of the launch just made, where they are wanted.
-    fn count(&self) -> Result<()> {
-        if let Some(counts) = self.counts.borrow_mut().as_mut() {
+    /// Keeps what the launch just made did, where that is wanted.
+    fn note(&self, function: &Function, grid: [u32; 3]) -> Result<()> {
+        if let Some(launches) = self.launches.borrow_mut().as_mut() {
             self.gpu.synchronize()?;
-            counts.extend(last_counts());
+            launches.extend(Launch::last(function, grid));
         }
         Ok(())
     }
@@ -331,7 +379,7 @@ impl Device for Cuda {
     fn stage(&mut self, stage: Stage) {
         if !self.is_capturing {
             let noted = self.clock.stage(stage);
-            self.note(noted);
+            self.expect(noted);
         }
     }
 
@@ -489,7 +537,8 @@ impl Executor for Cuda {
     fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        self.pass(plan, forward).map_err(|error| {
+        let may_replay = self.may_replay();
+        self.pass(plan, forward, may_replay).map_err(|error| {
             // Nothing of it stays in flight; what else is wrong, the next call will say.
             let _ = gpu.synchronize();
             Error::Device(format!("{error}; it was {}", plan.describe()))
@@ -501,7 +550,7 @@ impl Executor for Cuda {
     }
 
     fn whole_seconds(&self) -> Option<f64> {
-        self.clock.whole_seconds()
+        self.clock.replays().then_some(self.clock.total())
     }
 
     fn calls(&self) -> Calls {
