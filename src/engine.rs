@@ -447,11 +447,17 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`] where memory runs out.
     pub fn matmul_rate(&mut self) -> Result<f64> {
+        let device = &mut *self.device;
         let matmul = match &mut self.matmul {
-            Some(matmul) => matmul,
-            none => none.insert(Matmul::new(&mut *self.device)?),
+            Some(matmul) => Ok(matmul),
+            none => Matmul::new(device).map(|matmul| none.insert(matmul)),
         };
-        matmul.rate(&mut *self.device)
+        let rate = matmul.and_then(|matmul| matmul.rate(device));
+        if rate.is_err() {
+            // As in `reserve`.
+            self.sessions.clear();
+        }
+        rate
     }
 
     /// What the device asked of its driver since it was made; nothing on the CPU.
@@ -519,9 +525,9 @@ impl Engine {
         let seconds = self.device.stage_seconds();
         match self.device.whole_seconds() {
             Some(whole) => self.stage_times.push(("frame", Duration::from_secs_f64(whole))),
-            None => self.stage_times.extend(
-                Stage::ALL[1..].iter().map(|s| (s.name(), Duration::from_secs_f64(seconds[*s as usize]))),
-            ),
+            None => self
+                .stage_times
+                .extend(Stage::ALL[1..].iter().map(|s| (s.name(), Duration::from_secs_f64(seconds[*s as usize])))),
         }
         Ok(session.io)
     }

@@ -253,12 +253,7 @@ impl Cuda {
     }
 
     /// One pass, its outputs and times on the host at the end.
-    fn pass(
-        &mut self,
-        plan: &Plan,
-        forward: &mut (dyn FnMut(&mut dyn Device) + Send),
-        may_replay: bool,
-    ) -> Result<()> {
+    fn pass(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send), may_replay: bool) -> Result<()> {
         if may_replay {
             self.capture(plan, forward)?;
         }
@@ -292,12 +287,12 @@ impl Cuda {
     fn begin(&mut self) {
         if !self.is_capturing {
             let noted = self.clock.op();
-            self.expect(noted);
+            self.fail_if(noted);
         }
     }
 
     /// The first failure ends the pass.
-    fn expect(&self, result: Result<()>) {
+    fn fail_if(&self, result: Result<()>) {
         if let Err(error) = result {
             self.failed.borrow_mut().get_or_insert(error);
         }
@@ -379,7 +374,7 @@ impl Device for Cuda {
     fn stage(&mut self, stage: Stage) {
         if !self.is_capturing {
             let noted = self.clock.stage(stage);
-            self.expect(noted);
+            self.fail_if(noted);
         }
     }
 
