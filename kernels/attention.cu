@@ -5,36 +5,40 @@
 //   scale                                   f32, positive; 0.125 for head size 64
 //
 // full: every token looks at every token. causal: at itself and those before it.
-// Needs: attention_full_*, attention_causal_64: head size 64, qkv and out aligned to 16 bytes. attention_any: head size up
-// to 256. Tokens: any number from 1 on.
-// Launch: 128 threads, grid (⌈tokens / QUERIES⌉, heads, batch), with dynamic shared memory:
-//   attention_full_128                      128 queries a block, 49152 bytes: many blocks
-//   attention_full_64, attention_causal_64   64 queries a block, 40960 bytes: few blocks, short texts
-//   attention_any                             4 queries a block, a warp each, none: plain loops, for other head sizes
+// Needs: attention_full_*, attention_causal_64: head size 64, qkv and out aligned to 16 bytes. attention_any: any head size,
+// nothing aligned. Tokens: any number from 1 on.
+// Launch: grid (batch · ⌈tokens / QUERIES⌉, heads), with dynamic shared memory:
+//   attention_full_128                       256 threads, 128 queries a block, 81920 bytes
+//   attention_full_64, attention_causal_64   128 threads, 64 queries a block, 40960 bytes: few blocks, short texts
+//   attention_any                            128 threads, 4 queries a block, grid.y heads · ⌈size / 32⌉: plain loops
 //
 // Both products run on tensor cores with f32 sums; scores, maxima and sums of the softmax are f32, the weights are
-// rounded to f16 for the second product. A warp with 32 queries loads 32 fragments of keys and values for 128 mma.
+// rounded to f16 for the second product. In attention_full_128 two teams of four warps take 64 keys each of every 128 and
+// join their sums at the end: a warp with 32 queries loads 32 fragments of keys and values for 128 mma (16 queries would
+// need as many for 64), a multiprocessor has eight warps to hide one's exponentials behind another's products, and keys and
+// values are read half as often as by blocks of 64 queries.
 // Cost: 4·size·heads·tokens² FLOP a batch entry (half of it causal, whole tiles charged); reads 6·size bytes a token and
 // head, keys and values again for every block of queries (from L2); writes 2·size.
+// A score of NaN makes its row NaN, as in PyTorch; where all are −infinity the row is 0 / 0.
 //
-// Mutants: 1 tokens unchecked, 2 swizzle left out, 3 swizzle left out on reading, 4 keys behind the end not masked, 5 maximum of
-// half a row, 6 __syncwarp of the staging, 7 tokens unchecked on the way out, 8 waits for one copy too few, 9 barrier of
-// the loop, 10 sums not scaled down to a new maximum.
+// Mutants: 1 tokens unchecked, 2 swizzle left out, 3 swizzle left out on reading, 4 keys behind the end not masked,
+// 5 maximum of half a row, 6 __syncwarp of the staging, 7 tokens unchecked on the way out, 8 waits for one copy too few,
+// 9 barrier of the loop, 10 sums not scaled down to a new maximum, 11 barrier before the teams' exchange, 12 barrier within
+// it, 13 the other team's sums not scaled to the common maximum, 14 the second team's keys are the first's.
 
 #include "common.cuh"
 
 constexpr int HEAD = 64;
-constexpr int KEYS = 64; // a tile's
-constexpr int WARPS = 4;
-constexpr int THREADS = 32 * WARPS;
+constexpr int KEYS = 64; // of a team, in a step
+constexpr int WARPS = 4; // of a team
+constexpr int TEAM = 32 * WARPS;
 constexpr int STAGES = 2;
 using Rows = Tile<HEAD>;
 constexpr int TILE_BYTES = KEYS * Rows::ROW_BYTES;
-constexpr int STAGE_BYTES = 2 * TILE_BYTES; // keys, then values
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // Copies ROWS tokens from `first` on, each 64 halves `stride` apart, into a tile; zeros past the last token.
-template <int ROWS>
+template <int ROWS, int THREADS>
 __device__ __forceinline__ void load_tile(uint32_t tile, const half* from, int stride, int first, int tokens) {
     constexpr int ROW_STEP = THREADS / Rows::ROW_CHUNKS;
     static_assert(ROWS % ROW_STEP == 0, "every thread makes the same number of copies");
@@ -53,13 +57,18 @@ __device__ __forceinline__ uint32_t read_offset(int row, int chunk) {
     return mutant(2) || mutant(3) ? Rows::plain_offset(row, chunk) : Rows::offset(row, chunk);
 }
 
+// What scores are measured from: their maximum, but 0 where there is none, since −infinity from itself is NaN.
+__device__ __forceinline__ float base(float maximum) {
+    return maximum == -INFINITY ? 0.0f : maximum;
+}
+
 // The state of one warp: ROW_TILES times 16 queries. Lane l holds of each 16×8 tile the elements (l / 4, 2·(l % 4)), the
 // one right of it, and both again eight rows further down; a row is shared by four neighbouring lanes.
 template <int ROW_TILES, bool CAUSAL>
 struct Warp {
     uint32_t query[ROW_TILES][HEAD / 16][4];
     float sum[ROW_TILES][HEAD / 8][4]; // of weighted values
-    float maximum[ROW_TILES][2];       // of the scores so far, not yet scaled
+    float maximum[ROW_TILES][2];       // of the scores so far, in units of log 2
     float weight[ROW_TILES][2];        // this lane's part of the weights' sum
 
     __device__ __forceinline__ void start(uint32_t queries) {
@@ -112,7 +121,7 @@ struct Warp {
             }
     }
 
-    // Keys that a query does not look at score −infinity. The first key is looked at by all, so no maximum stays there.
+    // Keys that a query does not look at score −infinity.
     __device__ __forceinline__ void mask(float (&score)[ROW_TILES][KEYS / 8][4], int first_query, int first_key,
                                          int tokens) const {
         const int lane = threadIdx.x % 32;
@@ -128,34 +137,39 @@ struct Warp {
                 }
     }
 
-    // Scores become weights relative to the new maxima; what was summed before is scaled down to them.
+    // Sums relative to an old maximum become sums relative to a new one.
+    __device__ __forceinline__ void shrink(int i, int lower, float by) {
+        weight[i][lower] *= by;
+#pragma unroll
+        for (int j = 0; j < HEAD / 8; j++) {
+            sum[i][j][2 * lower] *= by;
+            sum[i][j][2 * lower + 1] *= by;
+        }
+    }
+
+    // Scores become weights relative to the new maxima. fmaxf passes NaN by, which then is a weight of NaN.
     __device__ __forceinline__ void soften(float (&score)[ROW_TILES][KEYS / 8][4], float scale_log2) {
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)
 #pragma unroll
             for (int lower = 0; lower < 2; lower++) {
-                float top = maximum[i][lower];
+                float top = -INFINITY;
 #pragma unroll
                 for (int j = 0; j < KEYS / 8; j++)
                     top = fmaxf(top, fmaxf(score[i][j][2 * lower], score[i][j][2 * lower + 1]));
                 top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 1));
                 if (!mutant(5)) top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
-                const float shrink = ptx::ex2((maximum[i][lower] - top) * scale_log2);
+                top = fmaxf(maximum[i][lower], top * scale_log2);
+                const float from = base(top);
+                shrink(i, lower, mutant(10) ? 1.0f : ptx::ex2(maximum[i][lower] - from));
                 maximum[i][lower] = top;
-                const float shift = top * scale_log2;
-                weight[i][lower] *= shrink;
 #pragma unroll
                 for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
                     for (int e = 2 * lower; e < 2 * lower + 2; e++) {
-                        score[i][j][e] = ptx::ex2(fmaf(score[i][j][e], scale_log2, -shift));
+                        score[i][j][e] = ptx::ex2(fmaf(score[i][j][e], scale_log2, -from));
                         weight[i][lower] += score[i][j][e];
                     }
-#pragma unroll
-                for (int j = 0; j < HEAD / 8; j++) {
-                    sum[i][j][2 * lower] *= mutant(10) ? 1.0f : shrink;
-                    sum[i][j][2 * lower + 1] *= mutant(10) ? 1.0f : shrink;
-                }
             }
     }
 
@@ -183,6 +197,46 @@ struct Warp {
                 }
             }
         }
+    }
+
+    // What one team hands to the other: floats of a thread, TEAM apart, so that lanes lie side by side.
+    static constexpr int FLOATS = ROW_TILES * (2 + 2 + HEAD / 8 * 4);
+    static __device__ __forceinline__ int maximum_at(int i, int lower) { return (2 * i + lower) * TEAM; }
+    static __device__ __forceinline__ int weight_at(int i, int lower) { return (2 * (ROW_TILES + i) + lower) * TEAM; }
+    static __device__ __forceinline__ int sum_at(int i, int j, int e) {
+        return (4 * ROW_TILES + 4 * (HEAD / 8 * i + j) + e) * TEAM;
+    }
+
+    __device__ __forceinline__ void hand_over(float* place) const {
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++) {
+#pragma unroll
+            for (int lower = 0; lower < 2; lower++) {
+                place[maximum_at(i, lower)] = maximum[i][lower];
+                place[weight_at(i, lower)] = weight[i][lower];
+            }
+#pragma unroll
+            for (int j = 0; j < HEAD / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) place[sum_at(i, j, e)] = sum[i][j][e];
+        }
+    }
+
+    // Adds what the same rows came to over other keys.
+    __device__ __forceinline__ void join(const float* place) {
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+            for (int lower = 0; lower < 2; lower++) {
+                const float other = place[maximum_at(i, lower)], from = base(fmaxf(maximum[i][lower], other));
+                const float by = mutant(13) ? 1.0f : ptx::ex2(other - from);
+                shrink(i, lower, ptx::ex2(maximum[i][lower] - from));
+                weight[i][lower] += by * place[weight_at(i, lower)];
+#pragma unroll
+                for (int j = 0; j < HEAD / 8; j++)
+#pragma unroll
+                    for (int e = 2 * lower; e < 2 * lower + 2; e++) sum[i][j][e] += by * place[sum_at(i, j, e)];
+            }
     }
 
     // Divides by the weights' sums and writes, by way of `staging` (the warp's own), so that lanes store neighbouring bytes.
@@ -215,10 +269,6 @@ struct Warp {
     }
 };
 
-template <int ROW_TILES>
-constexpr int SHARED_BYTES = WARPS * 16 * ROW_TILES * Rows::ROW_BYTES + STAGES * STAGE_BYTES;
-static_assert(SHARED_BYTES<2> == 49152 && SHARED_BYTES<1> == 40960, "as the header says");
-
 struct AttentionParams {
     const half* qkv;
     half* out;
@@ -227,99 +277,110 @@ struct AttentionParams {
     uint32_t padding;
 };
 
-template <int ROW_TILES, bool CAUSAL>
+template <int ROW_TILES, int TEAMS>
+constexpr int SHARED_BYTES = WARPS * 16 * ROW_TILES * Rows::ROW_BYTES + STAGES * TEAMS * 2 * TILE_BYTES;
+static_assert(SHARED_BYTES<2, 2> == 81920 && SHARED_BYTES<1, 1> == 40960, "as the header says");
+
+template <int ROW_TILES, int TEAMS, bool CAUSAL>
 __device__ __forceinline__ void attention(const AttentionParams& p) {
-    constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES;
+    constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES, THREADS = TEAMS * TEAM;
+    constexpr int STEP = TEAMS * KEYS, STAGE_BYTES = 2 * TEAMS * TILE_BYTES; // all teams' keys, then their values
+    using State = Warp<ROW_TILES, CAUSAL>;
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t queries = ptx::shared_address(shared), stages = queries + QUERIES * Rows::ROW_BYTES;
 
-    const int tokens = p.tokens, head = blockIdx.y, warp = threadIdx.x / 32;
+    const int tokens = p.tokens, query_tiles = ceil_div(tokens, QUERIES), batch = blockIdx.x / query_tiles;
+    const int team = threadIdx.x / TEAM, warp = threadIdx.x % TEAM / 32;
     const int width = p.heads * HEAD, stride = 3 * width;
-    const half* q = p.qkv + static_cast<size_t>(blockIdx.z) * tokens * stride + head * HEAD;
+    const half* q = p.qkv + static_cast<size_t>(batch) * tokens * stride + blockIdx.y * HEAD;
     const half* k = q + width;
     const half* v = k + width;
-    half* to = p.out + static_cast<size_t>(blockIdx.z) * tokens * width + head * HEAD;
+    half* to = p.out + static_cast<size_t>(batch) * tokens * width + blockIdx.y * HEAD;
 
-    const int block_query = blockIdx.x * QUERIES, first_query = block_query + warp * WARP_QUERIES;
+    const int block_query = (blockIdx.x - batch * query_tiles) * QUERIES, first_query = block_query + warp * WARP_QUERIES;
     const int seen = CAUSAL ? min(tokens, block_query + QUERIES) : tokens;
-    const int tiles = ceil_div(seen, KEYS);
-    auto fetch = [&](int tile) {
-        const uint32_t stage = stages + tile % STAGES * STAGE_BYTES;
-        load_tile<KEYS>(stage, k, stride, tile * KEYS, tokens);
-        load_tile<KEYS>(stage + TILE_BYTES, v, stride, tile * KEYS, tokens);
+    // Warps behind the last query only help with the copies.
+    const int seen_by_warp = first_query >= tokens ? 0 : CAUSAL ? min(tokens, first_query + WARP_QUERIES) : tokens;
+    const int steps = ceil_div(seen, STEP);
+    auto fetch = [&](int step) {
+        const uint32_t stage = stages + step % STAGES * STAGE_BYTES;
+        load_tile<STEP, THREADS>(stage, k, stride, step * STEP, tokens);
+        load_tile<STEP, THREADS>(stage + TEAMS * TILE_BYTES, v, stride, step * STEP, tokens);
         ptx::cp_async_commit();
     };
 
-    load_tile<QUERIES>(queries, q, stride, block_query, tokens);
+    load_tile<QUERIES, THREADS>(queries, q, stride, block_query, tokens);
     fetch(0);
     const float scale_log2 = p.scale * LOG2_E;
-    Warp<ROW_TILES, CAUSAL> state;
-    for (int tile = 0; tile < tiles; tile++) {
+    State state;
+    for (int step = 0; step < steps; step++) {
         ptx::cp_async_wait<mutant(8) ? 1 : 0>();
-        // Every thread's part of this tile is there, and the other stage has been read by all.
+        // Every thread's part of this stage is there, and the other stage has been read by all.
         if (!mutant(9)) __syncthreads();
-        if (tile + 1 < tiles) fetch(tile + 1);
-        if (tile == 0) state.start(queries + warp * WARP_QUERIES * Rows::ROW_BYTES);
-        const uint32_t stage = stages + tile % STAGES * STAGE_BYTES;
-        state.add(stage, stage + TILE_BYTES, first_query, tile * KEYS, tokens, scale_log2);
+        if (step + 1 < steps) fetch(step + 1);
+        if (step == 0) state.start(queries + warp * WARP_QUERIES * Rows::ROW_BYTES);
+        const int first_key = step * STEP + team * KEYS;
+        if (first_key >= seen_by_warp) continue;
+        const uint32_t stage = stages + step % STAGES * STAGE_BYTES + (mutant(14) ? 0 : team * TILE_BYTES);
+        state.add(stage, stage + TEAMS * TILE_BYTES, first_query, first_key, tokens, scale_log2);
     }
-    // Only this warp read its queries; its results leave through the same memory.
+    if (TEAMS == 2) {
+        static_assert(TEAMS <= 2 && (TEAMS == 1 || State::FLOATS * TEAM * 4 <= STAGES * STAGE_BYTES), "it takes the stages' place");
+        float* place = reinterpret_cast<float*>(shared + QUERIES * Rows::ROW_BYTES) + threadIdx.x % TEAM;
+        if (!mutant(11)) __syncthreads();
+        if (team == 1) state.hand_over(place);
+        if (!mutant(12)) __syncthreads();
+        if (team == 1) return;
+        state.join(place);
+    }
+    // Only this warp, and its like of the other team at the start, read these queries; the results leave by their place.
     state.store(shared + warp * WARP_QUERIES * Rows::ROW_BYTES, to, width, first_query, tokens);
 }
 
-// A warp a query, a key at a time.
+// A warp a query and 32 channels of the result, a key at a time.
 __device__ __forceinline__ void attention_plain(const AttentionParams& p) {
-    constexpr int MOST = 256 / 32;
-    const uint32_t lane = threadIdx.x % 32, query = blockIdx.x * WARPS + threadIdx.x / 32, head = blockIdx.y;
+    const uint32_t lane = threadIdx.x % 32, tiles = (p.tokens + WARPS - 1) / WARPS, batch = blockIdx.x / tiles;
+    const uint32_t query = blockIdx.x % tiles * WARPS + threadIdx.x / 32;
+    const uint32_t head = blockIdx.y % p.heads, channel = blockIdx.y / p.heads * 32 + lane;
     if (query >= p.tokens) return;
     const size_t width = static_cast<size_t>(p.heads) * p.size, row = 3 * width;
-    const half* item = p.qkv + blockIdx.z * p.tokens * row + head * p.size;
-    float q[MOST], sum[MOST];
-#pragma unroll
-    for (int i = 0; i < MOST; i++) {
-        const uint32_t d = lane + 32 * i;
-        q[i] = d < p.size ? __half2float(item[query * row + d]) : 0.0f;
-        sum[i] = 0.0f;
-    }
-    float maximum = -INFINITY, weights = 0.0f;
+    const half* first = p.qkv + batch * p.tokens * row + head * p.size;
+    const half* q = first + query * row;
+    float maximum = -INFINITY, weights = 0.0f, sum = 0.0f;
     const uint32_t seen = p.causal ? query + 1 : p.tokens;
     for (uint32_t key = 0; key < seen; key++) {
-        const half* k = item + key * row + width;
+        const half* k = first + key * row + width;
         float score = 0.0f;
-#pragma unroll
-        for (int i = 0; i < MOST; i++)
-            if (lane + 32 * i < p.size) score += q[i] * __half2float(k[lane + 32 * i]);
+        for (uint32_t c = lane; c < p.size; c += 32) score = fmaf(__half2float(q[c]), __half2float(k[c]), score);
 #pragma unroll
         for (int distance = 16; distance > 0; distance /= 2) score += __shfl_xor_sync(0xffffffff, score, distance);
         score *= p.scale * LOG2_E;
-        const float top = fmaxf(maximum, score), shrink = ptx::ex2(maximum - top), weight = ptx::ex2(score - top);
+        const float top = fmaxf(maximum, score), from = base(top);
+        const float shrink = ptx::ex2(maximum - from), weight = ptx::ex2(score - from);
         maximum = top;
         weights = weights * shrink + weight;
-#pragma unroll
-        for (int i = 0; i < MOST; i++)
-            if (lane + 32 * i < p.size) sum[i] = sum[i] * shrink + weight * __half2float(k[width + lane + 32 * i]);
+        if (channel < p.size) sum = sum * shrink + weight * __half2float(k[width + channel]);
     }
-    half* out = p.out + (blockIdx.z * static_cast<size_t>(p.tokens) + query) * width + head * p.size;
-#pragma unroll
-    for (int i = 0; i < MOST; i++)
-        if (lane + 32 * i < p.size) out[lane + 32 * i] = __float2half_rn(sum[i] / weights);
+    if (channel < p.size)
+        p.out[(batch * static_cast<size_t>(p.tokens) + query) * width + head * p.size + channel] =
+            __float2half_rn(sum / weights);
 }
 
 extern "C" {
 
-__global__ void __launch_bounds__(THREADS, 2) attention_full_128(const __grid_constant__ AttentionParams p) {
-    attention<2, false>(p);
+__global__ void __launch_bounds__(2 * TEAM, 1) attention_full_128(const __grid_constant__ AttentionParams p) {
+    attention<2, 2, false>(p);
 }
 
-__global__ void __launch_bounds__(THREADS, 3) attention_full_64(const __grid_constant__ AttentionParams p) {
-    attention<1, false>(p);
+__global__ void __launch_bounds__(TEAM, 3) attention_full_64(const __grid_constant__ AttentionParams p) {
+    attention<1, 1, false>(p);
 }
 
-__global__ void __launch_bounds__(THREADS, 3) attention_causal_64(const __grid_constant__ AttentionParams p) {
-    attention<1, true>(p);
+__global__ void __launch_bounds__(TEAM, 3) attention_causal_64(const __grid_constant__ AttentionParams p) {
+    attention<1, 1, true>(p);
 }
 
-__global__ void __launch_bounds__(THREADS) attention_any(const __grid_constant__ AttentionParams p) {
+__global__ void __launch_bounds__(TEAM) attention_any(const __grid_constant__ AttentionParams p) {
     attention_plain(p);
 }
 

@@ -5,7 +5,7 @@
 //   positions  [at least tokens, width]    f32
 //   out        [batch, tokens, width]      f32
 //
-// Needs: ids below the vocabulary's size.  Launch: 128 threads, grid (tokens, 1, batch): a block a token.
+// Needs: ids below the vocabulary's size.  Launch: 128 threads, grid (batch · tokens): a block a token.
 // Cost: width additions a token; reads 6, writes 4 bytes a value.
 //
 // Mutants: 1 the position of the next token.
@@ -17,12 +17,12 @@ struct EmbedTokensParams {
     const half* table;
     const float* positions;
     float* out;
-    uint32_t stride, width;
+    uint32_t tokens, stride, width, padding;
 };
 
 extern "C" __global__ void __launch_bounds__(128) embed_tokens(const __grid_constant__ EmbedTokensParams p) {
-    const uint32_t token = blockIdx.x;
-    const size_t place = blockIdx.z * static_cast<size_t>(gridDim.x) + token;
+    const uint32_t token = blockIdx.x % p.tokens;
+    const size_t place = blockIdx.x;
     const half* row = p.table + static_cast<size_t>(p.ids[place]) * p.stride;
     const float* position = p.positions + static_cast<size_t>(token + (mutant(1) ? 1 : 0)) * p.width;
     for (uint32_t c = threadIdx.x; c < p.width; c += 128)

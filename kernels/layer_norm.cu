@@ -49,6 +49,14 @@ __device__ __forceinline__ void layer_norm(const LayerNormParams& p) {
         v[i] = inside(i) || mutant(3) ? from[lane + 32 * i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         sum += v[i].x + v[i].y + (v[i].z + v[i].w);
     }
+    // On their way while the sums are made.
+    float4 weight[VECTORS], bias[VECTORS];
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        if (!inside(i)) continue;
+        weight[i] = reinterpret_cast<const float4*>(p.weight)[lane + 32 * i];
+        bias[i] = reinterpret_cast<const float4*>(p.bias)[lane + 32 * i];
+    }
     const float mean = warp_sum(sum) / p.channels;
 
     float squares = 0.0f;
@@ -63,8 +71,7 @@ __device__ __forceinline__ void layer_norm(const LayerNormParams& p) {
 #pragma unroll
     for (int i = 0; i < VECTORS; i++) {
         if (!inside(i)) continue;
-        const float4 w = reinterpret_cast<const float4*>(p.weight)[lane + 32 * i];
-        const float4 b = reinterpret_cast<const float4*>(p.bias)[lane + 32 * i];
+        const float4 w = weight[i], b = bias[i];
         to[lane + 32 * i] = make_uint2(
             ptx::pack_half2((v[i].x - mean) * scale * w.x + b.x, (v[i].y - mean) * scale * w.y + b.y),
             ptx::pack_half2((v[i].z - mean) * scale * w.z + b.z, (v[i].w - mean) * scale * w.w + b.w));

@@ -76,7 +76,10 @@ pub fn run(cuda: &Cuda, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out
     }
     assert!(w.kernel <= LARGEST_KERNEL, "a kernel of {} taps a row; {LARGEST_KERNEL} are the most", w.kernel);
     let whole = out.batch() * out.rows();
-    assert!(epilogue.add.iter().flatten().all(|add| add.buf.batch() * add.count == whole), "added maps have out's shape");
+    assert!(
+        epilogue.add.iter().flatten().all(|add| add.buf.batch() * add.count == whole),
+        "added maps have out's shape"
+    );
     let epilogue = Epilogue { add: epilogue.add.map(|add| add.map(|add| as_one(add.buf))), ..epilogue };
     let memory::Matrix { address, stride } = cuda.matrix(w.weight);
     let params = Params {

@@ -48,7 +48,7 @@ pub struct Cublas {
 impl Cublas {
     /// `None` where it is not installed, or does not take the GPU.
     pub fn open(gpu: &Arc<Gpu>) -> Option<Cublas> {
-        gpu.bind().ok()?;
+        let _current = gpu.enter().ok()?;
         // SAFETY: the initialisers of NVIDIA's library.
         let library = LIBRARIES.iter().find_map(|name| unsafe { Library::new(*name) }.ok())?;
         let mut handle = std::ptr::null_mut();
@@ -92,6 +92,7 @@ impl Cublas {
 
     /// Seconds of `runs` products on zeros, `flush` filled before each.
     pub fn time(&self, product: Product, flush: &Memory, warm_up: usize, runs: usize) -> Result<Vec<f64>> {
+        let _current = self.gpu.enter()?;
         let Product { rows, k, n } = product;
         let [x, w, out] = [rows * k, n * k, rows * n].map(|values| self.gpu.allocate(2 * values, "cuBLAS's product"));
         let (x, w, out) = (x?, w?, out?);
@@ -116,7 +117,7 @@ impl Cublas {
 
 impl Drop for Cublas {
     fn drop(&mut self) {
-        let _ = self.gpu.bind();
+        let Ok(_current) = self.gpu.enter() else { return };
         // SAFETY: the type of cublas_api.h; the handle was made by us.
         if let Ok(destroy) = unsafe { self.library.get::<Destroy>(b"cublasDestroy_v2") } {
             // SAFETY: as above, once.

@@ -20,8 +20,10 @@ struct Params {
     table: u64,
     positions: u64,
     out: u64,
+    tokens: u32,
     stride: u32,
     width: u32,
+    padding: u32,
 }
 
 impl Kernels {
@@ -37,8 +39,10 @@ pub fn run(cuda: &Cuda, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
         table: table.address,
         positions: cuda.vector(positions),
         out: cuda.address(out),
+        tokens: out.rows() as u32,
         stride: table.stride as u32,
         width: out.channels() as u32,
+        padding: 0,
     };
-    cuda.launch(&cuda.kernels.embed_tokens.embed_tokens, [out.rows(), 1, out.batch()], &params);
+    cuda.launch(&cuda.kernels.embed_tokens.embed_tokens, [out.batch() * out.rows(), 1, 1], &params);
 }

@@ -7,5 +7,6 @@ mod children;
 mod gpu;
 mod kernels;
 mod mutants;
+mod patterns;
 mod public;
 mod reference;
