@@ -519,9 +519,9 @@ impl Engine {
         let seconds = self.device.stage_seconds();
         match self.device.whole_seconds() {
             Some(whole) => self.stage_times.push(("frame", Duration::from_secs_f64(whole))),
-            None => self.stage_times.extend(
-                Stage::ALL[1..].iter().map(|s| (s.name(), Duration::from_secs_f64(seconds[*s as usize]))),
-            ),
+            None => self
+                .stage_times
+                .extend(Stage::ALL[1..].iter().map(|s| (s.name(), Duration::from_secs_f64(seconds[*s as usize])))),
         }
         Ok(session.io)
     }

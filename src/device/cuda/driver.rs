@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
-    self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUgraphInstantiate_flags, CUresult,
-    CUstreamCaptureMode,
+    self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUgraphInstantiate_flags,
+    CUresult, CUstreamCaptureMode,
 };
 
 use crate::device::Calls;
@@ -150,7 +150,9 @@ fn start() -> Result<usize> {
     }
     let mut version = 0;
     // SAFETY: a valid place for an int; this may be asked before the driver is started.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().during(|| "asking for the driver's version".to_owned())?;
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .during(|| "asking for the driver's version".to_owned())?;
     if version < OLDEST_DRIVER {
         let found = format!("the driver is for CUDA {}.{}", version / 1000, version % 1000 / 10);
         return Err(Error::Device(format!("{found}, and one for CUDA 11.4 (470) or newer is needed")));
@@ -260,11 +262,7 @@ impl Gpu {
     }
 
     /// The result, or its error in words; one that ends the context is what every later call answers with.
-    fn told<T>(
-        &self,
-        result: std::result::Result<T, DriverError>,
-        what: impl FnOnce() -> String,
-    ) -> Result<T> {
+    fn told<T>(&self, result: std::result::Result<T, DriverError>, what: impl FnOnce() -> String) -> Result<T> {
         result.map_err(|error| {
             let reason = explain(&what(), error);
             if !ends_context(error) {
@@ -755,7 +753,8 @@ impl Module {
             // SAFETY: a function of a loaded module.
             let set =
                 unsafe { result::function::set_function_attribute(function, attribute, spec.dynamic_shared as i32) };
-            self.gpu.told(set, || format!("{} needs {} bytes of shared memory a block", spec.name, spec.dynamic_shared))?;
+            self.gpu
+                .told(set, || format!("{} needs {} bytes of shared memory a block", spec.name, spec.dynamic_shared))?;
         }
         Ok(Function { function, spec, _module: Arc::clone(self) })
     }

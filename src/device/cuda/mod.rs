@@ -253,12 +253,7 @@ impl Cuda {
     }
 
     /// One pass, its outputs and times on the host at the end.
-    fn pass(
-        &mut self,
-        plan: &Plan,
-        forward: &mut (dyn FnMut(&mut dyn Device) + Send),
-        may_replay: bool,
-    ) -> Result<()> {
+    fn pass(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send), may_replay: bool) -> Result<()> {
         if may_replay {
             self.capture(plan, forward)?;
         }
