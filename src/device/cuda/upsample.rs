@@ -1,20 +1,55 @@
 //! Host side of kernels/upsample.cu.
 
-use super::Cuda;
+use bytemuck::{Pod, Zeroable};
 
+use super::Cuda;
+use super::driver::Function;
 use super::images::Library;
 use crate::device::Buf;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-pub struct Kernels;
+const THREADS: usize = 256;
+/// Channels that a thread takes where they come in whole chunks of 16 bytes.
+const CHUNK: usize = 8;
+
+pub struct Kernels {
+    chunks: Function,
+    single: Function,
+}
+
+/// UpsampleParams of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    x: u64,
+    out: u64,
+    height: u32,
+    width: u32,
+    channels: u32,
+    padding: u32,
+}
 
 impl Kernels {
-    pub fn load(_library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels)
+    pub fn load(library: &Library<'_>) -> Result<Kernels> {
+        let module = library.load("upsample")?;
+        let kernel = |name| module.function::<Params>(name, 0);
+        Ok(Kernels { chunks: kernel("upsample_8")?, single: kernel("upsample_1")? })
     }
 }
 
 pub fn run(cuda: &Cuda, x: Buf, out: Buf) {
-    let _ = (&cuda.kernels.upsample, x, out);
-    cuda.failed.replace(Some(Error::Device("upsample has no CUDA kernel".to_owned())));
+    let kernels = &cuda.kernels.upsample;
+    let whole = x.channels().is_multiple_of(CHUNK);
+    let (function, width) = if whole { (&kernels.chunks, CHUNK) } else { (&kernels.single, 1) };
+    let params = Params {
+        x: cuda.address(x),
+        out: cuda.address(out),
+        height: x.shape[1] as u32,
+        width: x.shape[2] as u32,
+        channels: x.channels() as u32,
+        padding: 0,
+    };
+    // A thread makes the outputs of one cell of four inputs; cells begin before the first row and column.
+    let threads = (x.shape[2] + 1) * x.channels() / width;
+    cuda.launch(function, [threads.div_ceil(THREADS), x.shape[1] + 1, x.batch()], &params);
 }

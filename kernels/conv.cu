@@ -1,0 +1,99 @@
+// out = func(conv(x) + bias + Σ add), where x passes a ReLU first in conv_*_relu: a product of patches and filters on tensor
+// cores (implicit GEMM). The patches are gathered on their way to shared memory and exist nowhere else; the ReLU is applied
+// to the fragments in registers.
+//
+//   x     [batch, height, width, channels]          f16
+//   w     [outputs, stride]                         f16 over (ky, kx, channel), stride a multiple of 8, zeros behind depth
+//   bias  [outputs]                                 f32, or none
+//   add   [batch, out_height, out_width, outputs]   f16 or f32, up to two
+//   out   the same                                  f16; sums in f32
+//
+// Rows of the product are output pixels of the whole batch, its depth is kernel² · channels. ReLU(NaN) is NaN.
+//
+// Needs: conv_128x128*, conv_64x64*: channels a multiple of 8, x aligned to 16 bytes; conv_64x64_any*: nothing. A kernel of at
+// most 15; map and padding such that a row of a patch has less than 2^31 values.
+// Launch: grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory:
+//   conv_128x128*  128 threads, 65536 bytes
+//   conv_64x64*     64 threads, 49152 bytes: for products with too few large tiles to fill the GPU, and odd channels
+//
+// Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
+// but the first from caches), w and add, writes out.
+//
+// Mutants: 1 and 5 to 10 as in gemm.cu, 2 and 3 of the filters alone; 21 rows of the map unchecked, 22 columns unchecked,
+// 23 pixels unchecked, 24 the step to the next row of taps, 25 NaN lost in the ReLU, 26 first tile of a part.
+
+#include "patches.cuh"
+
+struct ConvParams {
+    PatchSource source;
+    const half* w;
+    uint32_t depth, stride;
+    Split split;
+    Epilogue epilogue;
+};
+static_assert(sizeof(ConvParams) == 176, "as the host lays it out");
+
+using Large = Shape<128, 128, 32, 64, 4>;
+static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 65536, "as the header says");
+using Small = Shape<64, 64, 64, 32, 3>;
+static_assert(Small::THREADS == 64 && Small::SHARED_BYTES == 49152, "as the header says");
+
+struct ReluIn {
+    template <typename F>
+    __device__ __forceinline__ void operator()(F& fragments) const {
+#pragma unroll
+        for (auto& tile : fragments.a)
+#pragma unroll
+            for (uint32_t& pair : tile) pair = relu(pair);
+    }
+
+    static __device__ __forceinline__ uint32_t relu(uint32_t pair) {
+        const half2 x = reinterpret_cast<const half2&>(pair), zero = __float2half2_rn(0.0f);
+        const half2 y = mutant(25) ? __hmax2(x, zero) : __hmax2_nan(x, zero);
+        return reinterpret_cast<const uint32_t&>(y);
+    }
+};
+
+template <typename S, bool WHOLE, typename Transform>
+__device__ __forceinline__ void conv(const ConvParams& p) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    const uint32_t part = blockIdx.z, column_tiles = ceil_div(p.epilogue.columns, S::BLOCK_N);
+    const int block_row = blockIdx.x / column_tiles * S::BLOCK_M, block_column = blockIdx.x % column_tiles * S::BLOCK_N;
+    const int tiles = ceil_div(p.depth, S::BLOCK_K);
+    const int first = tiles * part / p.split.count + (mutant(26) ? 1 : 0), last = tiles * (part + 1) / p.split.count;
+
+    PatchLoader<S, S::BLOCK_M, WHOLE> load_a(p.source, block_row, p.epilogue.rows, first);
+    RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
+    Sums<S> sum;
+    product<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Transform());
+    if (p.split.count > 1 && !join<S>(sum, p.split, blockIdx.x, part)) return;
+    store<S>(sum, shared, p.epilogue, 0, block_row, block_column);
+}
+
+extern "C" {
+
+__global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128(const __grid_constant__ ConvParams p) {
+    conv<Large, true, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128_relu(const __grid_constant__ ConvParams p) {
+    conv<Large, true, ReluIn>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 4) conv_64x64(const __grid_constant__ ConvParams p) {
+    conv<Small, true, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 4) conv_64x64_relu(const __grid_constant__ ConvParams p) {
+    conv<Small, true, ReluIn>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any(const __grid_constant__ ConvParams p) {
+    conv<Small, false, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any_relu(const __grid_constant__ ConvParams p) {
+    conv<Small, false, ReluIn>(p);
+}
+
+}
