@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(S::THREADS, 2) similarity(const __grid_constan
 }
 
 __global__ void __launch_bounds__(S::THREADS, 2) similarity_any(const __grid_constant__ SimilarityParams p) {
-    similarity<ValueLoader<S, S::BLOCK_M, half, false>>(p);
+    similarity<ValueLoader<S, S::BLOCK_M, half>>(p);
 }
 
 }
