@@ -257,7 +257,7 @@ fn errors_name_the_line() {
     for body in [
         "wmma.mma.sync %r1;",
         "add.frob.s32 %r1, %r2, %r3;",
-        "mov.u32 %r1, %envreg1;",
+        "mov.u32 %r1, %pm0;",
         "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%rd1, {%f1, %f2}];",
     ] {
         match load(&kernel(&format!("\n{body}"))).unwrap_err() {
