@@ -447,11 +447,17 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`] where memory runs out.
     pub fn matmul_rate(&mut self) -> Result<f64> {
+        let device = &mut *self.device;
         let matmul = match &mut self.matmul {
-            Some(matmul) => matmul,
-            none => none.insert(Matmul::new(&mut *self.device)?),
+            Some(matmul) => Ok(matmul),
+            none => Matmul::new(device).map(|matmul| none.insert(matmul)),
         };
-        matmul.rate(&mut *self.device)
+        let rate = matmul.and_then(|matmul| matmul.rate(device));
+        if rate.is_err() {
+            // As in `reserve`.
+            self.sessions.clear();
+        }
+        rate
     }
 
     /// What the device asked of its driver since it was made; nothing on the CPU.

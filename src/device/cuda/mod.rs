@@ -23,6 +23,7 @@ mod passes;
 mod patchify;
 mod regularise;
 mod sample;
+mod scores;
 mod similarity;
 mod staging;
 mod take_rows;
@@ -287,12 +288,12 @@ impl Cuda {
     fn begin(&mut self) {
         if !self.is_capturing {
             let noted = self.clock.op();
-            self.expect(noted);
+            self.fail_if(noted);
         }
     }
 
     /// The first failure ends the pass.
-    fn expect(&self, result: Result<()>) {
+    fn fail_if(&self, result: Result<()>) {
         if let Err(error) = result {
             self.failed.borrow_mut().get_or_insert(error);
         }
@@ -374,7 +375,7 @@ impl Device for Cuda {
     fn stage(&mut self, stage: Stage) {
         if !self.is_capturing {
             let noted = self.clock.stage(stage);
-            self.expect(noted);
+            self.fail_if(noted);
         }
     }
 
