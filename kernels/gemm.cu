@@ -7,20 +7,23 @@
 //   add   [batch, rows, columns] f16 or f32, or one row for a batch item; up to two
 //   out   [batch, rows, columns] f16 or f32; sums in f32
 //
-// Needs: gemm_*_half and _float depths that are multiples of 8 and x aligned to 16 bytes; gemm_*_any_* nothing. Rows and
-// columns: any number from 1 on.
-// Launch: grid (⌈columns / BLOCK_N⌉ · ⌈rows / BLOCK_M⌉, 1, batch · parts), dynamic shared memory:
-//   gemm_128x128_*   128 threads, 65536 bytes
-//   gemm_64x64_*      64 threads, 49152 bytes: for products with too few large tiles to fill the GPU, and odd shapes
-// gemv_*: 256 threads, a warp an output of one row, grid (⌈columns / 8⌉, 1, batch).
+// Needs: _half, _float and gemv depths that are multiples of 8 and x aligned to 16 bytes; _any nothing. Rows and columns:
+// any number from 1 on.
+// Launch: 128 threads, grid (⌈columns / BLOCK_N⌉ · ⌈rows / BLOCK_M⌉, 1, batch · parts), dynamic shared memory:
+//   gemm_128x128_half   49152 bytes
+//   gemm_128x64_half    73728 bytes: where large tiles do not come out even on the multiprocessors
+//   gemm_64x64_*        49152 bytes: where they do not reach them all; f32; odd shapes
+// gemv_float: 256 threads, a warp an output of one row, grid (⌈columns / 8⌉, 1, batch).
 //
 // Cost: 2·rows·columns·depth FLOP, whole tiles charged; reads (rows + columns)·depth values, writes rows·columns. A 64×64 warp
-// tile loads 8 fragments (ldmatrix.x4) for 32 mma, a quarter: shared memory then feeds the tensor cores of every GPU since
-// sm_80.
+// tile loads 8 fragments (ldmatrix.x4) for 32 mma, a quarter, a 32×64 one 6 for 16: shared memory feeds the tensor cores of
+// every GPU since sm_80 for the former, of GeForce and Orin for both. Cut in parts, a product writes and reads its sums in
+// f32 besides, which stay in the L2 cache.
 //
 // Mutants: 1 swizzle left out on reading, 2 depth and 3 rows unchecked (aligned), 4 depth unchecked (any), 5 waits for one
 // copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
-// staging, 10 rows unchecked on the way out, 11 half of the gemv's lanes, 12 first tile of a part.
+// staging, 10 rows unchecked on the way out, 11 half of the gemv's lanes, 12 first tile of a part, 13 rows unchecked (f32),
+// 14 barrier between slices.
 
 #include "product.cuh"
 
@@ -33,11 +36,6 @@ struct GemmParams {
     Epilogue epilogue;
 };
 static_assert(sizeof(GemmParams) == 152, "as the host lays it out");
-
-using Large = Shape<128, 128, 32, 64, 4>;
-static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 65536, "as the header says");
-using Small = Shape<64, 64, 64, 32, 3>;
-static_assert(Small::THREADS == 64 && Small::SHARED_BYTES == 49152, "as the header says");
 
 template <typename S, typename A, typename Value>
 __device__ __forceinline__ void gemm(const GemmParams& p) {
@@ -61,18 +59,18 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
 }
 
 // One row an item, an output a warp: too little work for tiles, all of it reading w.
-template <typename Value>
 __device__ __forceinline__ void gemv(const GemmParams& p) {
     const uint32_t lane = threadIdx.x % 32, column = blockIdx.x * 8 + threadIdx.x / 32, item = blockIdx.z;
     if (column >= p.epilogue.columns) return;
-    const Value* x = static_cast<const Value*>(p.x) + item * p.x_item_step;
-    const half* w = p.w + static_cast<size_t>(column) * p.stride;
+    const float4* x = reinterpret_cast<const float4*>(static_cast<const float*>(p.x) + item * p.x_item_step);
+    const uint2* w = reinterpret_cast<const uint2*>(p.w + static_cast<size_t>(column) * p.stride);
     float sum = 0.0f;
-    for (uint32_t k = 2 * lane; k < p.depth; k += 64) {
-        // The stride is even and what lies behind depth is zero.
-        const float2 pair = ptx::unpack_half2(*reinterpret_cast<const uint32_t*>(w + k));
-        sum += static_cast<float>(x[k]) * pair.x;
-        if (k + 1 < p.depth) sum += static_cast<float>(x[k + 1]) * pair.y;
+#pragma unroll 4
+    for (uint32_t k = lane; k < p.depth / 4; k += 32) {
+        const uint2 halves = w[k];
+        const float2 low = ptx::unpack_half2(halves.x), high = ptx::unpack_half2(halves.y);
+        const float4 v = x[k];
+        sum += v.x * low.x + v.y * low.y + v.z * high.x + v.w * high.y;
     }
 #pragma unroll
     for (int distance = mutant(11) ? 8 : 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffff, sum, distance);
@@ -85,32 +83,28 @@ __global__ void __launch_bounds__(Large::THREADS, 2) gemm_128x128_half(const __g
     gemm<Large, RowLoader<Large, Large::BLOCK_M>, half>(p);
 }
 
-__global__ void __launch_bounds__(Large::THREADS, 2) gemm_128x128_float(const __grid_constant__ GemmParams p) {
-    gemm<Large, ValueLoader<Large, Large::BLOCK_M, float, true>, float>(p);
+__global__ void __launch_bounds__(Middle::THREADS, 2) gemm_128x64_half(const __grid_constant__ GemmParams p) {
+    gemm<Middle, RowLoader<Middle, Middle::BLOCK_M>, half>(p);
 }
 
-__global__ void __launch_bounds__(Small::THREADS, 4) gemm_64x64_half(const __grid_constant__ GemmParams p) {
+__global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_half(const __grid_constant__ GemmParams p) {
     gemm<Small, RowLoader<Small, Small::BLOCK_M>, half>(p);
 }
 
-__global__ void __launch_bounds__(Small::THREADS, 4) gemm_64x64_float(const __grid_constant__ GemmParams p) {
-    gemm<Small, ValueLoader<Small, Small::BLOCK_M, float, true>, float>(p);
+__global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_float(const __grid_constant__ GemmParams p) {
+    gemm<Small, FloatLoader<Small, Small::BLOCK_M>, float>(p);
 }
 
 __global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_any_half(const __grid_constant__ GemmParams p) {
-    gemm<Small, ValueLoader<Small, Small::BLOCK_M, half, false>, half>(p);
+    gemm<Small, ValueLoader<Small, Small::BLOCK_M, half>, half>(p);
 }
 
 __global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_any_float(const __grid_constant__ GemmParams p) {
-    gemm<Small, ValueLoader<Small, Small::BLOCK_M, float, false>, float>(p);
-}
-
-__global__ void __launch_bounds__(256) gemv_half(const __grid_constant__ GemmParams p) {
-    gemv<half>(p);
+    gemm<Small, ValueLoader<Small, Small::BLOCK_M, float>, float>(p);
 }
 
 __global__ void __launch_bounds__(256) gemv_float(const __grid_constant__ GemmParams p) {
-    gemv<float>(p);
+    gemv(p);
 }
 
 }

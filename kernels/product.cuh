@@ -2,37 +2,73 @@
 //
 // A loader brings one operand's tiles to shared memory, one after the other along depth:
 //     __device__ void copy(uint32_t tile);    // the next tile, to this address, as Tile<BLOCK_K>; zeros outside
-// by cp.async (committed by the loop below) or by plain stores. `Transform` changes the first operand's fragments.
-// Loaders are made at the block's first depth. See RowLoader here, PatchLoader in patches.cuh.
+// by cp.async (committed by the loop below) or by plain stores; where it holds values in registers until they have come,
+// an overload of `finish` stores them. `Transform` changes the first operand's fragments. Loaders are made at the block's
+// first depth. See RowLoader and FloatLoader here, PatchLoader in patches.cuh.
 #pragma once
 
 #include "epilogue.cuh"
 
-template <int BLOCK_M_, int BLOCK_N_, int BLOCK_K_, int WARP_M_, int STAGES_>
+// SLICES: that many warps share a warp tile and sum up different depths of each stage, so that four warps, one for each
+// tensor core of a multiprocessor, work on tiles of any size.
+template <int BLOCK_M_, int BLOCK_N_, int BLOCK_K_, int WARP_M_, int STAGES_, int SLICES_ = 1>
 struct Shape {
     static constexpr int BLOCK_M = BLOCK_M_, BLOCK_N = BLOCK_N_, BLOCK_K = BLOCK_K_;
-    static constexpr int WARP_M = WARP_M_, WARP_N = 64, STAGES = STAGES_;
+    static constexpr int WARP_M = WARP_M_, WARP_N = 64, STAGES = STAGES_, SLICES = SLICES_;
     static constexpr int WARPS_N = BLOCK_N / WARP_N;
-    static constexpr int WARPS = BLOCK_M / WARP_M * WARPS_N;
+    static constexpr int SLICE_WARPS = BLOCK_M / WARP_M * WARPS_N;
+    static constexpr int WARPS = SLICE_WARPS * SLICES;
     static constexpr int THREADS = 32 * WARPS;
 
-    // mma tiles of a warp: 16 rows, 8 columns, 16 deep.
-    static constexpr int TILES_M = WARP_M / 16, TILES_N = WARP_N / 8, STEPS = BLOCK_K / 16;
+    // mma tiles of a warp: 16 rows, 8 columns, 16 deep; steps of a slice.
+    static constexpr int TILES_M = WARP_M / 16, TILES_N = WARP_N / 8, STEPS = BLOCK_K / 16 / SLICES;
 
     using Operand = Tile<BLOCK_K>;
     static constexpr int A_BYTES = BLOCK_M * Operand::ROW_BYTES, B_BYTES = BLOCK_N * Operand::ROW_BYTES;
     static constexpr int STAGE_BYTES = A_BYTES + B_BYTES;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES;
 
+    // What is left to a warp when the slices have been summed up, and the rows of it that are staged at a time.
+    static constexpr int RESULT_M = WARP_M / SLICES, RESULT_TILES_M = TILES_M / SLICES;
+    static constexpr int STAGED_M = RESULT_M < 32 ? RESULT_M : 32;
     static constexpr int RESULT_ROW_BYTES = WARP_N * 4;
-    static_assert(WARPS * WARP_M * RESULT_ROW_BYTES <= SHARED_BYTES, "results leave through the memory of the stages");
-    static_assert(BLOCK_M % WARP_M == 0 && BLOCK_N % WARP_N == 0, "warp tiles cover the block's tile");
+    static constexpr int STAGING_BYTES = STAGED_M * RESULT_ROW_BYTES;
+
+    static_assert(WARPS * STAGING_BYTES <= SHARED_BYTES, "results leave through the memory of the stages");
+    static_assert(SLICES == 1 || (SLICES == 2 && THREADS * RESULT_TILES_M * TILES_N * CHUNK_BYTES <= SHARED_BYTES),
+                  "slices exchange halves of their sums there, too");
+    static_assert(BLOCK_M % WARP_M == 0 && BLOCK_N % WARP_N == 0 && TILES_M % SLICES == 0, "warps cover the block's tile");
     static_assert(STEPS >= 2 && STEPS % 2 == 0, "fragments alternate between two sets of registers");
-    static_assert(STAGES >= 3, "one stage is read while at least one is under way");
+    static_assert(STAGES >= 3, "one stage is read, one has come or is stored by `finish`, one is under way");
+
+    static __device__ __forceinline__ int slice() { return SLICES == 1 ? 0 : threadIdx.x / 32 / SLICE_WARPS; }
+    // The warp tile's first row and column in the block's.
+    static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 % SLICE_WARPS / WARPS_N * WARP_M; }
+    static __device__ __forceinline__ int warp_column() { return threadIdx.x / 32 % WARPS_N * WARP_N; }
 };
 
+// The tiles that products and convolutions are compiled for, as src/device/cuda/tiles.rs knows them: of all, two blocks'
+// registers fit a multiprocessor.
+using Large = Shape<128, 128, 32, 64, 3>;
+static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 49152);
+using Middle = Shape<128, 64, 64, 64, 3, 2>;
+static_assert(Middle::THREADS == 128 && Middle::SHARED_BYTES == 73728);
+using Small = Shape<64, 64, 64, 32, 3, 2>;
+static_assert(Small::THREADS == 128 && Small::SHARED_BYTES == 49152);
+
+// A warp's sums, by mma tile. Those of RESULT_TILES_M are left when the slices have been summed up.
 template <typename S>
 using Sums = float[S::TILES_M][S::TILES_N][4];
+
+template <typename S>
+__device__ __forceinline__ void clear(Sums<S>& sum) {
+#pragma unroll
+    for (int i = 0; i < S::TILES_M; i++)
+#pragma unroll
+        for (int j = 0; j < S::TILES_N; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) sum[i][j][e] = 0.0f;
+}
 
 // One step's operands of a warp.
 template <typename S>
@@ -65,106 +101,185 @@ struct Unchanged {
     __device__ __forceinline__ void operator()(F&) const {}
 };
 
-// A thread's share of copying tiles of ROWS rows of a matrix [rows, depth] of f16, `stride` values apart, each row aligned
-// to 16 bytes and `depth` a multiple of 8.
-template <typename S, int ROWS>
-struct RowLoader {
-    static constexpr int ROW_CHUNKS = S::Operand::ROW_CHUNKS;
-    static constexpr int ROW_STEP = S::THREADS / ROW_CHUNKS;
+// Where a thread's share of a tile of ROWS rows lies: WIDTH values of one place in rows that are ROW_STEP apart.
+template <typename S, int ROWS, int WIDTH>
+struct Share {
+    static constexpr int ROW_THREADS = S::BLOCK_K / WIDTH;
+    static constexpr int ROW_STEP = S::THREADS / ROW_THREADS;
     static constexpr int COPIES = ROWS / ROW_STEP;
     static_assert(ROWS % ROW_STEP == 0, "every thread makes the same number of copies");
+    static_assert(ROW_STEP % 8 == 0, "the permutation of chunks is the same for all of them");
 
-    const half* matrix;
-    size_t stride;
-    int first_row, rows, depth, row, chunk, column;
+    static __device__ __forceinline__ int row() { return threadIdx.x / ROW_THREADS; }
+    static __device__ __forceinline__ int column() { return threadIdx.x % ROW_THREADS * WIDTH; }
 
-    __device__ __forceinline__ RowLoader(const half* matrix, int first_row, int rows, int depth, int stride, int first_tile)
-        : matrix(matrix), stride(stride), first_row(first_row), rows(rows), depth(depth), row(threadIdx.x / ROW_CHUNKS),
-          chunk(threadIdx.x % ROW_CHUNKS), column(first_tile * S::BLOCK_K + chunk * CHUNK) {}
-
-    __device__ __forceinline__ void copy(uint32_t tile) {
-        const bool column_inside = column < depth || mutant(2);
-#pragma unroll
-        for (int i = 0; i < COPIES; i++) {
-            const int r = row + i * ROW_STEP;
-            const bool inside = (first_row + r < rows || mutant(3)) && column_inside;
-            const half* from = inside ? matrix + (first_row + r) * stride + column : matrix;
-            ptx::cp_async_16(tile + S::Operand::offset(r, chunk), from, inside);
-        }
-        column += S::BLOCK_K;
+    // The i-th place in a tile.
+    static __device__ __forceinline__ uint32_t at(uint32_t tile, int i) {
+        const uint32_t first = S::Operand::offset(row(), column() / CHUNK) + column() % CHUNK * 2;
+        return tile + first + i * ROW_STEP * S::Operand::ROW_BYTES;
     }
 };
 
-// The same for rows of any length of f16 or f32 that begin anywhere: value by value, or where rows are aligned (VECTORS:
-// f32 and a depth that is a multiple of 8) by sixteen bytes, rounded to f16 on the way.
-template <typename S, int ROWS, typename Value, bool VECTORS>
-struct ValueLoader {
-    static constexpr int ROW_CHUNKS = S::Operand::ROW_CHUNKS;
-    static constexpr int ROW_STEP = S::THREADS / ROW_CHUNKS;
-    static constexpr int COPIES = ROWS / ROW_STEP;
-    static_assert(ROWS % ROW_STEP == 0, "every thread makes the same number of copies");
+// The rows of a matrix [rows, depth] that a thread copies from, `stride` values apart.
+template <typename S, int ROWS, int WIDTH, typename Value>
+struct Source {
+    using Part = Share<S, ROWS, WIDTH>;
 
-    const Value* matrix;
+    const Value* next; // the next tile's first value; may lie outside, where `columns` says so
     size_t stride;
-    int first_row, rows, depth, row, chunk, column;
+    int rows, columns; // that are left from `next` on
 
-    __device__ __forceinline__ ValueLoader(const Value* matrix, int first_row, int rows, int depth, int stride,
-                                           int first_tile)
-        : matrix(matrix), stride(stride), first_row(first_row), rows(rows), depth(depth), row(threadIdx.x / ROW_CHUNKS),
-          chunk(threadIdx.x % ROW_CHUNKS), column(first_tile * S::BLOCK_K + chunk * CHUNK) {}
+    __device__ __forceinline__ Source(const Value* matrix, int first_row, int rows, int depth, int stride, int first_tile)
+        : stride(stride), rows(rows - first_row - Part::row()), columns(depth - first_tile * S::BLOCK_K - Part::column()) {
+        next = matrix + static_cast<size_t>(first_row + Part::row()) * stride + first_tile * S::BLOCK_K + Part::column();
+    }
 
-    static __device__ __forceinline__ float wide(float x) { return x; }
-    static __device__ __forceinline__ float wide(half x) { return __half2float(x); }
+    __device__ __forceinline__ bool has_row(int i) const { return i * Part::ROW_STEP < rows; }
+    __device__ __forceinline__ const Value* row(int i) const { return next + i * Part::ROW_STEP * stride; }
+
+    __device__ __forceinline__ void advance() {
+        next += S::BLOCK_K;
+        columns -= S::BLOCK_K;
+    }
+};
+
+// Tiles of ROWS rows of a matrix of f16, each row aligned to 16 bytes and `depth` a multiple of 8.
+template <typename S, int ROWS>
+struct RowLoader : Source<S, ROWS, CHUNK, half> {
+    using Source<S, ROWS, CHUNK, half>::Source;
+    using Part = Share<S, ROWS, CHUNK>;
 
     __device__ __forceinline__ void copy(uint32_t tile) {
-        // A few rows at a time: all at once would take the registers of the sums.
-#pragma unroll (VECTORS ? 2 : 1)
-        for (int i = 0; i < COPIES; i++) {
-            const int r = first_row + row + i * ROW_STEP;
-            const Value* from = matrix + r * stride + column;
-            float values[CHUNK];
-            if constexpr (VECTORS) {
-                const bool inside = r < rows && column < depth;
-                const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                const float4 low = inside ? reinterpret_cast<const float4*>(from)[0] : zero;
-                const float4 high = inside ? reinterpret_cast<const float4*>(from)[1] : zero;
-                values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
-                values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
-            } else {
+        const bool inside = this->columns > 0 || mutant(2);
 #pragma unroll
-                for (int k = 0; k < CHUNK; k++)
-                    values[k] = r < rows && (column + k < depth || mutant(4)) ? wide(from[k]) : 0.0f;
-            }
+        for (int i = 0; i < Part::COPIES; i++)
+            ptx::cp_async_16(Part::at(tile, i), this->row(i), inside && (this->has_row(i) || mutant(3)));
+        this->advance();
+    }
+};
+
+// The same for f32, rounded to f16 on the way: a tile's values stay in registers while the tile before is multiplied.
+template <typename S, int ROWS>
+struct FloatLoader : Source<S, ROWS, 4, float> {
+    using Source<S, ROWS, 4, float>::Source;
+    using Part = Share<S, ROWS, 4>;
+
+    uint32_t to = 0;
+    float4 held[Part::COPIES];
+
+    __device__ __forceinline__ void copy(uint32_t tile) {
+        to = tile;
+#pragma unroll
+        for (int i = 0; i < Part::COPIES; i++) {
+            const bool inside = this->columns > 0 && (this->has_row(i) || mutant(13));
+            held[i] = inside ? *reinterpret_cast<const float4*>(this->row(i)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        }
+        this->advance();
+    }
+
+    __device__ __forceinline__ void store_held() const {
+#pragma unroll
+        for (int i = 0; i < Part::COPIES; i++) {
+            const float4 v = held[i];
+            ptx::store_shared_8(Part::at(to, i), ptx::pack_half2(v.x, v.y), ptx::pack_half2(v.z, v.w));
+        }
+    }
+};
+
+// The same for rows of any length of f16 or f32 that begin anywhere: value by value.
+template <typename S, int ROWS, typename Value>
+struct ValueLoader : Source<S, ROWS, CHUNK, Value> {
+    using Source<S, ROWS, CHUNK, Value>::Source;
+    using Part = Share<S, ROWS, CHUNK>;
+
+    __device__ __forceinline__ void copy(uint32_t tile) {
+        // One row at a time: all at once would take the registers of the sums.
+#pragma unroll 1
+        for (int i = 0; i < Part::COPIES; i++) {
+            const Value* from = this->row(i);
+            float values[CHUNK];
+#pragma unroll
+            for (int k = 0; k < CHUNK; k++)
+                values[k] = this->has_row(i) && (k < this->columns || mutant(4)) ? static_cast<float>(from[k]) : 0.0f;
             uint32_t words[CHUNK / 2];
 #pragma unroll
             for (int k = 0; k < CHUNK / 2; k++) words[k] = ptx::pack_half2(values[2 * k], values[2 * k + 1]);
-            ptx::store_shared_16(tile + S::Operand::offset(row + i * ROW_STEP, chunk), words);
+            ptx::store_shared_16(Part::at(tile, i), words);
         }
-        column += S::BLOCK_K;
+        this->advance();
     }
 };
+
+// What is left to do for the tile that was copied last, a tile's time later.
+template <typename Loader>
+__device__ __forceinline__ void finish(const Loader&) {}
+
+template <typename S, int ROWS>
+__device__ __forceinline__ void finish(const FloatLoader<S, ROWS>& loader) {
+    loader.store_held();
+}
+
+// Two slices' sums become one: each warp gives the half of its rows to the other that shares its tile, and keeps, as its
+// first RESULT_TILES_M, the half that the slice's number says.
+template <typename S>
+__device__ __forceinline__ void join_slices(Sums<S>& sum, uint32_t shared) {
+    constexpr int HALF = S::RESULT_TILES_M;
+    const bool upper = S::slice() == 0;
+    const uint32_t other = (threadIdx.x + S::THREADS / 2) % S::THREADS;
+    auto at = [&](int i, int j, uint32_t thread) {
+        return shared + ((i * S::TILES_N + j) * S::THREADS + thread) * CHUNK_BYTES;
+    };
+#pragma unroll
+    for (int i = 0; i < HALF; i++)
+#pragma unroll
+        for (int j = 0; j < S::TILES_N; j++) {
+            uint32_t given[4];
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const float a = sum[i][j][e], b = sum[i + HALF][j][e];
+                given[e] = __float_as_uint(upper ? b : a);
+                sum[i][j][e] = upper ? a : b;
+            }
+            ptx::store_shared_16(at(i, j, other), given);
+        }
+    if (!mutant(14)) __syncthreads();
+#pragma unroll
+    for (int i = 0; i < HALF; i++)
+#pragma unroll
+        for (int j = 0; j < S::TILES_N; j++) {
+            uint32_t taken[4];
+            ptx::load_shared_16(taken, at(i, j, threadIdx.x));
+#pragma unroll
+            for (int e = 0; e < 4; e++) sum[i][j][e] += __uint_as_float(taken[e]);
+        }
+    __syncthreads();
+}
 
 // The block's sums over `tiles` tiles of depth. `stages`: SHARED_BYTES of shared memory, whose contents are over
 // when this returns (after a barrier of the block).
 template <typename S, typename A, typename B, typename Transform>
 __device__ __forceinline__ void product(Sums<S>& sum, A& load_a, B& load_b, int tiles, uint32_t stages,
                                         Transform transform) {
-    const int warp = threadIdx.x / 32;
-    const uint32_t warp_a = warp / S::WARPS_N * S::WARP_M * S::Operand::ROW_BYTES;
-    const uint32_t warp_b = S::A_BYTES + warp % S::WARPS_N * S::WARP_N * S::Operand::ROW_BYTES;
-#pragma unroll
-    for (int i = 0; i < S::TILES_M; i++)
-#pragma unroll
-        for (int j = 0; j < S::TILES_N; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) sum[i][j][e] = 0.0f;
+    const uint32_t warp_a = S::warp_row() * S::Operand::ROW_BYTES;
+    const uint32_t warp_b = S::A_BYTES + S::warp_column() * S::Operand::ROW_BYTES;
+    clear<S>(sum);
 
+    // The stages go round: the next of one.
+    auto advance = [&](uint32_t& stage) {
+        stage += S::STAGE_BYTES;
+        if (stage == stages + S::SHARED_BYTES) stage = stages;
+    };
+    uint32_t reading = stages, writing = stages;
     // A group a tile, empty past the last, so that counting groups is counting tiles.
     auto fetch = [&](int tile) {
+        if (tile > 0 && tile <= tiles) {
+            finish(load_a);
+            finish(load_b);
+        }
         if (tile < tiles) {
-            const uint32_t stage = stages + tile % S::STAGES * S::STAGE_BYTES;
-            load_a.copy(stage);
-            load_b.copy(stage + S::A_BYTES);
+            load_a.copy(writing);
+            load_b.copy(writing + S::A_BYTES);
+            advance(writing);
         }
         ptx::cp_async_commit();
     };
@@ -174,23 +289,23 @@ __device__ __forceinline__ void product(Sums<S>& sum, A& load_a, B& load_b, int 
         if (!mutant(6)) __syncthreads();
     };
     Fragments<S> fragments[2];
-    auto read = [&](int tile, int step, Fragments<S>& into) {
-        const uint32_t stage = stages + tile % S::STAGES * S::STAGE_BYTES;
-        into.load(stage + warp_a, stage + warp_b, step);
+    auto read = [&](int step, Fragments<S>& into) {
+        into.load(reading + warp_a, reading + warp_b, S::slice() * S::STEPS + step);
         transform(into);
     };
     for (int tile = 0; tile < S::STAGES - 1; tile++) fetch(tile);
     arrive();
-    read(0, 0, fragments[0]);
+    read(0, fragments[0]);
     for (int tile = 0; tile < tiles; tile++) {
 #pragma unroll
         for (int step = 0; step < S::STEPS; step++) {
             // The next step's operands come while this one's are multiplied.
             if (step + 1 < S::STEPS) {
-                read(tile, step + 1, fragments[(step + 1) % 2]);
+                read(step + 1, fragments[(step + 1) % 2]);
             } else if (tile + 1 < tiles) {
                 arrive();
-                read(tile + 1, 0, fragments[0]);
+                advance(reading);
+                read(0, fragments[0]);
             }
             // Into the stage of the tile before this one, which all had read at the last barrier.
             if (step == 0) fetch(tile + S::STAGES - 1);
@@ -205,6 +320,7 @@ __device__ __forceinline__ void product(Sums<S>& sum, A& load_a, B& load_b, int 
     // The stages become staging memory once every warp has read its last operands.
     ptx::cp_async_wait<0>();
     if (!mutant(7)) __syncthreads();
+    if constexpr (S::SLICES > 1) join_slices<S>(sum, stages);
 }
 
 // Depth cut in parts for products with too few tiles to fill the GPU: each block writes its sums to `parts`, and the tile's
@@ -219,7 +335,7 @@ struct Split {
 // Whether this block is the one that goes on with the whole sums. `part` of `split.count` of the output's tile `tile`.
 template <typename S>
 __device__ __forceinline__ bool join(Sums<S>& sum, const Split& split, uint32_t tile, uint32_t part) {
-    constexpr int VECTORS = S::TILES_M * S::TILES_N;
+    constexpr int VECTORS = S::RESULT_TILES_M * S::TILES_N;
     constexpr size_t PART = static_cast<size_t>(VECTORS) * S::THREADS;
     float4* parts = reinterpret_cast<float4*>(split.parts) + tile * split.count * PART + threadIdx.x;
 #pragma unroll
@@ -235,15 +351,25 @@ __device__ __forceinline__ bool join(Sums<S>& sum, const Split& split, uint32_t 
     if (before + 1 < split.count) return false;
     __threadfence();
     if (threadIdx.x == 0) split.arrived[tile] = 0;
+    // Several vectors at a time, so that memory is waited for once for all of them. Its own part is read again: to keep it
+    // would take the registers of the sum.
+    constexpr int GROUP = VECTORS < 16 ? VECTORS : 16;
 #pragma unroll
-    for (int v = 0; v < VECTORS; v++) {
-        float4 total = __ldcg(parts + v * S::THREADS);
-        for (uint32_t other = 1; other < split.count; other++) {
-            const float4 p = __ldcg(parts + other * PART + v * S::THREADS);
-            total = make_float4(total.x + p.x, total.y + p.y, total.z + p.z, total.w + p.w);
+    for (int first = 0; first < VECTORS; first += GROUP) {
+        float4 total[GROUP] = {};
+#pragma unroll 1
+        for (uint32_t from = 0; from < split.count; from++) {
+#pragma unroll
+            for (int v = 0; v < GROUP; v++) {
+                const float4 add = __ldcg(parts + from * PART + (first + v) * S::THREADS);
+                total[v] = make_float4(total[v].x + add.x, total[v].y + add.y, total[v].z + add.z, total[v].w + add.w);
+            }
         }
-        float* s = sum[v / S::TILES_N][v % S::TILES_N];
-        s[0] = total.x, s[1] = total.y, s[2] = total.z, s[3] = total.w;
+#pragma unroll
+        for (int v = 0; v < GROUP; v++) {
+            float* s = sum[(first + v) / S::TILES_N][(first + v) % S::TILES_N];
+            s[0] = total[v].x, s[1] = total[v].y, s[2] = total[v].z, s[3] = total[v].w;
+        }
     }
     return true;
 }
@@ -252,36 +378,43 @@ __device__ __forceinline__ bool join(Sums<S>& sum, const Split& split, uint32_t 
 template <typename S>
 __device__ __forceinline__ void store(const Sums<S>& sum, unsigned char* shared, const Epilogue& epilogue, uint32_t item,
                                       uint32_t block_row, uint32_t block_column) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    unsigned char* staging = shared + warp * S::WARP_M * S::RESULT_ROW_BYTES;
-    const uint32_t first_row = block_row + warp / S::WARPS_N * S::WARP_M;
-    const uint32_t first_column = block_column + warp % S::WARPS_N * S::WARP_N;
+    const int lane = threadIdx.x % 32;
+    unsigned char* staging = shared + threadIdx.x / 32 * S::STAGING_BYTES;
+    const uint32_t first_row = block_row + S::warp_row() + S::slice() * S::RESULT_M;
+    const uint32_t column = block_column + S::warp_column() + lane % 16 * 4;
+    const bool groups = epilogue.has_groups();
     // Chunks of four floats; two bits of the row move them so that four rows' eight bytes a lane fill all banks.
     auto at = [](int row, int chunk) { return row * S::RESULT_ROW_BYTES + (chunk ^ row % 4 * 2) * CHUNK_BYTES; };
+#pragma unroll 1
+    for (int staged = 0; staged < S::RESULT_M; staged += S::STAGED_M) {
 #pragma unroll
-    for (int i = 0; i < S::TILES_M; i++)
+        for (int i = 0; i < S::RESULT_TILES_M; i++) {
+            if (i * 16 / S::STAGED_M * S::STAGED_M != staged) continue;
 #pragma unroll
-        for (int j = 0; j < S::TILES_N; j++)
+            for (int j = 0; j < S::TILES_N; j++)
 #pragma unroll
-            for (int lower = 0; lower < 2; lower++) {
-                const uint32_t to = at(16 * i + 8 * lower + lane / 4, 2 * j + lane % 4 / 2) + lane % 2 * 8;
-                *reinterpret_cast<float2*>(staging + to) = make_float2(sum[i][j][2 * lower], sum[i][j][2 * lower + 1]);
-            }
-    if (!mutant(9)) __syncwarp();
-    const uint32_t column = first_column + lane % 16 * 4;
-    const bool groups = epilogue.has_groups();
-#pragma unroll 2
-    for (int i = 0; i < S::WARP_M / 2; i++) {
-        const int r = lane / 16 + 2 * i;
-        if (first_row + r >= epilogue.rows && !mutant(10)) break;
-        const float4 v = *reinterpret_cast<const float4*>(staging + at(r, lane % 16));
-        if (groups) {
-            if (column < epilogue.columns) epilogue.store4(item, first_row + r, column, v);
-        } else {
-            const float values[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-            for (int c = 0; c < 4; c++)
-                if (column + c < epilogue.columns) epilogue.store1(item, first_row + r, column + c, values[c]);
+                for (int lower = 0; lower < 2; lower++) {
+                    const int row = i * 16 % S::STAGED_M + 8 * lower + lane / 4;
+                    const uint32_t to = at(row, 2 * j + lane % 4 / 2) + lane % 2 * 8;
+                    *reinterpret_cast<float2*>(staging + to) =
+                        make_float2(sum[i][j][2 * lower], sum[i][j][2 * lower + 1]);
+                }
         }
+        if (!mutant(9)) __syncwarp();
+#pragma unroll 2
+        for (int r = lane / 16; r < S::STAGED_M; r += 2) {
+            const uint32_t row = first_row + staged + r;
+            if (row >= epilogue.rows && !mutant(10)) break;
+            const float4 v = *reinterpret_cast<const float4*>(staging + at(r, lane % 16));
+            if (groups) {
+                if (column < epilogue.columns) epilogue.store4(item, row, column, v);
+            } else {
+                const float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+                for (int c = 0; c < 4; c++)
+                    if (column + c < epilogue.columns) epilogue.store1(item, row, column + c, values[c]);
+            }
+        }
+        __syncwarp();
     }
 }

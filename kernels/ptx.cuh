@@ -72,4 +72,15 @@ __device__ __forceinline__ void store_shared_16(uint32_t to, const uint32_t (&v)
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" :: "r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
 }
 
+// Writes 8 bytes to shared memory; the address a multiple of 8.
+__device__ __forceinline__ void store_shared_8(uint32_t to, uint32_t low, uint32_t high) {
+    asm volatile("st.shared.v2.u32 [%0], {%1, %2};" :: "r"(to), "r"(low), "r"(high) : "memory");
+}
+
+// Reads 16 bytes of shared memory; the address a multiple of 16.
+__device__ __forceinline__ void load_shared_16(uint32_t (&v)[4], uint32_t from) {
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from) : "memory");
+}
+
 } // namespace ptx
