@@ -7,7 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUfunction_attribute;
-use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DriverError, LaunchArgs, LaunchConfig};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DriverError, LaunchArgs, LaunchConfig,
+};
 use cudarc::nvrtc::Ptx;
 use half::f16;
 
@@ -95,9 +97,13 @@ impl Gpu {
         Gpu { context, stream, library }
     }
 
+    pub fn load(&self, image: Ptx) -> Result<Arc<CudaModule>, DriverError> {
+        self.context.load_module(image)
+    }
+
     /// The kernel `name` of the module, ready for `dynamic_shared` bytes.
     pub fn kernel(&self, module: &Path, name: &str, dynamic_shared: u32) -> CudaFunction {
-        let loaded = self.context.load_module(Ptx::from_file(module));
+        let loaded = self.load(Ptx::from_file(module));
         let module = loaded.unwrap_or_else(|e| panic!("{}: {e}", module.display()));
         let kernel = module.load_function(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

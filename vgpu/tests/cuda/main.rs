@@ -6,5 +6,6 @@ mod checks;
 mod gpu;
 mod kernels;
 mod mutants;
+mod patterns;
 mod public;
 mod reference;
