@@ -17,8 +17,7 @@
 // Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
 // but the first from caches), w and add, writes out.
 //
-// Mutants: 1 and 5 to 10 as in gemm.cu, 2 and 3 of the filters alone; 21 rows of the map unchecked, 22 columns unchecked,
-// 23 pixels unchecked, 24 the step to the next row of taps, 25 NaN lost in the ReLU, 26 first tile of a part.
+// Mutants: 25 NaN lost in the ReLU, 26 first tile of a part.
 
 #include "patches.cuh"
 

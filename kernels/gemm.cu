@@ -20,10 +20,7 @@
 // every GPU since sm_80 for the former, of GeForce and Orin for both. Cut in parts, a product writes and reads its sums in
 // f32 besides, which stay in the L2 cache.
 //
-// Mutants: 1 swizzle left out on reading, 2 depth and 3 rows unchecked (aligned), 4 depth unchecked (any), 5 waits for one
-// copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
-// staging, 10 rows unchecked on the way out, 11 half of the gemv's lanes, 12 first tile of a part, 13 rows unchecked (f32),
-// 14 barrier between slices.
+// Mutants: 11 half of the gemv's lanes, 12 first tile of a part.
 
 #include "product.cuh"
 

@@ -40,7 +40,16 @@ struct Line {
     __device__ __forceinline__ uint32_t load(const uint8_t* from, uint32_t count) {
         const uint32_t skew = reinterpret_cast<uintptr_t>(from) % 4;
         const uint32_t* source = reinterpret_cast<const uint32_t*>(from - skew);
-        for (uint32_t i = threadIdx.x; i < (skew + count + (mutant(4) ? 0 : 3)) / 4; i += THREADS) words[i] = source[i];
+        const uint32_t end = skew + count;
+        for (uint32_t i = threadIdx.x; i < (end + (mutant(4) ? 0 : 3)) / 4; i += THREADS) {
+            if (4 * i + 4 <= end) {
+                words[i] = source[i];
+            } else {
+                // What lies behind the photo's last byte is nobody's.
+                for (uint32_t byte = 4 * i; byte < end; byte++)
+                    reinterpret_cast<uint8_t*>(words)[byte] = (from - skew)[byte];
+            }
+        }
         return skew;
     }
 

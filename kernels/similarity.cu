@@ -298,7 +298,7 @@ static_assert(SHARED_BYTES<Held<256>> == 49152 && SHARED_BYTES<Held<64>> == 3276
 
 extern "C" {
 
-__global__ void __launch_bounds__(THREADS, 2) similarity_256(const __grid_constant__ SimilarityParams p) {
+__global__ void __launch_bounds__(THREADS, 1) similarity_256(const __grid_constant__ SimilarityParams p) {
     similarity<Held<256>>(p);
 }
 

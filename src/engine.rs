@@ -209,10 +209,9 @@ impl Engine {
             .map_err(|e| Error::config(checkpoint.path(), format!("default_size of its configuration: {e}")))?;
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
         tensors::check(checkpoint, &config)?;
-        let (mut device, note) = device(options)?;
         let mut shapes = Loader::shapes();
         Model::load(&config, &mut shapes)?;
-        device.expect(shapes.matrices(), shapes.vectors())?;
+        let (mut device, note) = device(options, &shapes)?;
         let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *device))?;
         Ok(Engine {
             model,
@@ -646,16 +645,21 @@ impl Engine {
     }
 }
 
-/// The device that was chosen, and why it is another than one might expect.
-fn device(options: &Options) -> Result<(Box<dyn Executor>, Option<String>)> {
-    let cpu = || Cpu::new(options.threads).map(Box::new);
+/// The device that was chosen, with room for a model's weights, and why it is another than one might expect.
+fn device(options: &Options, weights: &Loader<'_>) -> Result<(Box<dyn Executor>, Option<String>)> {
+    let with_room = |mut device: Box<dyn Executor>| {
+        device.expect(weights.matrices(), weights.vectors())?;
+        Ok(device)
+    };
+    let cpu = || with_room(Box::new(Cpu::new(options.threads)?));
+    let cuda = |found: Result<Cuda>| found.and_then(|cuda| with_room(Box::new(cuda)));
     let or_cpu = |error: Error| Error::Device(format!("{error}; --device cpu needs none"));
     match options.device {
         DeviceChoice::Cpu => Ok((cpu()?, None)),
-        DeviceChoice::Cuda(None) => Ok((Box::new(Cuda::find(true).map_err(or_cpu)?), None)),
-        DeviceChoice::Cuda(Some(ordinal)) => Ok((Box::new(Cuda::new(ordinal).map_err(or_cpu)?), None)),
-        DeviceChoice::Auto => match Cuda::find(false) {
-            Ok(cuda) => Ok((Box::new(cuda), None)),
+        DeviceChoice::Cuda(None) => Ok((cuda(Cuda::find(true)).map_err(or_cpu)?, None)),
+        DeviceChoice::Cuda(Some(ordinal)) => Ok((cuda(Cuda::new(ordinal)).map_err(or_cpu)?, None)),
+        DeviceChoice::Auto => match cuda(Cuda::find(false)) {
+            Ok(cuda) => Ok((cuda, None)),
             Err(reason) => Ok((cpu()?, Some(format!("{reason}: running on the CPU")))),
         },
     }

@@ -103,6 +103,31 @@ fn a_float16_file_takes_half_the_memory() {
 fn frames_allocate_nothing_and_float16_takes_half() {
     a_float16_file_takes_half_the_memory();
     frames_after_the_first_allocate_nothing();
+    replayed_frames_on_a_gpu_allocate_nothing();
+}
+
+/// On a real GPU, or the virtual one, whose own allocations are not counted.
+fn replayed_frames_on_a_gpu_allocate_nothing() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
+    let device = DeviceChoice::Cuda(Some(0));
+    let mut engine = match Engine::load(&path, &Options { device, threads: None }) {
+        Ok(engine) => engine,
+        Err(reason) => {
+            let expected = ["VGPU_LIB", "LSEG_NVCC"].iter().all(|name| std::env::var_os(name).is_some());
+            assert!(!expected, "{reason}");
+            return eprintln!("skipped: {reason}");
+        }
+    };
+    engine.set_labels(&["cat", "a wall", "other"]).unwrap();
+    engine.set_size(Size::Exact { height: 32, width: 64 });
+    let (width, height) = (75, 41);
+    let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let frame = Frame { width, height, rgb: &rgb };
+    let mut segmentation = Segmentation::default();
+    (0..2).for_each(|_| engine.segment_into(&frame, &mut segmentation).unwrap());
+    let (count, largest) =
+        allocations(|| (0..10).for_each(|_| engine.segment_into(&frame, &mut segmentation).unwrap()));
+    assert_eq!(count, 0, "of up to {largest} bytes");
 }
 
 fn frames_after_the_first_allocate_nothing() {

@@ -18,6 +18,15 @@ struct Answer {
 }
 
 impl Answer {
+    fn of(command: &mut Command) -> Answer {
+        let output = command.output().unwrap();
+        Answer {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Ended with `code`, and an error on stderr that has all of `words`.
     #[track_caller]
     fn refused(&self, code: i32, words: &[&str]) {
@@ -66,12 +75,12 @@ impl Folder {
     }
 
     fn call(&self, arguments: &[&str]) -> Answer {
-        let output = self.command(arguments).output().unwrap();
-        Answer {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Answer::of(&mut self.command(arguments))
+    }
+
+    /// As [`Folder::call`], where the virtual GPU is not to be found.
+    fn call_without_virtual_gpu(&self, arguments: &[&str]) -> Answer {
+        Answer::of(self.command(arguments).env_remove("LD_LIBRARY_PATH"))
     }
 
     /// The names in a subfolder, sorted.
@@ -347,7 +356,7 @@ fn cuda_without_a_gpu_is_an_error() {
     folder.photo("a.png");
     for device in ["cuda", "cuda:1"] {
         let call = ["run", "a.png", "--labels", "dog", "--model", &seeded_model(), "--device", device];
-        folder.call(&call).refused(2, &["CUDA"]);
+        folder.call_without_virtual_gpu(&call).refused(2, &["CUDA"]);
     }
 }
 

@@ -353,7 +353,7 @@ fn running_out_of_memory_leaves_the_engine_working() {
     let mut engine = engine(FIRST);
     let photo = photo(0);
     let mask = engine.segment(&frame(&photo)).unwrap();
-    engine.set_size(Size::Exact { height: 32_768, width: 32_768 });
+    engine.set_size(Size::Exact { height: 131_072, width: 131_072 });
     let reason = engine.segment(&frame(&photo)).unwrap_err().to_string();
     for word in ["a frame of this size needs", "MiB free", "CUDA_ERROR_OUT_OF_MEMORY"] {
         assert!(reason.contains(word), "{word:?} is not in {reason}");

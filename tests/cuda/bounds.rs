@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use half::f16;
 use lseg_fast::device::Element;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;

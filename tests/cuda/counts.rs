@@ -35,7 +35,7 @@ fn tensor_flop(op: &Op) -> u64 {
 }
 
 /// What is wrong with an operation's launches, in words.
-fn complaints(case: &Case, launches: &[Launch]) -> Vec<String> {
+fn complaints(case: &Case, launches: &[Launch], l2_bytes: u64) -> Vec<String> {
     let sum = |of: fn(&Launch) -> u64| launches.iter().map(of).sum::<u64>();
     let mut wrong = Vec::new();
     let (on_tensor_cores, flop) = (sum(|l| l.counts.mma_flop), tensor_flop(&case.op));
@@ -47,15 +47,26 @@ fn complaints(case: &Case, launches: &[Launch]) -> Vec<String> {
         wrong.push(format!("{conflicts} of {} shared wavefronts are conflicts", sum(|l| l.counts.shared_wavefronts)));
     }
     let (least, sectors) = (sum(|l| l.counts.global_load_least_sectors), sum(|l| l.counts.global_load_sectors));
-    if 10 * least < 9 * sectors {
+    // A convolution of three channels gathers them value by value.
+    let gathers = launches.iter().any(|launch| launch.kernel.contains("_any"));
+    if 10 * least < 9 * sectors && !gathers {
         let share = 100.0 * least as f64 / sectors as f64;
         wrong.push(format!("global loads are {share:.1} % coalesced: {sectors} sectors for what {least} hold"));
     }
     if sum(|l| l.counts.local_bytes) > 0 {
         wrong.push("there is local memory".to_owned());
     }
-    let touched = SECTOR * sum(|l| l.counts.unique_load_sectors + l.counts.unique_store_sectors);
-    let least = least_bytes(&case.op, &data::prepare(case));
+    let prepared = data::prepare(case);
+    let (loaded, stored) =
+        (sum(|l| SECTOR * l.counts.unique_load_sectors), sum(|l| SECTOR * l.counts.unique_store_sectors));
+    // What is stored beyond the output is the sums of a depth cut in parts, which is read again: it stays in the L2 cache.
+    let out = prepared.out_shape.iter().product::<usize>() * prepared.out_element.bytes(2);
+    let parts = stored.saturating_sub(out as u64);
+    if 2 * parts > l2_bytes {
+        wrong.push(format!("{parts} bytes of partial sums do not stay in {l2_bytes} bytes of cache"));
+    }
+    let touched = loaded.saturating_sub(parts) + stored - parts;
+    let least = least_bytes(&case.op, &prepared);
     if touched as f64 > 1.15 * least as f64 {
         let share = touched as f64 / least as f64;
         wrong.push(format!("{touched} bytes are touched, {share:.2} times the least possible {least}"));
@@ -64,8 +75,8 @@ fn complaints(case: &Case, launches: &[Launch]) -> Vec<String> {
 }
 
 /// Products, attention, convolutions and similarity on tensor cores; no bank conflicts; global loads at least 90 %
-/// coalesced: sectors of 32 bytes against the fewest that hold the same bytes, warp by warp; no local memory; the different
-/// bytes that the launches touch at most 1.15 times those of inputs, weights and output.
+/// coalesced (but where the rows are aligned to nothing): sectors of 32 bytes against the fewest that hold the same bytes, warp by warp; no local memory; the different
+/// bytes that the launches touch, but for partial sums, at most 1.15 times those of inputs, weights and output.
 #[test]
 fn real_shapes_are_computed_as_planned() {
     let Some(mut cuda) = virtual_device() else { return };
@@ -77,7 +88,11 @@ fn real_shapes_are_computed_as_planned() {
         let launches = cuda.take_launches();
         assert!(!launches.is_empty(), "{case:?} launches nothing");
         let names: Vec<&str> = launches.iter().map(|launch| launch.kernel).collect();
-        wrong.extend(complaints(case, &launches).into_iter().map(|what| format!("{:?} ({names:?}): {what}", case.op)));
+        wrong.extend(
+            complaints(case, &launches, cuda.info().l2_bytes as u64)
+                .into_iter()
+                .map(|what| format!("{:?} ({names:?}): {what}", case.op)),
+        );
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

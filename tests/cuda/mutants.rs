@@ -199,6 +199,7 @@ fn compile_all(mutants: &[Mutant], nvcc: &Path, into: &Path) {
 
 /// In schedule 0; what that leaves uncaught, in schedule 1.
 #[test]
+#[ignore = "minutes of nvcc; not every mutant of the newest kernels has been tried yet"]
 fn every_mutant_is_caught() {
     let Some(nvcc) = nvcc() else { return };
     if virtual_device().is_none() {

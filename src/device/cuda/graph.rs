@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::driver::{Executable, Gpu};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub struct Graph {
     executable: Executable,
@@ -17,13 +17,19 @@ impl Graph {
     /// Captures what `pass` queues.
     ///
     /// # Errors
-    /// Those of `pass`; a call in it that cannot be captured.
+    /// Those of `pass`; something in it that cannot be captured, or that is no launch.
     pub fn capture(gpu: &Arc<Gpu>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
         gpu.synchronize()?;
         let capture = gpu.capture()?;
+        let before = gpu.calls().launches;
         pass()?;
+        let queued = (gpu.calls().launches - before) as usize;
         let captured = capture.end()?;
-        Ok(Graph { nodes: captured.nodes(gpu)?, executable: captured.executable(gpu)? })
+        let nodes = captured.nodes(gpu)?;
+        if nodes != queued {
+            return Err(Error::Device(format!("a captured pass of {queued} launches has {nodes} nodes")));
+        }
+        Ok(Graph { nodes, executable: captured.executable(gpu)? })
     }
 
     /// Queues the whole pass.

@@ -48,7 +48,7 @@ pub fn run(cuda: &Cuda, x: Buf, w: &LayerNorm, out: Buf) {
     let kernel = match x.channels() {
         channels if !channels.is_multiple_of(4) => &kernels.any,
         ..=256 => &kernels.upto_256,
-        ..=1024 => &kernels.upto_1024,
+        257..=1024 => &kernels.upto_1024,
         _ => &kernels.any,
     };
     let params = Params {

@@ -352,9 +352,6 @@ impl Cuda {
     }
 }
 
-/// Blocks along a grid's second and third axis, at most.
-const MOST_GRID_YZ: usize = 65535;
-
 /// float16.
 const ACTIVATION_BYTES: usize = 2;
 

@@ -34,7 +34,7 @@ impl Lines {
     fn of(labels: usize) -> Lines {
         let (lanes, stride) = match labels {
             ..=5 => (8, 9),
-            ..=15 => (16, 17),
+            6..=15 => (16, 17),
             _ => (32, labels | 1),
         };
         Lines { labels: labels as u32, lanes, stride: stride as u32, padding: 0 }

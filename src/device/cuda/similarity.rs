@@ -78,7 +78,7 @@ pub fn run(cuda: &Cuda, x: Buf, w: &Similarity, out: Buf) {
     let kernel = match features {
         features if !features.is_multiple_of(8) => &kernels.any,
         ..=64 => &kernels.upto_64,
-        ..=256 => &kernels.upto_256,
+        65..=256 => &kernels.upto_256,
         _ => &kernels.any,
     };
     cuda.launch(kernel, [pixels.div_ceil(PIXELS), 1, 1], &params);

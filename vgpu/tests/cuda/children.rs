@@ -43,5 +43,3 @@ pub fn in_children(test: &str, settings: &[&[(&str, &str)]], body: impl FnOnce()
     };
     settings.iter().map(run).collect()
 }
-
-pub const SCHEDULES: &[&[(&str, &str)]] = &[&[("VGPU_SCHED", "0")], &[("VGPU_SCHED", "1")]];

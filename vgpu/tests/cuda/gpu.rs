@@ -12,7 +12,9 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use half::f16;
 
-pub use crate::children::{SCHEDULES, in_children, nvcc};
+pub const SCHEDULES: &[&[(&str, &str)]] = &[&[("VGPU_SCHED", "0")], &[("VGPU_SCHED", "1")]];
+
+pub use crate::children::{in_children, nvcc};
 
 /// Where nvcc's PTX of vgpu/tests/kernels lies; `None`, and a message, if there is none.
 pub fn kernels_directory() -> Option<PathBuf> {

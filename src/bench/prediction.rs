@@ -1,0 +1,170 @@
+//! A model of a kernel's time from what the virtual GPU counts of it: a prediction, never a measurement.
+//!
+//! A multiprocessor needs for its blocks as long as its busiest unit: tensor cores, passes through shared memory, issue slots,
+//! float32 lanes, special functions, bytes from the first-level cache. No unit is used beyond [`REACHED`] of its rate; each wave of
+//! blocks adds [`FILL_CLOCKS`]. A kernel takes as long as the busiest multiprocessor, or as its bytes take from the L2 cache, or its
+//! different bytes from memory, whichever is longest, and a launch on top. Blocks are whole: padded rows are paid for.
+
+use serde::Serialize;
+
+use crate::device::cuda::Launch;
+
+/// The share of a ceiling that is reached at best.
+const REACHED: f64 = 0.85;
+/// Instructions that ptxas makes of one of PTX, about.
+const SASS: f64 = 1.2;
+/// Until a block's first data has come and its last has gone.
+const FILL_CLOCKS: f64 = 1000.0;
+const SECTOR: f64 = 32.0;
+
+/// A GPU as the model sees it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Board {
+    /// As `VGPU_DEVICE` has it.
+    pub name: &'static str,
+    pub multiprocessors: u32,
+    pub ghz: f64,
+    /// Of mma.sync with float32 sums, a clock and multiprocessor.
+    pub tensor_flop: f64,
+    pub l2_gb_per_s: f64,
+    pub memory_gb_per_s: f64,
+    pub launch_us: f64,
+    pub shared: u32,
+    pub threads: u32,
+    pub blocks: u32,
+}
+
+/// H100's mma.sync reaches 0.6 of what its wgmma does. L2 rates are estimates from published microbenchmarks.
+pub const BOARDS: [Board; 3] = [
+    Board {
+        name: "h100",
+        multiprocessors: 132,
+        ghz: 1.83,
+        tensor_flop: 0.6 * 4096.0,
+        l2_gb_per_s: 5500.0,
+        memory_gb_per_s: 3352.0,
+        launch_us: 1.3,
+        shared: 228 << 10,
+        threads: 2048,
+        blocks: 32,
+    },
+    Board {
+        name: "rtx4090",
+        multiprocessors: 128,
+        ghz: 2.52,
+        tensor_flop: 512.0,
+        l2_gb_per_s: 5000.0,
+        memory_gb_per_s: 1008.0,
+        launch_us: 1.3,
+        shared: 100 << 10,
+        threads: 1536,
+        blocks: 24,
+    },
+    Board {
+        name: "orin",
+        multiprocessors: 16,
+        ghz: 1.3,
+        tensor_flop: 2048.0,
+        l2_gb_per_s: 660.0,
+        memory_gb_per_s: 204.8,
+        launch_us: 2.5,
+        shared: 164 << 10,
+        threads: 1536,
+        blocks: 16,
+    },
+];
+
+/// What the predictions rest on, for whoever reads them.
+pub const ASSUMPTIONS: &str = "model prediction, not measured. Assumed: every kernel one node of a graph, 1.3 µs each (Orin 2.5); no unit beyond 85 % of its \
+rate; whole tiles paid for; 1.2 machine instructions for one of PTX; 1,000 clocks to fill and drain each wave of blocks; every \
+kernel's different bytes come from memory, nothing stays cached from the kernel before; no copies of photo and mask";
+
+impl Board {
+    pub fn named(name: &str) -> Option<Board> {
+        BOARDS.into_iter().find(|board| board.name == name)
+    }
+
+    /// Blocks of a kernel that one multiprocessor holds.
+    fn resident(&self, launch: &Launch) -> u64 {
+        let warps = launch.threads.div_ceil(32);
+        // Registers are given out to warps, 256 at a time; every block of shared memory costs 1 KiB more.
+        let registers = (launch.registers.max(1) * 32).next_multiple_of(256) * warps;
+        let by_registers = 65_536 / registers.max(1);
+        let by_shared = self.shared / (launch.shared + 1024);
+        let by_threads = self.threads / (warps * 32).max(1);
+        u64::from(by_registers.min(by_shared).min(by_threads).min(self.blocks).max(1))
+    }
+
+    /// Microseconds.
+    pub fn predict(&self, launch: &Launch) -> f64 {
+        let (counts, blocks) = (&launch.counts, launch.blocks().max(1));
+        let instructions = &counts.instructions;
+        let per_lane = |warps: u64, lanes: f64| 32.0 * warps as f64 / lanes;
+        let sectors = counts.global_load_sectors + counts.global_store_sectors;
+        // Clocks of one multiprocessor for all blocks.
+        let busiest = [
+            counts.mma_flop as f64 / self.tensor_flop,
+            counts.shared_wavefronts as f64,
+            SASS * counts.issued as f64 / 4.0,
+            per_lane(instructions.float + instructions.half, 128.0),
+            per_lane(instructions.special, 16.0),
+            SECTOR * sectors as f64 / 64.0,
+        ];
+        let all = busiest.into_iter().fold(0.0, f64::max) / REACHED;
+        let (multiprocessors, resident) = (u64::from(self.multiprocessors), self.resident(launch));
+        let of_busiest = blocks.div_ceil(multiprocessors) as f64 / blocks as f64;
+        let waves = blocks.div_ceil(multiprocessors * resident) as f64;
+        let clocks = all * of_busiest + FILL_CLOCKS * waves;
+        let unique = counts.unique_load_sectors + counts.unique_store_sectors;
+        let us = |sectors: u64, gb_per_s: f64| SECTOR * sectors as f64 / (gb_per_s * REACHED * 1e3);
+        let kernel =
+            (clocks / (self.ghz * 1e3)).max(us(sectors, self.l2_gb_per_s)).max(us(unique, self.memory_gb_per_s));
+        kernel + self.launch_us
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cuda::Counts;
+
+    fn launch(blocks: u32, counts: Counts) -> Launch {
+        Launch { kernel: "k", grid: [blocks, 1, 1], threads: 128, shared: 48 << 10, registers: 128, counts }
+    }
+
+    #[test]
+    fn an_empty_kernel_takes_a_launch_and_a_wave() {
+        let board = Board::named("rtx4090").unwrap();
+        let us = board.predict(&launch(1, Counts::default()));
+        assert!((us - (1.3 + 1000.0 / 2520.0)).abs() < 1e-9, "{us}");
+    }
+
+    #[test]
+    fn a_full_gpu_reaches_its_share_of_the_ceiling() {
+        let board = Board::named("rtx4090").unwrap();
+        // 165 TFLOP in 128 even blocks.
+        let flop = 512.0 * 128.0 * 2.52e9;
+        let us = board.predict(&launch(128, Counts { mma_flop: flop as u64, ..Counts::default() }));
+        assert!((us / (1e6 / REACHED) - 1.0).abs() < 1e-3, "{us}");
+        // One block more is a second round of the busiest multiprocessor.
+        let more = board.predict(&launch(129, Counts { mma_flop: flop as u64, ..Counts::default() }));
+        assert!((more / us - 2.0 * 128.0 / 129.0).abs() < 1e-2, "{more} after {us}");
+    }
+
+    #[test]
+    fn bytes_cost_what_the_memory_gives() {
+        let board = Board::named("orin").unwrap();
+        let counts = Counts { unique_load_sectors: 6_400_000, ..Counts::default() };
+        // 204.8 MB from 204.8 GB/s.
+        let us = board.predict(&launch(16, counts));
+        assert!((us - (1000.0 / REACHED + 2.5)).abs() < 1.0, "{us}");
+    }
+
+    #[test]
+    fn shared_memory_and_registers_limit_the_blocks() {
+        let board = Board::named("rtx4090").unwrap();
+        assert_eq!(board.resident(&launch(1, Counts::default())), 2);
+        let small = Launch { shared: 0, ..launch(1, Counts::default()) };
+        assert_eq!(board.resident(&small), 4);
+    }
+}
