@@ -18,8 +18,7 @@
 //
 // Mutants: 1 swizzle left out on reading, 2 rows of the matrices unchecked, 3 waits for one copy too few, 4 barrier of the loop,
 // 5 pixels unchecked on the way out, 6 half of a pixel's squares, 7 the rest left out, 8 a zero embedding is not seen,
-// 9 features unchecked (any), 10 __syncwarp before features are read, 11 __syncwarp before they are written over, 12 half of the
-// features behind R's zeros.
+// 9 features unchecked (any), 10 __syncwarp before features are read, 11 half of the features behind R's zeros.
 
 #include "common.cuh"
 
@@ -76,7 +75,7 @@ __device__ __forceinline__ void read_exchange(uint32_t (*a)[4], uint32_t exchang
 #pragma unroll
     for (int step = 0; step < EXCHANGE_STEPS; step++)
         ptx::ldmatrix_x4(a[step], exchange + Exchange::offset(lane % 16, 2 * step + lane / 16));
-    if (!mutant(11)) __syncwarp();
+    __syncwarp();
 }
 
 // Pixels' features that stay in registers, FEATURES of each, zeros behind those that there are.
@@ -248,7 +247,7 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
     float inverse[2] = {};
     for (uint32_t group = 0; group < norm_groups; group++) {
         Sums sum;
-        multiply(sum, p.norm, group * COLUMNS, zeros(group) + (mutant(12) ? 16 : 0), group);
+        multiply(sum, p.norm, group * COLUMNS, zeros(group) + (mutant(11) ? 16 : 0), group);
         // What lies behind the last column is zero.
 #pragma unroll
         for (int j = 0; j < COLUMNS / 8; j++)
@@ -298,7 +297,7 @@ static_assert(SHARED_BYTES<Held<256>> == 49152 && SHARED_BYTES<Held<64>> == 3276
 
 extern "C" {
 
-__global__ void __launch_bounds__(THREADS, 1) similarity_256(const __grid_constant__ SimilarityParams p) {
+__global__ void __launch_bounds__(THREADS, 2) similarity_256(const __grid_constant__ SimilarityParams p) {
     similarity<Held<256>>(p);
 }
 
