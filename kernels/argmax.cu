@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     const size_t line_step = static_cast<size_t>(p.width) * p.labels;
     const size_t from = map + y.first * line_step + static_cast<size_t>(seen_first) * p.labels;
     float* line = shared[warp];
-    // What has no weight is read where there is something.
+    // What has no weight is not read: the first input is instead, for nothing.
     const float* taps[3];
 #pragma unroll
     for (int k = 0; k < 3; k++)
@@ -56,21 +56,24 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     for (uint32_t first = 0; first < p.labels; first += p.lines.labels) {
         const uint32_t labels = min(p.labels - first, p.lines.labels);
         const float* top = p.logits + from + first;
-        bring(line, p.lines, seen, labels, p.labels, (from + first) % 8, [&](uint32_t i) {
-            float blend = y.weight[0] * top[i];
-            if (y.weight[1] != 0.0f) blend += y.weight[1] * top[line_step + i];
-            if (y.weight[2] != 0.0f) blend += y.weight[2] * top[2 * line_step + i];
-            return blend;
-        });
+        const float* middle = top + (y.weight[1] != 0.0f ? line_step : 0);
+        auto two = [&](uint32_t i) { return y.weight[0] * top[i] + y.weight[1] * middle[i]; };
+        auto three = [&](uint32_t i) { return two(i) + y.weight[2] * top[2 * line_step + i]; };
+        if (y.weight[2] == 0.0f) {
+            bring(line, p.lines, seen, labels, p.labels, (from + first) % 8, two);
+        } else {
+            bring(line, p.lines, seen, labels, p.labels, (from + first) % 8, three);
+        }
         if (!mutant(1)) __syncwarp();
 #pragma unroll 4
         for (uint32_t label = 0; label < labels; label++) {
             const float score = x.weight[0] * taps[0][label] + x.weight[1] * taps[1][label] + x.weight[2] * taps[2][label];
-            const bool larger = mutant(3) ? score >= largest : score > largest;
-            if (larger || (isnan(score) && !isnan(largest) && !mutant(4))) {
-                largest = score;
-                best = first + label;
-            }
+            // Larger, or the first NaN.
+            bool larger = !(score <= largest) && !isnan(largest);
+            if (mutant(3)) larger = score >= largest;
+            if (mutant(4)) larger = score > largest;
+            largest = larger ? score : largest;
+            best = larger ? first + label : best;
         }
         if (!mutant(2)) __syncwarp();
     }

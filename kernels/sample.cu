@@ -22,9 +22,10 @@ struct SampleParams {
 
 // The two pixels of `side` that a coordinate lies between.
 __device__ __forceinline__ Pair pixels(float position, uint32_t side) {
-    const double inside = fmin(fmax(static_cast<double>(position), 0.0), static_cast<double>(side - 1));
+    // Exact: sides are less than 2²⁴.
+    const float inside = fminf(fmaxf(position, 0.0f), static_cast<float>(side - 1));
     const uint32_t low = static_cast<uint32_t>(inside);
-    return {low, min(low + 1, side - 1), static_cast<float>(inside - low)};
+    return {low, min(low + 1, side - 1), inside - static_cast<float>(low)};
 }
 
 // Of pixel `i` of the photo's side.

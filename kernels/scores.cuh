@@ -21,8 +21,8 @@ __device__ __forceinline__ void bring(float* line, const Lines& lines, uint32_t 
     constexpr int AT_ONCE = 4;
     const uint32_t lane = threadIdx.x % 32, step = 32 / lines.lanes;
     // More labels than lanes are taken in pieces that begin aligned.
-    const bool pieces = labels > 32;
-    for (uint32_t piece = 0; piece < labels + (pieces ? 7 : 0); piece += 32)
+    const uint32_t unaligned = labels > 32 ? 7 : 0;
+    for (uint32_t piece = 0; piece < labels + unaligned; piece += 32)
         for (uint32_t first = lane / lines.lanes; first < pixels; first += AT_ONCE * step) {
             float values[AT_ONCE];
             uint32_t label[AT_ONCE];
@@ -30,7 +30,7 @@ __device__ __forceinline__ void bring(float* line, const Lines& lines, uint32_t 
             for (int i = 0; i < AT_ONCE; i++) {
                 const uint32_t pixel = first + i * step;
                 // Below 0 it is a large number.
-                label[i] = piece + lane % lines.lanes - (pieces ? (begin + pixel * all) % 8 : 0);
+                label[i] = piece + lane % lines.lanes - ((begin + pixel * all) & unaligned);
                 if (pixel >= pixels) label[i] = labels;
                 if (label[i] < labels) values[i] = blend(pixel * all + label[i]);
             }

@@ -9,6 +9,7 @@
 // Needs: similarity_N: features a multiple of 8 and at most N, x aligned to 16 bytes. similarity_any: nothing. Strides multiples
 // of 8, zeros behind features. Any number of labels from 1 on.
 // Launch: 256 threads, grid ⌈pixels / 128⌉, dynamic shared memory 49152 bytes, 32768 for similarity_64 and similarity_any.
+// norm_is_upper: row i of R begins with i zeros, as R of a QR decomposition does; they are not multiplied.
 // A warp keeps its 16 pixels' features in registers (similarity_any: reads them again for every 32 columns) and multiplies them by
 // the rows of R, then of A, which come past in tiles of 32. The squares of R·f + c are summed where they arise.
 //
@@ -17,7 +18,7 @@
 //
 // Mutants: 1 swizzle left out on reading, 2 rows of the matrices unchecked, 3 waits for one copy too few, 4 barrier of the loop,
 // 5 pixels unchecked on the way out, 6 half of a pixel's squares, 7 the rest left out, 8 a zero embedding is not seen,
-// 9 features unchecked (any), 10 __syncwarp before features are read, 11 __syncwarp before they are written over.
+// 9 features unchecked (any), 10 __syncwarp before features are read, 11 half of the features behind R's zeros.
 
 #include "common.cuh"
 
@@ -33,7 +34,7 @@ struct SimilarityParams {
     float* logits;
     uint32_t pixels, features;
     float rest;
-    uint32_t padding;
+    uint32_t norm_is_upper;
 };
 static_assert(sizeof(SimilarityParams) == 80, "as the host lays it out");
 
@@ -55,6 +56,11 @@ struct Stage {
     static constexpr int ROW_STEP = THREADS / ROW_CHUNKS, COPIES = COLUMNS / ROW_STEP;
     static_assert(COLUMNS % ROW_STEP == 0, "every thread makes the same number of copies");
 
+    static constexpr int TILE_STEPS = Tile<64>::ROW_CHUNKS / 2;
+
+    // What a step's chunk differs in from that of the first step of its tile.
+    static __device__ __forceinline__ uint32_t flip(int step) { return step % TILE_STEPS * 2 * CHUNK_BYTES; }
+
     static __device__ __forceinline__ uint32_t offset(int row, int chunk, bool plain = false) {
         const int in_tile = chunk % Tile<64>::ROW_CHUNKS;
         return chunk / Tile<64>::ROW_CHUNKS * COLUMNS * Tile<64>::ROW_BYTES
@@ -69,7 +75,7 @@ __device__ __forceinline__ void read_exchange(uint32_t (*a)[4], uint32_t exchang
 #pragma unroll
     for (int step = 0; step < EXCHANGE_STEPS; step++)
         ptx::ldmatrix_x4(a[step], exchange + Exchange::offset(lane % 16, 2 * step + lane / 16));
-    if (!mutant(11)) __syncwarp();
+    __syncwarp();
 }
 
 // Pixels' features that stay in registers, FEATURES of each, zeros behind those that there are.
@@ -156,15 +162,16 @@ struct Reread {
     __device__ __forceinline__ const uint32_t (&at(int, int step) const)[4] { return a[step]; }
 };
 
-// A thread's share of bringing 32 columns' weights, `feature` and on, to shared memory.
+// A thread's share of bringing 32 columns' weights to shared memory, of those tiles of the depth number `tile`. The first `zeros`
+// of each, which nobody reads, stay away.
 template <typename S>
-__device__ __forceinline__ void copy(const Columns& from, uint32_t first, uint32_t tile, uint32_t stage) {
+__device__ __forceinline__ void copy(const Columns& from, uint32_t first, uint32_t zeros, uint32_t tile, uint32_t stage) {
     const uint32_t row = threadIdx.x / S::ROW_CHUNKS, chunk = threadIdx.x % S::ROW_CHUNKS;
     const uint32_t feature = (tile * S::ROW_CHUNKS + chunk) * CHUNK;
 #pragma unroll
     for (int i = 0; i < S::COPIES; i++) {
         const uint32_t r = row + i * S::ROW_STEP;
-        const bool inside = (first + r < from.count || mutant(2)) && feature < from.stride;
+        const bool inside = (first + r < from.count || mutant(2)) && feature >= zeros && feature < from.stride;
         // Fewer than 2³² values: labels are numbered by 16 bits.
         const uint32_t at = (first + r) * from.stride + feature;
         ptx::cp_async_16(stage + S::offset(r, chunk), from.weight + (inside ? at : 0), inside);
@@ -185,23 +192,26 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
     // The matrices' tiles are numbered: R's columns, then A's, 32 at a time, each through its depth.
     const uint32_t tiles = Features::tiles(p), norm_groups = ceil_div(p.norm.count, COLUMNS);
     const uint32_t groups = norm_groups + ceil_div(p.labels.count, COLUMNS);
+    // Features that begin the rows of 32 columns of R with nothing but zeros.
+    auto zeros = [&](uint32_t group) { return p.norm_is_upper ? group * COLUMNS : 0; };
     // A group of copies a tile, empty behind the last, so that counting groups is counting tiles.
     auto fetch = [&](uint32_t number) {
         const uint32_t group = number / tiles, tile = number % tiles, stage = stages + number % STAGES * S::BYTES;
         if (group < norm_groups) {
-            copy<S>(p.norm, group * COLUMNS, tile, stage);
+            copy<S>(p.norm, group * COLUMNS, zeros(group), tile, stage);
         } else if (group < groups) {
-            copy<S>(p.labels, (group - norm_groups) * COLUMNS, tile, stage);
+            copy<S>(p.labels, (group - norm_groups) * COLUMNS, 0, tile, stage);
         }
         ptx::cp_async_commit();
     };
     for (uint32_t number = 0; number < STAGES - 1; number++) fetch(number);
     Features features(p, first_pixel, stages + STAGES * S::BYTES + warp * EXCHANGE_BYTES);
 
-    // Of the weights: two depths of eight columns, then those of the next eight.
-    const int b_row = lane % 8 + lane / 16 * 8, b_chunk = lane / 8 % 2;
+    // Of the weights, a step's four matrices: two depths of eight columns, then those of the next eight. Later steps' chunks differ
+    // in bits that the permutation flips, and so in the same bits of the address.
+    const uint32_t b_from = S::offset(lane % 8 + lane / 16 * 8, lane / 8 % 2, mutant(1));
     // The lane's columns of eight columns j: `first` + 8·j + 2·(lane % 4) and the next.
-    auto multiply = [&](Sums& sum, const Columns& by, uint32_t first, uint32_t group) {
+    auto multiply = [&](Sums& sum, const Columns& by, uint32_t first, uint32_t zeros, uint32_t group) {
 #pragma unroll
         for (int j = 0; j < COLUMNS / 8; j++)
 #pragma unroll
@@ -216,15 +226,16 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
             if (!mutant(4)) __syncthreads();
             // Into the stage of the tile before this one, which all had read at the barrier.
             fetch(number + STAGES - 1);
-            const uint32_t stage = stages + number % STAGES * S::BYTES;
+            const uint32_t from = stages + number % STAGES * S::BYTES + b_from;
             features.arrive(tile);
 #pragma unroll
             for (int step = 0; step < Features::STEPS; step++) {
+                if (tile * Features::DEPTH + step * 16 < zeros) continue;
                 const uint32_t(&a)[4] = features.at(tile, step);
 #pragma unroll
                 for (int j = 0; j < COLUMNS / 16; j++) {
                     uint32_t b[4];
-                    ptx::ldmatrix_x4(b, stage + S::offset(16 * j + b_row, 2 * step + b_chunk, mutant(1)));
+                    ptx::ldmatrix_x4(b, (from ^ S::flip(step)) + S::offset(16 * j, step / S::TILE_STEPS * Tile<64>::ROW_CHUNKS));
                     ptx::mma_m16n8k16(sum[2 * j], a, b[0], b[1]);
                     ptx::mma_m16n8k16(sum[2 * j + 1], a, b[2], b[3]);
                 }
@@ -236,7 +247,7 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
     float inverse[2] = {};
     for (uint32_t group = 0; group < norm_groups; group++) {
         Sums sum;
-        multiply(sum, p.norm, group * COLUMNS, group);
+        multiply(sum, p.norm, group * COLUMNS, zeros(group) + (mutant(11) ? 16 : 0), group);
         // What lies behind the last column is zero.
 #pragma unroll
         for (int j = 0; j < COLUMNS / 8; j++)
@@ -258,7 +269,7 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
     for (uint32_t group = norm_groups; group < groups; group++) {
         const uint32_t first = (group - norm_groups) * COLUMNS;
         Sums sum;
-        multiply(sum, p.labels, first, group);
+        multiply(sum, p.labels, first, 0, group);
 #pragma unroll
         for (int lower = 0; lower < 2; lower++) {
             const uint32_t pixel = first_pixel + lane / 4 + 8 * lower;
@@ -278,7 +289,6 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
             }
         }
     }
-    ptx::cp_async_wait<0>();
 }
 
 template <typename Features>
@@ -287,7 +297,7 @@ static_assert(SHARED_BYTES<Held<256>> == 49152 && SHARED_BYTES<Held<64>> == 3276
 
 extern "C" {
 
-__global__ void __launch_bounds__(THREADS, 1) similarity_256(const __grid_constant__ SimilarityParams p) {
+__global__ void __launch_bounds__(THREADS, 2) similarity_256(const __grid_constant__ SimilarityParams p) {
     similarity<Held<256>>(p);
 }
 

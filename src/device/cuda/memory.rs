@@ -27,6 +27,8 @@ pub struct Weights {
     block: Option<Memory>,
     used: usize,
     matrices: Vec<Place>,
+    /// Of each matrix: see [`Weights::is_upper`].
+    upper: Vec<bool>,
     vectors: Vec<Place>,
     /// Whether a weight with its own allocation was asked for.
     used_movable: Cell<bool>,
@@ -55,8 +57,8 @@ pub fn stride(k: usize) -> usize {
 
 impl Weights {
     pub fn new(gpu: Arc<Gpu>) -> Weights {
-        let (matrices, vectors) = (Vec::new(), Vec::new());
-        Weights { gpu, block: None, used: 0, matrices, vectors, used_movable: Cell::new(false) }
+        let (matrices, upper, vectors) = (Vec::new(), Vec::new(), Vec::new());
+        Weights { gpu, block: None, used: 0, matrices, upper, vectors, used_movable: Cell::new(false) }
     }
 
     pub fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
@@ -69,6 +71,11 @@ impl Weights {
 
     pub fn matrix(&self, index: usize, k: usize) -> Matrix {
         Matrix { address: self.address(&self.matrices[index]), stride: stride(k) }
+    }
+
+    /// Whether row i begins with i zeros: an upper triangular matrix, half of whose product need not be computed.
+    pub fn is_upper(&self, index: usize) -> bool {
+        self.upper[index]
     }
 
     /// float32 values.
@@ -91,6 +98,7 @@ impl Weights {
     pub fn add_matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<usize> {
         let place = self.put(&halves(n, k, data))?;
         self.matrices.push(place);
+        self.upper.push(upper(k, data));
         Ok(self.matrices.len() - 1)
     }
 
@@ -101,6 +109,7 @@ impl Weights {
     }
 
     pub fn replace_matrix(&mut self, index: usize, n: usize, k: usize, data: &[f32]) -> Result<Moved> {
+        self.upper[index] = upper(k, data);
         let bytes = halves(n, k, data);
         if self.overwrite(&self.matrices[index], &bytes)? {
             return Ok(Moved::No);
@@ -173,6 +182,12 @@ impl Place {
 
 fn size(bytes: &[u8]) -> usize {
     bytes.len().max(1).next_multiple_of(ALIGN)
+}
+
+/// Whether row i of the matrix begins with i zeros.
+fn upper(k: usize, data: &[f32]) -> bool {
+    let mut rows = data.chunks_exact(k.max(1)).enumerate();
+    rows.all(|(i, row)| row.iter().take(i).all(|value| *value == 0.0))
 }
 
 /// As float16, rows padded with zeros.

@@ -10,6 +10,8 @@ use crate::error::Result;
 use crate::model::config::Activation;
 
 const THREADS: usize = 256;
+/// Neighbouring pixels of a row that are taken together.
+const STRIP: usize = 8;
 
 pub struct Kernels {
     regularise: Function,
@@ -22,13 +24,14 @@ struct Params {
     x: u64,
     weights: u64,
     out: u64,
-    pixels: u64,
+    strips: u32,
     height: u32,
     width: u32,
     labels: u32,
     lanes: u32,
     bottleneck: u32,
     activation: u32,
+    padding: u32,
 }
 
 impl Kernels {
@@ -39,12 +42,12 @@ impl Kernels {
 
 pub fn run(cuda: &Cuda, x: Buf, w: Vector, bottleneck: bool, activation: Option<Activation>, out: Buf) {
     let [batch, height, width, labels] = x.shape;
-    let (pixels, lanes) = (batch * height * width, labels.next_power_of_two().min(32));
+    let (strips, lanes) = (batch * height * width.div_ceil(STRIP), labels.next_power_of_two().min(32));
     let params = Params {
         x: cuda.address(x),
         weights: cuda.vector(w),
         out: cuda.address(out),
-        pixels: pixels as u64,
+        strips: strips as u32,
         height: height as u32,
         width: width as u32,
         labels: labels as u32,
@@ -56,6 +59,7 @@ pub fn run(cuda: &Cuda, x: Buf, w: Vector, bottleneck: bool, activation: Option<
             Some(Activation::Lrelu) => 2,
             Some(Activation::Tanh) => 3,
         },
+        padding: 0,
     };
-    cuda.launch(&cuda.kernels.regularise.regularise, [pixels.div_ceil(THREADS / lanes), 1, 1], &params);
+    cuda.launch(&cuda.kernels.regularise.regularise, [strips.div_ceil(THREADS / lanes), 1, 1], &params);
 }

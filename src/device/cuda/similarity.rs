@@ -38,7 +38,7 @@ struct Params {
     pixels: u32,
     features: u32,
     rest: f32,
-    padding: u32,
+    norm_is_upper: u32,
 }
 
 impl Kernels {
@@ -72,7 +72,7 @@ pub fn run(cuda: &Cuda, x: Buf, w: &Similarity, out: Buf) {
         pixels: pixels as u32,
         features: features as u32,
         rest: w.rest,
-        padding: 0,
+        norm_is_upper: u32::from(cuda.weights.is_upper(w.norm.weight.index)),
     };
     let kernels = &cuda.kernels.similarity;
     let kernel = match features {
