@@ -10,11 +10,9 @@
 //
 // Rows of the product are output pixels of the whole batch, its depth is kernel² · channels. ReLU(NaN) is NaN.
 //
-// Needs: conv_128x128*, conv_64x64*: channels a multiple of 8, x aligned to 16 bytes; conv_64x64_any*: nothing. A kernel of at
-// most 15; map and padding such that a row of a patch has less than 2^31 values.
-// Launch: grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory:
-//   conv_128x128*  128 threads, 65536 bytes
-//   conv_64x64*     64 threads, 49152 bytes: for products with too few large tiles to fill the GPU, and odd channels
+// Needs: channels a multiple of 8, x aligned to 16 bytes and of less than 2^34 values, except for conv_64x64_any*. A kernel of
+// at most 15; less than 2^31 values in its height of the map's rows.
+// Launch: 128 threads, grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory as gemm's tiles.
 //
 // Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
 // but the first from caches), w and add, writes out.
@@ -32,11 +30,6 @@ struct ConvParams {
     Epilogue epilogue;
 };
 static_assert(sizeof(ConvParams) == 176, "as the host lays it out");
-
-using Large = Shape<128, 128, 32, 64, 4>;
-static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 65536, "as the header says");
-using Small = Shape<64, 64, 64, 32, 3>;
-static_assert(Small::THREADS == 64 && Small::SHARED_BYTES == 49152, "as the header says");
 
 struct ReluIn {
     template <typename F>
@@ -80,11 +73,19 @@ __global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128_relu(const __g
     conv<Large, true, ReluIn>(p);
 }
 
-__global__ void __launch_bounds__(Small::THREADS, 4) conv_64x64(const __grid_constant__ ConvParams p) {
+__global__ void __launch_bounds__(Middle::THREADS, 2) conv_128x64(const __grid_constant__ ConvParams p) {
+    conv<Middle, true, Unchanged>(p);
+}
+
+__global__ void __launch_bounds__(Middle::THREADS, 2) conv_128x64_relu(const __grid_constant__ ConvParams p) {
+    conv<Middle, true, ReluIn>(p);
+}
+
+__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64(const __grid_constant__ ConvParams p) {
     conv<Small, true, Unchanged>(p);
 }
 
-__global__ void __launch_bounds__(Small::THREADS, 4) conv_64x64_relu(const __grid_constant__ ConvParams p) {
+__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_relu(const __grid_constant__ ConvParams p) {
     conv<Small, true, ReluIn>(p);
 }
 

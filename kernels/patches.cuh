@@ -61,31 +61,27 @@ struct Tap {
     }
 };
 
-// A thread's share of copying tiles of ROWS rows of the matrix: one chunk column and ROWS_EACH rows, of which it keeps where
-// their patches begin, so that a copy costs an addition and a test. WHOLE: the channels are a multiple of 8, x is
-// aligned to 16 bytes, and a chunk is one cp.async; else chunks are gathered value by value.
+// A thread's share of copying tiles of ROWS rows of the matrix, of which it keeps where their patches begin, so that a copy
+// costs an addition and a test. WHOLE: the channels are a multiple of 8, x is aligned to 16 bytes, and a chunk is one cp.async;
+// else chunks are gathered value by value.
 template <typename S, int ROWS, bool WHOLE>
 struct PatchLoader {
+    using Part = Share<S, ROWS, CHUNK>;
     // Distances are counted in chunks where everything is aligned to them: 32 bits are then enough.
     static constexpr int UNIT = WHOLE ? CHUNK : 1;
     using Distance = std::conditional_t<WHOLE, int32_t, int64_t>;
-    static constexpr int ROW_CHUNKS = S::Operand::ROW_CHUNKS, ROW_STEP = S::THREADS / ROW_CHUNKS;
-    static constexpr int ROWS_EACH = ROWS / ROW_STEP;
-    static_assert(ROWS % ROW_STEP == 0, "every thread makes the same number of copies");
 
     const PatchSource& source;
-    const int row, chunk;
     Tap<UNIT> tap;
     // By row: where the patch begins in x (at a border, outside of it), and its taps outside.
-    Distance patch[ROWS_EACH];
-    uint32_t outside[ROWS_EACH];
+    Distance patch[Part::COPIES];
+    uint32_t outside[Part::COPIES];
 
     __device__ __forceinline__ PatchLoader(const PatchSource& s, uint32_t first_row, uint32_t rows, int first_tile)
-        : source(s), row(threadIdx.x / ROW_CHUNKS), chunk(threadIdx.x % ROW_CHUNKS),
-          tap(s, (first_tile * S::BLOCK_K + chunk * CHUNK) / UNIT) {
+        : source(s), tap(s, (first_tile * S::BLOCK_K + Part::column()) / UNIT) {
 #pragma unroll
-        for (int i = 0; i < ROWS_EACH; i++) {
-            const uint32_t pixel = first_row + row + i * ROW_STEP;
+        for (int i = 0; i < Part::COPIES; i++) {
+            const uint32_t pixel = first_row + Part::row() + i * Part::ROW_STEP;
             const uint32_t line = pixel / s.out_width, item = line / s.out_height;
             const int y = (line - item * s.out_height) * s.stride - s.pad;
             const int x = (pixel - line * s.out_width) * s.stride - s.pad;
@@ -99,32 +95,28 @@ struct PatchLoader {
     __device__ __forceinline__ void copy(uint32_t tile) {
         if constexpr (WHOLE) {
 #pragma unroll
-            for (int i = 0; i < ROWS_EACH; i++) {
-                ptx::cp_async_16(to(tile, i), at(i, tap), tap.is_inside(outside[i]));
+            for (int i = 0; i < Part::COPIES; i++) {
+                ptx::cp_async_16(Part::at(tile, i), from(i, tap), tap.is_inside(outside[i]));
             }
         } else {
-            uint32_t words[ROWS_EACH][CHUNK / 2];
+            uint32_t words[Part::COPIES][CHUNK / 2];
             Tap<UNIT> each = tap;
 #pragma unroll
             for (int k = 0; k < CHUNK; k++, each.advance(source, 1)) {
 #pragma unroll
-                for (int i = 0; i < ROWS_EACH; i++) {
-                    const half value = each.is_inside(outside[i]) ? __ldg(at(i, each)) : __ushort_as_half(0);
+                for (int i = 0; i < Part::COPIES; i++) {
+                    const half value = each.is_inside(outside[i]) ? __ldg(from(i, each)) : __ushort_as_half(0);
                     const uint32_t bits = __half_as_ushort(value);
                     words[i][k / 2] = k % 2 == 0 ? bits : words[i][k / 2] | bits << 16;
                 }
             }
 #pragma unroll
-            for (int i = 0; i < ROWS_EACH; i++) ptx::store_shared_16(to(tile, i), words[i]);
+            for (int i = 0; i < Part::COPIES; i++) ptx::store_shared_16(Part::at(tile, i), words[i]);
         }
         tap.advance(source, S::BLOCK_K / UNIT);
     }
 
-    __device__ __forceinline__ const half* at(int i, const Tap<UNIT>& t) const {
+    __device__ __forceinline__ const half* from(int i, const Tap<UNIT>& t) const {
         return source.x + static_cast<int64_t>(patch[i] + t.distance) * UNIT;
-    }
-
-    __device__ __forceinline__ uint32_t to(uint32_t tile, int i) const {
-        return tile + S::Operand::offset(row + i * ROW_STEP, chunk);
     }
 };

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::driver::{Function, Gpu};
 use super::gemm::{self, Split};
 use super::images::Library;
-use super::tiles::{self, Choice, Shape, Tile};
+use super::tiles::{self, Choice, Shape, Size, Tile};
 use super::{Cuda, memory};
 use crate::device::{Buf, Conv, Epilogue, Linear, Rows};
 use crate::error::Result;
@@ -17,6 +17,7 @@ const LARGEST_KERNEL: usize = 15;
 
 pub struct Kernels {
     large: Of,
+    middle: Of,
     small: Of,
     any: Of,
 }
@@ -57,14 +58,15 @@ struct Params {
 impl Kernels {
     pub fn load(library: &Library<'_>, _gpu: &Arc<Gpu>) -> Result<Kernels> {
         let module = library.load("conv")?;
-        let of = |name: &str, shared: u32| {
-            let plain = module.function::<Params>(name, shared)?;
-            Ok(Of { plain, relu: module.function::<Params>(&format!("{name}_relu"), shared)? })
+        let of = |name: &str, tile: Tile| {
+            let function = |name: &str| module.function::<Params>(name, tile.shared_bytes() as u32);
+            Ok(Of { plain: function(name)?, relu: function(&format!("{name}_relu"))? })
         };
         Ok(Kernels {
-            large: of("conv_128x128", 65536)?,
-            small: of("conv_64x64", 49152)?,
-            any: of("conv_64x64_any", 49152)?,
+            large: of("conv_128x128", Tile::Large)?,
+            middle: of("conv_128x64", Tile::Middle)?,
+            small: of("conv_64x64", Tile::Small)?,
+            any: of("conv_64x64_any", Tile::Small)?,
         })
     }
 }
@@ -111,11 +113,16 @@ fn as_one(buf: Buf) -> Rows {
 
 fn launch(cuda: &Cuda, shape: Shape, relu_in: bool, mut params: Params) {
     let kernels = &cuda.kernels.conv;
-    let Choice { tile, parts } = tiles::choose(shape, cuda.info().multiprocessors as usize);
-    let (tile, parts, kernel) = match tile {
-        _ if !(params.source.channels as usize).is_multiple_of(memory::ROW_ALIGN) => (Tile::Small, 1, &kernels.any),
-        Tile::Large => (tile, parts, &kernels.large),
-        Tile::Small => (tile, parts, &kernels.small),
+    let (Choice { tile, parts }, kernel) = if params.source.channels.is_multiple_of(memory::ROW_ALIGN as u32) {
+        let choice = tiles::choose(shape, Size::of(cuda.info()));
+        let kernel = match choice.tile {
+            Tile::Large => &kernels.large,
+            Tile::Middle => &kernels.middle,
+            Tile::Small => &kernels.small,
+        };
+        (choice, kernel)
+    } else {
+        (Choice { tile: Tile::Small, parts: 1 }, &kernels.any)
     };
     params.split = cuda.kernels.gemm.parts().split(parts);
     let function = if relu_in { &kernel.relu } else { &kernel.plain };
