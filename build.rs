@@ -1,23 +1,31 @@
 //! Compiles kernels/*.cu with nvcc and embeds them. Without nvcc the program is built without CUDA kernels.
 //!
-//! `LSEG_CUDA_ARCHS` narrows the architectures ("80,89"; "ptx" for the PTX alone, which every build has).
+//! `LSEG_NVCC` names the compiler (else CUDA_HOME and PATH are searched). `LSEG_CUDA_ARCHS` narrows the architectures
+//! ("80,89"; "ptx" for the PTX alone, which every build has). What has not changed is not compiled again.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 const ARCHS: &[u32] = &[80, 86, 87, 89, 90, 100, 120];
 /// What every image is compiled with.
 const FLAGS: &[&str] = &["-std=c++17", "-lineinfo", "-O3"];
 /// The PTX runs on every driver from CUDA 11.4 on: nvcc's text, with the version it needs instead of the newest.
 const PTX_VERSION: &str = "7.4";
-/// nvcc takes half a gigabyte each.
-const AT_A_TIME: usize = 2;
+/// The oldest nvcc that is tried, and the oldest that knows every architecture.
+const OLDEST_NVCC: (u32, u32) = (12, 0);
+const NVCC_OF_ALL_ARCHS: (u32, u32) = (12, 8);
+/// Memory that one nvcc may take.
+const JOB_MEMORY: usize = 1 << 30;
 
 type Outcome<T> = Result<T, String>;
 
@@ -28,25 +36,36 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let table = match nvcc() {
-        Some(nvcc) => build(&nvcc, &out).unwrap_or_else(|reason| {
-            eprintln!("{reason}");
-            std::process::exit(1)
-        }),
-        None => {
-            println!(
-                "cargo:warning=no nvcc in LSEG_NVCC, CUDA_HOME or PATH: built without CUDA kernels, for the CPU alone"
-            );
-            "pub static IMAGES: &[Images] = &[];\n".to_owned()
-        }
-    };
+    let table = images(&out).unwrap_or_else(|reason| {
+        eprintln!("{reason}");
+        std::process::exit(1)
+    });
     fs::write(out.join("images.rs"), table).expect("OUT_DIR can be written");
 }
 
-fn nvcc() -> Option<PathBuf> {
-    if let Some(chosen) = std::env::var_os("LSEG_NVCC") {
-        return Some(chosen.into());
-    }
+/// The text of images.rs. A compiler that was named must work; one that was only found may be unfit.
+fn images(out: &Path) -> Outcome<String> {
+    let without = |reason: String| {
+        println!("cargo:warning={reason}: built without CUDA kernels, for the CPU alone");
+        Ok("pub static IMAGES: &[Images] = &[];\n".to_owned())
+    };
+    let archs = archs()?;
+    let compiler = match std::env::var_os("LSEG_NVCC") {
+        Some(named) => {
+            Compiler::at(named.into(), &archs).map_err(|reason| format!("the nvcc that LSEG_NVCC names: {reason}"))?
+        }
+        None => match installed() {
+            None => return without("no nvcc in LSEG_NVCC, CUDA_HOME or PATH".to_owned()),
+            Some(path) => match Compiler::at(path, &archs) {
+                Ok(compiler) => compiler,
+                Err(reason) => return without(reason),
+            },
+        },
+    };
+    build(&compiler, &archs, out)
+}
+
+fn installed() -> Option<PathBuf> {
     let home = std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     home.into_iter().chain(std::env::split_paths(&path)).map(|d| d.join("nvcc")).find(|p| p.is_file())
@@ -65,45 +84,78 @@ fn archs() -> Outcome<Vec<u32>> {
         .collect()
 }
 
-/// One run of nvcc: a source to a cubin (`Some(arch)`) or to PTX.
+/// An nvcc that can compile the kernels.
+struct Compiler {
+    nvcc: PathBuf,
+    /// All that `nvcc --version` says.
+    version: String,
+}
+
+impl Compiler {
+    fn at(nvcc: PathBuf, archs: &[u32]) -> Outcome<Compiler> {
+        let place = nvcc.display();
+        let said = Command::new(&nvcc).arg("--version").output().map_err(|e| format!("{place} does not start: {e}"))?;
+        let version = String::from_utf8_lossy(&said.stdout).into_owned();
+        let found = release(&version).ok_or(format!("{place} --version names no release: it is no nvcc"))?;
+        let need = if archs.iter().any(|arch| *arch >= 100) { NVCC_OF_ALL_ARCHS } else { OLDEST_NVCC };
+        if found < need {
+            return Err(format!(
+                "{place} is of CUDA {}.{}, and {}.{} or newer is needed{}",
+                found.0,
+                found.1,
+                need.0,
+                need.1,
+                if need == NVCC_OF_ALL_ARCHS { " (12.0 with LSEG_CUDA_ARCHS=80,86,87,89,90)" } else { "" }
+            ));
+        }
+        Ok(Compiler { nvcc, version })
+    }
+
+    fn ptxas(&self) -> PathBuf {
+        self.nvcc.with_file_name("ptxas")
+    }
+}
+
+/// "… release 13.0, V13.0.88" is (13, 0).
+fn release(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.split("release ").nth(1)?.split(',').next()?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// One run of nvcc: a source to machine code (`Some(arch)`) or to PTX.
 struct Job {
     source: PathBuf,
     arch: Option<u32>,
     output: PathBuf,
 }
 
-fn build(nvcc: &Path, out: &Path) -> Outcome<String> {
+fn build(compiler: &Compiler, archs: &[u32], out: &Path) -> Outcome<String> {
     let mut sources: Vec<PathBuf> = fs::read_dir("kernels")
         .map_err(|e| format!("kernels: {e}"))?
         .map(|entry| entry.map(|e| e.path()).map_err(|e| format!("kernels: {e}")))
         .collect::<Outcome<_>>()?;
     sources.retain(|path| path.extension().is_some_and(|e| e == "cu"));
     sources.sort();
-    let archs = archs()?;
-    let mut jobs = Vec::new();
-    for source in &sources {
-        for arch in archs.iter().copied().map(Some).chain([None]) {
-            let ending = arch.map_or("ptx".to_owned(), |arch| format!("sm_{arch}.cubin"));
-            jobs.push(Job { source: source.clone(), arch, output: out.join(format!("{}.{ending}", stem(source))) });
-        }
-    }
-    run_all(&jobs, |job| job.run(nvcc))?;
+    let jobs: Vec<Job> = sources
+        .iter()
+        .flat_map(|source| archs.iter().copied().map(Some).chain([None]).map(move |arch| Job::new(source, arch, out)))
+        .collect();
+    run_all(&jobs, |job| job.run(compiler))?;
     let mut table = "pub static IMAGES: &[Images] = &[\n".to_owned();
-    for source in &sources {
-        table += &entry(stem(source), out, &archs)?;
+    for of_source in jobs.chunk_by(|a, b| a.source == b.source) {
+        table += &entry(of_source)?;
     }
     table += "];\n";
     Ok(table)
 }
 
-fn stem(source: &Path) -> &str {
-    source.file_stem().and_then(|name| name.to_str()).expect("kernels' names are plain")
-}
-
+/// As many at a time as there are cores, and memory for.
 fn run_all(jobs: &[Job], run: impl Fn(&Job) -> Outcome<()> + Sync) -> Outcome<()> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let at_a_time = cores.min(available_memory().map_or(usize::MAX, |bytes| bytes / JOB_MEMORY)).max(1);
     let (next, failures) = (Mutex::new(jobs.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..at_a_time {
             scope.spawn(|| {
                 while let Some(job) = { next.lock().expect("no panic").next() } {
                     if let Err(reason) = run(job) {
@@ -117,15 +169,40 @@ fn run_all(jobs: &[Job], run: impl Fn(&Job) -> Outcome<()> + Sync) -> Outcome<()
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
+/// Where the system tells.
+fn available_memory() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
 impl Job {
-    /// What the output depends on: the source with the headers it includes, the flags, the compiler.
-    fn fingerprint(&self, nvcc: &Path) -> Outcome<String> {
+    fn new(source: &Path, arch: Option<u32>, out: &Path) -> Job {
+        let ending = arch.map_or("ptx".to_owned(), |arch| format!("sm_{arch}.cubin"));
+        Job { source: source.to_owned(), arch, output: out.join(format!("{}.{ending}", stem(source))) }
+    }
+
+    /// A file beside the output: "gemm.ptx.log".
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut name = self.output.clone().into_os_string();
+        name.push(".");
+        name.push(ending);
+        name.into()
+    }
+
+    /// What ptxas said of this image.
+    fn log(&self) -> Outcome<String> {
+        read(&self.beside("log"))
+    }
+
+    /// What the output depends on: the source with the headers it includes, the flags, the compiler, this file.
+    fn fingerprint(&self, compiler: &Compiler) -> Outcome<String> {
         let mut hasher = DefaultHasher::new();
-        (nvcc, FLAGS, PTX_VERSION, self.arch).hash(&mut hasher);
+        (include_str!("build.rs"), &compiler.nvcc, &compiler.version, self.arch).hash(&mut hasher);
         let mut seen = vec![self.source.clone()];
         let mut at = 0;
         while let Some(path) = seen.get(at).cloned() {
-            let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let text = read(&path)?;
             text.hash(&mut hasher);
             let names = text.lines().filter_map(|line| line.trim().strip_prefix("#include \"")?.strip_suffix('"'));
             for header in names.map(|name| path.with_file_name(name)) {
@@ -138,96 +215,112 @@ impl Job {
         Ok(format!("{:016x}", hasher.finish()))
     }
 
-    fn run(&self, nvcc: &Path) -> Outcome<()> {
-        let (state, stamp) = (self.fingerprint(nvcc)?, self.output.with_added_extension_("made-from"));
-        if self.output.is_file() && fs::read_to_string(&stamp).is_ok_and(|made| made == state) {
+    fn run(&self, compiler: &Compiler) -> Outcome<()> {
+        let (state, stamp) = (self.fingerprint(compiler)?, self.beside("made-from"));
+        let packed = self.beside("z");
+        if packed.is_file() && fs::read_to_string(&stamp).is_ok_and(|made| made == state) {
             return Ok(());
         }
-        let mut command = Command::new(nvcc);
-        command.args(FLAGS).arg(&self.source).arg("-o").arg(&self.output);
-        match self.arch {
-            Some(arch) => command.args(["-cubin", "-Xptxas", "-v"]).arg(format!("-arch=sm_{arch}")),
-            None => command.args(["-ptx", "-arch=compute_80"]),
+        let mut nvcc = Command::new(&compiler.nvcc);
+        nvcc.args(FLAGS).arg(&self.source).arg("-o").arg(&self.output);
+        let said = match self.arch {
+            Some(arch) => output(nvcc.args(["-cubin", "-Xptxas", "-v"]).arg(format!("-arch=sm_{arch}")))?,
+            None => {
+                output(nvcc.args(["-ptx", "-arch=compute_80"]))?;
+                self.lower()?;
+                self.check_lowered(compiler)?
+            }
         };
-        let said = output(&mut command)?;
-        if self.arch.is_some() {
-            let log = self.output.with_added_extension_("log");
-            fs::write(&log, said).map_err(|e| format!("{}: {e}", log.display()))?;
-        } else {
-            self.lower(nvcc)?;
-        }
-        fs::write(&stamp, state).map_err(|e| format!("{}: {e}", stamp.display()))
+        self.refuse_spills(&said)?;
+        write(&self.beside("log"), said.as_bytes())?;
+        write(&packed, &deflated(&fs::read(&self.output).map_err(|e| at(&self.output, e))?)?)?;
+        write(&stamp, state.as_bytes())
     }
 
-    /// Gives the PTX the version that old drivers take, and has ptxas confirm that it is still right.
-    fn lower(&self, nvcc: &Path) -> Outcome<()> {
-        let error = |e| format!("{}: {e}", self.output.display());
-        let text = fs::read_to_string(&self.output).map_err(error)?;
-        let lowered: String =
-            text.lines()
-                // A hint for loads whose bytes are not all used, which that version does not know.
-                .filter(|line| !line.trim_start().starts_with(".pragma \"used_bytes_mask"))
-                .map(|line| {
-                    if line.starts_with(".version ") {
-                        format!(".version {PTX_VERSION}\n")
-                    } else {
-                        format!("{line}\n")
-                    }
-                })
-                .collect();
-        fs::write(&self.output, lowered).map_err(error)?;
-        let log = self.output.with_added_extension_("log");
-        let scratch = self.output.with_added_extension_("check");
-        let mut ptxas = Command::new(nvcc.with_file_name("ptxas"));
-        ptxas.args(["-v", "-arch=sm_80"]).arg(&self.output).arg("-o").arg(&scratch);
-        fs::write(log, output(&mut ptxas)?).map_err(error)
+    /// Gives the PTX the version that old drivers take.
+    fn lower(&self) -> Outcome<()> {
+        let version = format!(".version {PTX_VERSION}");
+        let text = read(&self.output)?;
+        let lines = text
+            .lines()
+            // A hint for loads whose bytes are not all used, which that version does not know.
+            .filter(|line| !line.trim_start().starts_with(".pragma \"used_bytes_mask"))
+            .map(|line| if line.starts_with(".version ") { &version } else { line });
+        let lowered: String = lines.flat_map(|line| [line, "\n"]).collect();
+        write(&self.output, lowered.as_bytes())
     }
+
+    /// Has ptxas confirm that the lowered PTX is still right; what it says of registers.
+    fn check_lowered(&self, compiler: &Compiler) -> Outcome<String> {
+        let scratch = self.beside("check");
+        let mut ptxas = Command::new(compiler.ptxas());
+        let said = output(ptxas.args(["-v", "-arch=sm_80"]).arg(&self.output).arg("-o").arg(&scratch))
+            .map_err(|reason| format!("{} as PTX {PTX_VERSION}: {reason}", self.source.display()))?;
+        fs::remove_file(&scratch).map_err(|e| at(&scratch, e))?;
+        Ok(said)
+    }
+
+    fn refuse_spills(&self, log: &str) -> Outcome<()> {
+        let name = self.source.display();
+        let arch = self.arch.map_or("PTX".to_owned(), |arch| format!("sm_{arch}"));
+        match used(log).iter().find(|(_, used)| used.local > 0) {
+            Some((kernel, Used { local, .. })) => {
+                Err(format!("{name}: {kernel} ({arch}) keeps {local} bytes of registers or arrays in local memory"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn stem(source: &Path) -> &str {
+    source.file_stem().and_then(|name| name.to_str()).expect("kernels' names are plain")
+}
+
+fn at(path: &Path, error: std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+fn read(path: &Path) -> Outcome<String> {
+    fs::read_to_string(path).map_err(|e| at(path, e))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    fs::write(path, bytes).map_err(|e| at(path, e))
+}
+
+/// The length as eight bytes, then the bytes as a zlib stream.
+fn deflated(bytes: &[u8]) -> Outcome<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new((bytes.len() as u64).to_le_bytes().to_vec(), Compression::best());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(|e| format!("compressing an image: {e}"))
 }
 
 /// Runs it; what it said on stderr.
 fn output(command: &mut Command) -> Outcome<String> {
-    let name = command.get_program().to_os_string();
-    let output = command.output().map_err(|e| format!("{}: {e}", name.display()))?;
+    let output = command.output().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(said) } else { Err(format!("{command:?}: {}\n{said}", output.status)) }
 }
 
-trait Added {
-    fn with_added_extension_(&self, extension: &str) -> PathBuf;
-}
-
-impl Added for Path {
-    fn with_added_extension_(&self, extension: &str) -> PathBuf {
-        let mut name = self.as_os_str().to_os_string();
-        name.push(".");
-        name.push(extension);
-        name.into()
-    }
-}
-
-/// The table's entry of a module.
-fn entry(module: &str, out: &Path, archs: &[u32]) -> Outcome<String> {
-    let ptx_path = out.join(format!("{module}.ptx"));
-    let ptx = fs::read_to_string(&ptx_path).map_err(|e| format!("{}: {e}", ptx_path.display()))?;
-    let ended = out.join(format!("{module}.ptx0"));
-    fs::write(&ended, format!("{ptx}\0")).map_err(|e| format!("{}: {e}", ended.display()))?;
+/// The table's entry of a module, from the jobs of its source; the last is its PTX.
+fn entry(jobs: &[Job]) -> Outcome<String> {
+    let (ptx, cubins) = jobs.split_last().expect("every source becomes PTX");
+    let module = stem(&ptx.source);
     let mut text = format!("    Images {{ module: {module:?}, cubins: &[");
-    for arch in archs {
-        let path = out.join(format!("{module}.sm_{arch}.cubin"));
-        let _ = write!(text, "({arch}, include_bytes!({path:?})), ");
-        refuse_spills(module, &fs::read_to_string(path.with_added_extension_("log")).unwrap_or_default())?;
+    let mut most: BTreeMap<String, Used> = used(&ptx.log()?);
+    for job in cubins {
+        let _ = write!(text, "({}, Packed(include_bytes!({:?}))), ", job.arch.unwrap_or_default(), job.beside("z"));
+        for (kernel, used) in used(&job.log()?) {
+            let most = most.entry(kernel).or_default();
+            *most = most.max(used);
+        }
     }
-    let _ = writeln!(text, "], ptx: include_bytes!({ended:?}), kernels: &[");
-    let log = fs::read_to_string(ptx_path.with_added_extension_("log")).unwrap_or_default();
-    refuse_spills(module, &log)?;
-    let used = used(&log);
-    for kernel in declared(&ptx) {
-        let (registers, shared, spills) = used.get(&kernel.name).copied().unwrap_or_default();
-        let Declared { name, threads, params } = kernel;
+    let _ = writeln!(text, "], ptx: Packed(include_bytes!({:?})), kernels: &[", ptx.beside("z"));
+    for Declared { name, threads, params } in declared(&read(&ptx.output)?) {
+        let Used { registers, shared, local } = most.get(&name).copied().unwrap_or_default();
         let _ = writeln!(
             text,
             "        Resources {{ name: {name:?}, threads: {threads}, params: {params}, registers: {registers}, \
-             static_shared: {shared}, spills: {spills} }},"
+             static_shared: {shared}, spills: {local} }},"
         );
     }
     text += "    ] },\n";
@@ -257,29 +350,48 @@ fn declared(ptx: &str) -> Vec<Declared> {
     kernels
 }
 
-/// Registers, static shared memory and spilled bytes by kernel, from what ptxas says.
-fn used(log: &str) -> BTreeMap<String, (u32, u32, u32)> {
-    let mut found = BTreeMap::new();
-    let mut kernel = String::new();
-    for line in log.lines() {
-        if let Some(rest) = line.split("Compiling entry function '").nth(1) {
-            kernel = rest.split('\'').next().unwrap_or_default().to_owned();
-        }
-        let before = |what: &str| -> u32 {
-            let Some(at) = line.find(what) else { return 0 };
-            line[..at].trim_end().rsplit([' ', ',']).next().and_then(|number| number.parse().ok()).unwrap_or(0)
-        };
-        let entry: &mut (u32, u32, u32) = found.entry(kernel.clone()).or_default();
-        entry.0 = entry.0.max(before("registers"));
-        entry.1 = entry.1.max(before("bytes smem"));
-        entry.2 = entry.2.max(before("bytes spill stores"));
-    }
-    found
+/// What ptxas gave a kernel.
+#[derive(Clone, Copy, Default)]
+struct Used {
+    registers: u32,
+    /// Bytes of static shared memory.
+    shared: u32,
+    /// Bytes of local memory: spilled registers, arrays that registers cannot hold.
+    local: u32,
 }
 
-fn refuse_spills(module: &str, log: &str) -> Outcome<()> {
-    match used(log).iter().find(|(_, (_, _, spills))| *spills > 0) {
-        Some((kernel, (_, _, spills))) => Err(format!("{module}.cu: {kernel} spills {spills} bytes of registers")),
-        None => Ok(()),
+impl Used {
+    fn max(self, other: Used) -> Used {
+        Used {
+            registers: self.registers.max(other.registers),
+            shared: self.shared.max(other.shared),
+            local: self.local.max(other.local),
+        }
     }
+}
+
+/// By kernel, from what `ptxas -v` says.
+fn used(log: &str) -> BTreeMap<String, Used> {
+    let mut found = BTreeMap::new();
+    let mut kernel = None;
+    for line in log.lines() {
+        if let Some(name) = line.split("Compiling entry function '").nth(1).and_then(|rest| rest.split('\'').next()) {
+            kernel = Some(name.to_owned());
+        }
+        let Some(kernel) = &kernel else { continue };
+        // "Used 40 registers, used 1 barriers, 4096 bytes smem"
+        let before = |what: &str| -> u32 {
+            let Some(end) = line.find(what) else { return 0 };
+            line[..end].trim_end().rsplit([' ', ',']).next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        let local = ["bytes stack frame", "bytes spill stores", "bytes spill loads", "bytes lmem"].map(before);
+        let said = Used {
+            registers: before("registers"),
+            shared: before("bytes smem"),
+            local: local.into_iter().max().unwrap_or_default(),
+        };
+        let used: &mut Used = found.entry(kernel.clone()).or_default();
+        *used = used.max(said);
+    }
+    found
 }

@@ -5,8 +5,13 @@
 //   weight, bias  [channels]         f32
 //   out           [rows, channels]   f16
 //
-// Needs: nothing beyond natural alignment.  Launch: 128 threads, a warp a row, grid ⌈rows / 4⌉; no shared memory.
-// Cost: about 8·rows·channels FLOP; reads x twice (the second time from L1), writes 2 bytes a value.
+// Needs: layer_norm_N: channels a multiple of 4 and at most N; all aligned to 16 bytes. layer_norm_any: nothing.
+// Launch: 128 threads, a warp a row, grid ⌈rows / 4⌉; no shared memory, no barrier.
+//
+// The row stays in registers (but in layer_norm_any), so the variance is that of the differences from the mean, at one read.
+// Cost: about 8·rows·channels FLOP; reads 4·rows·channels bytes, weight and bias once, writes 2·rows·channels. Bound by memory.
+//
+// Mutants: 1 half a warp's sum, 2 rows unchecked, 3 channels unchecked, 4 what lies behind the row in the variance.
 
 #include "common.cuh"
 
@@ -20,18 +25,81 @@ struct LayerNormParams {
     uint32_t padding;
 };
 
-extern "C" __global__ void __launch_bounds__(128) layer_norm(const __grid_constant__ LayerNormParams p) {
-    const uint32_t lane = threadIdx.x % 32, row = blockIdx.x * 4 + threadIdx.x / 32;
-    if (row >= p.rows) return;
-    const float* x = p.x + static_cast<size_t>(row) * p.channels;
+constexpr int WARPS = 4;
+
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+    for (int distance = 16; distance > (mutant(1) ? 1 : 0); distance /= 2) x += __shfl_xor_sync(0xffffffff, x, distance);
+    return x;
+}
+
+// Lane l holds the float4 number l, l + 32, … of the row, VECTORS in all.
+template <int VECTORS>
+__device__ __forceinline__ void layer_norm(const LayerNormParams& p) {
+    const uint32_t lane = threadIdx.x % 32, row = blockIdx.x * WARPS + threadIdx.x / 32;
+    if (row >= p.rows && !mutant(2)) return;
+    const float4* from = reinterpret_cast<const float4*>(p.x + static_cast<size_t>(row) * p.channels);
+    const uint32_t vectors = p.channels / 4;
+    auto inside = [&](int i) { return lane + 32 * i < vectors; };
+
+    float4 v[VECTORS];
     float sum = 0.0f;
-    for (uint32_t c = lane; c < p.channels; c += 32) sum += x[c];
-    for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffff, sum, distance);
-    const float mean = sum / p.channels;
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        v[i] = inside(i) || mutant(3) ? from[lane + 32 * i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        sum += v[i].x + v[i].y + (v[i].z + v[i].w);
+    }
+    // On their way while the sums are made.
+    float4 weight[VECTORS], bias[VECTORS];
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        if (!inside(i)) continue;
+        weight[i] = reinterpret_cast<const float4*>(p.weight)[lane + 32 * i];
+        bias[i] = reinterpret_cast<const float4*>(p.bias)[lane + 32 * i];
+    }
+    const float mean = warp_sum(sum) / p.channels;
+
     float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        const float4 d = make_float4(v[i].x - mean, v[i].y - mean, v[i].z - mean, v[i].w - mean);
+        if (inside(i) || mutant(4)) squares += d.x * d.x + d.y * d.y + (d.z * d.z + d.w * d.w);
+    }
+    const float scale = rsqrtf(warp_sum(squares) / p.channels + p.eps);
+
+    uint2* to = reinterpret_cast<uint2*>(p.out + static_cast<size_t>(row) * p.channels);
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        if (!inside(i)) continue;
+        const float4 w = weight[i], b = bias[i];
+        to[lane + 32 * i] = make_uint2(
+            ptx::pack_half2((v[i].x - mean) * scale * w.x + b.x, (v[i].y - mean) * scale * w.y + b.y),
+            ptx::pack_half2((v[i].z - mean) * scale * w.z + b.z, (v[i].w - mean) * scale * w.w + b.w));
+    }
+}
+
+extern "C" {
+
+__global__ void __launch_bounds__(32 * WARPS) layer_norm_256(const __grid_constant__ LayerNormParams p) {
+    layer_norm<2>(p);
+}
+
+__global__ void __launch_bounds__(32 * WARPS) layer_norm_1024(const __grid_constant__ LayerNormParams p) {
+    layer_norm<8>(p);
+}
+
+__global__ void __launch_bounds__(32 * WARPS) layer_norm_any(const __grid_constant__ LayerNormParams p) {
+    const uint32_t lane = threadIdx.x % 32, row = blockIdx.x * WARPS + threadIdx.x / 32;
+    if (row >= p.rows && !mutant(2)) return;
+    const float* x = p.x + static_cast<size_t>(row) * p.channels;
+    float sum = 0.0f, squares = 0.0f;
+    for (uint32_t c = lane; c < p.channels; c += 32) sum += x[c];
+    const float mean = warp_sum(sum) / p.channels;
     for (uint32_t c = lane; c < p.channels; c += 32) squares += (x[c] - mean) * (x[c] - mean);
-    for (int distance = 16; distance > 0; distance /= 2) squares += __shfl_xor_sync(0xffffffff, squares, distance);
-    const float scale = rsqrtf(squares / p.channels + p.eps);
+    const float scale = rsqrtf(warp_sum(squares) / p.channels + p.eps);
     half* out = p.out + static_cast<size_t>(row) * p.channels;
-    for (uint32_t c = lane; c < p.channels; c += 32) out[c] = __float2half_rn((x[c] - mean) * scale * p.weight[c] + p.bias[c]);
+    for (uint32_t c = lane; c < p.channels; c += 32)
+        out[c] = __float2half_rn((x[c] - mean) * scale * p.weight[c] + p.bias[c]);
+}
+
 }

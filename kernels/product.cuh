@@ -11,7 +11,7 @@
 
 // SLICES: that many warps share a warp tile and sum up different depths of each stage, so that four warps, one for each
 // tensor core of a multiprocessor, work on tiles of any size.
-template <int BLOCK_M_, int BLOCK_N_, int BLOCK_K_, int WARP_M_, int STAGES_, int SLICES_>
+template <int BLOCK_M_, int BLOCK_N_, int BLOCK_K_, int WARP_M_, int STAGES_, int SLICES_ = 1>
 struct Shape {
     static constexpr int BLOCK_M = BLOCK_M_, BLOCK_N = BLOCK_N_, BLOCK_K = BLOCK_K_;
     static constexpr int WARP_M = WARP_M_, WARP_N = 64, STAGES = STAGES_, SLICES = SLICES_;
@@ -49,7 +49,7 @@ struct Shape {
 
 // The tiles that products and convolutions are compiled for, as src/device/cuda/tiles.rs knows them: of all, two blocks'
 // registers fit a multiprocessor.
-using Large = Shape<128, 128, 32, 64, 3, 1>;
+using Large = Shape<128, 128, 32, 64, 3>;
 static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 49152);
 using Middle = Shape<128, 64, 64, 64, 3, 2>;
 static_assert(Middle::THREADS == 128 && Middle::SHARED_BYTES == 73728);

@@ -8,11 +8,14 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use self::matmul::Matmul;
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::device::plan::{self, Plan};
-use crate::device::{Buf, Executor, Similarity, Stage, cpu::Cpu};
+use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu, cuda::Cuda};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::labels;
@@ -156,7 +159,7 @@ pub struct Engine {
     texts: HashMap<String, Box<[f32]>>,
     /// The most recently used last.
     sessions: Vec<Session>,
-    stage_times: [(&'static str, Duration); 4],
+    stage_times: Vec<(&'static str, Duration)>,
     text_time: Duration,
     /// Once its rate was asked for.
     matmul: Option<Matmul>,
@@ -224,7 +227,7 @@ impl Engine {
             templates: Vec::new(),
             texts: HashMap::new(),
             sessions: Vec::new(),
-            stage_times: Default::default(),
+            stage_times: Vec::with_capacity(Stage::ALL.len()),
             text_time: Duration::ZERO,
             matmul: None,
         })
@@ -253,7 +256,8 @@ impl Engine {
         self.size = size;
     }
 
-    /// Wall time of each stage of the last frame.
+    /// Time of each stage of the last frame, by the device's clock. A GPU replays a frame of a size, labels and outputs
+    /// that it has seen twice as one piece, of which only the whole is known: "frame".
     pub fn stage_times(&self) -> &[(&'static str, Duration)] {
         &self.stage_times
     }
@@ -267,7 +271,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Labels`] for an empty list, an empty or repeated label, more than 65,535 labels, or a label longer than
-    /// the text tower's context. The old labels then stay.
+    /// the text tower's context. The old labels then stay. [`Error::Device`] where memory runs out; there may be no labels
+    /// then.
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
         let labels = labels::checked(labels)?;
         self.text_time = Duration::ZERO;
@@ -280,6 +285,9 @@ impl Engine {
             texts.iter().flat_map(|texts| templates::mean(texts.iter().map(features))).collect()
         };
         let old = self.bank.map(|bank| bank.labels);
+        // Where the upload fails half-way there are neither the old labels nor the new.
+        self.labels.clear();
+        self.features.clear();
         self.bank = Some(self.model.head.upload_bank(&mut *self.device, &bank, old)?);
         self.labels = labels;
         self.features = bank;
@@ -439,14 +447,25 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`] where memory runs out.
     pub fn matmul_rate(&mut self) -> Result<f64> {
+        let device = &mut *self.device;
         let matmul = match &mut self.matmul {
-            Some(matmul) => matmul,
-            none => none.insert(Matmul::new(&mut *self.device)?),
+            Some(matmul) => Ok(matmul),
+            none => Matmul::new(device).map(|matmul| none.insert(matmul)),
         };
-        matmul.rate(&mut *self.device)
+        let rate = matmul.and_then(|matmul| matmul.rate(device));
+        if rate.is_err() {
+            // As in `reserve`.
+            self.sessions.clear();
+        }
+        rate
     }
 
-    /// Runs a batch and reads the float32 buffers of these names (`lseg-fast plan` lists them), every one of a name in
+    /// What the device asked of its driver since it was made; nothing on the CPU.
+    pub fn device_calls(&self) -> Calls {
+        self.device.calls()
+    }
+
+    /// Runs a batch and reads the floating-point buffers of these names (`lseg-fast plan` lists them), every one of a name in
     /// the order of the pass. For tests and for looking inside.
     ///
     /// # Errors
@@ -459,7 +478,13 @@ impl Engine {
         bufs.into_iter()
             .map(|(name, buf)| {
                 let mut data = vec![0.0; buf.len()];
-                device.read(buf, 0, bytemuck::cast_slice_mut(&mut data))?;
+                if buf.element == Element::Activation && device.activation_bytes() == size_of::<f16>() {
+                    let mut halves = vec![f16::ZERO; buf.len()];
+                    device.read(buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
+                    halves.convert_to_f32_slice(&mut data);
+                } else {
+                    device.read(buf, 0, bytemuck::cast_slice_mut(&mut data))?;
+                }
                 Ok(Tap { name: name.to_owned(), shape: buf.shape, data })
             })
             .collect()
@@ -478,7 +503,7 @@ impl Engine {
         outputs: Outputs,
         keep: &[&str],
     ) -> Result<FrameIo> {
-        let bank = self.bank.filter(|_| outputs.mask || outputs.scores);
+        let bank = self.bank.filter(|_| !self.labels.is_empty() && (outputs.mask || outputs.scores));
         if bank.is_none() && (outputs.mask || outputs.scores) {
             return Err(Error::Labels("no labels are set; call set_labels first".to_owned()));
         }
@@ -496,9 +521,13 @@ impl Engine {
         self.device.run(&session.plan, &mut |d| {
             model.forward(d, shape, bank.as_ref(), outputs);
         })?;
+        self.stage_times.clear();
         let seconds = self.device.stage_seconds();
-        for (time, stage) in self.stage_times.iter_mut().zip(&Stage::ALL[1..]) {
-            *time = (stage.name(), Duration::from_secs_f64(seconds[*stage as usize]));
+        match self.device.whole_seconds() {
+            Some(whole) => self.stage_times.push(("frame", Duration::from_secs_f64(whole))),
+            None => self
+                .stage_times
+                .extend(Stage::ALL[1..].iter().map(|s| (s.name(), Duration::from_secs_f64(seconds[*s as usize])))),
         }
         Ok(session.io)
     }
@@ -540,7 +569,7 @@ impl Engine {
             io = Some(self.model.forward(d, shape, bank.as_ref(), outputs))
         });
         let io = io.expect("recording runs the forward pass");
-        self.device.reserve(&plan)?;
+        self.reserve(&plan)?;
         let io = FrameIo {
             photo: plan.placed(io.photo),
             points: io.points.map(|buf| plan.placed(buf)),
@@ -555,6 +584,16 @@ impl Engine {
         }
         self.sessions.push(Session { key: Key { shape, labels, outputs, keep }, plan, io });
         Ok(())
+    }
+
+    /// Memory for passes of this plan.
+    fn reserve(&mut self, plan: &Plan) -> Result<()> {
+        let reserved = self.device.reserve(plan);
+        if reserved.is_err() {
+            // What the other sessions had was given up for this one.
+            self.sessions.clear();
+        }
+        reserved
     }
 
     /// A float32 result of the last pass, whole.
@@ -593,7 +632,7 @@ impl Engine {
         let plan =
             plan::record(self.device.activation_bytes(), &[], |d| io = Some(self.model.text.forward(d, n, longest)));
         let io = io.expect("recording runs the forward pass");
-        self.device.reserve(&plan)?;
+        self.reserve(&plan)?;
         self.device.write(plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
         self.device.write(plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
         let text = &self.model.text;
@@ -607,14 +646,17 @@ impl Engine {
     }
 }
 
+/// The device that was chosen, and why it is another than one might expect.
 fn device(options: &Options) -> Result<(Box<dyn Executor>, Option<String>)> {
-    const NO_CUDA: &str = "this build has no CUDA kernels";
-    let note = match options.device {
-        DeviceChoice::Cpu => None,
-        DeviceChoice::Auto => Some(format!("{NO_CUDA}: running on the CPU")),
-        DeviceChoice::Cuda(_) => {
-            return Err(Error::Device(format!("no CUDA device can be used: {NO_CUDA}; use --device cpu")));
-        }
-    };
-    Ok((Box::new(Cpu::new(options.threads)?), note))
+    let cpu = || Cpu::new(options.threads).map(Box::new);
+    let or_cpu = |error: Error| Error::Device(format!("{error}; --device cpu needs none"));
+    match options.device {
+        DeviceChoice::Cpu => Ok((cpu()?, None)),
+        DeviceChoice::Cuda(None) => Ok((Box::new(Cuda::find(true).map_err(or_cpu)?), None)),
+        DeviceChoice::Cuda(Some(ordinal)) => Ok((Box::new(Cuda::new(ordinal).map_err(or_cpu)?), None)),
+        DeviceChoice::Auto => match Cuda::find(false) {
+            Ok(cuda) => Ok((Box::new(cuda), None)),
+            Err(reason) => Ok((cpu()?, Some(format!("{reason}: running on the CPU")))),
+        },
+    }
 }

@@ -3,6 +3,7 @@
 //! [`Engine`] is the whole of it for most programs: load a model, set the labels, segment frames. The command line
 //! is built on the same calls.
 
+pub mod bench;
 pub mod cases;
 pub mod checkpoint;
 pub mod convert;

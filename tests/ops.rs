@@ -5,8 +5,9 @@ mod cases;
 
 use std::collections::BTreeSet;
 
+use cases::forgotten::{forgotten, values};
 use cases::reference::{Expected, Near, expected};
-use cases::{AWKWARD, Case, ConvShape, Op, Plant, Prepared, REAL, Values, data, run};
+use cases::{AWKWARD, Case, ConvShape, LONG, Op, Plant, REAL, Values, data, run};
 use lseg_fast::device::Func;
 use lseg_fast::device::cpu::{Cpu, Isa};
 
@@ -67,6 +68,7 @@ fn check(cases: &[Case]) {
 #[test]
 fn operations_equal_float64() {
     check(AWKWARD);
+    check(LONG);
 }
 
 /// Weights with float16's values give float64's results, and the bits that float32 weights give: 2⁻³⁰ of them are no
@@ -149,93 +151,12 @@ fn the_table_has_every_operation() {
 /// order of a kernel's taps.
 #[test]
 fn the_bounds_notice_what_a_kernel_forgets() {
-    for case in AWKWARD.iter().filter(|case| matches!(case.plant, Plant::Nothing | Plant::Outliers)) {
-        // Planted logits leave the other keys no weight; one channel is its own mean; one pixel sees one tap; the
-        // table of positions is longer than the texts; a small mask passes pixels over; a photo has no pixel to move to.
-        let deaf = match case.op {
-            Op::Attention { .. } => case.plant == Plant::Outliers,
-            Op::LayerNorm { channels, .. } => channels == 1,
-            Op::EmbedTokens { .. } => true,
-            Op::Argmax { map, mask, .. } => mask.0 < 2 * map.0,
-            Op::Conv { map, shape, .. } => map == (1, 1) && shape.kernel > 1,
-            Op::Sample { photo, .. } => photo.0 == 1,
-            _ => false,
-        };
-        if deaf || work(&case.op) > 1_000_000 {
-            continue;
-        }
+    for case in AWKWARD {
         let prepared = data::prepare(case);
         let right = expected(&case.op, &prepared);
-        for (what, broken) in broken(&case.op, &prepared) {
+        for (what, broken) in forgotten(case, &prepared) {
             let noticed = broken.iter().any(|broken| complaint(&right, &values(&expected(&case.op, broken))).is_some());
             assert!(noticed, "{case:?}: {what} changes nothing that the bounds notice");
         }
     }
-}
-
-/// Multiply-adds of the float64 loops, about.
-fn work(op: &Op) -> usize {
-    match *op {
-        Op::Gemm { batch, rows, k, n, .. } => batch * rows * k * n,
-        Op::Attention { batch, tokens, heads, size, .. } => 2 * batch * tokens * tokens * heads * size,
-        Op::Conv { batch, map, shape, .. } => {
-            batch * map.0 * map.1 * shape.inputs * shape.outputs * shape.kernel.pow(2) / shape.stride.pow(2)
-        }
-        Op::ConvTranspose { batch, map, inputs, outputs, stride } => {
-            batch * map.0 * map.1 * inputs * outputs * stride * stride
-        }
-        _ => 0,
-    }
-}
-
-/// The values as a kernel without any error would store them.
-fn values(expected: &Expected) -> Vec<f32> {
-    match expected {
-        Expected::Values(values) => values.iter().map(|near| near.value as f32).collect(),
-        Expected::Partly(values) => {
-            values.iter().map(|near| near.map_or(f32::from_bits(u32::MAX), |near| near.value as f32)).collect()
-        }
-        Expected::Choices(choices) => choices.iter().map(|allowed| f32::from(allowed[0])).collect(),
-    }
-}
-
-/// The case with one thing forgotten, in two ways of which one must be noticed (a ReLU may hide the other).
-fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
-    let change = |values: fn(&mut Prepared, usize) -> &mut f32, i: usize| {
-        // A mask changes where another label wins.
-        let much = if matches!(op, Op::Argmax { .. }) { 1000.0 } else { 3.0 };
-        [much, -much].map(|by| {
-            let mut broken = prepared.clone();
-            *values(&mut broken, i) += by;
-            broken
-        })
-    };
-    let mut all = Vec::new();
-    for (i, input) in prepared.inputs.iter().enumerate() {
-        if matches!(input.values, Values::F32(_)) && input.shape[1] * input.shape[2] > 1 {
-            all.push((format!("the last value of input {i}"), change(last_of_input, i)));
-        }
-    }
-    for i in 0..prepared.matrices.len() {
-        all.push((format!("the last value of matrix {i}"), change(last_of_matrix, i)));
-    }
-    for i in 0..prepared.vectors.len() {
-        all.push((format!("the last value of vector {i}"), change(last_of_vector, i)));
-    }
-    all
-}
-
-fn last_of_input(prepared: &mut Prepared, i: usize) -> &mut f32 {
-    match &mut prepared.inputs[i].values {
-        Values::F32(values) => values.last_mut().unwrap(),
-        other => panic!("{other:?} are no float32 values"),
-    }
-}
-
-fn last_of_matrix(prepared: &mut Prepared, i: usize) -> &mut f32 {
-    prepared.matrices[i].values.last_mut().unwrap()
-}
-
-fn last_of_vector(prepared: &mut Prepared, i: usize) -> &mut f32 {
-    prepared.vectors[i].last_mut().unwrap()
 }

@@ -118,6 +118,22 @@ pub struct Weights {
 }
 
 impl Prepared {
+    /// With float16's values in whatever half precision holds as float16: activations, matrices, the biases of products.
+    /// What stays float32 there keeps its values.
+    pub fn rounded(mut self, op: &Op) -> Prepared {
+        let round = |value: &mut f32| *value = f16::from_f32(*value).to_f32();
+        self.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(round);
+        for input in self.inputs.iter_mut().filter(|input| input.element == Element::Activation) {
+            if let Values::F32(values) = &mut input.values {
+                values.iter_mut().for_each(round);
+            }
+        }
+        if matches!(op, Op::Gemm { .. } | Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Similarity { .. }) {
+            self.vectors.iter_mut().flatten().for_each(round);
+        }
+        self
+    }
+
     pub fn upload(&self, device: &mut dyn Upload) -> Result<Weights> {
         let matrices = self.matrices.iter().map(|m| m.upload(device)).collect::<Result<_>>()?;
         let vectors = self.vectors.iter().map(|v| device.vector(v)).collect::<Result<_>>()?;
@@ -158,9 +174,10 @@ pub fn prepare(case: &Case) -> Prepared {
             p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));
             p.vectors = vec![s.values(dim, 1.0), s.values((1 + side * side) * dim, 1.0)];
         }
-        Op::Gemm { batch, first, rows, k, n, bias, add, .. } => {
-            p.out_shape = [batch, 1, first + rows, n];
-            p.input([batch, 1, first + rows, k], activation, s.values(batch * (first + rows) * k, 1.0));
+        Op::Gemm { batch, first, rows, behind, to, k, n, x, bias, add, .. } => {
+            p.out_shape = [batch, 1, to + rows, n];
+            let shape = [batch, 1, first + rows + behind, k];
+            p.input(shape, x, s.values(count(shape), 1.0));
             let adds = [Add::None, Add::One, Add::Two].iter().position(|a| *a == add).unwrap_or(0);
             for _ in 0..adds {
                 p.input(p.out_shape, Element::F32, s.values(count(p.out_shape), 1.0));

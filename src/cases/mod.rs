@@ -1,11 +1,12 @@
 //! The operations of the device with sizes to try them at: one table for tests, `bench kernels` and every device.
 //!
 //! [`AWKWARD`] has the sizes that kernels get wrong (odd, ragged, one, just past a block), with values planted where
-//! arithmetic goes wrong. [`REAL`] has the shapes of the published models at 480×480.
+//! arithmetic goes wrong; [`LONG`] a sequence of thousands of tokens. [`REAL`] has the shapes of the published models at 480×480.
 
 pub mod data;
 pub mod run;
 mod table;
+pub mod traffic;
 
 use crate::device::{
     Buf, Conv, ConvTranspose, Device, Element, Epilogue, Func, LayerNorm, Linear, Normalise, Rows, Similarity,
@@ -14,7 +15,7 @@ use crate::device::{
 use crate::model::config::Activation;
 
 pub use data::{Prepared, Values, Weights};
-pub use table::{AWKWARD, REAL};
+pub use table::{AWKWARD, LONG, REAL};
 
 /// (height, width)
 pub type Map = (usize, usize);
@@ -34,13 +35,18 @@ pub enum Op {
         grid: Map,
         dim: usize,
     },
-    /// Row `first` of each batch item is the first that is read and written; the output's rows before it stay.
+    /// Of each batch item the rows `first .. first + rows` of the input, `behind` more behind them, become the rows
+    /// `to .. to + rows` of the output; its rows before them stay.
     Gemm {
         batch: usize,
         first: usize,
         rows: usize,
+        behind: usize,
+        to: usize,
         k: usize,
         n: usize,
+        x: Element,
+        out: Element,
         bias: bool,
         add: Add,
         func: Func,
@@ -220,15 +226,16 @@ impl Op {
         match *self {
             Op::Patchify { patch, .. } => d.patchify(inputs[0], &NORMALISE, patch, out),
             Op::AddPositions { side, grid, .. } => d.add_positions(v[0], v[1], side, grid, out),
-            Op::Gemm { first, rows, add, func, .. } => {
-                let part = |buf: Buf| Rows { buf, first, count: rows };
+            Op::Gemm { first, rows, to, add, func, .. } => {
+                let part = |buf: Buf| Rows { buf, first: to, count: rows };
                 let epilogue = match add {
                     Add::None => Epilogue::NONE,
                     Add::One => Epilogue::add(part(inputs[1])),
                     Add::Two => Epilogue::add(part(inputs[1])).and_add(part(inputs[2])),
                     Add::Row => Epilogue::add(inputs[1].all()),
                 };
-                d.gemm(part(inputs[0]), &linear(0), epilogue.then(func), part(out));
+                let x = Rows { buf: inputs[0], first, count: rows };
+                d.gemm(x, &linear(0), epilogue.then(func), part(out));
             }
             Op::LayerNorm { .. } => {
                 d.layer_norm(inputs[0], &LayerNorm { weight: v[0], bias: v[1], eps: LAYER_NORM_EPS }, out);
@@ -264,6 +271,7 @@ impl Op {
 fn out_element(op: &Op) -> Element {
     match op {
         Op::Argmax { .. } => Element::U16,
+        Op::Gemm { out, .. } => *out,
         Op::AddPositions { .. } | Op::EmbedTokens { .. } | Op::Similarity { .. } => Element::F32,
         Op::Regularise { .. } | Op::UpsampleScores { .. } | Op::TakeRows { .. } => Element::F32,
         _ => Element::Activation,

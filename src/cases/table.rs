@@ -1,7 +1,8 @@
 //! The cases.
 
+use crate::device::Element::{Activation, F32};
 use crate::device::Func;
-use crate::model::config::Activation;
+use crate::model::config;
 
 use super::Plant::{Nan, Nothing, Outliers, Zeros};
 use super::{Add, Case, ConvShape, Map, Op, Plant};
@@ -10,17 +11,47 @@ const fn case(op: Op, plant: Plant) -> Case {
     Case { op, plant }
 }
 
+/// x·Wᵀ + b and nothing else.
 const fn gemm(rows: usize, k: usize, n: usize) -> Op {
-    Op::Gemm { batch: 1, first: 0, rows, k, n, bias: true, add: Add::None, func: Func::Identity }
+    let (x, out) = (Activation, Activation);
+    let (bias, add, func) = (true, Add::None, Func::Identity);
+    Op::Gemm { batch: 1, first: 0, rows, behind: 0, to: 0, k, n, x, out, bias, add, func }
 }
 
-/// A gemm that starts behind the class token, in a batch of two.
-const fn tokens(rows: usize, k: usize, n: usize, add: Add, func: Func) -> Op {
-    Op::Gemm { batch: 2, first: 1, rows, k, n, bias: true, add, func }
+/// With a function, as a transformer's first product.
+const fn hidden(batch: usize, rows: usize, k: usize, n: usize, func: Func) -> Op {
+    let (x, out, bias, add) = (Activation, Activation, true, Add::None);
+    Op::Gemm { batch, first: 0, rows, behind: 0, to: 0, k, n, x, out, bias, add, func }
 }
 
+/// Onto the residual stream, as its second.
 const fn residual(rows: usize, k: usize, n: usize, func: Func) -> Op {
-    Op::Gemm { batch: 1, first: 0, rows, k, n, bias: true, add: Add::One, func }
+    let (x, out, bias, add) = (Activation, F32, true, Add::One);
+    Op::Gemm { batch: 1, first: 0, rows, behind: 0, to: 0, k, n, x, out, bias, add, func }
+}
+
+/// The stream's patch tokens, in a batch: it starts behind the class token, as the readout does.
+const fn tokens(rows: usize, k: usize, n: usize, add: Add, func: Func) -> Op {
+    let (x, out, bias) = (F32, Activation, true);
+    Op::Gemm { batch: 2, first: 1, rows, behind: 0, to: 0, k, n, x, out, bias, add, func }
+}
+
+/// Into the stream, behind the class token, in a batch: the patch embedding.
+const fn embedding(batch: usize, rows: usize, k: usize, n: usize) -> Op {
+    let (x, out, bias, add, func) = (Activation, F32, true, Add::None, Func::Identity);
+    Op::Gemm { batch, first: 0, rows, behind: 0, to: 1, k, n, x, out, bias, add, func }
+}
+
+/// The stream's class tokens alone.
+const fn class(batch: usize, behind: usize, k: usize, n: usize) -> Op {
+    let (x, out, bias, add, func) = (F32, F32, true, Add::None, Func::Identity);
+    Op::Gemm { batch, first: 0, rows: 1, behind, to: 0, k, n, x, out, bias, add, func }
+}
+
+/// To float32: embeddings of pixels and texts.
+const fn wide(rows: usize, k: usize, n: usize, bias: bool) -> Op {
+    let (x, out, add, func) = (Activation, F32, Add::None, Func::Identity);
+    Op::Gemm { batch: 1, first: 0, rows, behind: 0, to: 0, k, n, x, out, bias, add, func }
 }
 
 const fn shape(inputs: usize, outputs: usize, kernel: usize, stride: usize, pad: usize) -> ConvShape {
@@ -49,7 +80,7 @@ const fn similarity(map: Map, features: usize, rank: usize, labels: usize, offse
     Op::Similarity { batch: 1, map, features, rank, labels, offset }
 }
 
-const fn regularise(map: Map, labels: usize, bottleneck: bool, activation: Option<Activation>) -> Op {
+const fn regularise(map: Map, labels: usize, bottleneck: bool, activation: Option<config::Activation>) -> Op {
     Op::Regularise { batch: 2, map, labels, bottleneck, activation }
 }
 
@@ -65,6 +96,9 @@ pub const AWKWARD: &[Case] = &[
     case(Op::Patchify { batch: 1, photo: (45, 71), grid: (3, 2), patch: 5 }, Nothing),
     case(Op::Patchify { batch: 1, photo: (32, 48), grid: (2, 3), patch: 16 }, Nothing),
     case(Op::Patchify { batch: 2, photo: (7, 32), grid: (32, 32), patch: 1 }, Nothing),
+    case(Op::Patchify { batch: 1, photo: (45, 71), grid: (2, 3), patch: 32 }, Nothing),
+    case(Op::Patchify { batch: 2, photo: (32, 48), grid: (4, 4), patch: 16 }, Nothing),
+    case(Op::AddPositions { batch: 2, side: 6, grid: (5, 4), dim: 64 }, Nothing),
     case(Op::AddPositions { batch: 1, side: 1, grid: (3, 5), dim: 7 }, Nothing),
     case(Op::AddPositions { batch: 2, side: 4, grid: (4, 4), dim: 33 }, Nothing),
     case(Op::AddPositions { batch: 2, side: 7, grid: (3, 13), dim: 17 }, Outliers),
@@ -83,12 +117,49 @@ pub const AWKWARD: &[Case] = &[
     case(tokens(145, 100, 33, Add::Row, Func::Gelu), Nan),
     case(tokens(7, 17, 300, Add::None, Func::QuickGelu), Outliers),
     case(tokens(145, 33, 1, Add::One, Func::QuickGelu), Nothing),
-    case(Op::Gemm { batch: 2, first: 0, rows: 7, k: 17, n: 16, bias: false, add: Add::Two, func: Func::Gelu }, Nothing),
+    case(
+        Op::Gemm {
+            batch: 2,
+            first: 0,
+            rows: 7,
+            behind: 2,
+            to: 3,
+            k: 17,
+            n: 16,
+            x: Activation,
+            out: F32,
+            bias: false,
+            add: Add::Two,
+            func: Func::Gelu,
+        },
+        Nothing,
+    ),
+    // Whole chunks of eight channels, ragged against every tile: rows, depth, columns.
+    case(gemm(8, 8, 8), Nothing),
+    case(gemm(901, 72, 136), Nothing),
+    case(gemm(145, 1032, 72), Outliers),
+    case(gemm(300, 264, 264), Nan),
+    case(hidden(1, 145, 136, 520, Func::Gelu), Outliers),
+    case(hidden(3, 12, 64, 264, Func::QuickGelu), Nothing),
+    case(residual(901, 136, 264, Func::Identity), Outliers),
+    case(residual(77, 2056, 72, Func::Identity), Nothing),
+    case(residual(130, 520, 136, Func::Identity), Nan),
+    case(tokens(145, 136, 72, Add::Row, Func::Gelu), Outliers),
+    case(tokens(12, 264, 136, Add::Row, Func::Gelu), Nothing),
+    case(embedding(2, 145, 72, 136), Nothing),
+    case(embedding(1, 35, 48, 33), Nothing),
+    case(class(2, 5, 136, 264), Outliers),
+    case(class(1, 0, 33, 17), Nothing),
+    case(wide(145, 72, 136, true), Nothing),
+    case(wide(5, 64, 40, false), Nothing),
     case(Op::LayerNorm { batch: 1, rows: 1, channels: 1 }, Nothing),
     case(Op::LayerNorm { batch: 2, rows: 5, channels: 33 }, Nan),
     case(Op::LayerNorm { batch: 1, rows: 145, channels: 300 }, Outliers),
     case(Op::LayerNorm { batch: 2, rows: 7, channels: 17 }, Zeros),
     case(Op::LayerNorm { batch: 1, rows: 7, channels: 1024 }, Outliers),
+    case(Op::LayerNorm { batch: 2, rows: 3, channels: 768 }, Nan),
+    case(Op::LayerNorm { batch: 1, rows: 145, channels: 64 }, Outliers),
+    case(Op::LayerNorm { batch: 1, rows: 2, channels: 1025 }, Outliers),
     case(attention(1, 1, 64, false), Nothing),
     case(attention(5, 3, 20, false), Outliers),
     case(attention(5, 2, 64, true), Nothing),
@@ -98,6 +169,11 @@ pub const AWKWARD: &[Case] = &[
     case(attention(300, 2, 20, true), Nan),
     case(Op::Attention { batch: 2, tokens: 77, heads: 2, size: 7, causal: true }, Nothing),
     case(Op::Attention { batch: 2, tokens: 145, heads: 3, size: 20, causal: false }, Outliers),
+    case(attention(64, 1, 64, false), Outliers),
+    case(attention(129, 2, 64, false), Nan),
+    case(attention(65, 2, 64, true), Nan),
+    case(Op::Attention { batch: 3, tokens: 77, heads: 2, size: 64, causal: true }, Nothing),
+    case(Op::Attention { batch: 2, tokens: 145, heads: 3, size: 64, causal: false }, Outliers),
     case(conv((1, 1), three(1, 1, 1)), Nothing),
     case(conv((1, 1), three(17, 33, 2)), Nothing),
     case(conv((5, 7), shape(15, 17, 1, 1, 0)), Nothing),
@@ -118,6 +194,19 @@ pub const AWKWARD: &[Case] = &[
     case(unit(2, (5, 7), three(65, 81, 1), 2, Func::Relu), Outliers),
     case(unit(1, (13, 9), three(300, 67, 1), 1, Func::Identity), Outliers),
     case(conv((9, 130), three(64, 64, 1)), Nothing),
+    // Whole chunks of eight channels.
+    case(conv((1, 1), three(8, 8, 1)), Nothing),
+    case(conv((13, 9), three(72, 136, 2)), Outliers),
+    case(conv((17, 33), three(64, 72, 1)), Nothing),
+    case(conv((13, 9), shape(72, 264, 1, 1, 0)), Nan),
+    case(conv((13, 9), shape(136, 72, 1, 2, 0)), Nothing),
+    case(unit(2, (13, 9), three(72, 72, 1), 2, Func::Identity), Outliers),
+    case(unit(1, (15, 15), three(264, 56, 1), 1, Func::Identity), Nan),
+    case(unit(2, (5, 7), three(64, 64, 1), 0, Func::Relu), Nothing),
+    case(unit(1, (13, 9), shape(64, 256, 1, 1, 0), 1, Func::Relu), Nothing),
+    case(Op::ConvTranspose { batch: 2, map: (5, 7), inputs: 72, outputs: 72, stride: 2 }, Outliers),
+    case(Op::ConvTranspose { batch: 1, map: (13, 9), inputs: 64, outputs: 136, stride: 4 }, Nothing),
+    case(Op::ConvTranspose { batch: 1, map: (2, 3), inputs: 24, outputs: 8, stride: 8 }, Nothing),
     case(Op::ConvTranspose { batch: 1, map: (1, 1), inputs: 1, outputs: 1, stride: 2 }, Nothing),
     case(Op::ConvTranspose { batch: 2, map: (5, 7), inputs: 17, outputs: 17, stride: 2 }, Nothing),
     case(Op::ConvTranspose { batch: 1, map: (13, 9), inputs: 33, outputs: 15, stride: 4 }, Outliers),
@@ -126,13 +215,18 @@ pub const AWKWARD: &[Case] = &[
     case(Op::Upsample { batch: 2, map: (1, 7), channels: 17 }, Nothing),
     case(Op::Upsample { batch: 1, map: (5, 7), channels: 33 }, Nan),
     case(Op::Upsample { batch: 2, map: (13, 9), channels: 100 }, Outliers),
+    case(Op::Upsample { batch: 2, map: (9, 5), channels: 72 }, Nan),
+    case(Op::Upsample { batch: 1, map: (1, 1), channels: 8 }, Nothing),
+    case(Op::Upsample { batch: 1, map: (15, 15), channels: 256 }, Outliers),
     case(Op::MaxPool { batch: 1, map: (1, 1), channels: 1 }, Nothing),
     case(Op::MaxPool { batch: 2, map: (5, 7), channels: 17 }, Nan),
     case(Op::MaxPool { batch: 1, map: (13, 9), channels: 33 }, Nothing),
     case(Op::MaxPool { batch: 2, map: (6, 8), channels: 64 }, Nan),
     case(Op::EmbedTokens { batch: 1, tokens: 1, width: 3, vocab: 2 }, Nothing),
     case(Op::EmbedTokens { batch: 2, tokens: 7, width: 33, vocab: 19 }, Nothing),
+    case(Op::EmbedTokens { batch: 3, tokens: 12, width: 64, vocab: 300 }, Nothing),
     case(Op::TakeRows { batch: 1, rows: 1, width: 17 }, Nothing),
+    case(Op::TakeRows { batch: 2, rows: 12, width: 64 }, Nothing),
     case(Op::TakeRows { batch: 3, rows: 7, width: 33 }, Nan),
     // The photo one pixel, larger, smaller than the map, twice its size, one row.
     case(Op::Sample { batch: 1, map: (1, 1), channels: 1, photo: (1, 1), points: 1 }, Nothing),
@@ -140,19 +234,25 @@ pub const AWKWARD: &[Case] = &[
     case(Op::Sample { batch: 1, map: (13, 9), channels: 33, photo: (11, 7), points: 65 }, Outliers),
     case(Op::Sample { batch: 2, map: (6, 8), channels: 100, photo: (12, 16), points: 33 }, Zeros),
     case(Op::Sample { batch: 1, map: (5, 7), channels: 3, photo: (1, 50), points: 7 }, Nothing),
+    case(Op::Sample { batch: 1, map: (9, 5), channels: 256, photo: (33, 70), points: 40 }, Nothing),
     case(similarity((1, 1), 1, 1, 1, true), Nothing),
     case(similarity((5, 7), 17, 17, 3, true), Nothing),
     case(similarity((13, 9), 33, 15, 300, true), Outliers),
     case(similarity((13, 9), 100, 100, 17, false), Zeros),
     case(similarity((5, 7), 257, 33, 1, true), Zeros),
     case(Op::Similarity { batch: 2, map: (13, 9), features: 33, rank: 33, labels: 5, offset: true }, Nan),
+    case(similarity((15, 15), 64, 64, 20, true), Outliers),
+    case(similarity((16, 16), 256, 256, 5, true), Nothing),
+    case(similarity((5, 7), 256, 256, 150, true), Nan),
+    case(similarity((3, 5), 64, 64, 2000, true), Nothing),
+    case(similarity((13, 9), 72, 40, 33, false), Zeros),
     case(regularise((1, 1), 1, true, None), Nothing),
-    case(regularise((5, 7), 3, false, Some(Activation::Relu)), Nan),
-    case(regularise((13, 9), 17, false, Some(Activation::Lrelu)), Nan),
-    case(regularise((5, 7), 33, false, Some(Activation::Tanh)), Nothing),
-    case(regularise((13, 9), 5, true, Some(Activation::Relu)), Nothing),
-    case(regularise((5, 7), 300, true, Some(Activation::Lrelu)), Nothing),
-    case(regularise((5, 7), 2, true, Some(Activation::Tanh)), Nan),
+    case(regularise((5, 7), 3, false, Some(config::Activation::Relu)), Nan),
+    case(regularise((13, 9), 17, false, Some(config::Activation::Lrelu)), Nan),
+    case(regularise((5, 7), 33, false, Some(config::Activation::Tanh)), Nothing),
+    case(regularise((13, 9), 5, true, Some(config::Activation::Relu)), Nothing),
+    case(regularise((5, 7), 300, true, Some(config::Activation::Lrelu)), Nothing),
+    case(regularise((5, 7), 2, true, Some(config::Activation::Tanh)), Nan),
     case(regularise((1, 9), 7, false, None), Nothing),
     case(Op::UpsampleScores { batch: 1, map: (1, 1), labels: 1 }, Nothing),
     case(Op::UpsampleScores { batch: 2, map: (5, 7), labels: 17 }, Nan),
@@ -168,22 +268,36 @@ pub const AWKWARD: &[Case] = &[
     case(argmax((5, 7), 5, (21, 33)), Nan),
 ];
 
+/// 1024×1024 pixels are 4,097 tokens.
+pub const LONG: &[Case] = &[case(attention(4097, 1, 64, false), Outliers)];
+
 /// vitl16 at 480×480 with 20 labels, then what rn101 and the text tower have of their own.
 pub const REAL: &[Case] = &[
     case(Op::Patchify { batch: 1, photo: (480, 640), grid: (30, 30), patch: 16 }, Nothing),
-    case(gemm(900, 768, 1024), Nothing),
+    case(embedding(1, 900, 768, 1024), Nothing),
     case(Op::AddPositions { batch: 1, side: 24, grid: (30, 30), dim: 1024 }, Nothing),
     case(Op::LayerNorm { batch: 1, rows: 901, channels: 1024 }, Outliers),
     case(gemm(901, 1024, 3072), Outliers),
     case(attention(901, 16, 64, false), Outliers),
     case(residual(901, 1024, 1024, Func::Identity), Outliers),
-    case(
-        Op::Gemm { batch: 1, first: 0, rows: 901, k: 1024, n: 4096, bias: true, add: Add::None, func: Func::Gelu },
-        Nothing,
-    ),
+    case(hidden(1, 901, 1024, 4096, Func::Gelu), Nothing),
     case(residual(901, 4096, 1024, Func::Identity), Nothing),
+    case(class(1, 900, 1024, 1024), Outliers),
     case(
-        Op::Gemm { batch: 1, first: 1, rows: 900, k: 1024, n: 1024, bias: false, add: Add::Row, func: Func::Gelu },
+        Op::Gemm {
+            batch: 1,
+            first: 1,
+            rows: 900,
+            behind: 0,
+            to: 0,
+            k: 1024,
+            n: 1024,
+            x: F32,
+            out: Activation,
+            bias: false,
+            add: Add::Row,
+            func: Func::Gelu,
+        },
         Outliers,
     ),
     case(gemm(900, 1024, 256), Nothing),
@@ -213,12 +327,18 @@ pub const REAL: &[Case] = &[
     case(unit(1, (15, 15), three(256, 256, 1), 1, Func::Identity), Nothing),
     case(gemm(14_400, 256, 256), Nothing),
     case(Op::Upsample { batch: 1, map: (120, 120), channels: 256 }, Nothing),
-    case(gemm(57_600, 256, 512), Nothing),
+    case(wide(57_600, 256, 512, true), Nothing),
     case(Op::Sample { batch: 1, map: (240, 240), channels: 256, photo: (480, 640), points: 1000 }, Nothing),
     case(similarity((240, 240), 256, 256, 20, true), Nothing),
     case(similarity((240, 240), 256, 256, 150, true), Nothing),
     case(
-        Op::Regularise { batch: 1, map: (240, 240), labels: 20, bottleneck: true, activation: Some(Activation::Lrelu) },
+        Op::Regularise {
+            batch: 1,
+            map: (240, 240),
+            labels: 20,
+            bottleneck: true,
+            activation: Some(config::Activation::Lrelu),
+        },
         Nothing,
     ),
     case(Op::UpsampleScores { batch: 1, map: (240, 240), labels: 20 }, Nothing),
@@ -231,9 +351,7 @@ pub const REAL: &[Case] = &[
     case(conv((120, 120), three(128, 128, 2)), Nothing),
     case(Op::EmbedTokens { batch: 20, tokens: 12, width: 512, vocab: 49_408 }, Nothing),
     case(Op::Attention { batch: 20, tokens: 12, heads: 8, size: 64, causal: true }, Nothing),
-    case(
-        Op::Gemm { batch: 20, first: 0, rows: 12, k: 512, n: 2048, bias: true, add: Add::None, func: Func::QuickGelu },
-        Nothing,
-    ),
+    case(hidden(20, 12, 512, 2048, Func::QuickGelu), Nothing),
+    case(wide(20, 512, 512, false), Nothing),
     case(Op::TakeRows { batch: 20, rows: 12, width: 512 }, Nothing),
 ];

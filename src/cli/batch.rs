@@ -35,9 +35,9 @@ pub fn each<R: Serialize>(
 }
 
 /// On stderr, and only where that is a terminal.
-fn progress_bar(photos: usize, quiet: bool) -> ProgressBar {
+pub fn progress_bar(steps: usize, quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(Some(photos as u64), target);
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
     if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
         bar.set_style(style);
     }

@@ -1,6 +1,7 @@
 //! The command line: arguments as typed; each subcommand resolves its own into ready objects and runs.
 
 mod batch;
+mod bench;
 mod common;
 mod convert;
 mod embed;
@@ -55,6 +56,7 @@ enum Command {
     Tokenize(tokenize::Arguments),
     Info(info::Arguments),
     Plan(plan::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// The call's arguments. Ends the process for `--help`, `--version` (0) and calls that cannot be understood (2).
@@ -73,5 +75,6 @@ pub fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Tokenize(arguments) => tokenize::run(&arguments, &mut printer),
         Command::Info(arguments) => info::run(&arguments, &mut printer),
         Command::Plan(arguments) => plan::run(&arguments, &mut printer),
+        Command::Bench(arguments) => bench::run(&arguments, &mut printer),
     }
 }

@@ -267,6 +267,9 @@ pub trait Device {
     /// Everything after this belongs to `name` `index`, for reports.
     fn scope(&mut self, name: &'static str, index: usize);
 
+    /// The host fills `buf` before the pass.
+    fn input(&mut self, _buf: Buf) {}
+
     /// The host reads `buf` after the pass: it must stay alive until the end.
     fn output(&mut self, buf: Buf);
 
@@ -349,6 +352,23 @@ pub trait Upload {
     fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector>;
 }
 
+/// What a device asked of its driver since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Of device memory and page-locked memory.
+    pub allocations: u64,
+    /// Host to device.
+    pub copies_in: u64,
+    /// Device to host.
+    pub copies_out: u64,
+    /// Of kernels one by one.
+    pub launches: u64,
+    /// Of graphs: whole passes.
+    pub graph_launches: u64,
+    /// Nodes of the graph that was launched last; 0 where none was.
+    pub graph_nodes: usize,
+}
+
 /// A device that really runs: weights, an arena, input and output.
 pub trait Executor: Device + Upload + Send {
     /// "cpu, 2 threads"
@@ -371,6 +391,16 @@ pub trait Executor: Device + Upload + Send {
 
     /// Seconds of each [`Stage`] in the last pass.
     fn stage_seconds(&self) -> [f64; Stage::ALL.len()];
+
+    /// Seconds of the last pass where the device ran it as one piece, so that nothing is known of its stages.
+    fn whole_seconds(&self) -> Option<f64> {
+        None
+    }
+
+    /// None are counted where there is no driver.
+    fn calls(&self) -> Calls {
+        Calls::default()
+    }
 
     /// Whether the passes to come measure each operation; off at first.
     fn record_times(&mut self, on: bool);

@@ -93,6 +93,9 @@ impl Model {
         d.stage(Stage::Encoder);
         let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
         let points = (wanted.points > 0).then(|| d.buffer("points", [batch, 1, wanted.points, 2], Element::F32));
+        for input in [Some(photo), points].into_iter().flatten() {
+            d.input(input);
+        }
         let hooked = match &self.encoder {
             Encoder::Vit(vit) => vit.forward(d, photo, &normalise, network),
             Encoder::Resnet(resnet) => resnet.forward(d, photo, &normalise, network),

@@ -68,6 +68,8 @@ impl Text {
         d.scope("text", 0);
         let ids = d.buffer("ids", [n, 1, tokens, 1], Element::U32);
         let ends = d.buffer("ends", [n, 1, 1, 1], Element::U32);
+        d.input(ids);
+        d.input(ends);
         let mut x = d.buffer("text tokens", [n, 1, tokens, self.width], Element::F32);
         d.embed_tokens(ids, self.token_embedding, self.positional_embedding, x);
         for (i, block) in self.resblocks.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! The table of cases with what each must yield: every operation as obvious loops in float64.
 #![allow(dead_code, unused_imports, reason = "each program that shares this takes a part of it")]
 
+pub mod forgotten;
 pub mod reference;
 
 pub use lseg_fast::cases::*;

@@ -9,6 +9,7 @@
 
 use lseg_fast::device::Func;
 use lseg_fast::model::config::Activation;
+use rayon::prelude::*;
 
 use super::{Add, ConvShape, LAYER_NORM_EPS, Map, NORMALISE, Op, Prepared, rest};
 
@@ -323,16 +324,17 @@ fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], side: usize, 
 }
 
 fn gemm(op: &Op, p: &Prepared) -> Vec<Option<Near>> {
-    let &Op::Gemm { first, rows, k, n, add, func, .. } = op else { unreachable!("only a gemm comes here") };
+    let &Op::Gemm { first, rows, behind, to, k, n, add, func, .. } = op else { unreachable!("only a gemm comes here") };
     let w = wide(&p.matrices[0].values);
     let bias = p.vectors.first().map(|bias| wide(bias));
     let all = wide(p.inputs[0].values.f32());
     let mut out = Vec::new();
-    for (b, item) in all.chunks_exact((first + rows) * k).enumerate() {
-        out.extend(std::iter::repeat_n(None, first * n));
-        for (i, mut sum) in linear(&item[first * k..], &w, k, bias.as_deref()).into_iter().enumerate() {
+    for (b, item) in all.chunks_exact((first + rows + behind) * k).enumerate() {
+        out.extend(std::iter::repeat_n(None, to * n));
+        let x = &item[first * k..][..rows * k];
+        for (i, mut sum) in linear(x, &w, k, bias.as_deref()).into_iter().enumerate() {
             for input in &p.inputs[1..] {
-                let at = if add == Add::Row { b * n + i % n } else { (b * (first + rows) + first) * n + i };
+                let at = if add == Add::Row { b * n + i % n } else { (b * (to + rows) + to) * n + i };
                 sum.add(f64::from(input.values.f32()[at]));
             }
             out.push(Some(apply(func, sum.near())));
@@ -363,33 +365,32 @@ fn attention(qkv: &[f64], heads: usize, size: usize, causal: bool) -> Vec<Near> 
     let (width, scale) = (heads * size, 1.0 / (size as f64).sqrt());
     let tokens = qkv.len() / (3 * width);
     let part = |token: usize, part: usize, head: usize| &qkv[(token * 3 + part) * width + head * size..][..size];
-    let mut out = Vec::with_capacity(tokens * width);
-    for query in 0..tokens {
-        for head in 0..heads {
-            let keys = if causal { query + 1 } else { tokens };
-            let q = part(query, 0, head);
-            let logits: Vec<Near> = (0..keys)
-                .map(|key| Sum::dot(q.iter().map(|v| v * scale), part(key, 1, head).iter().copied()).near())
-                .collect();
-            let largest = logits.iter().fold(f64::NEG_INFINITY, |a, b| if b.value > a { b.value } else { a });
-            let weights: Vec<f64> = logits.iter().map(|logit| (logit.value - largest).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            let errors: Vec<f64> =
-                logits.iter().map(|logit| logit.bound + EPS * ((logit.value - largest).abs() + 4.0)).collect();
-            for j in 0..size {
-                let (mut sum, mut moved, mut weighted) = (Sum::default(), 0.0, 0.0);
-                for key in 0..keys {
-                    let (p, v) = (weights[key] / total, part(key, 2, head)[j]);
-                    sum.add(p * v);
-                    moved += p * errors[key] * v.abs();
-                    weighted += p * errors[key];
-                }
-                let near = sum.near();
-                out.push(Near { bound: near.bound + moved + weighted * near.value.abs(), ..near });
+    let heard = |query: usize, head: usize| {
+        let keys = if causal { query + 1 } else { tokens };
+        let q = part(query, 0, head);
+        let logits: Vec<Near> = (0..keys)
+            .map(|key| Sum::dot(q.iter().map(|v| v * scale), part(key, 1, head).iter().copied()).near())
+            .collect();
+        let largest = logits.iter().fold(f64::NEG_INFINITY, |a, b| if b.value > a { b.value } else { a });
+        let weights: Vec<f64> = logits.iter().map(|logit| (logit.value - largest).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let errors: Vec<f64> =
+            logits.iter().map(|logit| logit.bound + EPS * ((logit.value - largest).abs() + 4.0)).collect();
+        let mut out = Vec::with_capacity(size);
+        for j in 0..size {
+            let (mut sum, mut moved, mut weighted) = (Sum::default(), 0.0, 0.0);
+            for key in 0..keys {
+                let (p, v) = (weights[key] / total, part(key, 2, head)[j]);
+                sum.add(p * v);
+                moved += p * errors[key] * v.abs();
+                weighted += p * errors[key];
             }
+            let near = sum.near();
+            out.push(Near { bound: near.bound + moved + weighted * near.value.abs(), ..near });
         }
-    }
-    out
+        out
+    };
+    (0..tokens * heads).into_par_iter().flat_map_iter(|i| heard(i / heads, i % heads)).collect()
 }
 
 /// The definition: every input pixel adds its weights times its value to `stride`×`stride` output pixels.

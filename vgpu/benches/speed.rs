@@ -1,5 +1,6 @@
 //! How fast the virtual GPU is, checks and counts included: nanoseconds a warp instruction by class, and the product
-//! 900×1024×4096, on one core and on two. `cargo xtask vgpu`, then `cargo bench -p vgpu --bench speed`.
+//! 900×1024×4096, on one core and on two. `cargo xtask vgpu`, then `cargo bench -p vgpu --bench speed`; with names behind
+//! `--` (mma, product, …) only these.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,6 +105,12 @@ impl Bench {
     }
 }
 
+/// Named behind `--`, or nothing is named there.
+fn is_asked(name: &str) -> bool {
+    let mut names = std::env::args().skip(1).filter(|a| !a.starts_with("--")).peekable();
+    names.peek().is_none() || names.any(|asked| asked == name)
+}
+
 fn measure(cores: &str) {
     // SAFETY: the library's initialisers are Rust's; it stays loaded to the end of the process.
     let library = unsafe { libloading::Library::new(from_environment("VGPU_LIB", "libcuda.so")) };
@@ -117,10 +124,13 @@ fn measure(cores: &str) {
     if cores == "1" {
         let empty = bench.class("empty");
         println!("warp instruction, one core, checked and counted:");
-        for &(name, instructions) in CLASSES {
+        for &(name, instructions) in CLASSES.iter().filter(|(name, _)| is_asked(name)) {
             let each = (bench.class(name) - empty) / (f64::from(WARPS * (STEPS * ROUNDS) as u32) * instructions);
             println!("  {name:<20} {:7.1} ns", each * 1e9);
         }
+    }
+    if !is_asked("product") {
+        return;
     }
     let seconds = bench.product();
     let [rows, columns, depth] = PRODUCT;
@@ -137,7 +147,12 @@ fn main() {
     }
     for cores in ["1", "2"] {
         let this = std::env::current_exe().expect("this bench");
-        let status = Command::new(this).env(CHILD, cores).env("VGPU_THREADS", cores).status().expect("a child");
+        let status = Command::new(this)
+            .args(std::env::args().skip(1))
+            .env(CHILD, cores)
+            .env("VGPU_THREADS", cores)
+            .status()
+            .expect("a child");
         assert!(status.success(), "the measurement on {cores} core(s) failed");
     }
 }

@@ -11,7 +11,8 @@ pub enum Check {
     Misaligned,
     /// Undefined register or memory bytes reached arithmetic, an address, a branch or a tensor core.
     Uninitialised,
-    /// Two warps touched the same shared bytes between barriers, one of them writing; or two lanes of one store.
+    /// Two warps touched the same shared bytes between barriers, one of them writing; or two lanes of one warp, with
+    /// nothing between that orders them.
     SharedRace,
     /// Two blocks of one launch touched the same global bytes, one of them writing.
     GlobalRace,

@@ -274,11 +274,34 @@ pub enum Order {
     Weak,
     /// `ld.global.nc`: through the read-only path.
     NonCoherent,
-    /// `.volatile`, `.relaxed`: no race with others of its kind.
-    Relaxed,
-    Acquire,
-    Release,
-    AcquireRelease,
+    /// `.volatile` (of the widest scope), `.relaxed`: no race with others of its kind inside the scope.
+    Relaxed(Scope),
+    Acquire(Scope),
+    Release(Scope),
+    AcquireRelease(Scope),
+}
+
+impl Order {
+    /// `None`: a weak access, which orders nothing.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Order::Weak | Order::NonCoherent => None,
+            Order::Relaxed(s) | Order::Acquire(s) | Order::Release(s) | Order::AcquireRelease(s) => Some(s),
+        }
+    }
+
+    /// Whether it means something to other blocks.
+    pub fn reaches_blocks(self) -> bool {
+        self.scope().is_some_and(Scope::reaches_blocks)
+    }
+
+    pub fn acquires(self) -> bool {
+        matches!(self, Order::Acquire(_) | Order::AcquireRelease(_))
+    }
+
+    pub fn releases(self) -> bool {
+        matches!(self, Order::Release(_) | Order::AcquireRelease(_))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,10 +395,17 @@ pub enum BarrierKind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FenceScope {
+pub enum Scope {
+    /// The threads of the block (`.cta`), and of its cluster, which is that block.
     Cta,
     Gpu,
     Sys,
+}
+
+impl Scope {
+    pub fn reaches_blocks(self) -> bool {
+        self != Scope::Cta
+    }
 }
 
 /// One decoded instruction's work. Fields: `d` destination, `a b c` sources.
@@ -697,7 +727,7 @@ pub enum Op {
         members: Slot,
     },
     Fence {
-        scope: FenceScope,
+        scope: Scope,
     },
 
     /// To an instruction's index.

@@ -410,7 +410,7 @@ fn lanes_that_spin_do_not_starve_the_others() {
     let word = Address { base: None, narrow: true, offset: 0x400 };
     let p = lab.below(1);
     let q = lab.pred();
-    let order = Order::Relaxed;
+    let order = Order::Relaxed(Scope::Gpu);
     let first = Some(Condition { pred: p, negate: false });
     let atom = |op, d, b| Op::Atom { op, space: Space::Shared, order, ty: Ty::U32, d, a: word, b, c: None };
     lab.guarded(first, Op::St { space: Space::Shared, order, ty: Ty::U32, a: word, b: Box::new([zero]) });
@@ -462,7 +462,7 @@ fn blocks_that_wait_for_each_other() {
     let (v, zero, one, block) = (lab.slot(), lab.constant(0), lab.constant(1), lab.slot());
     let q = lab.pred();
     let word = Address { base: Some(support::BASE), narrow: false, offset: 0 };
-    let order = Order::AcquireRelease;
+    let order = Order::AcquireRelease(Scope::Gpu);
     let atom = |d, b| Op::Atom { op: AtomOp::Add, space: Space::Global, order, ty: Ty::U32, d, a: word, b, c: None };
     lab.op(Op::Special { what: Special::CtaidX, d: block });
     let at = lab.code.len() as u32;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use vgpu_cuda::counts::Counts;
 use vgpu_cuda::fault::{BadAccess, Check};
-use vgpu_cuda::ir::{AtomOp, Order, Ty};
+use vgpu_cuda::ir::{AtomOp, Order, Scope, Ty};
 use vgpu_cuda::mem::{
     BlockMemory, GlobalMemory, LOCAL_START, LocalMemory, MemoryError, Request, SHARED_START, SharedMemory, Words,
 };
@@ -54,7 +54,17 @@ fn atomic(b: &BlockMemory<'_>, address: u64, op: AtomOp, value: u32) -> Result<u
     let mut old = Words::ZERO;
     let addresses = [address; 32];
     let r = Request { addresses: &addresses, mask: 1, bytes: 4 };
-    b.atomic(&r, op, Ty::U32, &words(|_, _| value), None, false, &mut old, &mut Counts::default())?;
+    b.atomic(
+        &r,
+        Order::Relaxed(Scope::Gpu),
+        op,
+        Ty::U32,
+        &words(|_, _| value),
+        None,
+        false,
+        &mut old,
+        &mut Counts::default(),
+    )?;
     Ok(old.bits[0][0])
 }
 
@@ -334,11 +344,59 @@ fn flag(release: Order, fence_before: bool, acquire: Order, fence_after: bool) -
 
 #[test]
 fn flags_order_blocks_when_released_and_acquired() {
-    flag(Order::Release, false, Order::Acquire, false).unwrap();
-    flag(Order::Relaxed, true, Order::Relaxed, true).unwrap();
-    assert_eq!(check_of(flag(Order::Relaxed, false, Order::Relaxed, true)), Check::GlobalRace);
-    assert_eq!(check_of(flag(Order::Relaxed, true, Order::Relaxed, false)), Check::GlobalRace);
-    assert_eq!(check_of(flag(Order::Weak, true, Order::Weak, true)), Check::GlobalRace);
+    use Order::{Acquire, Relaxed, Release, Weak};
+    use Scope::{Cta, Gpu, Sys};
+    flag(Release(Gpu), false, Acquire(Gpu), false).unwrap();
+    flag(Release(Sys), false, Acquire(Gpu), false).unwrap();
+    flag(Relaxed(Gpu), true, Relaxed(Sys), true).unwrap();
+    for (release, fence_before, acquire, fence_after) in [
+        (Relaxed(Gpu), false, Relaxed(Gpu), true),
+        (Relaxed(Gpu), true, Relaxed(Gpu), false),
+        (Weak, true, Weak, true),
+        // What is said to one's own block means nothing to another.
+        (Release(Cta), false, Acquire(Gpu), false),
+        (Release(Gpu), false, Acquire(Cta), false),
+        (Relaxed(Cta), true, Relaxed(Cta), true),
+    ] {
+        let found = flag(release, fence_before, acquire, fence_after);
+        assert_eq!(check_of(found), Check::GlobalRace, "{release:?} {fence_before} {acquire:?} {fence_after}");
+    }
+}
+
+#[test]
+fn atomics_of_block_scope_race_with_other_blocks() {
+    for communicates in [false, true] {
+        let (memory, at) = zeros(64);
+        let launch = memory.begin_launch(communicates);
+        let add = |block: u32, scope: Scope| {
+            let (addresses, one, mut old) = ([at; 32], words(|_, _| 1), Words::ZERO);
+            let r = Request { addresses: &addresses, mask: 1, bytes: 4 };
+            let (block, order) = (launch.block(block), Order::Relaxed(scope));
+            block.atomic(&r, order, AtomOp::Add, Ty::U32, &one, None, false, &mut old, &mut Counts::default())
+        };
+        add(0, Scope::Cta).unwrap();
+        add(0, Scope::Cta).unwrap();
+        assert_eq!(check_of(add(1, Scope::Cta)), Check::GlobalRace);
+        assert_eq!(check_of(add(1, Scope::Gpu)), Check::GlobalRace);
+    }
+}
+
+#[test]
+fn what_a_block_read_on_both_sides_of_a_fence_is_its_own() {
+    let (memory, at) = zeros(512);
+    let launch = memory.begin_launch(true);
+    let tile = lanes(|l| at + 4 * l);
+    let block = launch.block(0);
+    load(&block, &tile, 4, ALL).unwrap();
+    block.fence();
+    load(&block, &tile, 4, ALL).unwrap();
+    store(&block, &tile, 4, ALL, &Words::ZERO).unwrap();
+    // Another that read it too was not asked.
+    let launch = memory.begin_launch(true);
+    load(&launch.block(0), &tile, 4, ALL).unwrap();
+    load(&launch.block(1), &tile, 4, ALL).unwrap();
+    launch.block(0).fence();
+    assert_eq!(check_of(store(&launch.block(0), &tile, 4, ALL, &Words::ZERO)), Check::GlobalRace);
 }
 
 #[test]
@@ -349,14 +407,14 @@ fn a_semaphore_passes_a_tile_from_block_to_block() {
         let tile = lanes(|l| at + 8 * l);
         for b in 0..5 {
             let block = launch.block(b);
-            assert_eq!(load_as(&block, &[at + 300; 32], 4, 1, Order::Acquire)?.bits[0][0], b);
+            assert_eq!(load_as(&block, &[at + 300; 32], 4, 1, Order::Acquire(Scope::Gpu))?.bits[0][0], b);
             let mut sum = load(&block, &tile, 8, ALL)?;
             sum.bits[0].iter_mut().for_each(|x| *x += b);
             store(&block, &tile, 8, ALL, &sum)?;
             if fence {
                 block.fence();
             }
-            store_as(&block, &[at + 300; 32], 4, 1, &words(|_, _| b + 1), Order::Relaxed)?;
+            store_as(&block, &[at + 300; 32], 4, 1, &words(|_, _| b + 1), Order::Relaxed(Scope::Gpu))?;
         }
         Ok(())
     };
@@ -370,7 +428,7 @@ fn atomics_race_with_plain_accesses_only() {
     let launch = memory.begin_launch(true);
     for b in 0..10 {
         atomic(&launch.block(b), at, AtomOp::Add, 1).unwrap();
-        load_as(&launch.block(b), &[at; 32], 4, 1, Order::Relaxed).unwrap();
+        load_as(&launch.block(b), &[at; 32], 4, 1, Order::Relaxed(Scope::Gpu)).unwrap();
     }
     load(&launch.block(3), &[at + 4; 32], 4, 1).unwrap();
     assert_eq!(check_of(load(&launch.block(3), &[at; 32], 4, 1)), Check::GlobalRace);
@@ -389,7 +447,19 @@ fn atomic_operations() {
         let (addresses, mut old) = ([at; 32], Words::ZERO);
         let r = Request { addresses: &addresses, mask: 2, bytes: ty.bytes() };
         let block = launch.block(0);
-        block.atomic(&r, op, ty, &both(b), Some(&both(c)), false, &mut old, &mut Counts::default()).unwrap();
+        block
+            .atomic(
+                &r,
+                Order::Relaxed(Scope::Gpu),
+                op,
+                ty,
+                &both(b),
+                Some(&both(c)),
+                false,
+                &mut old,
+                &mut Counts::default(),
+            )
+            .unwrap();
         assert_eq!(old.bits[0][1], start as u32 & u32::MAX >> (32 - 8 * ty.bytes().min(4)));
         let mut after = [0; 8];
         memory.read(at, &mut after).unwrap();
@@ -426,7 +496,19 @@ fn lanes_of_an_atomic_go_in_order_or_in_reverse() {
         let r = Request { addresses: &addresses, mask: 0b1111, bytes: 4 };
         let one = words(|_, _| 1);
         let block = launch.block(0);
-        block.atomic(&r, AtomOp::Add, Ty::U32, &one, None, reverse, &mut old, &mut Counts::default()).unwrap();
+        block
+            .atomic(
+                &r,
+                Order::Relaxed(Scope::Gpu),
+                AtomOp::Add,
+                Ty::U32,
+                &one,
+                None,
+                reverse,
+                &mut old,
+                &mut Counts::default(),
+            )
+            .unwrap();
         assert_eq!(old.bits[0][..4], expected);
     }
 }
@@ -507,6 +589,10 @@ impl Shared {
 
     fn sync(&mut self) {
         self.memory.barrier(0, u64::MAX);
+    }
+
+    fn sync_warp(&mut self, warp: usize) {
+        self.memory.warp_barrier(warp, ALL, true);
     }
 
     fn ldmatrix(
@@ -678,10 +764,13 @@ fn a_barrier_does_not_wait_for_ended_warps() {
 fn lanes_of_one_store() {
     let mut s = Shared::filled(256, 1);
     s.store(0, 4, ALL, |_| 16, &words(|_, _| 7)).unwrap();
+    s.sync();
     let bad = s.store(0, 4, ALL, |l| 4 * (l % 31), &words(|_, l| l as u32)).unwrap_err();
     assert_eq!((bad.check, bad.lanes, bad.address), (Check::SharedRace, 1 | 1 << 31, Some(SHARED_START)));
+    s.sync();
     let bad = s.store(0, 16, 0b11, |_| 32, &words(|w, l| if w == 3 { l as u32 } else { 0 })).unwrap_err();
     assert_eq!(bad.check, Check::SharedRace);
+    s.sync();
     s.store(0, 1, ALL, |l| l, &words(|_, l| l as u32)).unwrap();
 }
 
@@ -718,6 +807,36 @@ fn the_last_warp_by_a_shared_ticket() {
     assert_eq!(check_of(run(false)), Check::SharedRace);
 }
 
+/// What lanes of a warp do to one byte without a barrier of the warp between, and with one.
+#[test]
+fn lanes_need_a_barrier_of_their_warp() {
+    type Act = fn(&mut Shared, u64) -> Done;
+    let load: Act = |s, lane| s.load(0, 4, 1 << lane, |_| 16).map(drop);
+    let store: Act = |s, lane| s.store(0, 4, 1 << lane, |_| 16, &words(|_, _| 9));
+    let atomic: Act = |s, _| s.atomic(0, 16).map(drop);
+    for (first, second, races) in
+        [(load, load, false), (load, store, true), (store, load, true), (store, store, true), (atomic, load, true)]
+    {
+        let run = |between: fn(&mut Shared), lane: u64| {
+            let mut s = Shared::filled(256, 2);
+            first(&mut s, 0)?;
+            between(&mut s);
+            second(&mut s, lane)
+        };
+        let check = |found: Done| found.err().map(|bad| (bad.check, bad.lanes, bad.address));
+        let expected = races.then_some((Check::SharedRace, 1 << 5, Some(SHARED_START + 16)));
+        assert_eq!(check(run(|_| (), 5)), expected);
+        // One's own bytes are in order.
+        assert_eq!(check(run(|_| (), 0)), None);
+        assert_eq!(check(run(|s| s.sync_warp(0), 5)), None);
+        assert_eq!(check(run(|s| s.memory.warp_barrier(0, 1 << 5 | 1, false), 5)), None);
+        assert_eq!(check(run(|s| s.memory.fence(0), 5)), None);
+        // Barriers of other lanes, of another warp: no order.
+        assert_eq!(check(run(|s| s.memory.warp_barrier(0, 1 << 5 | 2, false), 5)), expected);
+        assert_eq!(check(run(|s| s.sync_warp(1), 5)), expected);
+    }
+}
+
 #[test]
 fn bank_conflicts_of_known_patterns() {
     let passes = |bytes: usize, mask: u32, f: &dyn Fn(u64) -> u64| {
@@ -726,6 +845,7 @@ fn bank_conflicts_of_known_patterns() {
         s.load(0, bytes, mask, f).unwrap();
         let loaded = (s.counts.shared_wavefronts, s.counts.shared_conflicts);
         s.counts = Counts::default();
+        s.sync();
         s.store(0, bytes, mask, f, &Words::ZERO).unwrap();
         assert_eq!((s.counts.shared_wavefronts, s.counts.shared_conflicts), loaded);
         assert_eq!(s.counts.shared_requests, 1);
@@ -774,6 +894,7 @@ fn matrix_fragments() {
     let at = |l: u64| 16 * (l ^ 1);
     let row = words(|w, l| (8 * l + 2 * w) as u32 | ((8 * l + 2 * w + 1) as u32 * 65536));
     s.store(0, 16, ALL, at, &row).unwrap();
+    s.sync_warp(0);
     let plain = s.ldmatrix(0, 4, false, at).unwrap();
     let turned = s.ldmatrix(0, 4, true, at).unwrap();
     for m in 0..4 {
@@ -788,7 +909,9 @@ fn matrix_fragments() {
     assert_eq!(plain.undef, [0; 4]);
     for (transpose, from) in [(false, &plain), (true, &turned)] {
         let addresses = lanes(|l| SHARED_START + 512 + 16 * l);
+        s.sync_warp(0);
         s.memory.stmatrix(0, &addresses, 4, transpose, from, &mut s.counts).unwrap();
+        s.sync_warp(0);
         assert_eq!(s.ldmatrix(0, 4, false, |l| 512 + 16 * l).unwrap().bits, plain.bits);
     }
 }
@@ -800,12 +923,14 @@ fn undefined_halves_of_matrices() {
     // Row 5's word 2, high half: column 5.
     from.undef[2] = 1 << (32 + 5);
     s.store(0, 16, ALL, |l| 16 * l, &from).unwrap();
+    s.sync_warp(0);
     let plain = s.ldmatrix(0, 2, false, |l| 16 * l).unwrap();
     assert_eq!(plain.undef[..2], [1 << (32 + 22), 0]);
     let turned = s.ldmatrix(0, 2, true, |l| 16 * l).unwrap();
     assert_eq!(turned.undef[..2], [1 << (32 + 22), 0]);
     let addresses = lanes(|l| SHARED_START + 512 + 16 * l);
     s.memory.stmatrix(0, &addresses, 2, true, &turned, &mut s.counts).unwrap();
+    s.sync_warp(0);
     assert_eq!(s.ldmatrix(0, 2, false, |l| 512 + 16 * l).unwrap().undef[..2], plain.undef[..2]);
 }
 
@@ -820,6 +945,7 @@ fn matrices_race_like_other_accesses() {
     s.store(1, 2, 1, |_| 38, &Words::ZERO).unwrap();
     let bad = s.ldmatrix(0, 4, false, |l| 16 * l).unwrap_err();
     assert_eq!((bad.check, bad.lanes, bad.address), (Check::SharedRace, 1 << 2, Some(SHARED_START + 38)));
+    s.sync_warp(1);
     s.ldmatrix(1, 4, false, |l| 16 * l).unwrap();
 }
 
@@ -850,6 +976,13 @@ impl Async {
         let (to, from) = (lanes(|l| SHARED_START + to + n * l), lanes(|l| from + n * l));
         let to = Request { addresses: &to, mask, bytes };
         self.shared.cp_async(warp, &to, &from, &[size; 32], global, &mut self.counts)
+    }
+
+    /// Waits, and lets the lanes see each other's copies.
+    fn wait(&mut self, warp: usize, mask: u32, pending: Option<u32>, global: &BlockMemory<'_>) -> Done {
+        self.shared.wait(warp, mask, pending, global)?;
+        self.shared.warp_barrier(warp, ALL, true);
+        Ok(())
     }
 
     fn load(&mut self, warp: usize, at: u64) -> Result<u32, BadAccess> {
@@ -888,7 +1021,7 @@ fn copies_arrive_by_groups() {
                 a.copy(0, n * i, at + n * i, bytes, global).unwrap();
                 a.shared.commit(0, ALL);
             }
-            a.shared.wait(0, ALL, Some(2), global).unwrap();
+            a.wait(0, ALL, Some(2), global).unwrap();
             assert_eq!(a.load(0, n - 4).unwrap(), n as u32 / 4 - 1);
             let bad = a.load(0, n).unwrap_err();
             assert_eq!((bad.check, bad.address), (Check::AsyncInFlight, Some(SHARED_START + n)));
@@ -896,10 +1029,10 @@ fn copies_arrive_by_groups() {
             assert_eq!(check_of(a.copy(0, n, at, bytes, global)), Check::AsyncInFlight);
             // An empty group counts.
             a.shared.commit(0, ALL);
-            a.shared.wait(0, ALL, Some(2), global).unwrap();
+            a.wait(0, ALL, Some(2), global).unwrap();
             assert_eq!(a.load(0, n).unwrap(), n as u32 / 4);
             assert_eq!(check_of(a.load(0, 2 * n)), Check::AsyncInFlight);
-            a.shared.wait(0, ALL, Some(0), global).unwrap();
+            a.wait(0, ALL, Some(0), global).unwrap();
             assert_eq!(a.load(0, 2 * n).unwrap(), n as u32 / 2);
             a.shared.exit(0, ALL).unwrap();
         });
@@ -914,7 +1047,7 @@ fn other_warps_need_a_barrier_after_the_wait() {
             a.shared.commit(0, ALL);
             a.shared.barrier(0, 0b1111);
             assert_eq!(check_of(a.load(1, 4)), Check::AsyncInFlight);
-            a.shared.wait(0, ALL, Some(0), global).unwrap();
+            a.wait(0, ALL, Some(0), global).unwrap();
             assert_eq!(check_of(a.load(1, 4)), Check::SharedRace);
             assert_eq!(a.load(0, 4).unwrap(), 1);
             a.shared.barrier(0, 0b1111);
@@ -932,10 +1065,10 @@ fn copies_not_waited_for() {
     both_schedules(|a, at, global| {
         a.copy(0, 0, at, 16, global).unwrap();
         // Not committed: a wait for groups does not see it, a wait for all does.
-        a.shared.wait(0, ALL, Some(0), global).unwrap();
+        a.wait(0, ALL, Some(0), global).unwrap();
         let bad = a.shared.exit(0, 0b110).unwrap_err();
         assert_eq!((bad.check, bad.lanes), (Check::AsyncPending, 0b110));
-        a.shared.wait(0, 0b110, None, global).unwrap();
+        a.wait(0, 0b110, None, global).unwrap();
         a.shared.exit(0, 0b110).unwrap();
         assert_eq!(check_of(a.shared.exit(0, ALL)), Check::AsyncPending);
         // The next block is not touched by what this one left.
@@ -952,10 +1085,10 @@ fn lanes_have_their_own_groups() {
         a.shared.commit(0, 0xffff);
         a.copy_part(0, 0, at, 16, 16, 0xffff_0000, global).unwrap();
         a.shared.commit(0, ALL);
-        a.shared.wait(0, ALL, Some(1), global).unwrap();
+        a.wait(0, ALL, Some(1), global).unwrap();
         assert_eq!(a.load(0, 0).unwrap(), 0);
         assert_eq!(check_of(a.load(0, 16 * 16)), Check::AsyncInFlight);
-        a.shared.wait(0, ALL, Some(0), global).unwrap();
+        a.wait(0, ALL, Some(0), global).unwrap();
         assert_eq!(a.load(0, 16 * 16).unwrap(), 64);
     });
 }
@@ -965,7 +1098,7 @@ fn short_copies_fill_with_zeros() {
     for (bytes, size) in [(16usize, 0u32), (16, 6), (16, 12), (8, 3), (4, 2)] {
         both_schedules(|a, at, global| {
             a.copy_part(0, 0, at + 256, bytes, size, ALL, global).unwrap();
-            a.shared.wait(0, ALL, None, global).unwrap();
+            a.wait(0, ALL, None, global).unwrap();
             let word = |i: u32| {
                 let of_copy = 4 * i % bytes as u32;
                 let kept = size.saturating_sub(of_copy).min(4);
@@ -999,7 +1132,7 @@ fn copies_are_late_or_early() {
         let mut a = Async { shared: SharedMemory::new(512, 1, early), counts: Counts::default() };
         a.copy(0, 0, at, 16, &global).unwrap();
         memory.fill(at, &[9, 0, 0, 0], 128).unwrap();
-        a.shared.wait(0, ALL, None, &global).unwrap();
+        a.wait(0, ALL, None, &global).unwrap();
         assert_eq!(a.load(0, 0).unwrap(), expected);
     }
 }
@@ -1014,7 +1147,7 @@ fn copies_carry_uninitialised_bytes_and_counts() {
         let global = launch.block(0);
         let mut a = Async { shared: SharedMemory::new(512, 1, early), counts: Counts::default() };
         a.copy(0, 0, at, 16, &global).unwrap();
-        a.shared.wait(0, ALL, None, &global).unwrap();
+        a.wait(0, ALL, None, &global).unwrap();
         let (addresses, mut into) = (lanes(|l| SHARED_START + 4 * l), Words::ZERO);
         let r = Request { addresses: &addresses, mask: 0b111, bytes: 4 };
         a.shared.load(0, &r, Order::Weak, &mut into, &mut a.counts).unwrap();
@@ -1069,31 +1202,50 @@ impl Random {
     }
 }
 
-/// Since when which thread group (block or warp) read or wrote a byte, all in one epoch.
+/// Who reads and writes: a block, a lane of a warp, or a warp whose lanes are in order since.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Block(u32),
+    Lane(usize, usize),
+    Warp(usize),
+}
+
+impl Who {
+    fn is_ordered_before(self, later: Who) -> bool {
+        self == later || matches!((self, later), (Who::Warp(mine), Who::Lane(warp, _)) if mine == warp)
+    }
+}
+
+/// Who read or wrote a byte, all since the last barrier.
 #[derive(Default, Clone)]
 struct Byte {
     value: Option<u8>,
-    readers: Vec<u32>,
-    writers: Vec<u32>,
+    readers: Vec<Who>,
+    writers: Vec<Who>,
 }
 
 /// Naive: what an access of `who` must find.
-fn model_access(bytes: &mut HashMap<u64, Byte>, who: u32, r: &Request<'_>, from: Option<&Words>) -> bool {
+fn model_access(
+    bytes: &mut HashMap<u64, Byte>,
+    who: impl Fn(usize) -> Who,
+    r: &Request<'_>,
+    from: Option<&Words>,
+) -> bool {
     let asked: Vec<(usize, u64)> = (0..32)
         .filter(|lane| r.mask >> lane & 1 != 0)
         .flat_map(|lane| (0..r.bytes as u64).map(move |i| (lane, i)))
         .collect();
     let clean = asked.iter().all(|&(lane, i)| {
         let byte = bytes.entry(r.addresses[lane] + i).or_default();
-        let of_others = |list: &[u32]| list.iter().any(|&other| other != who);
+        let of_others = |list: &[Who]| list.iter().any(|other| !other.is_ordered_before(who(lane)));
         !of_others(&byte.writers) && (from.is_none() || !of_others(&byte.readers))
     });
     for &(lane, i) in asked.iter().filter(|_| clean) {
         let byte = bytes.entry(r.addresses[lane] + i).or_default();
         match from {
-            None => byte.readers.push(who),
+            None => byte.readers.push(who(lane)),
             Some(from) => {
-                byte.writers.push(who);
+                byte.writers.push(who(lane));
                 byte.value = Some((from.bits[i as usize / 4][lane] >> (8 * (i % 4))) as u8);
             }
         }
@@ -1160,7 +1312,7 @@ fn global_memory_agrees_with_a_map_of_bytes() {
                 let addresses = addresses.map(|a| a + at);
                 let r = Request { addresses: &addresses, mask, bytes: width };
                 let from = (random.below(2) == 0).then(|| random_words(&mut random, width));
-                let clean = model_access(&mut bytes, who, &r, from.as_ref());
+                let clean = model_access(&mut bytes, |_| Who::Block(who), &r, from.as_ref());
                 let found = match &from {
                     Some(from) => store(&launch.block(who), &addresses, width, mask, from).map(|_| None),
                     None => load(&launch.block(who), &addresses, width, mask).map(Some),
@@ -1193,11 +1345,22 @@ fn shared_memory_agrees_with_a_map_of_bytes() {
                 bytes.values_mut().for_each(|byte: &mut Byte| (byte.readers, byte.writers) = Default::default());
             }
             let warp = random.below(4) as usize;
+            if random.below(2) == 0 {
+                s.sync_warp(warp);
+                let order = |who: &mut Who| {
+                    if matches!(who, Who::Lane(w, _) if *w == warp) {
+                        *who = Who::Warp(warp);
+                    }
+                };
+                bytes.values_mut().for_each(|byte: &mut Byte| {
+                    byte.readers.iter_mut().chain(&mut byte.writers).for_each(order);
+                });
+            }
             let (addresses, mask, width) = pattern(&mut random, 512);
             let shifted = addresses.map(|a| a + SHARED_START);
             let r = Request { addresses: &shifted, mask, bytes: width };
             let from = (random.below(3) == 0).then(|| random_words(&mut random, width));
-            let clean = model_access(&mut bytes, warp as u32, &r, from.as_ref());
+            let clean = model_access(&mut bytes, |lane| Who::Lane(warp, lane), &r, from.as_ref());
             let found = match &from {
                 Some(from) => s.store(warp, width, mask, |l| addresses[l as usize], from).map(|_| None),
                 None => s.load(warp, width, mask, |l| addresses[l as usize]).map(Some),

@@ -1,6 +1,6 @@
 //! PTX text → program: each feature of the syntax in a few lines, errors with their lines, and hostile text.
 
-use vgpu_cuda::ir::{BinOp, MmaKind, Op, Order, Program, Slot, Space, Ty};
+use vgpu_cuda::ir::{BinOp, MmaKind, Op, Order, Program, Scope, Slot, Space, Ty};
 use vgpu_cuda::ptx::{LoadError, check_target, check_version, load};
 
 const HEAD: &str = ".version 9.0\n.target sm_80\n.address_size 64\n";
@@ -85,8 +85,28 @@ fn modifiers_reach_the_operation() {
     assert!(matches!(&found[0], Op::Bin { op: BinOp::Add, mode, .. } if mode.ftz && mode.saturate));
     assert!(matches!(found[1], Op::Bin { op: BinOp::MulWide, ty: Ty::S32, .. }));
     assert!(matches!(found[2], Op::Ld { order: Order::NonCoherent, .. }));
-    assert!(matches!(found[3], Op::Ld { order: Order::Relaxed, .. }));
-    assert!(matches!(found[4], Op::Atom { d: Some(_), .. }));
+    assert!(matches!(found[3], Op::Ld { order: Order::Relaxed(Scope::Sys), .. }));
+    assert!(matches!(found[4], Op::Atom { d: Some(_), order: Order::Relaxed(Scope::Gpu), .. }));
+}
+
+#[test]
+fn scopes_reach_the_operation() {
+    let found = ops("atom.global.cta.add.u32 %r1, [%rd1], %r2;\nred.release.sys.global.add.u32 [%rd1], %r2;\n\
+                     ld.acquire.cta.global.u32 %r1, [%rd1];\nst.relaxed.gpu.global.u32 [%rd1], %r1;\nmembar.cta;\nmembar.gl;\n\
+                     fence.acq_rel.sys;\nfence.sc.cluster;");
+    let orders = found.iter().filter_map(|op| match op {
+        Op::Atom { order, .. } | Op::Ld { order, .. } | Op::St { order, .. } => Some(*order),
+        _ => None,
+    });
+    let expected = [
+        Order::Relaxed(Scope::Cta),
+        Order::Release(Scope::Sys),
+        Order::Acquire(Scope::Cta),
+        Order::Relaxed(Scope::Gpu),
+    ];
+    assert_eq!(orders.collect::<Vec<_>>(), expected);
+    let scopes = found.iter().filter_map(|op| if let Op::Fence { scope } = op { Some(*scope) } else { None });
+    assert_eq!(scopes.collect::<Vec<_>>(), [Scope::Cta, Scope::Gpu, Scope::Sys, Scope::Cta]);
 }
 
 #[test]

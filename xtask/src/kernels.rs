@@ -1,4 +1,4 @@
-//! The test kernels: vgpu/tests/kernels/*.cu → target/vgpu/kernels/*.ptx, and one of them as fat binaries.
+//! The test kernels: vgpu/tests/kernels/*.cu → target/vgpu/kernels/*.ptx, and one of them as fat binaries and a cubin.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -11,8 +11,9 @@ use crate::{Outcome, Places, run};
 
 /// PTX for the oldest GPU that is served, with the lines of its source.
 const PTX: &[&str] = &["-ptx", "-arch=compute_80", "-std=c++17", "-lineinfo"];
-/// The kernel that is also packed, plainly and as nvcc does by itself.
+/// The kernel that is also packed, plainly and as nvcc does by itself, and assembled.
 const PACKED: &str = "layer_norm";
+const CUBIN: &[&str] = &["-cubin", "-arch=sm_80", "-std=c++17", "-lineinfo"];
 const PACK: &[&str] = &["-fatbin", "-gencode", "arch=compute_80,code=compute_80", "-std=c++17", "-lineinfo"];
 /// nvcc takes half a gigabyte each.
 const AT_A_TIME: usize = 2;
@@ -75,7 +76,7 @@ fn sources(directory: &Path) -> Outcome<Vec<PathBuf>> {
 /// Of all sources (kernels include headers), the flags and the compiler's place.
 fn fingerprint(sources: &[PathBuf], nvcc: &Path) -> Outcome<u64> {
     let mut hasher = DefaultHasher::new();
-    (nvcc, PTX, PACK).hash(&mut hasher);
+    (nvcc, PTX, PACK, CUBIN).hash(&mut hasher);
     for source in sources {
         let text = fs::read(source).map_err(|e| format!("{}: {e}", source.display()))?;
         (source, text).hash(&mut hasher);
@@ -94,6 +95,7 @@ fn jobs(sources: &[PathBuf], into: &Path) -> Vec<Job> {
         if name == PACKED {
             job(format!("{name}.fatbin"), PACK, &["--no-compress"]);
             job(format!("{name}.compressed.fatbin"), PACK, &[]);
+            job(format!("{name}.cubin"), CUBIN, &[]);
         }
     }
     jobs
@@ -141,7 +143,7 @@ mod tests {
         let after = fingerprint(&sources_before, Path::new("nvcc"))?;
         assert!(jobs.iter().all(|job| !job.is_done(after)));
         let names: Vec<_> = jobs.iter().filter_map(|job| job.output.file_name()?.to_str()).collect();
-        assert_eq!(names, ["layer_norm.ptx", "layer_norm.fatbin", "layer_norm.compressed.fatbin"]);
+        assert_eq!(names, ["layer_norm.ptx", "layer_norm.fatbin", "layer_norm.compressed.fatbin", "layer_norm.cubin"]);
         fs::remove_dir_all(&directory)?;
         Ok(())
     }

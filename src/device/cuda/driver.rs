@@ -1,22 +1,57 @@
-//! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here.
+//! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here, and that for
+//! cuBLAS in `cublas.rs`.
 //!
-//! Everything goes to one stream, in order. Nothing here is fast because of cleverness: a call is a call.
+//! Everything goes to one stream, in order. Every function called exists in the driver of CUDA 11.4.
 
 use std::ffi::{CStr, CString, c_void};
-use std::mem::ManuallyDrop;
-use std::sync::Arc;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute};
+use cudarc::driver::sys::{
+    self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUgraphInstantiate_flags,
+    CUresult, CUstreamCaptureMode,
+};
 
+use crate::device::Calls;
 use crate::error::{Error, Result};
 
-/// A GPU with its primary context and a stream of our own.
+/// The oldest driver, as drivers count: CUDA 11.4, which is 470.
+const OLDEST_DRIVER: i32 = 11_040;
+/// Staged buffers begin at multiples of this.
+const ALIGN: usize = 256;
+
+/// A GPU with a context and a stream of our own. What ends one context leaves those of other engines as they are.
 pub struct Gpu {
-    device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     info: Info,
+    /// What ended the context, once something has.
+    lost: OnceLock<String>,
+    queued: Waits,
+    made: Made,
+}
+
+/// Which of the queued copies have been waited for: each takes a ticket, a wait ends all tickets taken before it.
+#[derive(Default)]
+struct Waits {
+    taken: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// [`Calls`] as they are counted.
+#[derive(Default)]
+struct Made {
+    allocations: AtomicU64,
+    copies_in: AtomicU64,
+    copies_out: AtomicU64,
+    launches: AtomicU64,
+    graph_launches: AtomicU64,
+}
+
+fn one_more(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// What a GPU is.
@@ -34,32 +69,131 @@ pub struct Info {
     pub unified: bool,
     /// 13000 is CUDA 13.0: the newest that the driver knows.
     pub driver: u32,
+    /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from.
+    pub clock_khz: u32,
+    pub memory_clock_khz: u32,
+    pub memory_bus_bits: u32,
+    pub l2_bytes: usize,
     /// The virtual GPU of this project, which computes on the CPU.
     pub is_virtual: bool,
 }
 
 // SAFETY: contexts, streams and modules are handles of a driver that any thread may use; the context is made current
-// on the calling thread before each use (`bind`).
+// on the calling thread before each use (`enter`).
 unsafe impl Send for Gpu {}
 // SAFETY: as above; the driver locks its own state.
 unsafe impl Sync for Gpu {}
 
 /// Words for a driver's error.
-fn explain(what: &str, error: DriverError) -> Error {
+fn explain(what: &str, error: DriverError) -> String {
     let text = |found: std::result::Result<&CStr, DriverError>| {
         found.map_or_else(|_| "no name".to_owned(), |text| text.to_string_lossy().into_owned())
     };
     let (name, meaning) = (text(error.error_name()), text(error.error_string()));
-    Error::Device(format!("{what}: CUDA error {} ({name}): {meaning}", error.0 as u32))
+    format!("{what}: CUDA error {} ({name}): {meaning}", error.0 as u32)
 }
 
+/// Before there is a context.
 trait Explain<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
 impl<T> Explain<T> for std::result::Result<T, DriverError> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| explain(&what(), error))
+        self.map_err(|error| Error::Device(explain(&what(), error)))
+    }
+}
+
+/// Whether the context answers every later call with this error.
+fn ends_context(error: DriverError) -> bool {
+    matches!(
+        error.0,
+        CUresult::CUDA_ERROR_DEINITIALIZED
+            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | CUresult::CUDA_ERROR_ASSERT
+            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::CUDA_ERROR_INVALID_PC
+            | CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | CUresult::CUDA_ERROR_UNKNOWN
+    )
+}
+
+/// Whether the driver is installed.
+pub fn is_present() -> bool {
+    // SAFETY: only looks for the library.
+    unsafe { sys::is_culib_present() }
+}
+
+/// Starts the driver, however often it is called; the number of GPUs.
+///
+/// # Errors
+/// No driver, one that is too old, or one that finds no GPU.
+pub fn count() -> Result<usize> {
+    start().map_err(|error| unusable(&error.to_string()))
+}
+
+/// What a whole machine, or a build, lacks.
+pub fn unusable(reason: &str) -> Error {
+    Error::Device(format!("no CUDA device can be used: {reason}"))
+}
+
+fn start() -> Result<usize> {
+    if !is_present() {
+        return Err(Error::Device("there is no libcuda on this machine (install NVIDIA's driver)".to_owned()));
+    }
+    let mut version = 0;
+    // SAFETY: a valid place for an int; this may be asked before the driver is started.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .during(|| "asking for the driver's version".to_owned())?;
+    if version < OLDEST_DRIVER {
+        let found = format!("the driver is for CUDA {}.{}", version / 1000, version % 1000 / 10);
+        return Err(Error::Device(format!("{found}, and one for CUDA 11.4 (470) or newer is needed")));
+    }
+    result::init().during(|| "starting the CUDA driver".to_owned())?;
+    let count = result::device::get_count().during(|| "counting the CUDA devices".to_owned())?;
+    usize::try_from(count)
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or(Error::Device("the CUDA driver finds no device".to_owned()))
+}
+
+fn device(ordinal: usize) -> Result<sys::CUdevice> {
+    let count = count()?;
+    if ordinal >= count {
+        let s = if count == 1 { "" } else { "s" };
+        return Err(Error::Device(format!("this machine has {count} CUDA device{s}, from 0: there is no {ordinal}")));
+    }
+    result::device::get(ordinal as i32).during(|| format!("looking for CUDA device {ordinal}"))
+}
+
+/// The GPU of this number, as it describes itself.
+///
+/// # Errors
+/// As [`count`]; no such GPU.
+pub fn info(ordinal: usize) -> Result<Info> {
+    Info::of(ordinal, device(ordinal)?)
+}
+
+/// While it lives, the context is current on this thread; then the one before is again.
+pub struct Current<'a> {
+    _gpu: &'a Gpu,
+    /// Of this thread alone.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Drop for Current<'_> {
+    fn drop(&mut self) {
+        let mut popped = std::ptr::null_mut();
+        // SAFETY: `enter` pushed it on this thread. A context that is lost cannot be popped with success; nobody minds.
+        let _ = unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
     }
 }
 
@@ -67,49 +201,80 @@ impl Gpu {
     /// The GPU of this number, ready for work.
     ///
     /// # Errors
-    /// No driver, no such GPU, or one that refuses a context.
+    /// As [`info`]; one that refuses a context.
     pub fn open(ordinal: usize) -> Result<Arc<Gpu>> {
-        // SAFETY: only looks for the library.
-        if !unsafe { sys::is_culib_present() } {
-            let need = "install NVIDIA's driver (470 or newer), or use --device cpu";
-            return Err(Error::Device(format!(
-                "no CUDA device can be used: there is no libcuda on this machine; {need}"
-            )));
-        }
-        result::init().during(|| "starting the CUDA driver".to_owned())?;
-        let count = result::device::get_count().during(|| "counting the CUDA devices".to_owned())?;
-        if ordinal >= count as usize {
-            let (s, have) = (if count == 1 { "" } else { "s" }, "this machine has");
-            return Err(Error::Device(format!("there is no CUDA device {ordinal}: {have} {count} device{s}, from 0")));
-        }
-        let device = result::device::get(ordinal as i32).during(|| format!("CUDA device {ordinal}"))?;
+        let device = device(ordinal)?;
         let info = Info::of(ordinal, device)?;
-        // SAFETY: the device is valid; released in drop.
-        let context = unsafe { result::primary_ctx::retain(device) }
-            .during(|| format!("making a context on CUDA device {ordinal}, {}", info.name))?;
-        let mut gpu = ManuallyDrop::new(Gpu { device, context, stream: std::ptr::null_mut(), info });
-        let stream = gpu.bind().and_then(|()| {
-            result::stream::create(result::stream::StreamKind::NonBlocking).during(|| "making a CUDA stream".to_owned())
-        });
-        match stream {
-            Ok(stream) => gpu.stream = stream,
-            Err(error) => {
-                // SAFETY: retained above, used by nobody yet.
-                let _ = unsafe { result::primary_ctx::release(device) };
-                return Err(error);
-            }
-        }
-        Ok(Arc::new(ManuallyDrop::into_inner(gpu)))
+        let what = || format!("making a context on CUDA device {ordinal}, {}", info.name);
+        let mut context = std::ptr::null_mut();
+        // SAFETY: a valid device and a valid place; destroyed in drop.
+        unsafe { sys::cuCtxCreate_v2(&mut context, 0, device) }.result().during(what)?;
+        let (stream, lost) = (std::ptr::null_mut(), OnceLock::new());
+        let mut gpu = Gpu { context, stream, info, lost, queued: Waits::default(), made: Made::default() };
+        // The new context is current on this thread: so that `Current` takes it away.
+        let current = Current { _gpu: &gpu, _thread: PhantomData };
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        drop(current);
+        gpu.stream = stream.during(|| "making a CUDA stream".to_owned())?;
+        Ok(Arc::new(gpu))
     }
 
     pub fn info(&self) -> &Info {
         &self.info
     }
 
-    /// Makes the context current on this thread; whoever was sent here from another thread needs it.
-    pub fn bind(&self) -> Result<()> {
+    /// What the driver was asked to do so far.
+    pub fn calls(&self) -> Calls {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Calls {
+            allocations: read(&self.made.allocations),
+            copies_in: read(&self.made.copies_in),
+            copies_out: read(&self.made.copies_out),
+            launches: read(&self.made.launches),
+            graph_launches: read(&self.made.graph_launches),
+            graph_nodes: 0,
+        }
+    }
+
+    /// The stream as other libraries of NVIDIA's take it.
+    pub fn raw_stream(&self) -> *mut c_void {
+        self.stream.cast()
+    }
+
+    /// Makes the context current on this thread. All other calls need it.
+    ///
+    /// # Errors
+    /// A context that an earlier error ended.
+    pub fn enter(&self) -> Result<Current<'_>> {
+        if let Some(reason) = self.lost.get() {
+            let Info { ordinal, name, .. } = &self.info;
+            let what = format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: make a new one");
+            return Err(Error::Device(format!("{what}; the error was: {reason}")));
+        }
+        self.push()
+    }
+
+    fn push(&self) -> Result<Current<'_>> {
         // SAFETY: the context lives as long as self.
-        unsafe { result::ctx::set_current(self.context) }.during(|| "making the CUDA context current".to_owned())
+        let pushed = unsafe { sys::cuCtxPushCurrent_v2(self.context) }.result();
+        self.told(pushed, || "making the CUDA context current".to_owned())?;
+        Ok(Current { _gpu: self, _thread: PhantomData })
+    }
+
+    /// The result, or its error in words; one that ends the context is what every later call answers with.
+    fn told<T>(&self, result: std::result::Result<T, DriverError>, what: impl FnOnce() -> String) -> Result<T> {
+        result.map_err(|error| {
+            let reason = explain(&what(), error);
+            if !ends_context(error) {
+                return Error::Device(reason);
+            }
+            let report = last_fault().filter(|report| !report.is_empty());
+            let reason = report.map_or(reason.clone(), |report| format!("{reason}: {report}"));
+            let told = format!("{reason}; this engine is lost: make a new one");
+            // The first is the cause of all others.
+            let _ = self.lost.set(reason);
+            Error::Device(told)
+        })
     }
 
     /// Uninitialised device memory.
@@ -117,9 +282,10 @@ impl Gpu {
     /// # Errors
     /// Out of memory: says how much was asked for, and how much is free.
     pub fn allocate(self: &Arc<Self>, bytes: usize, what: &str) -> Result<Memory> {
-        self.bind()?;
+        let _current = self.enter()?;
+        one_more(&self.made.allocations);
         // SAFETY: freed in drop of Memory.
-        let address = unsafe { result::malloc_sync(bytes.max(1)) }.during(|| {
+        let address = self.told(unsafe { result::malloc_sync(bytes.max(1)) }, || {
             let mib = |bytes: usize| bytes.div_ceil(1 << 20);
             let free = result::mem_get_info().map_or(0, |(free, _)| free);
             format!("{what} needs {} MiB on {}, which has {} MiB free", mib(bytes), self.info.name, mib(free))
@@ -127,9 +293,22 @@ impl Gpu {
         Ok(Memory { gpu: Arc::clone(self), address, bytes })
     }
 
+    /// Page-locked memory of the host; `None` where it is not to be had.
+    pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Option<Pinned>> {
+        let _current = self.enter()?;
+        one_more(&self.made.allocations);
+        // SAFETY: freed in drop of Pinned.
+        let Ok(start) = (unsafe { result::malloc_host(bytes.max(1), 0) }) else { return Ok(None) };
+        let start = start.cast::<u8>();
+        // SAFETY: so many bytes were allocated.
+        unsafe { start.write_bytes(0, bytes.max(1)) };
+        Ok(Some(Pinned { gpu: Arc::clone(self), start, bytes, used: 0, ticket: 0 }))
+    }
+
     /// Loads an image: a cubin, or PTX with a NUL at its end.
     pub fn module(self: &Arc<Self>, image: &[u8]) -> std::result::Result<Arc<Module>, DriverError> {
-        // SAFETY: the driver reads an ELF file's own length or up to the NUL; build.rs makes sure of both.
+        assert_eq!(image.last(), Some(&0), "images end with NUL");
+        // SAFETY: the driver reads an ELF file's own length, or up to the NUL.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) }?;
         Ok(Arc::new(Module { gpu: Arc::clone(self), module }))
     }
@@ -137,30 +316,44 @@ impl Gpu {
     /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
     pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
         assert_eq!(params.len(), function.spec.params, "{} takes a struct of another size", function.spec.name);
+        one_more(&self.made.launches);
         let (x, y, z) = (grid[0], grid[1], grid[2]);
         let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
         let (block, shared) = ((function.spec.threads, 1, 1), function.spec.dynamic_shared);
         // SAFETY: the driver copies the parameter, whose size is the kernel's, before it returns. What the kernel does
         // with the addresses inside is the business of the operation that computed them.
-        unsafe { result::launch_kernel(function.function, (x, y, z), block, shared, self.stream, &mut pointers) }
-            .during(|| format!("launching {} on a grid of {x}×{y}×{z}", function.spec.name))
+        let launched =
+            unsafe { result::launch_kernel(function.function, (x, y, z), block, shared, self.stream, &mut pointers) };
+        self.told(launched, || format!("launching {} on a grid of {x}×{y}×{z}", function.spec.name))
     }
 
-    /// Host → device, in the order of the stream; the bytes may be reused at once.
+    /// From here until its end what is queued is not done, but recorded. It concerns this thread's calls alone.
+    pub fn capture(&self) -> Result<Capture<'_>> {
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: our own stream.
+        let begun = unsafe { result::stream::begin_capture(self.stream, mode) };
+        self.told(begun, || "capturing a pass".to_owned())?;
+        Ok(Capture { gpu: self, has_ended: false })
+    }
+
+    /// Host → device, behind everything queued; waits.
     pub fn upload(&self, to: &Memory, at: usize, bytes: &[u8]) -> Result<()> {
         to.check(at, bytes.len());
-        // SAFETY: in bounds; from pageable memory the driver has taken the bytes when the call returns.
-        unsafe { result::memcpy_htod_async(to.address + at as u64, bytes, self.stream) }
-            .during(|| format!("copying {} bytes to the GPU", bytes.len()))
+        one_more(&self.made.copies_in);
+        // SAFETY: in bounds; the copy has ended before the borrow does.
+        let copied = unsafe { result::memcpy_htod_async(to.address + at as u64, bytes, self.stream) };
+        self.told(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
+        self.synchronize()
     }
 
     /// Device → host, behind everything queued; waits.
     pub fn download(&self, from: &Memory, at: usize, bytes: &mut [u8]) -> Result<()> {
         from.check(at, bytes.len());
+        one_more(&self.made.copies_out);
         let count = bytes.len();
-        // SAFETY: in bounds, and the copy has ended before the borrow does.
-        unsafe { result::memcpy_dtoh_async(bytes, from.address + at as u64, self.stream) }
-            .during(|| format!("copying {count} bytes from the GPU"))?;
+        // SAFETY: in bounds; the copy has ended before the borrow does.
+        let copied = unsafe { result::memcpy_dtoh_async(bytes, from.address + at as u64, self.stream) };
+        self.told(copied, || format!("copying {count} bytes from the GPU"))?;
         self.synchronize()
     }
 
@@ -168,8 +361,8 @@ impl Gpu {
     pub fn fill(&self, memory: &Memory, at: usize, value: u8, count: usize) -> Result<()> {
         memory.check(at, count);
         // SAFETY: in bounds.
-        unsafe { result::memset_d8_async(memory.address + at as u64, value, count, self.stream) }
-            .during(|| format!("filling {count} bytes on the GPU"))
+        let filled = unsafe { result::memset_d8_async(memory.address + at as u64, value, count, self.stream) };
+        self.told(filled, || format!("filling {count} bytes on the GPU"))
     }
 
     /// Waits for everything queued.
@@ -177,19 +370,33 @@ impl Gpu {
     /// # Errors
     /// Whatever went wrong in a kernel since the last wait.
     pub fn synchronize(&self) -> Result<()> {
+        let before = self.queued.taken.load(Ordering::Acquire);
         // SAFETY: our own stream.
-        unsafe { result::stream::synchronize(self.stream) }.during(|| format!("working on {}", self.info.name))
+        let waited = unsafe { result::stream::synchronize(self.stream) };
+        self.told(waited, || "waiting for the GPU".to_owned())?;
+        self.queued.ended.fetch_max(before, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// For something just queued.
+    fn ticket(&self) -> u64 {
+        self.queued.taken.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn has_ended(&self, ticket: u64) -> bool {
+        ticket <= self.queued.ended.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        let _ = self.bind();
-        // SAFETY: nobody else has the stream; modules and memory hold the Arc, so they are gone.
-        unsafe {
-            let _ = result::stream::destroy(self.stream);
-            let _ = result::primary_ctx::release(self.device);
+        // Modules, memory and events hold the Arc, so they are gone.
+        if let (Ok(_current), false) = (self.push(), self.stream.is_null()) {
+            // SAFETY: made by us, destroyed once.
+            let _ = unsafe { result::stream::destroy(self.stream) };
         }
+        // SAFETY: made by us, destroyed once; it need not be current.
+        let _ = unsafe { sys::cuCtxDestroy_v2(self.context) };
     }
 }
 
@@ -215,27 +422,40 @@ impl Info {
             memory,
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
-            is_virtual: counts_symbol().is_some(),
+            clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32,
+            memory_clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)? as u32,
+            memory_bus_bits: get(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)? as u32,
+            l2_bytes: get(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
+            is_virtual: virtual_symbol(b"vgpu_last_counts").is_some(),
         })
     }
 }
 
 type TextFunction = unsafe extern "C" fn(*mut std::ffi::c_char, usize) -> u32;
 
-/// The virtual GPU's own function, which no real driver has.
-fn counts_symbol() -> Option<TextFunction> {
+/// A function that the virtual GPU has beyond CUDA's.
+fn virtual_symbol(name: &[u8]) -> Option<TextFunction> {
     // SAFETY: the library is loaded already (the driver was started); the symbol's type is what the virtual GPU says.
-    unsafe { sys::culib().get::<TextFunction>(b"vgpu_last_counts").ok().map(|symbol| *symbol) }
+    unsafe { sys::culib().get::<TextFunction>(name).ok().map(|symbol| *symbol) }
+}
+
+fn virtual_text(name: &[u8]) -> Option<String> {
+    let function = virtual_symbol(name)?;
+    let mut text = vec![0u8; 16 << 10];
+    // SAFETY: the function writes at most `size` bytes, the last a NUL.
+    let code = unsafe { function(text.as_mut_ptr().cast(), text.len()) };
+    let end = text.iter().position(|byte| *byte == 0).filter(|_| code == 0)?;
+    String::from_utf8(text[..end].to_vec()).ok()
 }
 
 /// What the last launch did, as the virtual GPU counts it (JSON); `None` on a real GPU.
 pub fn last_counts() -> Option<String> {
-    let counts = counts_symbol()?;
-    let mut text = vec![0u8; 16 << 10];
-    // SAFETY: the function writes at most `size` bytes, the last a NUL.
-    let code = unsafe { counts(text.as_mut_ptr().cast(), text.len()) };
-    let end = text.iter().position(|byte| *byte == 0).filter(|_| code == 0)?;
-    String::from_utf8(text[..end].to_vec()).ok()
+    virtual_text(b"vgpu_last_counts")
+}
+
+/// What the virtual GPU found wrong in a kernel of this thread's context; empty while all is well, `None` on a real GPU.
+pub fn last_fault() -> Option<String> {
+    virtual_text(b"vgpu_last_fault")
 }
 
 /// Device memory.
@@ -265,10 +485,222 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        // Of a lost context nothing is left to free.
+        let Ok(_current) = self.gpu.enter() else { return };
         // A kernel of the stream may still use it.
-        let _ = self.gpu.bind().and_then(|()| self.gpu.synchronize());
+        let _ = self.gpu.synchronize();
         // SAFETY: allocated by us, freed once.
         let _ = unsafe { result::free_sync(self.address) };
+    }
+}
+
+/// Page-locked memory of the host, filled from its start until everything queued has been waited for.
+pub struct Pinned {
+    gpu: Arc<Gpu>,
+    start: *mut u8,
+    bytes: usize,
+    used: usize,
+    /// Of the last copy that was queued.
+    ticket: u64,
+}
+
+// SAFETY: the memory is its own, as a Vec's is.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A place that no copy in flight uses; `None` where it is full.
+    fn room(&mut self, count: usize) -> Option<usize> {
+        if self.gpu.has_ended(self.ticket) {
+            self.used = 0;
+        }
+        let at = self.used;
+        (count <= self.bytes - at).then(|| {
+            self.used = (at + count).next_multiple_of(ALIGN).min(self.bytes);
+            at
+        })
+    }
+
+    /// Host → device, queued; the caller's bytes may be used again at once. False where there is no room.
+    pub fn send(&mut self, to: &Memory, at: usize, bytes: &[u8]) -> Result<bool> {
+        to.check(at, bytes.len());
+        let Some(place) = self.room(bytes.len()) else { return Ok(false) };
+        one_more(&self.gpu.made.copies_in);
+        // SAFETY: `room` gives bytes of the allocation that no copy in flight touches; they are not touched again
+        // before this copy's ticket has ended, and not freed (drop waits).
+        let copied = unsafe {
+            let staged = std::slice::from_raw_parts_mut(self.start.add(place), bytes.len());
+            staged.copy_from_slice(bytes);
+            result::memcpy_htod_async(to.address + at as u64, staged, self.gpu.stream)
+        };
+        self.ticket = self.gpu.ticket();
+        self.gpu.told(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
+        Ok(true)
+    }
+
+    /// Device → host, queued; where the bytes will be for [`Pinned::read`]. `None` where there is no room.
+    pub fn receive(&mut self, from: &Memory, at: usize, count: usize) -> Result<Option<usize>> {
+        from.check(at, count);
+        let Some(place) = self.room(count) else { return Ok(None) };
+        one_more(&self.gpu.made.copies_out);
+        // SAFETY: as for `send`.
+        let copied = unsafe {
+            let staged = std::slice::from_raw_parts_mut(self.start.add(place), count);
+            result::memcpy_dtoh_async(staged, from.address + at as u64, self.gpu.stream)
+        };
+        self.ticket = self.gpu.ticket();
+        self.gpu.told(copied, || format!("copying {count} bytes from the GPU"))?;
+        Ok(Some(place))
+    }
+
+    /// What was received at a place. Waits if nobody has.
+    pub fn read(&self, place: usize, bytes: &mut [u8]) -> Result<()> {
+        assert!(place <= self.bytes && bytes.len() <= self.bytes - place, "a place that was received");
+        if !self.gpu.has_ended(self.ticket) {
+            self.gpu.synchronize()?;
+        }
+        // SAFETY: in bounds, initialised when it was allocated, and no copy is in flight.
+        bytes.copy_from_slice(unsafe { std::slice::from_raw_parts(self.start.add(place), bytes.len()) });
+        Ok(())
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let Ok(_current) = self.gpu.push() else { return };
+        let _ = self.gpu.synchronize();
+        // SAFETY: allocated by us, freed once, and no copy is in flight.
+        let _ = unsafe { result::free_host(self.start.cast()) };
+    }
+}
+
+/// A point of the stream, and when it was reached.
+pub struct Event {
+    event: sys::CUevent,
+    gpu: Arc<Gpu>,
+}
+
+// SAFETY: as for modules.
+unsafe impl Send for Event {}
+
+impl Event {
+    pub fn new(gpu: &Arc<Gpu>) -> Result<Event> {
+        let _current = gpu.enter()?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        Ok(Event { event: gpu.told(event, || "making a CUDA event".to_owned())?, gpu: Arc::clone(gpu) })
+    }
+
+    /// Here, behind everything queued.
+    pub fn record(&self) -> Result<()> {
+        // SAFETY: event and stream are ours and of one context.
+        let recorded = unsafe { result::event::record(self.event, self.gpu.stream) };
+        self.gpu.told(recorded, || "recording a CUDA event".to_owned())
+    }
+
+    /// Seconds from an earlier event; both must have been reached.
+    pub fn seconds_since(&self, earlier: &Event) -> Result<f64> {
+        // SAFETY: two events of one context.
+        let elapsed = unsafe { result::event::elapsed(earlier.event, self.event) };
+        let milliseconds = self.gpu.told(elapsed, || "reading the time between CUDA events".to_owned())?;
+        Ok(f64::from(milliseconds) / 1e3)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let Ok(_current) = self.gpu.enter() else { return };
+        // SAFETY: made by us, destroyed once.
+        let _ = unsafe { result::event::destroy(self.event) };
+    }
+}
+
+/// A capture that has begun; dropping it ends it, so that the stream never stays capturing.
+pub struct Capture<'a> {
+    gpu: &'a Gpu,
+    has_ended: bool,
+}
+
+/// What was captured.
+pub struct Captured(sys::CUgraph);
+
+/// A graph that can be launched.
+pub struct Executable {
+    gpu: Arc<Gpu>,
+    exec: sys::CUgraphExec,
+}
+
+// SAFETY: as for modules.
+unsafe impl Send for Executable {}
+
+impl Capture<'_> {
+    /// # Errors
+    /// Something was queued that cannot be captured.
+    pub fn end(mut self) -> Result<Captured> {
+        self.has_ended = true;
+        // SAFETY: our own stream, which is capturing.
+        let graph = unsafe { result::stream::end_capture(self.gpu.stream) };
+        self.gpu.told(graph, || "ending the capture of a pass".to_owned()).map(Captured)
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // SAFETY: our own stream, which is capturing.
+            let graph = unsafe { result::stream::end_capture(self.gpu.stream) };
+            // Whoever left the capture has the reason. A spoiled capture may answer with null.
+            drop(graph.ok().filter(|graph| !graph.is_null()).map(Captured));
+        }
+    }
+}
+
+impl Captured {
+    pub fn nodes(&self, gpu: &Gpu) -> Result<usize> {
+        let mut nodes = 0;
+        // SAFETY: the graph is alive; without a list only the number is written.
+        let counted = unsafe { sys::cuGraphGetNodes(self.0, std::ptr::null_mut(), &mut nodes) }.result();
+        gpu.told(counted, || "counting the nodes of a graph".to_owned())?;
+        Ok(nodes)
+    }
+
+    /// Made ready, and brought to the GPU.
+    pub fn executable(&self, gpu: &Arc<Gpu>) -> Result<Executable> {
+        // SAFETY: the graph is alive.
+        let exec = unsafe { result::graph::instantiate(self.0, CUgraphInstantiate_flags(0)) };
+        let exec = gpu.told(exec, || "making a graph ready".to_owned())?;
+        let executable = Executable { gpu: Arc::clone(gpu), exec };
+        // SAFETY: graph and stream are ours.
+        let uploaded = unsafe { result::graph::upload(exec, gpu.stream) };
+        gpu.told(uploaded, || "uploading a graph".to_owned())?;
+        Ok(executable)
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        // SAFETY: made by a capture, destroyed once; what was instantiated of it lives on.
+        let _ = unsafe { result::graph::destroy(self.0) };
+    }
+}
+
+impl Executable {
+    /// Queues all of it. The addresses that it was captured with must still be what they were.
+    pub fn launch(&self) -> Result<()> {
+        one_more(&self.gpu.made.graph_launches);
+        // SAFETY: graph and stream are ours; of its addresses as for `launch` of a kernel.
+        let launched = unsafe { result::graph::launch(self.exec, self.gpu.stream) };
+        self.gpu.told(launched, || "launching a graph".to_owned())
+    }
+}
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        let Ok(_current) = self.gpu.enter() else { return };
+        // SAFETY: made by us, destroyed once; the driver ends a launch in flight first.
+        let _ = unsafe { result::graph::exec_destroy(self.exec) };
     }
 }
 
@@ -314,13 +746,15 @@ impl Module {
     pub fn function(self: &Arc<Self>, spec: Spec) -> Result<Function> {
         let name = CString::new(spec.name).expect("kernels' names have no NUL");
         // SAFETY: a loaded module.
-        let function = unsafe { result::module::get_function(self.module, name) }
-            .during(|| format!("looking for the kernel {}", spec.name))?;
+        let found = unsafe { result::module::get_function(self.module, name) };
+        let function = self.gpu.told(found, || format!("looking for the kernel {}", spec.name))?;
         if spec.dynamic_shared > 0 {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: a function of a loaded module.
-            unsafe { result::function::set_function_attribute(function, attribute, spec.dynamic_shared as i32) }
-                .during(|| format!("{} needs {} bytes of shared memory a block", spec.name, spec.dynamic_shared))?;
+            let set =
+                unsafe { result::function::set_function_attribute(function, attribute, spec.dynamic_shared as i32) };
+            self.gpu
+                .told(set, || format!("{} needs {} bytes of shared memory a block", spec.name, spec.dynamic_shared))?;
         }
         Ok(Function { function, spec, _module: Arc::clone(self) })
     }
@@ -328,7 +762,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        let _ = self.gpu.bind();
+        let Ok(_current) = self.gpu.enter() else { return };
         // SAFETY: functions hold the Arc, so nobody uses it.
         let _ = unsafe { result::module::unload(self.module) };
     }
@@ -337,5 +771,9 @@ impl Drop for Module {
 impl Function {
     pub fn name(&self) -> &'static str {
         self.spec.name
+    }
+
+    pub fn spec(&self) -> Spec {
+        self.spec
     }
 }

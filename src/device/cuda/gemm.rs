@@ -7,7 +7,8 @@ use bytemuck::{Pod, Zeroable};
 use super::Cuda;
 use super::driver::{Function, Gpu, Memory};
 use super::images::Library;
-use super::tiles::{self, Choice, Shape, Tile};
+use super::memory;
+use super::tiles::{self, Choice, Shape, Size, Tile};
 use crate::device::{self, Buf, ConvTranspose, Element, Func, Linear, Rows};
 use crate::error::Result;
 
@@ -15,10 +16,11 @@ use crate::error::Result;
 const GEMV_OUTPUTS: usize = 8;
 
 pub struct Kernels {
-    large: Of,
+    large: Function,
+    middle: Function,
     small: Of,
     any: Of,
-    gemv: Of,
+    gemv: Function,
     parts: Parts,
 }
 
@@ -84,10 +86,9 @@ struct Params {
 
 impl Parts {
     pub fn new(gpu: &Arc<Gpu>) -> Result<Parts> {
-        let multiprocessors = gpu.info().multiprocessors as usize;
-        let what = "the products' workspace";
-        let sums = gpu.allocate(tiles::workspace_bytes(multiprocessors), what)?;
-        let arrived = gpu.allocate(4 * tiles::most_cut_tiles(multiprocessors), what)?;
+        let (size, what) = (Size::of(gpu.info()), "the products' workspace");
+        let sums = gpu.allocate(size.workspace_bytes(), what)?;
+        let arrived = gpu.allocate(4 * size.most_cut_tiles(), what)?;
         gpu.fill(&arrived, 0, 0, arrived.bytes())?;
         Ok(Parts { sums, arrived })
     }
@@ -100,15 +101,18 @@ impl Parts {
 impl Kernels {
     pub fn load(library: &Library<'_>, gpu: &Arc<Gpu>) -> Result<Kernels> {
         let module = library.load("gemm")?;
-        let of = |name: &str, shared: u32| {
-            let function = |element: &str| module.function::<Params>(&format!("{name}_{element}"), shared);
-            Ok(Of { half: function("half")?, float: function("float")? })
+        let function = |name: &str, shared: usize| module.function::<Params>(name, shared as u32);
+        let of = |name: &str| -> Result<Of> {
+            let shared = Tile::Small.shared_bytes();
+            let half = function(&format!("{name}_half"), shared)?;
+            Ok(Of { half, float: function(&format!("{name}_float"), shared)? })
         };
         Ok(Kernels {
-            large: of("gemm_128x128", 65536)?,
-            small: of("gemm_64x64", 49152)?,
-            any: of("gemm_64x64_any", 49152)?,
-            gemv: of("gemv", 0)?,
+            large: function("gemm_128x128_half", Tile::Large.shared_bytes())?,
+            middle: function("gemm_128x64_half", Tile::Middle.shared_bytes())?,
+            small: of("gemm_64x64")?,
+            any: of("gemm_64x64_any")?,
+            gemv: function("gemv_float", 0)?,
             parts: Parts::new(gpu)?,
         })
     }
@@ -190,12 +194,11 @@ pub fn run(cuda: &Cuda, x: Rows, w: &Linear, epilogue: device::Epilogue, out: Ro
         split: cuda.kernels.gemm.parts.split(1),
         epilogue: out_epilogue,
     };
-    let element = x.buf.element;
-    if element == Element::F32 && out_epilogue.rows == 1 {
-        let function = cuda.kernels.gemm.gemv.element(element);
-        return cuda.launch(function, [w.weight.n.div_ceil(GEMV_OUTPUTS), 1, items], &params);
+    let aligned = w.weight.k.is_multiple_of(memory::ROW_ALIGN);
+    if x.buf.element == Element::F32 && out_epilogue.rows == 1 && aligned {
+        return cuda.launch(&cuda.kernels.gemm.gemv, [w.weight.n.div_ceil(GEMV_OUTPUTS), 1, items], &params);
     }
-    launch(cuda, element, items, params);
+    launch(cuda, x.buf.element, items, params);
 }
 
 pub fn run_transpose(cuda: &Cuda, x: Buf, w: &ConvTranspose, out: Buf) {
@@ -218,16 +221,22 @@ pub fn run_transpose(cuda: &Cuda, x: Buf, w: &ConvTranspose, out: Buf) {
 
 fn launch(cuda: &Cuda, element: Element, items: usize, mut params: Params) {
     let (kernels, epilogue) = (&cuda.kernels.gemm, &params.epilogue);
-    let (rows, columns) = (epilogue.rows as usize, epilogue.columns as usize);
-    let shape = Shape { items, rows, columns, depth: params.depth as usize };
-    let Choice { tile, parts } = tiles::choose(shape, cuda.info().multiprocessors as usize);
-    let aligned = params.depth.is_multiple_of(8);
-    let (tile, kernel) = match tile {
-        _ if !aligned => (Tile::Small, &kernels.any),
-        Tile::Large => (tile, &kernels.large),
-        Tile::Small => (tile, &kernels.small),
+    let (rows, columns, depth) = (epilogue.rows as usize, epilogue.columns as usize, params.depth as usize);
+    let shape = Shape { items, rows, columns, depth };
+    let gpu = Size::of(cuda.info());
+    let (Choice { tile, parts }, kernel) = if !depth.is_multiple_of(memory::ROW_ALIGN) {
+        (Choice { tile: Tile::Small, parts: 1 }, kernels.any.element(element))
+    } else if element == Element::F32 {
+        (tiles::choose_among(&[Tile::Small], shape, gpu), &kernels.small.float)
+    } else {
+        let choice = tiles::choose(shape, gpu);
+        let kernel = match choice.tile {
+            Tile::Large => &kernels.large,
+            Tile::Middle => &kernels.middle,
+            Tile::Small => &kernels.small.half,
+        };
+        (choice, kernel)
     };
-    let parts = if aligned { parts } else { 1 };
     params.split = kernels.parts.split(parts);
-    cuda.launch(kernel.element(element), [shape.tiles(tile) / items, 1, items * parts], &params);
+    cuda.launch(kernel, [shape.tiles(tile) / items, 1, items * parts], &params);
 }

@@ -1,6 +1,9 @@
 //! The kernels' images as build.rs embedded them, and which of them a GPU takes.
 
+use std::io::Read;
 use std::sync::Arc;
+
+use flate2::read::ZlibDecoder;
 
 use super::driver::{Function, Gpu, Module, Spec};
 use crate::error::{Error, Result};
@@ -10,13 +13,27 @@ pub struct Images {
     /// "gemm" for kernels/gemm.cu
     pub module: &'static str,
     /// By architecture (80 is sm_80).
-    pub cubins: &'static [(u32, &'static [u8])],
-    /// For GPUs and drivers that take none of these; it ends with NUL.
-    pub ptx: &'static [u8],
+    pub cubins: &'static [(u32, Packed)],
+    /// For GPUs and drivers that take none of these.
+    pub ptx: Packed,
     pub kernels: &'static [Resources],
 }
 
-/// A kernel as its PTX declares it and as ptxas compiled it for the first architecture.
+/// An image as the program holds it: its length in eight bytes, then a zlib stream.
+pub struct Packed(&'static [u8]);
+
+impl Packed {
+    /// The image, and a NUL behind it: the driver looks for the end of PTX.
+    pub fn unpacked(&self) -> Vec<u8> {
+        let (length, stream) = self.0.split_first_chunk().expect("build.rs writes the length");
+        let mut image = Vec::with_capacity(u64::from_le_bytes(*length) as usize + 1);
+        ZlibDecoder::new(stream).read_to_end(&mut image).expect("build.rs writes whole streams");
+        image.push(0);
+        image
+    }
+}
+
+/// A kernel as its PTX declares it, and the most that ptxas gave it on any of the architectures built for.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
     pub name: &'static str,
@@ -27,6 +44,7 @@ pub struct Resources {
     pub registers: u32,
     /// Bytes known at compile time.
     pub static_shared: u32,
+    /// Bytes in local memory; the build fails where there are any.
     pub spills: u32,
 }
 
@@ -35,6 +53,8 @@ include!(concat!(env!("OUT_DIR"), "/images.rs"));
 /// Loads modules on one GPU.
 pub struct Library<'a> {
     gpu: &'a Arc<Gpu>,
+    /// PTX in the place of some modules' images.
+    replaced: &'a [(&'a str, &'a str)],
 }
 
 /// The kernels of one module.
@@ -44,16 +64,8 @@ pub struct Loaded {
 }
 
 impl<'a> Library<'a> {
-    /// # Errors
-    /// A build without kernels.
-    pub fn new(gpu: &'a Arc<Gpu>) -> Result<Library<'a>> {
-        if IMAGES.is_empty() {
-            let why = "no CUDA device can be used: this build has no CUDA kernels";
-            let what =
-                "install CUDA's nvcc (13.0), name it with LSEG_NVCC where it is not in PATH, and build again; or use";
-            return Err(Error::Device(format!("{why}; {what} --device cpu")));
-        }
-        Ok(Library { gpu })
+    pub fn new(gpu: &'a Arc<Gpu>, replaced: &'a [(&'a str, &'a str)]) -> Library<'a> {
+        Library { gpu, replaced }
     }
 
     /// The module of kernels/`name`.cu: as machine code where the GPU and its driver take it, else as PTX.
@@ -64,14 +76,20 @@ impl<'a> Library<'a> {
     }
 
     fn module(&self, images: &Images) -> Result<Arc<Module>> {
+        if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == images.module) {
+            let ended = [ptx.as_bytes(), &[0]].concat();
+            return self.gpu.module(&ended).map_err(|error| {
+                Error::Device(format!("the PTX given for {name}.cu does not load: CUDA error {}", error.0 as u32))
+            });
+        }
         let (major, minor) = self.gpu.info().capability;
         // Code runs on its own architecture and later ones of the same major number.
         let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;
         let best = images.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
-        if let Some(module) = best.and_then(|(_, cubin)| self.gpu.module(cubin).ok()) {
+        if let Some(module) = best.and_then(|(_, cubin)| self.gpu.module(&cubin.unpacked()).ok()) {
             return Ok(module);
         }
-        self.gpu.module(images.ptx).map_err(|error| {
+        self.gpu.module(&images.ptx.unpacked()).map_err(|error| {
             let (info, name) = (self.gpu.info(), images.module);
             let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
             let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";

@@ -12,7 +12,9 @@ use crate::error::Result;
 const WARPS: usize = 4;
 
 pub struct Kernels {
-    layer_norm: Function,
+    upto_256: Function,
+    upto_1024: Function,
+    any: Function,
 }
 
 /// LayerNormParams of the kernel file.
@@ -32,12 +34,23 @@ struct Params {
 impl Kernels {
     pub fn load(library: &Library<'_>) -> Result<Kernels> {
         let module = library.load("layer_norm")?;
-        Ok(Kernels { layer_norm: module.function::<Params>("layer_norm", 0)? })
+        let function = |name: &str| module.function::<Params>(name, 0);
+        Ok(Kernels {
+            upto_256: function("layer_norm_256")?,
+            upto_1024: function("layer_norm_1024")?,
+            any: function("layer_norm_any")?,
+        })
     }
 }
 
 pub fn run(cuda: &Cuda, x: Buf, w: &LayerNorm, out: Buf) {
-    let rows = x.batch() * x.rows();
+    let (rows, kernels) = (x.batch() * x.rows(), &cuda.kernels.layer_norm);
+    let kernel = match x.channels() {
+        channels if !channels.is_multiple_of(4) => &kernels.any,
+        ..=256 => &kernels.upto_256,
+        ..=1024 => &kernels.upto_1024,
+        _ => &kernels.any,
+    };
     let params = Params {
         x: cuda.address(x),
         weight: cuda.vector(w.weight),
@@ -48,5 +61,5 @@ pub fn run(cuda: &Cuda, x: Buf, w: &LayerNorm, out: Buf) {
         eps: w.eps,
         padding: 0,
     };
-    cuda.launch(&cuda.kernels.layer_norm.layer_norm, [rows.div_ceil(WARPS), 1, 1], &params);
+    cuda.launch(kernel, [rows.div_ceil(WARPS), 1, 1], &params);
 }

@@ -1,5 +1,6 @@
 //! Weights and the arena on the GPU.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use half::f16;
@@ -27,6 +28,8 @@ pub struct Weights {
     used: usize,
     matrices: Vec<Place>,
     vectors: Vec<Place>,
+    /// Whether a weight with its own allocation was asked for.
+    used_movable: Cell<bool>,
 }
 
 struct Place {
@@ -36,13 +39,24 @@ struct Place {
     own: Option<Memory>,
 }
 
+/// What a replacement did to the weight's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    No,
+    /// A weight with its own allocation has another now.
+    Own,
+    /// A weight left the block.
+    OutOfBlock,
+}
+
 pub fn stride(k: usize) -> usize {
     k.next_multiple_of(ROW_ALIGN)
 }
 
 impl Weights {
     pub fn new(gpu: Arc<Gpu>) -> Weights {
-        Weights { gpu, block: None, used: 0, matrices: Vec::new(), vectors: Vec::new() }
+        let (matrices, vectors) = (Vec::new(), Vec::new());
+        Weights { gpu, block: None, used: 0, matrices, vectors, used_movable: Cell::new(false) }
     }
 
     pub fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
@@ -54,59 +68,90 @@ impl Weights {
     }
 
     pub fn matrix(&self, index: usize, k: usize) -> Matrix {
-        Matrix { address: self.matrices[index].address, stride: stride(k) }
+        Matrix { address: self.address(&self.matrices[index]), stride: stride(k) }
     }
 
     /// float32 values.
     pub fn vector(&self, index: usize) -> u64 {
-        self.vectors[index].address
+        self.address(&self.vectors[index])
+    }
+
+    fn address(&self, place: &Place) -> u64 {
+        if place.own.is_some() {
+            self.used_movable.set(true);
+        }
+        place.address
+    }
+
+    /// Whether any weight that may move was asked for since the last call.
+    pub fn take_used_movable(&self) -> bool {
+        self.used_movable.take()
     }
 
     pub fn add_matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<usize> {
-        let place = self.put(None, &halves(n, k, data))?;
+        let place = self.put(&halves(n, k, data))?;
         self.matrices.push(place);
         Ok(self.matrices.len() - 1)
     }
 
     pub fn add_vector(&mut self, data: &[f32]) -> Result<usize> {
-        let place = self.put(None, bytemuck::cast_slice(data))?;
+        let place = self.put(bytemuck::cast_slice(data))?;
         self.vectors.push(place);
         Ok(self.vectors.len() - 1)
     }
 
-    pub fn replace_matrix(&mut self, index: usize, n: usize, k: usize, data: &[f32]) -> Result<()> {
-        let old = std::mem::replace(&mut self.matrices[index], Place { address: 0, bytes: 0, own: None });
-        self.matrices[index] = self.put(Some(old), &halves(n, k, data))?;
-        Ok(())
-    }
-
-    pub fn replace_vector(&mut self, index: usize, data: &[f32]) -> Result<()> {
-        let old = std::mem::replace(&mut self.vectors[index], Place { address: 0, bytes: 0, own: None });
-        self.vectors[index] = self.put(Some(old), bytemuck::cast_slice(data))?;
-        Ok(())
-    }
-
-    /// Into the old place where it is large enough, else the block, else an allocation of its own.
-    fn put(&mut self, old: Option<Place>, bytes: &[u8]) -> Result<Place> {
-        self.gpu.bind()?;
-        let size = bytes.len().max(1).next_multiple_of(ALIGN);
-        if let Some(old) = old.filter(|old| old.bytes >= size) {
-            self.copy(&old, bytes)?;
-            return Ok(old);
+    pub fn replace_matrix(&mut self, index: usize, n: usize, k: usize, data: &[f32]) -> Result<Moved> {
+        let bytes = halves(n, k, data);
+        if self.overwrite(&self.matrices[index], &bytes)? {
+            return Ok(Moved::No);
         }
+        let new = self.put_with_room(&bytes)?;
+        Ok(std::mem::replace(&mut self.matrices[index], new).left())
+    }
+
+    pub fn replace_vector(&mut self, index: usize, data: &[f32]) -> Result<Moved> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        if self.overwrite(&self.vectors[index], bytes)? {
+            return Ok(Moved::No);
+        }
+        let new = self.put_with_room(bytes)?;
+        Ok(std::mem::replace(&mut self.vectors[index], new).left())
+    }
+
+    /// Into the place where it is large enough.
+    fn overwrite(&self, place: &Place, bytes: &[u8]) -> Result<bool> {
+        let fits = bytes.len() <= place.bytes;
+        if fits {
+            self.copy(place, bytes)?;
+        }
+        Ok(fits)
+    }
+
+    /// Into the block, else an allocation of its own.
+    fn put(&mut self, bytes: &[u8]) -> Result<Place> {
+        let size = size(bytes);
         let place = match &self.block {
             Some(block) if block.bytes() - self.used >= size => {
                 let address = block.address() + self.used as u64;
                 self.used += size;
                 Place { address, bytes: size, own: None }
             }
-            _ => {
-                let own = self.gpu.allocate(size, "a list of labels")?;
-                Place { address: own.address(), bytes: size, own: Some(own) }
-            }
+            _ => self.own(size)?,
         };
         self.copy(&place, bytes)?;
         Ok(place)
+    }
+
+    /// Into an allocation of its own with room to grow: a list of labels that grows word by word moves rarely.
+    fn put_with_room(&self, bytes: &[u8]) -> Result<Place> {
+        let place = self.own(size(bytes).next_power_of_two())?;
+        self.copy(&place, bytes)?;
+        Ok(place)
+    }
+
+    fn own(&self, bytes: usize) -> Result<Place> {
+        let own = self.gpu.allocate(bytes, "a list of labels")?;
+        Ok(Place { address: own.address(), bytes, own: Some(own) })
     }
 
     fn copy(&self, place: &Place, bytes: &[u8]) -> Result<()> {
@@ -117,6 +162,17 @@ impl Weights {
         };
         self.gpu.upload(memory, at, bytes)
     }
+}
+
+impl Place {
+    /// What it means that another place has taken this one's part.
+    fn left(&self) -> Moved {
+        if self.own.is_some() { Moved::Own } else { Moved::OutOfBlock }
+    }
+}
+
+fn size(bytes: &[u8]) -> usize {
+    bytes.len().max(1).next_multiple_of(ALIGN)
 }
 
 /// As float16, rows padded with zeros.
@@ -142,11 +198,14 @@ impl Arena {
         Arena { gpu, memory: None }
     }
 
-    pub fn reserve(&mut self, bytes: usize) -> Result<()> {
-        if self.memory.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
-            self.memory = None;
-            self.memory = Some(self.gpu.allocate(bytes, "a frame of this size")?);
-        }
+    pub fn holds(&self, bytes: usize) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.bytes() >= bytes)
+    }
+
+    /// The old memory is given back first; where there is not enough, none is left.
+    pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        self.memory = None;
+        self.memory = Some(self.gpu.allocate(bytes, "a frame of this size")?);
         Ok(())
     }
 

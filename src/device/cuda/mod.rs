@@ -1,23 +1,30 @@
 //! The CUDA device: float16 storage, float32 accumulation, on kernels of our own (`kernels/`).
 //!
 //! One file an operation, named as its kernel file and as [`Device`]'s method: it chooses the kernel and its grid and
-//! fills the kernel's parameter struct. Kernels are resolved when the device is made. Nothing is allocated in a pass.
+//! fills the kernel's parameter struct. Kernels are resolved when the device is made. Nothing is allocated in a pass; one
+//! that comes again is captured into a graph and replayed.
 
 mod add_positions;
 mod argmax;
 mod attention;
+mod clock;
 mod conv;
+mod counted;
+mod cublas;
 mod driver;
 mod embed_tokens;
 mod gemm;
+mod graph;
 mod images;
 mod layer_norm;
 mod max_pool;
 mod memory;
+mod passes;
 mod patchify;
 mod regularise;
 mod sample;
 mod similarity;
+mod staging;
 mod take_rows;
 mod tiles;
 mod upsample;
@@ -28,25 +35,40 @@ use std::sync::Arc;
 
 use bytemuck::NoUninit;
 
-use self::driver::{Function, Gpu};
-pub use self::driver::{Info, last_counts};
+use self::clock::Clock;
+pub use self::counted::{Counts, Launch};
+pub use self::cublas::Product;
+use self::driver::{Function, Gpu, Memory, unusable};
+pub use self::driver::{Info, last_fault};
+use self::graph::Graph;
 use self::images::Library;
-pub use self::images::{IMAGES, Images, Resources};
-use self::memory::{Arena, Weights};
+pub use self::images::{IMAGES, Images, Packed, Resources};
+use self::memory::{Arena, Moved, Weights};
+use self::passes::Passes;
+use self::staging::Staging;
 use super::plan::Plan;
 use super::*;
 use crate::error::Error;
 
 pub struct Cuda {
     gpu: Arc<Gpu>,
+    passes: Passes,
     kernels: Kernels,
     weights: Weights,
     arena: Arena,
+    staging: Staging,
+    clock: Clock,
     /// Offset and bytes of the running plan's buffers, and how many the pass has asked for.
     places: Vec<(usize, usize)>,
     asked: usize,
+    /// The pass is only being captured: nothing in it is timed.
+    is_capturing: bool,
     /// What first went wrong in the running pass; the rest of the pass is then skipped.
     failed: RefCell<Option<Error>>,
+    /// Filled before a measured pass, so that nothing of the pass before is cached.
+    flush: Option<Memory>,
+    /// What each launch did, where the virtual GPU was asked to tell.
+    launches: RefCell<Option<Vec<Launch>>>,
 }
 
 /// Every kernel, by operation.
@@ -96,21 +118,184 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`]: no driver, no such GPU, a build without kernels, a GPU or driver too old.
     pub fn new(ordinal: usize) -> Result<Cuda> {
+        Self::with_ptx(ordinal, &[])
+    }
+
+    /// As [`Cuda::new`], with other PTX in the place of some modules (by the names of their files, "gemm"): the same kernels with
+    /// the same parameters, such as tests break on purpose.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; PTX that the driver refuses.
+    pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
+        if let Some(reason) = missing() {
+            return Err(unusable(&reason));
+        }
         let gpu = Gpu::open(ordinal)?;
-        let kernels = Kernels::load(&Library::new(&gpu)?, &gpu)?;
+        let current = gpu.enter()?;
+        let (kernels, clock) = (Kernels::load(&Library::new(&gpu, replaced), &gpu)?, Clock::new(&gpu)?);
+        drop(current);
         Ok(Cuda {
+            passes: Passes::with_room(),
             kernels,
             weights: Weights::new(Arc::clone(&gpu)),
             arena: Arena::new(Arc::clone(&gpu)),
+            staging: Staging::new(Arc::clone(&gpu)),
+            clock,
             places: Vec::new(),
             asked: 0,
+            is_capturing: false,
             failed: RefCell::new(None),
+            flush: None,
+            launches: RefCell::new(None),
             gpu,
         })
     }
 
+    /// The first GPU that works; of virtual ones only if `takes_virtual`.
+    ///
+    /// # Errors
+    /// [`Error::Device`]: why the first does not, or what all of them lack.
+    pub fn find(takes_virtual: bool) -> Result<Cuda> {
+        if let Some(reason) = missing() {
+            return Err(unusable(&reason));
+        }
+        let mut refused = None;
+        for ordinal in 0..driver::count()? {
+            let found = match driver::info(ordinal) {
+                Ok(info) if info.is_virtual && !takes_virtual => {
+                    Err(Error::Device("the CUDA device here is a virtual GPU, slow and for tests".to_owned()))
+                }
+                Ok(_) => Self::new(ordinal),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(cuda) => return Ok(cuda),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| unusable("the CUDA driver finds no device")))
+    }
+
     pub fn info(&self) -> &Info {
         self.gpu.info()
+    }
+
+    /// As [`Executor::run`], operation by operation on an empty L2 cache: the seconds that the GPU took.
+    ///
+    /// # Errors
+    /// As for [`Executor::run`].
+    pub fn time(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<f64> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        let flush = self.flush_memory()?;
+        gpu.fill(&flush, 0, 0, flush.bytes())?;
+        self.flush = Some(flush);
+        self.pass(plan, forward, false)?;
+        Ok(self.clock.total())
+    }
+
+    /// Seconds of each of `runs` products by cuBLAS on an empty L2 cache; `None` where it is not installed.
+    ///
+    /// # Errors
+    /// Too little memory; a product that cuBLAS refuses.
+    pub fn time_cublas(&mut self, product: Product, warm_up: usize, runs: usize) -> Result<Option<Vec<f64>>> {
+        let Some(cublas) = cublas::Cublas::open(&self.gpu) else { return Ok(None) };
+        let flush = self.flush_memory()?;
+        let seconds = cublas.time(product, &flush, warm_up, runs);
+        self.flush = Some(flush);
+        seconds.map(Some)
+    }
+
+    /// Twice the cache, so that whatever it evicts first, nothing of the pass before stays.
+    fn flush_memory(&mut self) -> Result<Memory> {
+        match self.flush.take() {
+            Some(memory) => Ok(memory),
+            None => self.gpu.allocate(2 * self.gpu.info().l2_bytes.max(1 << 20), "emptying the cache"),
+        }
+    }
+
+    /// From now on every launch is waited for, and what the virtual GPU counts of it is kept.
+    pub fn record_launches(&mut self) {
+        self.launches.replace(Some(Vec::new()));
+    }
+
+    /// The launches since the last call, in their order: nothing on a real GPU.
+    pub fn take_launches(&mut self) -> Vec<Launch> {
+        self.launches.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Where each operation is timed or counted, no graph is used.
+    fn may_replay(&self) -> bool {
+        !self.clock.is_recording() && self.launches.borrow().is_none()
+    }
+
+    /// Queues the operations one by one.
+    fn forward(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
+        self.places.clear();
+        self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
+        self.asked = 0;
+        self.failed.replace(None);
+        forward(self);
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Captures a pass that has run before, unless it is captured already.
+    fn capture(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
+        if self.passes.graph(plan.id).is_none() && self.passes.has_run(plan.id) {
+            let gpu = Arc::clone(&self.gpu);
+            self.weights.take_used_movable();
+            self.is_capturing = true;
+            let graph = Graph::capture(&gpu, || self.forward(plan, forward));
+            self.is_capturing = false;
+            self.passes.keep(plan.id, graph?, self.weights.take_used_movable());
+        }
+        Ok(())
+    }
+
+    /// One pass, its outputs and times on the host at the end.
+    fn pass(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send), may_replay: bool) -> Result<()> {
+        if may_replay {
+            self.capture(plan, forward)?;
+        }
+        match self.passes.graph(plan.id).filter(|_| may_replay) {
+            Some(graph) => {
+                self.clock.start(true)?;
+                graph.launch()?;
+            }
+            None => {
+                self.clock.start(false)?;
+                self.forward(plan, forward)?;
+                self.passes.ran(plan.id);
+            }
+        }
+        self.clock.finish()?;
+        self.staging.receive(self.arena.memory(), plan)?;
+        self.gpu.synchronize()?;
+        self.clock.read()
+    }
+
+    /// What was captured with a weight's old address is of no use.
+    fn forget(&mut self, moved: Moved) {
+        match moved {
+            Moved::No => {}
+            Moved::Own => self.passes.forget_movable(),
+            Moved::OutOfBlock => self.passes.forget_all(),
+        }
+    }
+
+    /// An operation begins.
+    fn begin(&mut self) {
+        if !self.is_capturing {
+            let noted = self.clock.op();
+            self.fail_if(noted);
+        }
+    }
+
+    /// The first failure ends the pass.
+    fn fail_if(&self, result: Result<()>) {
+        if let Err(error) = result {
+            self.failed.borrow_mut().get_or_insert(error);
+        }
     }
 
     /// Where a buffer lies on the GPU.
@@ -144,7 +329,10 @@ impl Cuda {
             return;
         }
         let launched = match grid.map(u32::try_from) {
-            [Ok(x), Ok(y), Ok(z)] => self.gpu.launch(function, [x, y, z], bytemuck::bytes_of(params)),
+            [Ok(x), Ok(y), Ok(z)] => {
+                let grid = [x, y, z];
+                self.gpu.launch(function, grid, bytemuck::bytes_of(params)).and_then(|()| self.note(function, grid))
+            }
             _ => Err(Error::Device(format!(
                 "{} would need a grid of {grid:?} blocks; try a smaller size",
                 function.name()
@@ -152,7 +340,19 @@ impl Cuda {
         };
         *failed = launched.err();
     }
+
+    /// Keeps what the launch just made did, where that is wanted.
+    fn note(&self, function: &Function, grid: [u32; 3]) -> Result<()> {
+        if let Some(launches) = self.launches.borrow_mut().as_mut() {
+            self.gpu.synchronize()?;
+            launches.extend(Launch::last(function, grid));
+        }
+        Ok(())
+    }
 }
+
+/// Blocks along a grid's second and third axis, at most.
+const MOST_GRID_YZ: usize = 65535;
 
 /// float16.
 const ACTIVATION_BYTES: usize = 2;
@@ -171,73 +371,94 @@ impl Device for Cuda {
         buf
     }
 
-    fn stage(&mut self, _stage: Stage) {}
+    fn stage(&mut self, stage: Stage) {
+        if !self.is_capturing {
+            let noted = self.clock.stage(stage);
+            self.fail_if(noted);
+        }
+    }
 
     fn scope(&mut self, _name: &'static str, _index: usize) {}
 
     fn output(&mut self, _buf: Buf) {}
 
     fn patchify(&mut self, photo: Buf, normalise: &Normalise, patch: usize, out: Buf) {
+        self.begin();
         patchify::run(self, photo, normalise, patch, out);
     }
 
     fn add_positions(&mut self, class: Vector, positions: Vector, side: usize, grid: (usize, usize), tokens: Buf) {
+        self.begin();
         add_positions::run(self, class, positions, side, grid, tokens);
     }
 
     fn gemm(&mut self, x: Rows, w: &Linear, epilogue: Epilogue, out: Rows) {
+        self.begin();
         gemm::run(self, x, w, epilogue, out);
     }
 
     fn layer_norm(&mut self, x: Buf, w: &LayerNorm, out: Buf) {
+        self.begin();
         layer_norm::run(self, x, w, out);
     }
 
     fn attention(&mut self, qkv: Buf, heads: usize, causal: bool, out: Buf) {
+        self.begin();
         attention::run(self, qkv, heads, causal, out);
     }
 
     fn conv(&mut self, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out: Buf) {
+        self.begin();
         conv::run(self, x, w, relu_in, epilogue, out);
     }
 
     fn conv_transpose(&mut self, x: Buf, w: &ConvTranspose, out: Buf) {
+        self.begin();
         gemm::run_transpose(self, x, w, out);
     }
 
     fn upsample(&mut self, x: Buf, out: Buf) {
+        self.begin();
         upsample::run(self, x, out);
     }
 
     fn max_pool(&mut self, x: Buf, out: Buf) {
+        self.begin();
         max_pool::run(self, x, out);
     }
 
     fn embed_tokens(&mut self, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
+        self.begin();
         embed_tokens::run(self, ids, table, positions, out);
     }
 
     fn take_rows(&mut self, x: Buf, index: Buf, out: Buf) {
+        self.begin();
         take_rows::run(self, x, index, out);
     }
 
     fn sample(&mut self, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
+        self.begin();
         sample::run(self, x, points, photo, out);
     }
 
     fn similarity(&mut self, x: Buf, w: &Similarity, out: Buf) {
+        self.begin();
         similarity::run(self, x, w, out);
     }
 
     fn regularise(&mut self, x: Buf, w: Vector, bottleneck: bool, activation: Option<Activation>, out: Buf) {
+        self.begin();
         regularise::run(self, x, w, bottleneck, activation, out);
     }
 
     fn upsample_scores(&mut self, logits: Buf, out: Buf) {
+        self.begin();
         upsample_scores::run(self, logits, out);
     }
 
     fn argmax(&mut self, logits: Buf, mask: Buf) {
+        self.begin();
         argmax::run(self, logits, mask);
     }
 }
@@ -248,20 +469,30 @@ impl Upload for Cuda {
     }
 
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
         Ok(Matrix { index: self.weights.add_matrix(n, k, data)?, n, k })
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
         Ok(Vector { index: self.weights.add_vector(data)?, len: data.len() })
     }
 
     fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        self.weights.replace_matrix(old.index, n, k, data)?;
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        let moved = self.weights.replace_matrix(old.index, n, k, data)?;
+        self.forget(moved);
         Ok(Matrix { index: old.index, n, k })
     }
 
     fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector> {
-        self.weights.replace_vector(old.index, data)?;
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        let moved = self.weights.replace_vector(old.index, data)?;
+        self.forget(moved);
         Ok(Vector { index: old.index, len: data.len() })
     }
 }
@@ -277,40 +508,67 @@ impl Executor for Cuda {
     }
 
     fn reserve(&mut self, plan: &Plan) -> Result<()> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
         self.places.reserve(plan.buffers.len());
-        self.arena.reserve(plan.arena_bytes)
+        if !self.arena.holds(plan.arena_bytes) {
+            self.passes.forget_all();
+            self.arena.grow(plan.arena_bytes)?;
+        }
+        self.clock.reserve(plan)?;
+        self.staging.reserve(plan)
     }
 
     fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
-        self.gpu.bind()?;
-        self.gpu.upload(self.arena.memory(), buf.offset + first, bytes)
+        let _current = self.gpu.enter()?;
+        self.staging.write(self.arena.memory(), buf.offset + first, bytes)
     }
 
     fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
-        self.gpu.bind()?;
-        self.gpu.download(self.arena.memory(), buf.offset + first, bytes)
+        let _current = self.gpu.enter()?;
+        self.staging.read(self.arena.memory(), buf.offset + first, bytes)
     }
 
     fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
-        self.gpu.bind()?;
-        self.places.clear();
-        self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
-        self.asked = 0;
-        self.failed.replace(None);
-        forward(self);
-        match self.failed.take() {
-            Some(error) => Err(error),
-            None => self.gpu.synchronize(),
-        }
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        let may_replay = self.may_replay();
+        self.pass(plan, forward, may_replay).map_err(|error| {
+            // Nothing of it stays in flight; what else is wrong, the next call will say.
+            let _ = gpu.synchronize();
+            Error::Device(format!("{error}; it was {}", plan.describe()))
+        })
     }
 
     fn stage_seconds(&self) -> [f64; Stage::ALL.len()] {
-        [0.0; Stage::ALL.len()]
+        self.clock.stage_seconds()
     }
 
-    fn record_times(&mut self, _on: bool) {}
+    fn whole_seconds(&self) -> Option<f64> {
+        self.clock.replays().then_some(self.clock.total())
+    }
+
+    fn calls(&self) -> Calls {
+        let calls = self.gpu.calls();
+        Calls { graph_nodes: if calls.graph_launches == 0 { 0 } else { self.passes.nodes() }, ..calls }
+    }
+
+    fn record_times(&mut self, on: bool) {
+        self.clock.set_recording(on);
+    }
 
     fn op_seconds(&self) -> &[f64] {
-        &[]
+        self.clock.op_seconds()
     }
+}
+
+/// What no GPU can make good: this build has no kernels, this machine no driver.
+fn missing() -> Option<String> {
+    let kernels = IMAGES.is_empty().then_some(
+        "this build has no CUDA kernels (install CUDA's nvcc, 13.0, name it with LSEG_NVCC where it is not in PATH, and \
+         build again)",
+    );
+    let driver = (!driver::is_present()).then_some("there is no libcuda on this machine (install NVIDIA's driver)");
+    let missing: Vec<&str> = kernels.into_iter().chain(driver).collect();
+    (!missing.is_empty()).then(|| missing.join(", and "))
 }

@@ -1,20 +1,77 @@
 //! Host side of kernels/similarity.cu.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::Cuda;
-
+use super::driver::Function;
 use super::images::Library;
-use crate::device::{Buf, Similarity};
-use crate::error::{Error, Result};
+use crate::device::{Buf, Linear, Similarity};
+use crate::error::Result;
 
-pub struct Kernels;
+/// Pixels of a block.
+const PIXELS: usize = 128;
+const SHARED: u32 = 36864;
+
+pub struct Kernels {
+    similarity: Function,
+    any: Function,
+}
+
+/// `Columns` of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Columns {
+    weight: u64,
+    bias: u64,
+    count: u32,
+    stride: u32,
+}
+
+/// SimilarityParams of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    x: u64,
+    labels: Columns,
+    norm: Columns,
+    logits: u64,
+    pixels: u64,
+    features: u32,
+    rest: f32,
+}
 
 impl Kernels {
-    pub fn load(_library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels)
+    pub fn load(library: &Library<'_>) -> Result<Kernels> {
+        let module = library.load("similarity")?;
+        Ok(Kernels {
+            similarity: module.function::<Params>("similarity", SHARED)?,
+            any: module.function::<Params>("similarity_any", SHARED)?,
+        })
     }
 }
 
 pub fn run(cuda: &Cuda, x: Buf, w: &Similarity, out: Buf) {
-    let _ = (&cuda.kernels.similarity, x, w, out);
-    cuda.failed.replace(Some(Error::Device("similarity has no CUDA kernel".to_owned())));
+    let columns = |linear: &Linear| {
+        let weight = cuda.matrix(linear.weight);
+        let bias = linear.bias.expect("both products of the similarity have a bias");
+        Columns {
+            weight: weight.address,
+            bias: cuda.vector(bias),
+            count: linear.weight.n as u32,
+            stride: weight.stride as u32,
+        }
+    };
+    let (pixels, features) = (x.batch() * x.rows(), x.channels());
+    let params = Params {
+        x: cuda.address(x),
+        labels: columns(&w.labels),
+        norm: columns(&w.norm),
+        logits: cuda.address(out),
+        pixels: pixels as u64,
+        features: features as u32,
+        rest: w.rest,
+    };
+    let kernels = &cuda.kernels.similarity;
+    let kernel = if features.is_multiple_of(8) { &kernels.similarity } else { &kernels.any };
+    cuda.launch(kernel, [pixels.div_ceil(PIXELS), 1, 1], &params);
 }

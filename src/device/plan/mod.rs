@@ -2,13 +2,20 @@
 
 mod arena;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 
 /// What a forward pass needs and does.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Of this recording and its clones alone: passes with one id do the same on the same places.
+    pub id: u64,
     pub buffers: Vec<Planned>,
     pub ops: Vec<Op>,
+    /// Positions of the buffers that the host fills, and of those that it reads.
+    pub inputs: Vec<usize>,
+    pub outputs: Vec<usize>,
     /// Bytes of the one arena that holds every buffer.
     pub arena_bytes: usize,
     /// float32 values that each CPU thread needs beside the fixed packing blocks.
@@ -44,6 +51,18 @@ pub struct Op {
 }
 
 impl Plan {
+    /// What the pass does, in words: "a pass of 3 operations, from patchify … to argmax …".
+    pub fn describe(&self) -> String {
+        let name = |op: Option<&Op>| op.map_or(String::new(), |op| format!("{} {}", op.name, op.shapes));
+        match self.ops.as_slice() {
+            [one] => name(Some(one)),
+            ops => {
+                let (first, last) = (name(ops.first()), name(ops.last()));
+                format!("a pass of {} operations, from {first} to {last}", ops.len())
+            }
+        }
+    }
+
     /// A buffer's handle with its place filled in.
     pub fn placed(&self, buf: Buf) -> Buf {
         Buf { offset: self.buffers[buf.index].offset, ..buf }
@@ -67,28 +86,35 @@ pub fn record(activation_bytes: usize, keep: &[&str], forward: impl FnOnce(&mut 
         activation_bytes,
         buffers: Vec::new(),
         ops: Vec::new(),
-        kept: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
         scope: ("", 0),
         stage: Stage::Encoder,
         thread_scratch: 0,
     };
     forward(&mut recorder);
-    let Recorder { mut buffers, ops, kept, thread_scratch, .. } = recorder;
+    let Recorder { mut buffers, ops, inputs, outputs, thread_scratch, .. } = recorder;
     let end = ops.len().saturating_sub(1);
     for (index, buffer) in buffers.iter_mut().enumerate() {
-        if kept.contains(&index) || keep.contains(&buffer.name) {
+        if inputs.contains(&index) {
+            buffer.first = 0;
+        }
+        if outputs.contains(&index) || keep.contains(&buffer.name) {
             buffer.last = end;
         }
     }
     let arena_bytes = arena::place(&mut buffers);
-    Plan { buffers, ops, arena_bytes, thread_scratch }
+    static RECORDED: AtomicU64 = AtomicU64::new(0);
+    let id = RECORDED.fetch_add(1, Ordering::Relaxed);
+    Plan { id, buffers, ops, inputs, outputs, arena_bytes, thread_scratch }
 }
 
 struct Recorder {
     activation_bytes: usize,
     buffers: Vec<Planned>,
     ops: Vec<Op>,
-    kept: Vec<usize>,
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
     scope: (&'static str, usize),
     stage: Stage,
     thread_scratch: usize,
@@ -156,8 +182,12 @@ impl Device for Recorder {
         self.scope = (name, index);
     }
 
+    fn input(&mut self, buf: Buf) {
+        self.inputs.push(buf.index);
+    }
+
     fn output(&mut self, buf: Buf) {
-        self.kept.push(buf.index);
+        self.outputs.push(buf.index);
     }
 
     fn patchify(&mut self, photo: Buf, _: &Normalise, _patch: usize, out: Buf) {

@@ -104,6 +104,11 @@ impl<'a> Block<'a> {
         self.cta.issued
     }
 
+    /// Accesses to global memory by which it may learn what other blocks did.
+    pub fn looks(&self) -> u64 {
+        self.cta.global.looks()
+    }
+
     /// Where one of its warps is: instruction, warp, lanes, and which block it is.
     pub fn somewhere(&self) -> (u32, u32, u32, [u32; 3]) {
         let ready = self.warps.iter().find_map(|w| w.ready.first().map(|g| (g.pc, w.index as u32, g.lanes)));

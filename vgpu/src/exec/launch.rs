@@ -14,8 +14,12 @@ use crate::profile::Profile;
 
 /// Warp instructions between two looks at whether another block failed or the launch's limit is reached.
 const SLICE: u64 = 100_000;
-/// Warp instructions of a block before the next resident one gets its turn.
+/// Warp instructions of a block before the next resident one gets its turn, if it waits for others; and how many such turns
+/// it has at once if it does not.
 const TURN: u64 = 2_000;
+const TURNS: usize = 25;
+/// A turn in which one of so many instructions looks at what others may have written is one of waiting.
+const LOOKS: u64 = 64;
 
 /// What the threads that run blocks share.
 struct Progressing<'a> {
@@ -37,6 +41,34 @@ pub(super) fn run(
     profile: &Profile,
     options: &Options,
 ) -> Result<Counts, Fault> {
+    let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
+    let threads = (options.threads.max(1) as u64).min(blocks);
+    match run_on(launch, global, profile, options, threads) {
+        // Which block meets the other's access depends on who came first. On one thread it is always the same one; what the
+        // failed launch left in memory is nobody's any more.
+        Err(found) if threads > 1 && !launch.kernel.communicates && is_between_blocks(found.check) => {
+            match run_on(launch, global, profile, options, 1) {
+                Err(again) if is_between_blocks(again.check) => Err(again),
+                // It went another way on what the first run wrote.
+                _ => Err(found),
+            }
+        }
+        result => result,
+    }
+}
+
+fn is_between_blocks(check: Check) -> bool {
+    matches!(check, Check::GlobalRace | Check::NonCoherentRead)
+}
+
+#[allow(clippy::result_large_err)]
+fn run_on(
+    launch: &Launch<'_>,
+    global: &GlobalMemory,
+    profile: &Profile,
+    options: &Options,
+    threads: u64,
+) -> Result<Counts, Fault> {
     let kernel = launch.kernel;
     let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
     let memory = global.begin_launch(kernel.communicates);
@@ -54,7 +86,6 @@ pub(super) fn run(
         fault: Mutex::new(None),
         total: Mutex::new((Counts::default(), vec![0; kernel.code.len()])),
     };
-    let threads = (options.threads.max(1) as u64).min(blocks);
     if kernel.communicates {
         shared.interleave(resident(launch, profile, shared_bytes).min(blocks));
     } else {
@@ -143,38 +174,45 @@ impl<'a> Progressing<'a> {
         total.1.iter_mut().zip(&hits).for_each(|(sum, hits)| *sum += hits);
     }
 
+    /// Runs a block on until it waits for others, or its turns are over; `None`: it failed.
+    fn turns(&self, block: &mut Block<'_>, place: u64) -> Option<Progress> {
+        for _ in 0..TURNS {
+            let (issued, looks) = (block.issued(), block.looks());
+            let progress = self.advance(block, place, TURN)?;
+            let waits = (block.looks() - looks) * LOOKS > block.issued() - issued;
+            if progress == Progress::Done || waits {
+                return Some(progress);
+            }
+        }
+        Some(Progress::Running)
+    }
+
     /// Blocks that may wait for each other: as many at once as the device would hold, each in its turn.
     fn interleave(&self, resident: u64) {
         let total = self.order.count;
         let mut running: Vec<(u64, Block<'a>)> = Vec::new();
+        let mut idle: Vec<Block<'a>> = Vec::new();
         let mut next = 0;
-        while next < resident {
-            let mut block = Block::new(self.env);
-            block.reset(self.order.at(next));
-            running.push((next, block));
-            next += 1;
-        }
-        while !running.is_empty() {
+        while next < total || !running.is_empty() {
             let mut i = 0;
-            while i < running.len() {
+            // A new block begins when those before have had their turn: where none waits, one is enough for all.
+            while i < running.len() || (next < total && (running.len() as u64) < resident) {
+                if i == running.len() {
+                    let mut block = idle.pop().unwrap_or_else(|| Block::new(self.env));
+                    block.reset(self.order.at(next));
+                    running.push((next, block));
+                    next += 1;
+                }
                 let (place, block) = &mut running[i];
-                match self.advance(block, *place, TURN) {
+                match self.turns(block, *place) {
                     Some(Progress::Running) => i += 1,
-                    Some(Progress::Done) if next < total => {
-                        *place = next;
-                        block.reset(self.order.at(next));
-                        next += 1;
-                        i += 1;
-                    }
-                    Some(Progress::Done) => {
-                        let (_, block) = running.remove(i);
-                        self.finish(block);
-                    }
+                    Some(Progress::Done) => idle.push(running.remove(i).1),
                     // One thread and a fixed order: the first to fail is always the same one.
                     None => return,
                 }
             }
         }
+        idle.into_iter().for_each(|block| self.finish(block));
     }
 }
 

@@ -110,10 +110,10 @@ pub(super) fn load(
         }
         let r = Request { addresses: lanes, mask, bytes };
         match space {
-            Space::Shared => shared.load(warp.index, &r, access.order, words, counts)?,
+            Space::Shared => shared.load(warp.index, &r, access.order, words, counts).map_err(misconverted)?,
             Space::Local => {
                 counts.local_bytes += bytes as u64 * mask.count_ones() as u64;
-                warp.local.load(&r, words)?;
+                warp.local.load(&r, words).map_err(misconverted)?;
             }
             _ => global.load(&r, access.order, words, counts).map_err(wrong_space)?,
         }
@@ -288,10 +288,10 @@ pub(super) fn store(
         }
         let r = Request { addresses: lanes, mask, bytes };
         match space {
-            Space::Shared => shared.store(warp.index, &r, access.order, words, counts)?,
+            Space::Shared => shared.store(warp.index, &r, access.order, words, counts).map_err(misconverted)?,
             Space::Local => {
                 counts.local_bytes += bytes as u64 * mask.count_ones() as u64;
-                warp.local.store(&r, words)?;
+                warp.local.store(&r, words).map_err(misconverted)?;
             }
             Space::Param | Space::Const => {
                 let detail = "parameters and constants cannot be written".to_string();
@@ -337,8 +337,8 @@ pub(super) fn atomic(
         gather(registers, access.ty, &[c], &mut third);
     }
     let c = what.c.map(|_| &third);
-    if access.order == Order::AcquireRelease || access.order == Order::Release {
-        fence(cta, warp.index, true);
+    if access.order.releases() {
+        fence(cta, warp.index, access.order.reaches_blocks());
     }
     let reverse = env.options.schedule & 1 == 1;
     let bytes = access.ty.bytes();
@@ -350,11 +350,13 @@ pub(super) fn atomic(
         let r = Request { addresses, mask, bytes };
         match space {
             Space::Shared => {
-                shared.atomic(warp.index, &r, what.op, access.ty, words, c, reverse, old, counts)?;
+                shared
+                    .atomic(warp.index, &r, what.op, access.ty, words, c, reverse, old, counts)
+                    .map_err(misconverted)?;
             }
-            Space::Global => {
-                global.atomic(&r, what.op, access.ty, words, c, reverse, old, counts).map_err(wrong_space)?
-            }
+            Space::Global => global
+                .atomic(&r, access.order, what.op, access.ty, words, c, reverse, old, counts)
+                .map_err(wrong_space)?,
             _ => {
                 let detail = "an atomic operation on memory that is neither global nor shared".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
@@ -367,58 +369,49 @@ pub(super) fn atomic(
     Ok(())
 }
 
-pub(super) fn fence(cta: &mut Cta<'_>, warp: usize, device: bool) {
+/// `blocks`: of a scope that reaches other blocks.
+pub(super) fn fence(cta: &mut Cta<'_>, warp: usize, blocks: bool) {
     cta.shared.fence(warp);
-    if device {
+    if blocks {
         cta.global.fence();
     }
 }
 
-/// `cvta`: between a window's own addresses and generic ones.
-pub(super) fn convert_address(
-    r: &mut Registers<'_>,
-    active: u32,
-    space: Space,
-    to_generic: bool,
-    [d, a]: [Slot; 2],
-) -> Done {
-    r.check_wide(a, active)?;
+/// Where conversions of pointers of another kind lead, in a window's own addresses: into no memory.
+const MISCONVERTED: u64 = 0xe000_0000;
+const MISCONVERTED_BYTES: u64 = 0x1000_0000;
+
+/// `cvta`: between a window's own addresses and generic ones. A pointer of another kind gives an address that no access may
+/// use. The conversion by itself is no fault: nvcc moves it out of a branch that asks for the pointer's kind first.
+pub(super) fn convert_address(r: &mut Registers<'_>, active: u32, space: Space, to_generic: bool, [d, a]: [Slot; 2]) {
     let mut out = *r.wide(a);
     let start = match space {
         Space::Shared => SHARED_WINDOW,
         Space::Local => LOCAL_WINDOW,
-        // One address space for both; a pointer into another window is none into this one.
-        _ => {
-            let other = |x: u64| (SHARED_WINDOW..LOCAL_WINDOW + WINDOW_BYTES).contains(&x);
-            return match lanes_where(active, &out, other) {
-                Some((lanes, address)) if !to_generic => {
-                    let detail = format!("{address:#x} was converted to a global address but is shared or local");
-                    Err(fault(Check::AddressSpace, lanes, Some(address), detail))
-                }
-                _ => {
-                    r.put_wide(d, active, &out);
-                    Ok(())
-                }
-            };
-        }
+        // One address space for both.
+        _ => 0,
     };
-    let range = if to_generic { 0..WINDOW_BYTES } else { start..start + WINDOW_BYTES };
-    if let Some((lanes, address)) = lanes_where(active, &out, |x| !range.contains(&x)) {
-        let way = if to_generic { "to a generic address from" } else { "from a generic address to one of" };
-        let detail = format!("{address:#x} was converted {way} {space:?} memory and lies outside of it");
-        return Err(fault(Check::AddressSpace, lanes, Some(address), detail));
-    }
     for x in &mut out {
-        *x = if to_generic { x.wrapping_add(start) } else { x.wrapping_sub(start) };
+        *x = if to_generic {
+            x.wrapping_add(start)
+        } else if start == 0 || (start..start + WINDOW_BYTES).contains(x) {
+            *x - start
+        } else {
+            MISCONVERTED + *x % MISCONVERTED_BYTES
+        };
     }
-    r.put_wide(d, active, &out);
-    Ok(())
+    r.put_wide_partly(d, active, &out, r.undefined_wide(a));
 }
 
-/// The lanes whose value is wrong, and the first one's value.
-fn lanes_where(active: u32, values: &[u64; 32], wrong: impl Fn(u64) -> bool) -> Option<(u32, u64)> {
-    let lanes = (0..32).filter(|&l| active >> l & 1 == 1 && wrong(values[l])).fold(0, |lanes, l| lanes | 1u32 << l);
-    (lanes != 0).then(|| (lanes, values[lanes.trailing_zeros() as usize]))
+/// An access to shared or local memory by what was no pointer into it.
+#[cold]
+fn misconverted(mut bad: BadAccess) -> Box<BadAccess> {
+    let is_misconverted = |a: u64| (MISCONVERTED..MISCONVERTED + MISCONVERTED_BYTES).contains(&a);
+    if bad.check == Check::OutOfBounds && bad.address.is_some_and(is_misconverted) {
+        bad.check = Check::AddressSpace;
+        bad.detail = "the address was converted from a generic one that lies in another kind of memory".to_string();
+    }
+    Box::new(bad)
 }
 
 /// An address outside of every allocation that lies in the window of another space: the pointer was of the wrong kind.
@@ -479,7 +472,7 @@ pub(super) fn copy_async(cta: &mut Cta<'_>, warp: &mut Warp<'_>, active: u32, co
     let Cta { addresses: to, shared, global, counts, .. } = &mut *cta;
     addresses(r, active, copy.dst, to)?;
     let request = Request { addresses: to, mask: active, bytes: copy.bytes as usize };
-    shared.cp_async(warp.index, &request, &from, &sizes, global, counts)?;
+    shared.cp_async(warp.index, &request, &from, &sizes, global, counts).map_err(misconverted)?;
     Ok(())
 }
 
@@ -487,7 +480,7 @@ pub(super) fn copy_async(cta: &mut Cta<'_>, warp: &mut Warp<'_>, active: u32, co
 pub(super) fn load_matrix(cta: &mut Cta<'_>, warp: &mut Warp<'_>, transpose: bool, d: &[Slot], a: Address) -> Done {
     let Cta { addresses: rows, shared, words, counts, .. } = &mut *cta;
     addresses(&warp.registers, row_lanes(d.len()), a, rows)?;
-    shared.ldmatrix(warp.index, rows, d.len(), transpose, words, counts)?;
+    shared.ldmatrix(warp.index, rows, d.len(), transpose, words, counts).map_err(misconverted)?;
     for (i, &slot) in d.iter().enumerate() {
         warp.registers.put_partly(slot, ALL, &words.bits[i], words.undef[i]);
     }
@@ -502,7 +495,7 @@ pub(super) fn store_matrix(cta: &mut Cta<'_>, warp: &mut Warp<'_>, transpose: bo
         words.bits[i] = *warp.registers.narrow(slot);
         words.undef[i] = warp.registers.undefined(slot);
     }
-    shared.stmatrix(warp.index, rows, b.len(), transpose, words, counts)?;
+    shared.stmatrix(warp.index, rows, b.len(), transpose, words, counts).map_err(misconverted)?;
     Ok(())
 }
 

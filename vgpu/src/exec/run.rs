@@ -10,7 +10,7 @@ use super::registers::{ALL, Done, Registers};
 use super::warp::{AtBarrier, Group, Warp};
 use super::{alu, convert, float, half, mma, special, trace};
 use crate::fault::{BadAccess, Check};
-use crate::ir::{BarrierKind, FenceScope, Inst, Op, Slot, Ty, VoteMode};
+use crate::ir::{BarrierKind, Inst, Op, Slot, Ty, VoteMode};
 
 /// What went wrong, at which instruction.
 pub(super) struct Trouble {
@@ -318,7 +318,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             let access = Access { space: *space, order: *order, ty: *ty };
             memory::atomic(env, cta, warp, active, access, *a, Atomic { op: *op, d: *d, b: *b, c: *c })?;
         }
-        Op::Cvta { space, to_generic, d, a } => memory::convert_address(r, active, *space, *to_generic, [*d, *a])?,
+        Op::Cvta { space, to_generic, d, a } => memory::convert_address(r, active, *space, *to_generic, [*d, *a]),
         Op::Isspacep { space, p, a } => {
             let inside = memory::in_space(r, active, *space, *a)?;
             r.put_pred(*p, active, inside);
@@ -330,7 +330,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
         Op::CpAsyncCommit => cta.shared.commit(warp.index, active),
         Op::CpAsyncWait { pending } => cta.shared.wait(warp.index, active, Some(*pending), &cta.global)?,
         Op::CpAsyncWaitAll => cta.shared.wait(warp.index, active, None, &cta.global)?,
-        Op::Fence { scope } => memory::fence(cta, warp.index, *scope != FenceScope::Cta),
+        Op::Fence { scope } => memory::fence(cta, warp.index, scope.reaches_blocks()),
         Op::Brx { targets, a } => return branch_table(warp, lanes, active, targets, *a),
         Op::Exit => {
             // Where only some of a group end, they part here.
@@ -360,7 +360,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             if active != warp.live {
                 exit_at_once(env, cta, warp)?;
             }
-            return together(warp, inst, pc, lanes, active);
+            return together(cta, warp, inst, pc, lanes, active);
         }
     }
     Ok(Flow::Next)
@@ -403,7 +403,7 @@ fn whole_warp(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, act: impl F
 }
 
 /// `.sync` operations of a member mask.
-fn together(warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) -> Step {
+fn together(cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) -> Step {
     let gone = match &inst.op {
         Op::Shfl { mode, d, p, a, b, c, members } => rendezvous(warp, pc, active, *members, |r, party| {
             let inside = control::shuffle(r, party, *mode, [*d, *a, *b, *c])?;
@@ -445,7 +445,13 @@ fn together(warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) 
             r.put_pred(*p, lanes, 1 << leader);
             Ok(())
         })?,
-        Op::BarWarp { members } => rendezvous(warp, pc, active, *members, |_, _| Ok(()))?,
+        Op::BarWarp { members } => {
+            let (index, live) = (warp.index, warp.live);
+            rendezvous(warp, pc, active, *members, |_, Party { lanes, .. }| {
+                cta.shared.warp_barrier(index, lanes, lanes == live);
+                Ok(())
+            })?
+        }
         _ => return Err(no_such(inst)),
     };
     Ok(Flow::Only((lanes & !active) | gone))

@@ -13,28 +13,34 @@ const POISON: u8 = 0xcd;
 pub(super) struct Allocation {
     pub start: u64,
     pub bytes: usize,
+    lines: Box<[Line]>,
+}
+
+/// A line with its shadow: what one access needs lies in half a line of the host's cache.
+#[derive(Zeroable)]
+#[repr(C, align(32))]
+struct Line {
     /// The bytes, little endian. Relaxed atomics: blocks that race are reported, not undefined behaviour of the host.
-    words: Box<[AtomicU32]>,
-    /// A bit for every byte of a line: written since the allocation.
-    defined: Box<[AtomicU16]>,
-    /// Who touched a line in the launch at hand: see [`super::blocks`] and [`super::order`].
-    pub records: Box<[AtomicU64]>,
-    /// The launch (its tag) that loaded from a 32-byte sector last, in the low half, and that stored to it.
-    sectors: Box<[AtomicU32]>,
+    words: [AtomicU32; 4],
+    /// Who touched it in the launch at hand: see [`super::blocks`] and [`super::order`].
+    record: AtomicU64,
+    /// Of the first line of a 32-byte sector: the launch (its tag) that loaded from the sector last, in the low half, and
+    /// that stored to it.
+    sector: AtomicU32,
+    /// A bit for every byte: written since the allocation.
+    defined: AtomicU16,
+    _unused: u16,
 }
 
 impl Allocation {
     /// `None` when the host has no memory for it.
     pub fn new(start: u64, bytes: usize) -> Option<Allocation> {
         let lines = bytes.div_ceil(LINE as usize);
-        Some(Allocation {
-            start,
-            bytes,
-            words: zeroed(4 * lines)?,
-            defined: zeroed(lines)?,
-            records: zeroed(lines)?,
-            sectors: zeroed(lines.div_ceil(2))?,
-        })
+        Some(Allocation { start, bytes, lines: zeroed(lines)? })
+    }
+
+    pub fn record(&self, line: usize) -> &AtomicU64 {
+        &self.lines[line].record
     }
 
     pub fn end(&self) -> u64 {
@@ -49,21 +55,19 @@ impl Allocation {
 
     /// Tags begin anew: nothing of earlier launches may be mistaken for a later one's.
     pub fn forget_launches(&self) {
-        for record in &self.records {
-            if record.load(Relaxed) != 0 {
-                record.store(0, Relaxed);
+        for line in &self.lines {
+            if line.record.load(Relaxed) != 0 {
+                line.record.store(0, Relaxed);
             }
-        }
-        for sector in &self.sectors {
-            if sector.load(Relaxed) != 0 {
-                sector.store(0, Relaxed);
+            if line.sector.load(Relaxed) != 0 {
+                line.sector.store(0, Relaxed);
             }
         }
     }
 
     /// Marks the line's sector as loaded (or stored) by the launch `tag`; true for the first time.
     pub fn first_touch(&self, line: usize, tag: u16, store: bool) -> bool {
-        let sector = &self.sectors[line / 2];
+        let sector = &self.lines[line & !1].sector;
         let shift = if store { 16 } else { 0 };
         let is_tagged = |now: u32| (now >> shift) as u16 == tag;
         let mut now = sector.load(Relaxed);
@@ -79,45 +83,55 @@ impl Allocation {
 
     /// The 16 bytes of a line.
     pub fn line(&self, line: usize) -> [u32; 4] {
-        let words = &self.words[4 * line..4 * line + 4];
+        let words = &self.lines[line].words;
         [0, 1, 2, 3].map(|i| words[i].load(Relaxed))
     }
 
     /// The values of the lanes of `mask`, which lie inside and are aligned.
     pub fn load(&self, r: &Request<'_>, mask: u32, into: &mut Words) {
-        let word = |lane: usize| (r.addresses[lane] - self.start) as usize / 4;
+        let offset = |lane: usize| (r.addresses[lane] - self.start) as usize;
         match r.bytes {
-            4 if mask == u32::MAX && is_contiguous(r.addresses, 4) => {
-                let words = &self.words[word(0)..][..32];
-                for (bits, word) in into.bits[0].iter_mut().zip(words) {
-                    *bits = word.load(Relaxed);
+            4 if mask == u32::MAX && offset(0).is_multiple_of(16) && is_contiguous(r.addresses, 4) => {
+                let lines = &self.lines[offset(0) / 16..][..8];
+                for (bits, line) in into.bits[0].as_chunks_mut::<4>().0.iter_mut().zip(lines) {
+                    for (bits, word) in bits.iter_mut().zip(&line.words) {
+                        *bits = word.load(Relaxed);
+                    }
+                }
+            }
+            4 => {
+                for lane in lanes(mask) {
+                    into.bits[0][lane] = self.word(offset(lane) / 4).load(Relaxed);
                 }
             }
             1 | 2 => {
                 let keep = u32::MAX >> (32 - 8 * r.bytes);
                 for lane in lanes(mask) {
-                    let shift = 8 * (r.addresses[lane] % 4);
-                    into.bits[0][lane] = self.words[word(lane)].load(Relaxed) >> shift & keep;
+                    let shift = 8 * (offset(lane) % 4);
+                    into.bits[0][lane] = self.word(offset(lane) / 4).load(Relaxed) >> shift & keep;
                 }
             }
-            16 => {
+            8 => {
                 for lane in lanes(mask) {
-                    // A copy of the arm below with a length that the compiler knows.
-                    let words = &self.words[word(lane)..][..4];
+                    let word = offset(lane) / 4;
+                    let words = &self.lines[word / 4].words;
+                    into.bits[0][lane] = words[word % 4].load(Relaxed);
+                    into.bits[1][lane] = words[word % 4 | 1].load(Relaxed);
+                }
+            }
+            _ => {
+                for lane in lanes(mask) {
+                    let words = &self.lines[offset(lane) / 16].words;
                     for (bits, word) in into.bits.iter_mut().zip(words) {
                         bits[lane] = word.load(Relaxed);
                     }
                 }
             }
-            bytes => {
-                for lane in lanes(mask) {
-                    let words = &self.words[word(lane)..][..bytes / 4];
-                    for (i, word) in words.iter().enumerate() {
-                        into.bits[i][lane] = word.load(Relaxed);
-                    }
-                }
-            }
         }
+    }
+
+    fn word(&self, place: usize) -> &AtomicU32 {
+        &self.lines[place / 4].words[place % 4]
     }
 
     /// Stores the values of the lanes of `mask`, lowest first; the shadow stays.
@@ -127,9 +141,10 @@ impl Allocation {
             1 | 2 => self.store_narrow(r, mask, from),
             bytes => {
                 for lane in lanes(mask) {
-                    let words = &self.words[word(lane)..][..bytes / 4];
-                    for (i, word) in words.iter().enumerate() {
-                        word.store(from.bits[i][lane], Relaxed);
+                    let first = word(lane);
+                    let words = &self.lines[first / 4].words[first % 4..];
+                    for (word, bits) in words.iter().zip(&from.bits[..bytes / 4]) {
+                        word.store(bits[lane], Relaxed);
                     }
                 }
             }
@@ -142,11 +157,10 @@ impl Allocation {
         let offset = (r.addresses[0].wrapping_sub(self.start)) as usize;
         if mask == u32::MAX && offset.is_multiple_of(4) && is_contiguous(r.addresses, r.bytes as u64) {
             let a_word = 4 / r.bytes;
-            let words = &self.words[offset / 4..][..32 / a_word];
-            for (word, values) in words.iter().zip(from.bits[0].chunks_exact(a_word)) {
+            for (i, values) in from.bits[0].chunks_exact(a_word).enumerate() {
                 let whole =
                     values.iter().rev().fold(0u32, |whole, &value| whole.wrapping_shl(8 * r.bytes as u32) | value);
-                word.store(whole, Relaxed);
+                self.word(offset / 4 + i).store(whole, Relaxed);
             }
             return;
         }
@@ -160,7 +174,7 @@ impl Allocation {
     }
 
     fn exchange(&self, word: usize, bits: u32, value: u32) {
-        let word = &self.words[word];
+        let word = self.word(word);
         let mut now = word.load(Relaxed);
         while let Err(other) = word.compare_exchange_weak(now, now & !bits | value, Relaxed, Relaxed) {
             now = other;
@@ -170,9 +184,9 @@ impl Allocation {
     /// One value of 1 to 8 bytes.
     pub fn value(&self, address: u64, bytes: usize) -> u64 {
         let offset = (address - self.start) as usize;
-        let low = u64::from(self.words[offset / 4].load(Relaxed));
+        let low = u64::from(self.word(offset / 4).load(Relaxed));
         match bytes {
-            8 => low | u64::from(self.words[offset / 4 + 1].load(Relaxed)) << 32,
+            8 => low | u64::from(self.word(offset / 4 + 1).load(Relaxed)) << 32,
             4 => low,
             _ => low >> (8 * (offset % 4)) & ((1 << (8 * bytes)) - 1),
         }
@@ -186,23 +200,23 @@ impl Allocation {
             self.exchange(offset / 4, keep << shift, (value as u32 & keep) << shift);
             return;
         }
-        self.words[offset / 4].store(value as u32, Relaxed);
+        self.word(offset / 4).store(value as u32, Relaxed);
         if bytes == 8 {
-            self.words[offset / 4 + 1].store((value >> 32) as u32, Relaxed);
+            self.word(offset / 4 + 1).store((value >> 32) as u32, Relaxed);
         }
     }
 
     pub fn is_defined(&self, line: usize, mask: u16) -> bool {
-        self.defined[line].load(Relaxed) & mask == mask
+        self.lines[line].defined.load(Relaxed) & mask == mask
     }
 
     /// A bit for every byte that nothing has written.
     pub fn undefined(&self, line: usize) -> u16 {
-        !self.defined[line].load(Relaxed)
+        !self.lines[line].defined.load(Relaxed)
     }
 
     pub fn define(&self, line: usize, mask: u16) {
-        let defined = &self.defined[line];
+        let defined = &self.lines[line].defined;
         if mask == 0xffff {
             defined.store(mask, Relaxed);
         } else if defined.load(Relaxed) & mask != mask {
@@ -211,7 +225,7 @@ impl Allocation {
     }
 
     pub fn undefine(&self, line: usize, mask: u16) {
-        self.defined[line].fetch_and(!mask, Relaxed);
+        self.lines[line].defined.fetch_and(!mask, Relaxed);
     }
 
     /// To the host; the number of uninitialised bytes, which read as [`POISON`].
@@ -225,7 +239,7 @@ impl Allocation {
             let bytes: [u8; 16] = bytemuck::cast(self.line(line));
             let target = &mut into[done..done + part];
             target.copy_from_slice(&bytes[first..first + part]);
-            let defined = self.defined[line].load(Relaxed) >> first;
+            let defined = self.lines[line].defined.load(Relaxed) >> first;
             if defined & part_mask(part) != part_mask(part) {
                 for (i, byte) in target.iter_mut().enumerate() {
                     if defined >> i & 1 == 0 {
@@ -254,10 +268,9 @@ impl Allocation {
 
     /// `bytes` into a line from its byte `first` on; the shadow stays.
     fn write_line(&self, line: usize, first: usize, bytes: &[u8]) {
-        let words = &self.words[4 * line..4 * line + 4];
         if let Ok(whole) = <[u8; 16]>::try_from(bytes) {
             let whole: [u32; 4] = bytemuck::cast(whole);
-            for (word, value) in words.iter().zip(whole) {
+            for (word, value) in self.lines[line].words.iter().zip(whole) {
                 word.store(value, Relaxed);
             }
             return;
@@ -278,7 +291,7 @@ impl Allocation {
             let part = (16 - first).min(16 - source % 16).min(bytes - done);
             let values: [u8; 16] = bytemuck::cast(from.line(source / 16));
             self.write_line(line, first, &values[source % 16..source % 16 + part]);
-            let defined = from.defined[source / 16].load(Relaxed) >> (source % 16) & part_mask(part);
+            let defined = from.lines[source / 16].defined.load(Relaxed) >> (source % 16) & part_mask(part);
             self.define(line, defined << first);
             let undefined = !defined & part_mask(part);
             if undefined != 0 {

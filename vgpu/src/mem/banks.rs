@@ -17,61 +17,72 @@ pub(super) fn wavefronts(r: &Request<'_>, lines: &Lines) -> (u64, u64) {
     if r.mask == u32::MAX && r.bytes >= 4 && is_contiguous(r.addresses, r.bytes as u64) {
         return (words as u64, words as u64);
     }
-    let least = lines.words().div_ceil(BANKS as u64);
-    let lanes_a_phase = 32 / words as u32;
+    let count = match words {
+        1 => phases::<32>(r),
+        2 => phases::<16>(r),
+        _ => phases::<8>(r),
+    };
+    (count, lines.words().div_ceil(BANKS as u64))
+}
+
+/// Accesses are aligned, so that each takes one of GROUPS groups of neighbouring banks, and a phase has as many lanes.
+fn phases<const GROUPS: usize>(r: &Request<'_>) -> u64 {
     let mut count = 0;
     let mut open = None;
-    for phase in 0..words as u32 {
-        let mask = r.mask & u32::MAX >> (32 - lanes_a_phase) << (phase * lanes_a_phase);
+    for phase in 0..32 / GROUPS {
+        let mask = r.mask & u32::MAX >> (32 - GROUPS) << (phase * GROUPS);
         if mask == 0 {
             continue;
         }
-        let joined = open.as_ref().and_then(|banks| join(r, words, mask, banks));
-        if joined.is_none() {
-            count += serve(r, words, mask);
+        let joined = open.and_then(|banks| join::<GROUPS>(r, mask, banks));
+        if joined.is_some() {
+            open = joined;
+            continue;
         }
-        open = joined.or_else(|| join(r, words, mask, &[FREE; BANKS]));
+        open = join(r, mask, [FREE; GROUPS]);
+        count += if open.is_some() { 1 } else { serve::<GROUPS>(r, mask) };
     }
-    (count, least)
+    count
 }
 
-/// The banks after one more phase in the same wavefront, if none has to give two words.
-fn join(r: &Request<'_>, words: usize, mask: u32, banks: &[u32; BANKS]) -> Option<[u32; BANKS]> {
-    let mut banks = *banks;
+/// What a lane asks for: its place among the pieces that a group of banks gives at once.
+#[inline(always)]
+fn piece<const GROUPS: usize>(r: &Request<'_>, lane: usize) -> u32 {
+    (r.addresses[lane] / (4 * BANKS / GROUPS) as u64) as u32
+}
+
+/// The groups after one more phase in the same wavefront, if none has to give two pieces.
+#[inline(always)]
+fn join<const GROUPS: usize>(r: &Request<'_>, mask: u32, mut groups: [u32; GROUPS]) -> Option<[u32; GROUPS]> {
     for lane in lanes(mask) {
-        let first = (r.addresses[lane] / 4) as u32;
-        for word in first..first + words as u32 {
-            let bank = &mut banks[word as usize % BANKS];
-            if *bank != FREE && *bank != word {
-                return None;
-            }
-            *bank = word;
+        let piece = piece::<GROUPS>(r, lane);
+        let group = &mut groups[piece as usize % GROUPS];
+        if *group != FREE && *group != piece {
+            return None;
         }
+        *group = piece;
     }
-    Some(banks)
+    Some(groups)
 }
 
-/// Each wavefront, a bank gives the word that the lowest unserved lane wants of it.
-fn serve(r: &Request<'_>, words: usize, mask: u32) -> u64 {
-    let mut most = 0;
-    let mut rest = [mask; 4];
-    while rest[..words].iter().any(|&mask| mask != 0) {
-        most += 1;
-        let mut banks = [FREE; BANKS];
-        for (word, rest) in rest[..words].iter_mut().enumerate() {
-            for lane in lanes(*rest) {
-                let wanted = (r.addresses[lane] / 4) as u32 + word as u32;
-                let bank = &mut banks[wanted as usize % BANKS];
-                if *bank == FREE {
-                    *bank = wanted;
-                }
-                if *bank == wanted {
-                    *rest &= !(1 << lane);
-                }
+/// Each wavefront, a group gives the piece that the lowest unserved lane wants of it.
+fn serve<const GROUPS: usize>(r: &Request<'_>, mut rest: u32) -> u64 {
+    let mut count = 0;
+    while rest != 0 {
+        count += 1;
+        let mut groups = [FREE; GROUPS];
+        for lane in lanes(rest) {
+            let piece = piece::<GROUPS>(r, lane);
+            let group = &mut groups[piece as usize % GROUPS];
+            if *group == FREE {
+                *group = piece;
+            }
+            if *group == piece {
+                rest &= !(1 << lane);
             }
         }
     }
-    most
+    count
 }
 
 /// Wavefronts of a matrix of eight 16-byte rows; one if they fill the banks.

@@ -32,8 +32,87 @@ pub(super) struct Conflict {
     pub non_coherent: bool,
 }
 
+/// A record of the launch `tag`.
+#[derive(Clone, Copy)]
+pub(super) struct Packing {
+    pub tag: u16,
+}
+
+/// What a record of the launch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    Untouched,
+    /// Halves that only `who` read, and that several read.
+    Read {
+        who: u32,
+        one: u8,
+        many: u8,
+    },
+    /// What `who` wrote and what it read.
+    Owned {
+        who: u32,
+        wrote: u8,
+        read: u8,
+    },
+    /// The place where more is known.
+    Split {
+        place: u32,
+    },
+}
+
+impl Packing {
+    fn pack(self, kind: u64, a: u8, b: u8, who: u32) -> u64 {
+        u64::from(self.tag) << 50 | kind << 48 | u64::from(a) << 40 | u64::from(b) << 32 | u64::from(who)
+    }
+
+    pub fn split(self, place: u32) -> u64 {
+        self.pack(SPLIT, 0, 0, place)
+    }
+
+    pub fn unpack(self, record: u64) -> Record {
+        let (a, b, who) = ((record >> 40) as u8, (record >> 32) as u8, record as u32);
+        let kind = if record >> 50 == u64::from(self.tag) { record >> 48 & 3 } else { 0 };
+        match kind {
+            READ => Record::Read { who, one: a, many: b },
+            OWNED => Record::Owned { who, wrote: a, read: b },
+            SPLIT => Record::Split { place: who },
+            _ => Record::Untouched,
+        }
+    }
+
+    /// The record after an access, or `None` when it needs (or is) a split line.
+    pub fn next(self, now: u64, halves: u8, who: u32, access: Access) -> Option<u64> {
+        match (self.unpack(now), access) {
+            (Record::Untouched, Access::Write) => Some(self.pack(OWNED, halves, 0, who)),
+            (Record::Untouched, _) => Some(self.pack(READ, halves, 0, who)),
+            (Record::Read { who: reader, one, many }, Access::Write) => {
+                (reader == who && many == 0).then(|| self.pack(OWNED, halves, one & !halves, who))
+            }
+            (Record::Read { who: reader, one, many }, _) if reader == who => {
+                Some(self.pack(READ, one | halves & !many, many, who))
+            }
+            (Record::Read { who: reader, one, many }, _) => {
+                let (theirs, many) = (one & !halves, many | one & halves);
+                let mine = halves & !many;
+                match (theirs, mine) {
+                    (_, 0) => Some(self.pack(READ, theirs, many, reader)),
+                    (0, _) => Some(self.pack(READ, mine, many, who)),
+                    _ => None,
+                }
+            }
+            (Record::Owned { who: owner, .. }, _) if owner != who => None,
+            (Record::Owned { wrote, read, .. }, Access::Write) => {
+                Some(self.pack(OWNED, wrote | halves, read & !halves, who))
+            }
+            (Record::Owned { wrote, .. }, Access::ReadNonCoherent) if wrote & halves != 0 => None,
+            (Record::Owned { wrote, read, .. }, _) => Some(self.pack(OWNED, wrote, read | halves & !wrote, who)),
+            (Record::Split { .. }, _) => None,
+        }
+    }
+}
+
 pub(super) struct Blocks {
-    tag: u16,
+    packing: Packing,
     split: Vec<Mutex<Vec<SplitLine>>>,
 }
 
@@ -56,7 +135,7 @@ pub(super) enum Access {
 
 impl Blocks {
     pub fn new(tag: u16) -> Blocks {
-        Blocks { tag, split: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Blocks { packing: Packing { tag }, split: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 
     /// Block `block` reads the bytes of `mask`.
@@ -70,7 +149,7 @@ impl Blocks {
         non_coherent: bool,
     ) -> Result<(), Conflict> {
         let now = record.load(SeqCst);
-        if now >> 48 == u64::from(self.tag) << 2 | READ {
+        if now >> 48 == u64::from(self.packing.tag) << 2 | READ {
             let mine = if now as u32 == block { (now >> 40) as u8 } else { 0 };
             if mine | (now >> 32) as u8 == 0xff {
                 return Ok(());
@@ -82,7 +161,7 @@ impl Blocks {
     /// Block `block` writes them.
     #[inline]
     pub fn write(&self, record: &AtomicU64, line: usize, mask: u16, block: u32) -> Result<(), Conflict> {
-        let all_mine = self.pack(OWNED, 0xff, 0, block);
+        let all_mine = self.packing.pack(OWNED, 0xff, 0, block);
         if record.load(SeqCst) == all_mine {
             return Ok(());
         }
@@ -93,7 +172,7 @@ impl Blocks {
         let halves = halves(mask);
         let mut now = record.load(SeqCst);
         loop {
-            let new = halves.and_then(|halves| self.next(now, halves, block, access));
+            let new = halves.and_then(|halves| self.packing.next(now, halves, block, access));
             let Some(new) = new else { return self.split(record, line, mask, block, access) };
             if new == now {
                 return Ok(());
@@ -106,76 +185,46 @@ impl Blocks {
         }
     }
 
-    fn pack(&self, kind: u64, a: u8, b: u8, block: u32) -> u64 {
-        u64::from(self.tag) << 50 | kind << 48 | u64::from(a) << 40 | u64::from(b) << 32 | u64::from(block)
-    }
-
-    /// The record after an access, or `None` when it needs (or is) a split line.
-    fn next(&self, now: u64, halves: u8, block: u32, access: Access) -> Option<u64> {
-        let kind = if now >> 50 == u64::from(self.tag) { now >> 48 & 3 } else { 0 };
-        let (a, b, owner) = ((now >> 40) as u8, (now >> 32) as u8, now as u32);
-        match (kind, access) {
-            (0, Access::Write) => Some(self.pack(OWNED, halves, 0, block)),
-            (0, _) => Some(self.pack(READ, halves, 0, block)),
-            (READ, Access::Write) => (owner == block && b == 0).then(|| self.pack(OWNED, halves, a & !halves, block)),
-            (READ, _) if owner == block => Some(self.pack(READ, a | halves & !b, b, block)),
-            (READ, _) => {
-                let (theirs, many) = (a & !halves, b | a & halves);
-                let mine = halves & !many;
-                match (theirs, mine) {
-                    (_, 0) => Some(self.pack(READ, theirs, many, owner)),
-                    (0, _) => Some(self.pack(READ, mine, many, block)),
-                    _ => None,
-                }
-            }
-            (OWNED, _) if owner != block => None,
-            (OWNED, Access::Write) => Some(self.pack(OWNED, a | halves, b & !halves, block)),
-            (OWNED, Access::ReadNonCoherent) if a & halves != 0 => None,
-            (OWNED, _) => Some(self.pack(OWNED, a, b | halves & !a, block)),
-            _ => None,
-        }
-    }
-
     fn split(&self, record: &AtomicU64, line: usize, mask: u16, block: u32, access: Access) -> Result<(), Conflict> {
         let mut shard = self.split[line % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let now = record.load(SeqCst);
-            if now >> 48 == u64::from(self.tag) << 2 | SPLIT {
-                let place = (now as u32) as usize;
-                return shard[place].touch(mask, block, access);
+            if let Record::Split { place } = self.packing.unpack(now) {
+                return shard[place as usize].touch(mask, block, access);
             }
-            let new = u64::from(self.tag) << 50 | SPLIT << 48 | shard.len() as u64;
+            let new = self.packing.split(shard.len() as u32);
             if record.compare_exchange(now, new, SeqCst, SeqCst).is_ok() {
-                shard.push(self.unpacked(now));
+                shard.push(SplitLine::of(self.packing.unpack(now)));
             }
         }
-    }
-
-    fn unpacked(&self, now: u64) -> SplitLine {
-        let mut line = SplitLine { readers: [0; 16], writers: [0; 16] };
-        if now >> 50 != u64::from(self.tag) {
-            return line;
-        }
-        let owned = now >> 48 & 3 == OWNED;
-        let (a, b, owner) = ((now >> 40) as u8, (now >> 32) as u8, now as u32 + 1);
-        for byte in 0..16 {
-            let (a, b) = (a >> (byte / 2) & 1 != 0, b >> (byte / 2) & 1 != 0);
-            if owned {
-                line.writers[byte] = if a { owner } else { 0 };
-                line.readers[byte] = if b { owner } else { 0 };
-            } else {
-                line.readers[byte] = match (a, b) {
-                    (_, true) => MANY,
-                    (true, false) => owner,
-                    (false, false) => 0,
-                };
-            }
-        }
-        line
     }
 }
 
 impl SplitLine {
+    fn of(record: Record) -> SplitLine {
+        let mut line = SplitLine { readers: [0; 16], writers: [0; 16] };
+        for byte in 0..16 {
+            let has = |halves: u8| halves >> (byte / 2) & 1 != 0;
+            match record {
+                Record::Owned { who, wrote, read } => {
+                    line.writers[byte] = if has(wrote) { who + 1 } else { 0 };
+                    line.readers[byte] = if has(read) { who + 1 } else { 0 };
+                }
+                Record::Read { who, one, many } => {
+                    line.readers[byte] = if has(many) {
+                        MANY
+                    } else if has(one) {
+                        who + 1
+                    } else {
+                        0
+                    };
+                }
+                _ => {}
+            }
+        }
+        line
+    }
+
     fn touch(&mut self, mask: u16, block: u32, access: Access) -> Result<(), Conflict> {
         let me = block + 1;
         for byte in (0..16).filter(|byte| mask >> byte & 1 != 0) {
@@ -204,8 +253,13 @@ impl SplitLine {
     }
 }
 
+/// The bytes of a mask of halves.
+pub(super) fn bytes_of(halves: u8) -> u16 {
+    (0..8).fold(0, |bytes, half| bytes | u16::from(halves >> half & 1) * 3 << (2 * half))
+}
+
 /// The mask in halves of two bytes; `None` when it cuts one.
-fn halves(mask: u16) -> Option<u8> {
+pub(super) fn halves(mask: u16) -> Option<u8> {
     if mask == 0xffff {
         return Some(0xff);
     }

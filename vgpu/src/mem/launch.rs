@@ -3,6 +3,7 @@
 use super::allocation::Allocation;
 use super::atomics;
 use super::blocks::{Blocks, Conflict};
+use super::copies::Parts;
 use super::global::Table;
 use super::lines::{Lines, lanes};
 use super::order::{Kind, Order};
@@ -37,7 +38,7 @@ impl LaunchMemory {
 
     /// What block `block` (its linear number in the grid) accesses memory through.
     pub fn block(&self, block: u32) -> BlockMemory<'_> {
-        BlockMemory { launch: self, block, recent: Default::default(), turn: Cell::new(0) }
+        BlockMemory { launch: self, block, recent: Default::default(), turn: Cell::new(0), looks: Cell::new(0) }
     }
 }
 
@@ -51,6 +52,7 @@ pub struct BlockMemory<'a> {
     /// Places in the table of the allocations found last.
     recent: [Cell<usize>; RECENT],
     turn: Cell<usize>,
+    looks: Cell<u64>,
 }
 
 /// An access, as far as races are concerned.
@@ -58,6 +60,29 @@ pub struct BlockMemory<'a> {
 struct Use {
     kind: Kind,
     non_coherent: bool,
+}
+
+/// What an access touched: different sectors, those of them that the launch had not touched before, and bytes.
+#[derive(Default)]
+struct Seen {
+    sectors: u64,
+    fresh: u64,
+    bytes: u64,
+    /// The last sector, counted from 1.
+    last: usize,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn line(&mut self, allocation: &Allocation, line: usize, mask: u16, tag: u16, store: bool) {
+        let sector = line / 2 + 1;
+        if sector != self.last {
+            self.last = sector;
+            self.sectors += 1;
+            self.fresh += u64::from(allocation.first_touch(line, tag, store));
+        }
+        self.bytes += u64::from(mask.count_ones());
+    }
 }
 
 impl<'a> BlockMemory<'a> {
@@ -68,43 +93,50 @@ impl<'a> BlockMemory<'a> {
         into: &mut Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        self.check_load(r, order, counts)?;
-        self.each_allocation(r, |allocation, mask| {
+        self.visit(r, order, counts, |allocation, mask, lines| {
             allocation.load(r, mask, into);
-            let lines = Lines::of(r, mask, allocation.start);
             let defined = lines.iter().all(|(line, bytes)| allocation.is_defined(line, bytes));
             mark_undefined(r, mask, defined, into, |lane| {
                 let offset = (r.addresses[lane] - allocation.start) as usize;
                 allocation.undefined(offset / 16) >> (offset % 16)
             });
-            Ok(())
         })
     }
 
     /// All of a load but the data: bounds, races, counts.
     pub(super) fn check_load(&self, r: &Request<'_>, order: Ordering, counts: &mut Counts) -> Result<(), BadAccess> {
-        let relaxed = !matches!(order, Ordering::Weak | Ordering::NonCoherent);
+        self.visit(r, order, counts, |_, _, _| ())
+    }
+
+    /// A load that gets its data by `take`, allocation by allocation.
+    #[inline(always)]
+    fn visit(
+        &self,
+        r: &Request<'_>,
+        order: Ordering,
+        counts: &mut Counts,
+        mut take: impl FnMut(&Allocation, u32, &Lines),
+    ) -> Result<(), BadAccess> {
+        let relaxed = order.reaches_blocks();
         let kind = if relaxed { Kind::RelaxedRead } else { Kind::Read };
         let usage = Use { kind, non_coherent: order == Ordering::NonCoherent };
-        self.aligned(r)?;
-        let mut touched = (0, 0);
+        misaligned(r)?;
+        let mut seen = Seen::default();
         self.each_allocation(r, |allocation, mask| {
             let lines = Lines::of(r, mask, allocation.start);
-            for (line, _) in lines.iter() {
-                counts.unique_load_sectors += u64::from(allocation.first_touch(line, self.launch.tag, false));
-            }
-            let (sectors, bytes) = lines.sectors_and_bytes();
-            touched = (touched.0 + sectors, touched.1 + bytes);
-            self.touch(r, allocation, &lines, usage)
+            self.touch(r, allocation, &lines, usage, &mut seen)?;
+            take(allocation, mask, &lines);
+            Ok(())
         })?;
         if r.mask != 0 {
+            counts.unique_load_sectors += seen.fresh;
             counts.global_load_requests += 1;
-            counts.global_load_sectors += touched.0;
-            counts.global_load_least_sectors += touched.1.div_ceil(32);
+            counts.global_load_sectors += seen.sectors;
+            counts.global_load_least_sectors += seen.bytes.div_ceil(32);
             counts.global_load_bytes += u64::from(r.mask.count_ones()) * r.bytes as u64;
         }
         if relaxed {
-            self.acquire(r, matches!(order, Ordering::Acquire | Ordering::AcquireRelease));
+            self.acquire(r, order.acquires());
         }
         Ok(())
     }
@@ -115,18 +147,15 @@ impl<'a> BlockMemory<'a> {
         to: &Request<'_>,
         from: &[u64; 32],
         sizes: &[u32; 32],
+        parts: Parts,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        let mut whole = Request { addresses: from, mask: 0, bytes: to.bytes };
-        let mut some = 0;
-        for lane in lanes(to.mask) {
-            whole.mask |= u32::from(sizes[lane] as usize >= to.bytes) << lane;
-            some |= u32::from(sizes[lane] != 0) << lane;
-        }
-        self.aligned(&Request { mask: some, ..whole })?;
+        let (whole, some) = (parts.whole, parts.whole | parts.some);
+        misaligned(&Request { addresses: from, mask: some, bytes: to.bytes })?;
         counts.cp_async_bytes += to.bytes as u64 * u64::from(to.mask.count_ones());
+        let whole = Request { addresses: from, mask: whole, bytes: to.bytes };
         self.check_load(&whole, Ordering::Weak, counts)?;
-        for lane in lanes(some & !whole.mask) {
+        for lane in lanes(parts.some) {
             self.check_part(from[lane], sizes[lane] as usize, lane, counts)?;
         }
         counts.global_load_requests += u64::from(whole.mask == 0 && some != 0);
@@ -152,8 +181,8 @@ impl<'a> BlockMemory<'a> {
     }
 
     pub fn store(&self, r: &Request<'_>, order: Ordering, from: &Words, counts: &mut Counts) -> Result<(), BadAccess> {
-        let relaxed = !matches!(order, Ordering::Weak | Ordering::NonCoherent);
-        if matches!(order, Ordering::Release | Ordering::AcquireRelease) {
+        let relaxed = order.reaches_blocks();
+        if relaxed && order.releases() {
             self.fence();
         }
         let kind = if relaxed { Kind::RelaxedWrite } else { Kind::Write };
@@ -179,32 +208,28 @@ impl<'a> BlockMemory<'a> {
     }
 
     fn check_store(&self, r: &Request<'_>, kind: Kind, counts: &mut Counts) -> Result<(), BadAccess> {
-        self.aligned(r)?;
-        let mut touched = (0, 0);
+        misaligned(r)?;
+        let (usage, mut seen) = (Use { kind, non_coherent: false }, Seen::default());
         self.each_allocation(r, |allocation, mask| {
-            let lines = Lines::of(r, mask, allocation.start);
-            for (line, _) in lines.iter() {
-                counts.unique_store_sectors += u64::from(allocation.first_touch(line, self.launch.tag, true));
-            }
-            let (sectors, bytes) = lines.sectors_and_bytes();
-            touched = (touched.0 + sectors, touched.1 + bytes);
-            self.touch(r, allocation, &lines, Use { kind, non_coherent: false })
+            self.touch(r, allocation, &Lines::of(r, mask, allocation.start), usage, &mut seen)
         })?;
         if r.mask != 0 {
+            counts.unique_store_sectors += seen.fresh;
             counts.global_store_requests += 1;
-            counts.global_store_sectors += touched.0;
-            counts.global_store_least_sectors += touched.1.div_ceil(32);
+            counts.global_store_sectors += seen.sectors;
+            counts.global_store_least_sectors += seen.bytes.div_ceil(32);
             counts.global_store_bytes += u64::from(r.mask.count_ones()) * r.bytes as u64;
         }
         Ok(())
     }
 
     /// One lane after the other, lowest first (highest first when `reverse`); `old` gets the values before. Its traffic
-    /// counts as a store.
+    /// counts as a store. One whose scope is the block is to other blocks like any access.
     #[allow(clippy::too_many_arguments)]
     pub fn atomic(
         &self,
         r: &Request<'_>,
+        order: Ordering,
         op: AtomOp,
         ty: Ty,
         b: &Words,
@@ -213,15 +238,16 @@ impl<'a> BlockMemory<'a> {
         old: &mut Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        self.check_store(r, Kind::RelaxedWrite, counts)?;
+        let kind = if order.reaches_blocks() { Kind::RelaxedWrite } else { Kind::Write };
+        self.check_store(r, kind, counts)?;
         counts.atomics += u64::from(r.mask != 0);
         // One at a time, whatever the threads that run the blocks do.
-        let _alone = self.order();
-        let mut order: Vec<usize> = lanes(r.mask).collect();
+        let alone = self.order();
+        let mut turns: Vec<usize> = lanes(r.mask).collect();
         if reverse {
-            order.reverse();
+            turns.reverse();
         }
-        for lane in order {
+        for lane in turns {
             let address = r.addresses[lane];
             let allocation = self.allocation(address).ok_or_else(|| self.outside(r))?;
             let offset = (address - allocation.start) as usize;
@@ -237,9 +263,11 @@ impl<'a> BlockMemory<'a> {
             allocation.define(offset / 16, bytes);
             set_value(old, lane, r.bytes, before, !defined);
         }
-        drop(_alone);
-        self.release(r);
-        self.acquire(r, true);
+        drop(alone);
+        if kind.relaxed() {
+            self.release(r);
+            self.acquire(r, true);
+        }
         Ok(())
     }
 
@@ -257,7 +285,13 @@ impl<'a> BlockMemory<'a> {
         }
     }
 
+    /// Atomics and relaxed loads so far.
+    pub fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
     fn acquire(&self, r: &Request<'_>, now: bool) {
+        self.looks.set(self.looks.get() + 1);
         if let Some(mut order) = self.order() {
             lanes(r.mask).for_each(|lane| order.acquire(self.block, r.addresses[lane], now));
         }
@@ -269,14 +303,7 @@ impl<'a> BlockMemory<'a> {
         }
     }
 
-    /// A line's bytes and which of them are undefined, at an address whose line lies in an allocation.
-    pub(super) fn line(&self, address: u64) -> Option<([u32; 4], u16)> {
-        let allocation = self.allocation(address)?;
-        let line = ((address - allocation.start) / 16) as usize;
-        Some((allocation.line(line), allocation.undefined(line)))
-    }
-
-    fn allocation(&self, address: u64) -> Option<&'a Allocation> {
+    pub(super) fn allocation(&self, address: u64) -> Option<&'a Allocation> {
         let live = &self.launch.table.live;
         for place in &self.recent {
             if let Some(allocation) = live.get(place.get())
@@ -320,17 +347,28 @@ impl<'a> BlockMemory<'a> {
         Ok(())
     }
 
-    fn touch(&self, r: &Request<'_>, allocation: &Allocation, lines: &Lines, usage: Use) -> Result<(), BadAccess> {
+    /// Races with other blocks, and the counts, line by line.
+    #[inline(always)]
+    fn touch(
+        &self,
+        r: &Request<'_>,
+        allocation: &Allocation,
+        lines: &Lines,
+        usage: Use,
+        seen: &mut Seen,
+    ) -> Result<(), BadAccess> {
         let bad = |line, conflict| race(r, allocation.start + 16 * line as u64, self.block, usage.kind, conflict);
+        let store = usage.kind.writes();
+        seen.last = 0;
         match &self.launch.races {
             Races::Apart(blocks) => {
                 for (line, mask) in lines.iter() {
-                    let record = &allocation.records[line];
-                    match usage.kind {
-                        Kind::Read | Kind::RelaxedRead => {
-                            blocks.read(record, line, mask, self.block, usage.non_coherent)
-                        }
-                        Kind::Write | Kind::RelaxedWrite => blocks.write(record, line, mask, self.block),
+                    seen.line(allocation, line, mask, self.launch.tag, store);
+                    let record = allocation.record(line);
+                    if store {
+                        blocks.write(record, line, mask, self.block)
+                    } else {
+                        blocks.read(record, line, mask, self.block, usage.non_coherent)
                     }
                     .map_err(|conflict| bad(line, conflict))?;
                 }
@@ -338,17 +376,14 @@ impl<'a> BlockMemory<'a> {
             Races::Communicating(order) => {
                 let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
                 for (line, mask) in lines.iter() {
+                    seen.line(allocation, line, mask, self.launch.tag, store);
                     order
-                        .touch(&allocation.records[line], mask, self.block, usage.kind, usage.non_coherent)
+                        .touch(allocation.record(line), mask, self.block, usage.kind, usage.non_coherent)
                         .map_err(|conflict| bad(line, conflict))?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn aligned(&self, r: &Request<'_>) -> Result<(), BadAccess> {
-        misaligned(r)
     }
 
     /// The report for lanes that lie in no allocation.

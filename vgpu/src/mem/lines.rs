@@ -5,6 +5,9 @@ use super::Request;
 /// Bytes of a line: what one lane accesses at most, and what one shadow record stands for.
 pub(super) const LINE: u64 = 16;
 
+/// Lines that are put in order without comparing them.
+const WINDOW: usize = 64;
+
 /// The different lines of a request, ascending.
 pub(super) struct Lines {
     /// Line number (from `base`) × 65536 + mask of its bytes.
@@ -38,6 +41,9 @@ impl Lines {
     }
 
     fn gather(&mut self, r: &Request<'_>, mask: u32, base: u64) {
+        if mask == u32::MAX && r.bytes == LINE as usize {
+            return self.whole(r, base);
+        }
         let bytes = (1u64 << r.bytes) - 1;
         let mut ascending = true;
         let mut previous = None;
@@ -60,8 +66,29 @@ impl Lines {
         }
     }
 
+    /// Every lane asks for a line.
+    fn whole(&mut self, r: &Request<'_>, base: u64) {
+        for (key, address) in self.keys.iter_mut().zip(r.addresses) {
+            *key = (address - base) / LINE << 16 | 0xffff;
+        }
+        self.len = 32;
+        let mut ascending = true;
+        for i in 1..32 {
+            ascending &= self.keys[i - 1] < self.keys[i];
+        }
+        if !ascending {
+            self.sort();
+        }
+    }
+
     /// Brings equal lines together.
     fn sort(&mut self) {
+        let keys = &self.keys[..self.len];
+        let low = keys.iter().fold(u64::MAX, |low, key| low.min(key >> 16));
+        let high = keys.iter().fold(0, |high, key| high.max(key >> 16));
+        if high - low < WINDOW as u64 {
+            return self.place(low);
+        }
         self.keys[..self.len].sort_unstable();
         let mut kept = 0;
         for i in 1..self.len {
@@ -77,6 +104,25 @@ impl Lines {
         self.len = kept + 1;
     }
 
+    /// The same for lines that all lie from `low` on in a window, as those of a tile do.
+    fn place(&mut self, low: u64) {
+        let mut masks = [0u16; WINDOW];
+        let mut present = 0u64;
+        for key in &self.keys[..self.len] {
+            let place = ((key >> 16) - low) as usize;
+            self.overlap |= masks[place] & *key as u16 != 0;
+            masks[place] |= *key as u16;
+            present |= 1 << place;
+        }
+        self.len = 0;
+        while present != 0 {
+            let place = present.trailing_zeros() as usize;
+            present &= present - 1;
+            self.keys[self.len] = (low + place as u64) << 16 | u64::from(masks[place]);
+            self.len += 1;
+        }
+    }
+
     /// (line, mask of its bytes)
     pub fn iter(&self) -> impl Iterator<Item = (usize, u16)> {
         self.keys[..self.len].iter().map(|&key| ((key >> 16) as usize, key as u16))
@@ -89,17 +135,6 @@ impl Lines {
             u64::from(((pairs | pairs >> 2) & 0x1111).count_ones())
         };
         self.iter().map(|(_, mask)| of_line(mask)).sum()
-    }
-
-    /// Different 32-byte sectors, and different bytes.
-    pub fn sectors_and_bytes(&self) -> (u64, u64) {
-        let (mut sectors, mut bytes, mut previous) = (0, 0, usize::MAX);
-        for (line, mask) in self.iter() {
-            sectors += u64::from(line / 2 != previous);
-            previous = line / 2;
-            bytes += u64::from(mask.count_ones());
-        }
-        (sectors, bytes)
     }
 }
 

@@ -9,6 +9,7 @@ mod banks;
 mod blocks;
 mod copies;
 mod global;
+mod lanes;
 mod launch;
 mod lines;
 mod local;

@@ -5,8 +5,12 @@
 //! its own (vector clocks, as in FastTrack, Flanagan & Freund 2009). A fence closes what the block did before; its next
 //! atomic or relaxed store leaves that view at the address; a later atomic or acquiring load of another block there
 //! takes it up, a relaxed load takes it up at the next fence.
+//!
+//! Most lines are only read, or belong to one block: their record tells it as in [`super::blocks`], of a block at one clock.
+//! Others have a history. What several blocks read before has no names there: who then writes is told of a race if it
+//! knows of no other block at all, and is trusted otherwise.
 
-use super::blocks::Conflict;
+use super::blocks::{Access, Conflict, Packing, Record, bytes_of, halves};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,8 +50,14 @@ struct Touch {
     when: u64,
 }
 
-/// Touches by kind, the newest last.
-type History = [Vec<Touch>; 4];
+/// What happened to a line.
+#[derive(Default)]
+struct History {
+    /// By kind, the newest last.
+    touches: [Vec<Touch>; 4],
+    /// Bytes that several read before the history began.
+    read_by_many: u16,
+}
 
 /// (block, its clock), by block.
 type View = Vec<(u32, u32)>;
@@ -62,17 +72,29 @@ struct Block {
 }
 
 pub(super) struct Order {
-    tag: u16,
+    packing: Packing,
     now: u64,
     lines: Vec<History>,
     blocks: HashMap<u32, Block>,
     /// Views left at addresses.
     left: HashMap<u64, View>,
+    /// The block that came last, and its clock.
+    last: (u32, u32),
 }
+
+/// Bits of a block's number in a record; its clock has the others.
+const BLOCK_BITS: u32 = 22;
 
 impl Order {
     pub fn new(tag: u16) -> Order {
-        Order { tag, now: 0, lines: Vec::new(), blocks: HashMap::new(), left: HashMap::new() }
+        Order {
+            packing: Packing { tag },
+            now: 0,
+            lines: Vec::new(),
+            blocks: HashMap::new(),
+            left: HashMap::new(),
+            last: (u32::MAX, 0),
+        }
     }
 
     fn block(blocks: &mut HashMap<u32, Block>, block: u32) -> &mut Block {
@@ -86,6 +108,51 @@ impl Order {
 
     /// Block `block` accesses the bytes `mask` of the line that `record` stands for.
     pub fn touch(
+        &mut self,
+        record: &AtomicU64,
+        mask: u16,
+        block: u32,
+        kind: Kind,
+        non_coherent: bool,
+    ) -> Result<(), Conflict> {
+        let access = match kind {
+            Kind::Write => Access::Write,
+            Kind::Read if non_coherent => Access::ReadNonCoherent,
+            _ => Access::Read,
+        };
+        let now = record.load(Relaxed);
+        if !kind.relaxed()
+            && let Some(halves) = halves(mask)
+            && let Some(who) = self.who(block)
+            && !self.is_earlier_self(now, who)
+            && let Some(next) = self.packing.next(now, halves, who, access)
+        {
+            record.store(next, Relaxed);
+            return Ok(());
+        }
+        self.touch_history(record, mask, block, kind, non_coherent)
+    }
+
+    /// The block at its clock in one number, if both are small enough.
+    fn who(&mut self, block: u32) -> Option<u32> {
+        if self.last.0 != block {
+            self.last = (block, Self::block(&mut self.blocks, block).clock);
+        }
+        let clock = self.last.1;
+        (block < 1 << BLOCK_BITS && clock < 1 << (32 - BLOCK_BITS)).then_some(clock << BLOCK_BITS | block)
+    }
+
+    /// The record is of the same block at another clock: the two must not be taken for two blocks.
+    fn is_earlier_self(&self, now: u64, who: u32) -> bool {
+        match self.packing.unpack(now) {
+            Record::Read { who: other, .. } | Record::Owned { who: other, .. } => {
+                other != who && other % (1 << BLOCK_BITS) == who % (1 << BLOCK_BITS)
+            }
+            _ => false,
+        }
+    }
+
+    fn touch_history(
         &mut self,
         record: &AtomicU64,
         mask: u16,
@@ -108,26 +175,49 @@ impl Order {
                     || knows(&me.view, t.block) >= t.clock
                     || (other.relaxed() && t.when < coherent)
             };
-            if let Some(t) = history[other as usize].iter().find(|t| !ordered(t)) {
+            if let Some(t) = history.touches[other as usize].iter().find(|t| !ordered(t)) {
                 let (wrote, mask) = (other.writes(), t.mask & mask);
                 return Err(Conflict { block: Some(t.block), wrote, mask, non_coherent: false });
             }
         }
+        let shared = history.read_by_many & mask;
+        if kind.writes() && shared != 0 {
+            if me.view.is_empty() {
+                return Err(Conflict { block: None, wrote: false, mask: shared, non_coherent: false });
+            }
+            history.read_by_many &= !mask;
+        }
         if kind == Kind::Write {
             // Whoever is ordered after this write is ordered after what came before it.
-            history.iter_mut().for_each(|touches| touches.retain(|t| t.mask & !mask != 0));
+            history.touches.iter_mut().for_each(|touches| touches.retain(|t| t.mask & !mask != 0));
         }
-        remember(&mut history[kind as usize], Touch { block, clock: me.clock, mask, when: self.now });
+        remember(&mut history.touches[kind as usize], Touch { block, clock: me.clock, mask, when: self.now });
         Ok(())
     }
 
+    /// The line's history, made of its record if it has none.
     fn place(&mut self, record: &AtomicU64) -> usize {
-        let now = record.load(Relaxed);
-        if now >> 50 == u64::from(self.tag) {
-            return (now as u32) as usize;
+        let mut history = History::default();
+        let mut add = |kind: Kind, who: u32, halves: u8| {
+            if halves != 0 {
+                let (block, clock) = (who & ((1 << BLOCK_BITS) - 1), who >> BLOCK_BITS);
+                history.touches[kind as usize].push(Touch { block, clock, mask: bytes_of(halves), when: 0 });
+            }
+        };
+        match self.packing.unpack(record.load(Relaxed)) {
+            Record::Split { place } => return place as usize,
+            Record::Untouched => {}
+            Record::Owned { who, wrote, read } => {
+                add(Kind::Write, who, wrote);
+                add(Kind::Read, who, read);
+            }
+            Record::Read { who, one, many } => {
+                add(Kind::Read, who, one);
+                history.read_by_many = bytes_of(many);
+            }
         }
-        record.store(u64::from(self.tag) << 50 | self.lines.len() as u64, Relaxed);
-        self.lines.push(History::default());
+        record.store(self.packing.split(self.lines.len() as u32), Relaxed);
+        self.lines.push(history);
         self.lines.len() - 1
     }
 
@@ -139,6 +229,7 @@ impl Order {
         join(&mut released, &[(block, me.clock)]);
         me.released = Some(released);
         me.clock += 1;
+        self.last = (block, me.clock);
     }
 
     /// An atomic or a relaxed store at `address`: leaves what the last fence closed.
@@ -158,14 +249,14 @@ impl Order {
 }
 
 fn newest_write(history: &History, mask: u16) -> Option<Touch> {
-    let writes = [Kind::Write, Kind::RelaxedWrite].into_iter().flat_map(|kind| &history[kind as usize]);
+    let writes = [Kind::Write, Kind::RelaxedWrite].into_iter().flat_map(|kind| &history.touches[kind as usize]);
     writes.filter(|t| t.mask & mask != 0).max_by_key(|t| t.when).copied()
 }
 
 /// When `block` last accessed these bytes in a relaxed way: relaxed accesses of others before that are ordered, for all
 /// accesses of one address by atomics and the like have one order.
 fn last_relaxed(history: &History, block: u32, mask: u16) -> u64 {
-    let relaxed = [Kind::RelaxedRead, Kind::RelaxedWrite].into_iter().flat_map(|kind| &history[kind as usize]);
+    let relaxed = [Kind::RelaxedRead, Kind::RelaxedWrite].into_iter().flat_map(|kind| &history.touches[kind as usize]);
     relaxed.filter(|t| t.block == block && t.mask & mask == mask).map(|t| t.when).max().unwrap_or(0)
 }
 

@@ -1,7 +1,8 @@
 //! A block's shared memory: bytes, which of them are defined, and every access checked.
 
 use super::banks::{matrix_wavefronts, wavefronts};
-use super::copies::{Copies, Copy};
+use super::copies::{Copies, Copy, Parts};
+use super::lanes::{LaneClash, Lanes};
 use super::launch::{
     has_undefined, mark_undefined, misaligned, part_mask, set_value, undefined_bytes, uninitialised, value,
 };
@@ -20,7 +21,8 @@ pub struct SharedMemory {
     pub(super) lines: Vec<[u32; 4]>,
     /// A bit for every byte of a line: written by this block.
     pub(super) defined: Vec<u16>,
-    pub(super) races: Warps,
+    races: Warps,
+    lanes: Lanes,
     copies: Vec<Copies>,
 }
 
@@ -35,6 +37,7 @@ impl SharedMemory {
             lines: vec![[0; 4]; lines],
             defined: vec![0; lines],
             races: Warps::new(lines, warps),
+            lanes: Lanes::new(lines, warps),
             copies: (0..warps).map(|_| Copies::default()).collect(),
         }
     }
@@ -44,6 +47,7 @@ impl SharedMemory {
         self.defined.fill(0);
         let unfinished = self.copies.iter_mut().fold(false, |any, copies| copies.reset() | any);
         self.races.reset(unfinished);
+        self.lanes.reset();
     }
 
     pub fn load(
@@ -89,7 +93,7 @@ impl SharedMemory {
         from: &Words,
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
-        if matches!(order, Order::Release | Order::AcquireRelease) {
+        if order.releases() {
             self.fence(warp);
         }
         let kind = if is_relaxed(order) { Kind::RelaxedWrite } else { Kind::Write };
@@ -233,6 +237,9 @@ impl SharedMemory {
                 self.races
                     .read(line, 0xffff, warp)
                     .map_err(|clash| self.clash(&row_request(addresses, 8 * m + r), line, clash, Kind::Read))?;
+                self.lanes
+                    .read_row(warp, line)
+                    .map_err(|clash| lane_clash(&row_request(addresses, 8 * m + r), clash, Kind::Read))?;
                 *row = self.lines[line];
                 defined &= self.defined[line];
             }
@@ -258,6 +265,11 @@ impl SharedMemory {
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
         let places = self.rows(addresses, count, counts)?;
+        for (i, &line) in places.iter().enumerate().take(8 * count) {
+            self.lanes
+                .check_row(warp, line as usize, &row_lanes(i % 8, transpose))
+                .map_err(|clash| lane_clash(&row_request(addresses, i), clash, Kind::Write))?;
+        }
         for m in 0..count {
             let rows = matrix_rows(&from.bits[m], transpose);
             let marks = matrix_rows(&marked_halves(from.undef[m]), transpose);
@@ -266,6 +278,7 @@ impl SharedMemory {
                 self.races
                     .write(line, 0xffff, warp)
                     .map_err(|clash| self.clash(&row_request(addresses, 8 * m + r), line, clash, Kind::Write))?;
+                self.lanes.write_row(warp, line, &row_lanes(r, transpose));
                 self.lines[line] = rows[r];
                 self.defined[line] = !gathered(&marks[r]);
             }
@@ -311,7 +324,8 @@ impl SharedMemory {
     ) -> Result<(), BadAccess> {
         misaligned(to)?;
         self.inside(to)?;
-        global.check_copy(to, from, sizes, counts)?;
+        let parts = Parts::of(to, sizes);
+        global.check_copy(to, from, sizes, parts, counts)?;
         let lines = Lines::of(to, to.mask, SHARED_START);
         self.count(to, &lines, counts);
         if lines.overlap {
@@ -322,7 +336,8 @@ impl SharedMemory {
         for (line, mask) in lines.iter() {
             self.races.begin_copy(line, mask, warp).map_err(|clash| self.clash(to, line, clash, Kind::Write))?;
         }
-        let copy = Copy::new(to, from, sizes);
+        self.lanes.check_write(warp, to, false).map_err(|clash| lane_clash(to, clash, Kind::Write))?;
+        let copy = Copy::new(to, from, sizes, parts);
         if self.early {
             copy.run(self, to.mask, global);
         }
@@ -349,9 +364,17 @@ impl SharedMemory {
             if !self.early {
                 copy.run(self, lanes, global);
             }
-            for (line, mask) in copy.lines(lanes).iter() {
-                self.races.end_copy(line, mask, warp);
+            let target = copy.target(lanes);
+            if target.bytes == LINE as usize {
+                for lane in super::lines::lanes(lanes) {
+                    self.races.end_copy(((target.addresses[lane] - SHARED_START) / LINE) as usize, u16::MAX, warp);
+                }
+            } else {
+                for (line, mask) in Lines::of(&target, lanes, SHARED_START).iter() {
+                    self.races.end_copy(line, mask, warp);
+                }
             }
+            self.lanes.note_write(warp, &target, false);
         });
         self.copies[warp] = copies;
         Ok(())
@@ -360,11 +383,21 @@ impl SharedMemory {
     /// A barrier completed: those of `arrived` (bit per warp) only signalled, those of `waited` also waited.
     pub fn barrier(&mut self, arrived: u64, waited: u64) {
         self.races.barrier(arrived as u32, waited as u32);
+        for warp in (0..self.copies.len()).filter(|warp| waited >> warp & 1 == 1) {
+            self.lanes.order(warp, u32::MAX, true);
+        }
     }
 
-    /// The warp executed a fence of any scope: what it did before is ordered before its next shared atomic.
+    /// The lanes of `mask` met at a barrier of their warp; `all`: it has no others left.
+    pub fn warp_barrier(&mut self, warp: usize, mask: u32, all: bool) {
+        self.lanes.order(warp, mask, all);
+    }
+
+    /// The warp executed a fence of any scope: what it did before is ordered before its next shared atomic. Its lanes
+    /// count as ordered among each other, as those that hand something on by a lock are.
     pub fn fence(&mut self, warp: usize) {
         self.races.fence(warp);
+        self.lanes.order(warp, u32::MAX, true);
     }
 
     /// The lanes of `mask` end: a cp.async of theirs must not be pending.
@@ -393,6 +426,12 @@ impl SharedMemory {
                 _ => self.races.touch(line, mask, warp, kind),
             }
             .map_err(|clash| self.clash(r, line, clash, kind))?;
+        }
+        if kind.writes() {
+            self.lanes.check_write(warp, r, kind.relaxed()).map_err(|clash| lane_clash(r, clash, kind))?;
+            self.lanes.note_write(warp, r, kind.relaxed());
+        } else {
+            self.lanes.read(warp, r, kind.relaxed()).map_err(|clash| lane_clash(r, clash, kind))?;
         }
         Ok(lines)
     }
@@ -446,8 +485,21 @@ impl SharedMemory {
     }
 }
 
+fn lane_clash(r: &Request<'_>, clash: LaneClash, kind: Kind) -> BadAccess {
+    let LaneClash { address, other, wrote } = clash;
+    let (mine, theirs) = (if kind.writes() { "writes" } else { "reads" }, if wrote { "wrote" } else { "read" });
+    let other_lane = other.map_or("other lanes".to_string(), |lane| format!("lane {lane}"));
+    let detail = format!("{mine} what {other_lane} of its warp {theirs}, and no __syncwarp lies between");
+    let touching = lanes(r.mask).filter(|&lane| address.wrapping_sub(r.addresses[lane]) < r.bytes as u64);
+    let touching = touching.fold(0u32, |mask, lane| mask | 1 << lane);
+    let others = touching & !other.map_or(0, |lane| 1 << lane);
+    // Of a matrix instruction, the lane that gives a row's address may be the one that wrote it.
+    let lanes = if others == 0 { touching } else { others };
+    BadAccess { check: Check::SharedRace, lanes, address: Some(address), detail }
+}
+
 fn is_relaxed(order: Order) -> bool {
-    !matches!(order, Order::Weak | Order::NonCoherent)
+    order.scope().is_some()
 }
 
 /// One lane's row, for a report.
@@ -480,6 +532,11 @@ fn matrix_rows(words: &[u32; 32], transpose: bool) -> [[u32; 4]; 8] {
         rows.as_flattened_mut().copy_from_slice(&words);
     }
     rows
+}
+
+/// The lanes that hold the bytes of row `row` of a matrix: see [`fragment`].
+fn row_lanes(row: usize, transpose: bool) -> [u8; 16] {
+    std::array::from_fn(|byte| (if transpose { 4 * (byte / 2) + row / 2 } else { 4 * row + byte / 4 }) as u8)
 }
 
 /// A 16-bit value of ones for each pair of bytes of which one is marked.

@@ -4,7 +4,7 @@
 //! functions of the device's runtime (`vprintf`, `malloc`). Calls of a module's own functions are put in place.
 //!
 //! Taken without effect, since nothing that is checked depends on them: caching hints of loads and stores (the list is in
-//! `decode/memory.rs`), `.uni`, scopes of atomics and of relaxed accesses, `.pragma`, `.maxnreg`, `prefetch`, `discard`,
+//! `decode/memory.rs`), `.uni`, `.pragma`, `.maxnreg`, `prefetch`, `discard`,
 //! `nanosleep`, `pmevent`, `setmaxnreg`, `griddepcontrol`, `createpolicy` (its policy is zero).
 
 mod ast;
@@ -20,7 +20,7 @@ mod scope;
 mod slots;
 mod source;
 
-use crate::ir::{Condition, FenceScope, Inst, Kernel, Op, Order, Pred, Program, Slot, Space};
+use crate::ir::{Condition, Inst, Kernel, Op, Pred, Program, Slot, Space};
 use crate::mem::SHARED_START;
 use ast::Function;
 use constants::Constants;
@@ -189,11 +189,10 @@ fn code(
 fn communicates(op: &Op) -> bool {
     let outside = |space: Space| matches!(space, Space::Global | Space::Generic);
     match op {
-        Op::Atom { space, .. } => outside(*space),
-        Op::Ld { space, order, .. } | Op::St { space, order, .. } => {
-            outside(*space) && !matches!(order, Order::Weak | Order::NonCoherent)
+        Op::Atom { space, order, .. } | Op::Ld { space, order, .. } | Op::St { space, order, .. } => {
+            outside(*space) && order.reaches_blocks()
         }
-        Op::Fence { scope } => *scope != FenceScope::Cta,
+        Op::Fence { scope } => scope.reaches_blocks(),
         _ => false,
     }
 }

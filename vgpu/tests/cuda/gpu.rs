@@ -1,18 +1,18 @@
-//! A context on the virtual GPU, and child processes in which its settings (VGPU_*, read once) differ.
+//! A context on the virtual GPU.
 
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUfunction_attribute;
-use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DriverError, LaunchArgs, LaunchConfig};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DriverError, LaunchArgs, LaunchConfig,
+};
 use cudarc::nvrtc::Ptx;
 use half::f16;
 
-/// Set in a child to the name of the test that it runs.
-const CHILD: &str = "VGPU_TEST_CHILD";
+pub use crate::children::{SCHEDULES, in_children, nvcc};
 
 /// Where nvcc's PTX of vgpu/tests/kernels lies; `None`, and a message, if there is none.
 pub fn kernels_directory() -> Option<PathBuf> {
@@ -24,49 +24,9 @@ pub fn kernels_directory() -> Option<PathBuf> {
     found
 }
 
-/// The nvcc for kernels that a test compiles itself; `None`, and a message, if there is none.
-pub fn nvcc() -> Option<PathBuf> {
-    let found = std::env::var_os("LSEG_NVCC").map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("skipped: LSEG_NVCC names no nvcc; `cargo xtask test` sets it");
-    }
-    found
-}
-
 fn library() -> Option<PathBuf> {
     std::env::var_os("VGPU_LIB").map(PathBuf::from).filter(|l| l.is_file())
 }
-
-/// What a child process said on stdout and stderr, by the environment it got.
-pub struct Said {
-    pub setting: String,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-/// Runs `body` in a child process for each setting (`VGPU_SCHED=0`, …) and expects it to end well. `test` is the path of
-/// the calling test. What the children said; nothing inside a child.
-pub fn in_children(test: &str, settings: &[&[(&str, &str)]], body: impl FnOnce()) -> Vec<Said> {
-    if std::env::var(CHILD).as_deref() == Ok(test) {
-        body();
-        return Vec::new();
-    }
-    let run = |setting: &&[(&str, &str)]| {
-        let mut child = Command::new(std::env::current_exe().expect("this test"));
-        child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
-        let output = child.envs(setting.iter().copied()).output().expect("the child starts");
-        let said = Said {
-            setting: setting.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
-        assert!(output.status.success(), "{test} with {}:\n{}{}", said.setting, said.stdout, said.stderr);
-        said
-    };
-    settings.iter().map(run).collect()
-}
-
-pub const SCHEDULES: &[&[(&str, &str)]] = &[&[("VGPU_SCHED", "0")], &[("VGPU_SCHED", "1")]];
 
 /// A context of its own, which a fault may kill.
 pub struct Gpu {
@@ -95,9 +55,13 @@ impl Gpu {
         Gpu { context, stream, library }
     }
 
+    pub fn load(&self, image: Ptx) -> Result<Arc<CudaModule>, DriverError> {
+        self.context.load_module(image)
+    }
+
     /// The kernel `name` of the module, ready for `dynamic_shared` bytes.
     pub fn kernel(&self, module: &Path, name: &str, dynamic_shared: u32) -> CudaFunction {
-        let loaded = self.context.load_module(Ptx::from_file(module));
+        let loaded = self.load(Ptx::from_file(module));
         let module = loaded.unwrap_or_else(|e| panic!("{}: {e}", module.display()));
         let kernel = module.load_function(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

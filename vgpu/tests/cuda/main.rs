@@ -3,8 +3,10 @@
 //! `cargo xtask vgpu` builds what is needed; without it (or without nvcc) these tests say that they are skipped.
 
 mod checks;
+mod children;
 mod gpu;
 mod kernels;
 mod mutants;
+mod patterns;
 mod public;
 mod reference;

@@ -69,10 +69,20 @@ FAULT_KERNEL(global_taken_for_shared) {
     __shared__ unsigned s[32];
     s[threadIdx.x] = threadIdx.x;
     const unsigned* from = (fault ? in : s) + threadIdx.x;
-    unsigned long long address;
-    asm volatile("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(from)); // fault: global_taken_for_shared
     unsigned value;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "l"(__cvta_generic_to_shared(from)) : "memory"); // fault: global_taken_for_shared
+    out[threadIdx.x] = value;
+}
+
+// The same, of a pointer whose kind was asked first; the compiler converts it before it knows.
+FAULT_KERNEL(pointer_kind_asked_first) {
+    __shared__ unsigned s[32];
+    s[threadIdx.x] = threadIdx.x;
+    const unsigned* from = (fault ? in : s) + threadIdx.x;
+    uint32_t address = 0;
+    if (__isShared(from)) address = static_cast<uint32_t>(__cvta_generic_to_shared(from));
+    unsigned value = 0;
+    if (address) asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
     out[threadIdx.x] = value;
 }
 

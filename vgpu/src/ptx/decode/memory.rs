@@ -1,12 +1,12 @@
 //! Loads, stores, atomics, fences and asynchronous copies.
 //!
 //! Hints about caches change nothing that is checked: those below are taken and dropped, with the policy operand of
-//! `.L2::cache_hint`. Scopes (`.cta`, `.gpu`, `.sys`) are dropped too: the memory model is as strong as the widest.
+//! `.L2::cache_hint`. A cluster is one block here.
 
 use super::arith::is_float;
 use super::convert::space;
 use super::{Decoder, Modifiers, Result, count_error, exactly, is_sink};
-use crate::ir::{AtomOp, FenceScope, Op, Order, Slot, Space, Ty};
+use crate::ir::{AtomOp, Op, Order, Scope, Slot, Space, Ty};
 use crate::ptx::ast::{Instruction, Operand, Value};
 
 /// Performance hints of loads and stores.
@@ -48,23 +48,28 @@ fn without_policy<'i, 'a>(i: &'i Instruction<'a>, has_policy: bool) -> &'i [Oper
     }
 }
 
-const SCOPES: [(&str, FenceScope); 3] = [("cta", FenceScope::Cta), ("gpu", FenceScope::Gpu), ("sys", FenceScope::Sys)];
+const SCOPES: [(&str, Scope); 4] =
+    [("cta", Scope::Cta), ("cluster", Scope::Cta), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
 
-const SEMANTICS: [(&str, Order); 6] = [
-    ("weak", Order::Weak),
-    ("volatile", Order::Relaxed),
+const SEMANTICS: [(&str, fn(Scope) -> Order); 4] = [
     ("relaxed", Order::Relaxed),
     ("acquire", Order::Acquire),
     ("release", Order::Release),
     ("acq_rel", Order::AcquireRelease),
 ];
 
-fn order(m: &mut Modifiers<'_>, without: Order) -> Order {
-    let order = m.choose(&SEMANTICS).unwrap_or(without);
-    if order != Order::Weak {
-        m.choose(&SCOPES);
+/// Of a load or a store: weak where nothing is said.
+fn order(m: &mut Modifiers<'_>) -> Order {
+    if m.take("volatile") {
+        return Order::Relaxed(Scope::Sys);
     }
-    order
+    match m.choose(&SEMANTICS) {
+        Some(order) => order(m.choose(&SCOPES).unwrap_or(Scope::Gpu)),
+        None => {
+            m.take("weak");
+            Order::Weak
+        }
+    }
 }
 
 pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
@@ -102,8 +107,8 @@ fn parts<'a>(d: &Decoder<'_, 'a>, operand: &Operand<'a>, count: usize) -> Result
 }
 
 fn load<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
-    let mut order = order(m, Order::Weak);
-    if matches!(order, Order::Release | Order::AcquireRelease) {
+    let mut order = order(m);
+    if order.releases() {
         return d.syntax("a load cannot release");
     }
     let space = space(m).unwrap_or(Space::Generic);
@@ -130,8 +135,8 @@ fn load<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>)
 }
 
 fn store<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
-    let order = order(m, Order::Weak);
-    if matches!(order, Order::Acquire | Order::AcquireRelease) {
+    let order = order(m);
+    if order.acquires() {
         return d.syntax("a store cannot acquire");
     }
     let space = space(m).unwrap_or(Space::Generic);
@@ -184,9 +189,9 @@ fn takes(op: AtomOp, ty: Ty) -> bool {
 }
 
 fn atomic<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
-    let order = order(m, Order::Relaxed);
-    // A scope without semantics: relaxed.
-    m.choose(&SCOPES);
+    // Where nothing is said: relaxed, of the GPU.
+    let semantics = m.choose(&SEMANTICS).unwrap_or(Order::Relaxed);
+    let order = semantics(m.choose(&SCOPES).unwrap_or(Scope::Gpu));
     let space = space(m).unwrap_or(Space::Generic);
     if matches!(space, Space::Local | Space::Param | Space::Const) {
         return d.syntax("atomics are of global or shared memory");
@@ -229,8 +234,7 @@ fn atomic<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_
 }
 
 fn membar<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
-    let scopes =
-        [("cta", FenceScope::Cta), ("gl", FenceScope::Gpu), ("gpu", FenceScope::Gpu), ("sys", FenceScope::Sys)];
+    let scopes = [("cta", Scope::Cta), ("gl", Scope::Gpu), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
     let [] = exactly(i)?;
     match m.choose(&scopes) {
         Some(scope) => d.emit(Op::Fence { scope }),

@@ -1,0 +1,4 @@
+//! Measuring the CUDA device: kernel by kernel on the table of cases, and whole frames.
+
+pub mod kernels;
+pub mod peaks;

@@ -1,0 +1,45 @@
+//! What a GPU can do at most: the ceilings that measured speeds are held against.
+
+use serde::Serialize;
+
+use crate::device::cuda::Info;
+
+/// Dense float16 products with float32 sums, floating operations a clock and multiprocessor, by compute capability
+/// (NVIDIA's architecture white papers; GeForce boards, which sum in float32 at half the rate of their professional kin).
+const TENSOR_FLOP: &[((u32, u32), u32)] =
+    &[((8, 0), 2048), ((8, 6), 512), ((8, 7), 2048), ((8, 9), 512), ((9, 0), 4096), ((10, 0), 8192), ((12, 0), 512)];
+/// Professional and server boards of these capabilities do twice that.
+const FULL_RATE: &[&str] = &["A10", "A16", "A2 ", "A40", "RTX A", "L4", "L40", "RTX 6000", "RTX PRO"];
+
+/// Ceilings of one GPU.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peaks {
+    pub gpu: String,
+    pub tflops: f64,
+    pub gb_per_s: f64,
+    /// How they follow from what the driver says.
+    pub basis: String,
+}
+
+impl Peaks {
+    /// From the GPU's capability and clocks; `None` for an architecture that is not in the table.
+    pub fn of(info: &Info) -> Option<Peaks> {
+        let (_, plain) = TENSOR_FLOP.iter().find(|(capability, _)| *capability == info.capability)?;
+        let full = *plain == 512 && FULL_RATE.iter().any(|name| info.name.contains(name));
+        let flop = if full { 2 * plain } else { *plain };
+        let (clock, memory) = (f64::from(info.clock_khz) * 1e3, f64::from(info.memory_clock_khz) * 1e3);
+        Some(Peaks {
+            gpu: info.name.clone(),
+            tflops: f64::from(flop) * f64::from(info.multiprocessors) * clock / 1e12,
+            gb_per_s: 2.0 * memory * f64::from(info.memory_bus_bits) / 8.0 / 1e9,
+            basis: format!(
+                "{flop} FLOP a clock on each of {} multiprocessors at {:.2} GHz, float16 products with float32 sums; {} bits of \
+                 memory at twice {:.2} GHz; the driver's highest clocks",
+                info.multiprocessors,
+                clock / 1e9,
+                info.memory_bus_bits,
+                memory / 1e9
+            ),
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! What the kernels do at the real model's shapes, as the virtual GPU counts it.
+
+use lseg_fast::cases::traffic::least_bytes;
+use lseg_fast::device::cuda::{IMAGES, Launch};
+use regex::Regex;
+
+use crate::cases::{Case, Op, REAL, data};
+use crate::gpu::{run_case, virtual_device};
+
+const SECTOR: u64 = 32;
+
+/// The floating operations that belong on tensor cores: those of products, whole tokens squared for attention without a
+/// mask. One row a batch item is a vector times a matrix, which reads the matrix once whatever computes it.
+fn tensor_flop(op: &Op) -> u64 {
+    let flop = match *op {
+        Op::Gemm { rows: 1, .. } => 0,
+        Op::Gemm { batch, rows, k, n, .. } => 2 * batch * rows * k * n,
+        Op::Attention { batch, tokens, heads, size, causal } => {
+            let pairs = if causal { tokens * (tokens + 1) / 2 } else { tokens * tokens };
+            4 * batch * pairs * heads * size
+        }
+        Op::Conv { batch, map, shape, .. } => {
+            let (h, w) = shape.out(map);
+            2 * batch * h * w * shape.kernel * shape.kernel * shape.inputs * shape.outputs
+        }
+        Op::ConvTranspose { batch, map: (h, w), inputs, outputs, stride } => {
+            2 * batch * h * w * inputs * outputs * stride * stride
+        }
+        Op::Similarity { batch, map: (h, w), features, rank, labels, .. } => {
+            2 * batch * h * w * features * (rank + labels)
+        }
+        _ => 0,
+    };
+    flop as u64
+}
+
+/// What is wrong with an operation's launches, in words.
+fn complaints(case: &Case, launches: &[Launch]) -> Vec<String> {
+    let sum = |of: fn(&Launch) -> u64| launches.iter().map(of).sum::<u64>();
+    let mut wrong = Vec::new();
+    let (on_tensor_cores, flop) = (sum(|l| l.counts.mma_flop), tensor_flop(&case.op));
+    if on_tensor_cores < flop {
+        wrong.push(format!("{on_tensor_cores} of {flop} FLOP are on tensor cores"));
+    }
+    let conflicts = sum(|l| l.counts.shared_conflicts);
+    if conflicts > 0 {
+        wrong.push(format!("{conflicts} of {} shared wavefronts are conflicts", sum(|l| l.counts.shared_wavefronts)));
+    }
+    let (least, sectors) = (sum(|l| l.counts.global_load_least_sectors), sum(|l| l.counts.global_load_sectors));
+    if 10 * least < 9 * sectors {
+        let share = 100.0 * least as f64 / sectors as f64;
+        wrong.push(format!("global loads are {share:.1} % coalesced: {sectors} sectors for what {least} hold"));
+    }
+    if sum(|l| l.counts.local_bytes) > 0 {
+        wrong.push("there is local memory".to_owned());
+    }
+    let touched = SECTOR * sum(|l| l.counts.unique_load_sectors + l.counts.unique_store_sectors);
+    let least = least_bytes(&case.op, &data::prepare(case));
+    if touched as f64 > 1.15 * least as f64 {
+        let share = touched as f64 / least as f64;
+        wrong.push(format!("{touched} bytes are touched, {share:.2} times the least possible {least}"));
+    }
+    wrong
+}
+
+/// Products, attention, convolutions and similarity on tensor cores; no bank conflicts; global loads at least 90 %
+/// coalesced: sectors of 32 bytes against the fewest that hold the same bytes, warp by warp; no local memory; the different
+/// bytes that the launches touch at most 1.15 times those of inputs, weights and output.
+#[test]
+fn real_shapes_are_computed_as_planned() {
+    let Some(mut cuda) = virtual_device() else { return };
+    let only = std::env::var("LSEG_CASE").unwrap_or_default();
+    let mut wrong = Vec::new();
+    for case in REAL.iter().filter(|case| case.op.name().contains(&only)) {
+        let prepared = data::prepare(case);
+        run_case(&mut cuda, case, &prepared).unwrap_or_else(|report| panic!("{case:?}: {report}"));
+        let launches = cuda.take_launches();
+        assert!(!launches.is_empty(), "{case:?} launches nothing");
+        let names: Vec<&str> = launches.iter().map(|launch| launch.kernel).collect();
+        wrong.extend(complaints(case, &launches).into_iter().map(|what| format!("{:?} ({names:?}): {what}", case.op)));
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Neither the PTX nor what ptxas made of it keeps anything in local memory.
+#[test]
+fn no_kernel_has_local_memory() {
+    let local = Regex::new(r"\.local\b").unwrap();
+    for images in IMAGES {
+        let ptx = images.ptx.unpacked();
+        let ptx = String::from_utf8_lossy(&ptx);
+        let line = ptx.lines().find(|line| local.is_match(line));
+        assert_eq!(line, None, "{}", images.module);
+        for kernel in images.kernels {
+            assert_eq!(kernel.spills, 0, "{} spills", kernel.name);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Whole models of every kind: the CUDA device against the CPU device, on the small golden networks.
+
+use lseg_fast::model::config::{Activation, HeadBlockKind};
+use lseg_fast::model::recognise::Flags;
+use lseg_fast::{DeviceChoice, Engine, Options, Scores, Segmentation};
+
+use crate::gpu::device;
+use crate::support_golden::{Case, distance, frame, range};
+
+const HOOKS: [&str; 4] = ["hook1", "hook2", "hook3", "hook4"];
+
+/// The same model on the CPU and on the GPU.
+struct Pair {
+    case: Case,
+    cpu: Engine,
+    cuda: Engine,
+}
+
+/// `None`, and a message, where there is no GPU.
+fn open(name: &'static str, flags: &Flags) -> Option<Pair> {
+    device()?;
+    let (case, folder) = (Case::open(name), tempfile::tempdir().unwrap());
+    let on = |device| case.engine_on(flags, folder.path(), &Options { device, threads: Some(2) });
+    let (cpu, cuda) = (on(DeviceChoice::Cpu), on(DeviceChoice::Cuda(Some(0))));
+    Some(Pair { case, cpu, cuda })
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// ‖got − expected‖ / ‖expected‖.
+fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
+    let difference: Vec<f32> = got.iter().zip(expected).map(|(g, e)| g - e).collect();
+    (dot(&difference, &difference) / dot(expected, expected)).sqrt()
+}
+
+/// Vectors of `width` values: at most 1 % off as a whole, and none turned away.
+fn check_vectors(what: &str, got: &[f32], expected: &[f32], width: usize) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    assert!(got.iter().all(|value| value.is_finite()), "{what} has values that are no numbers");
+    let error = relative_error(got, expected);
+    assert!(error <= 0.01, "{what}: relative error {error}");
+    let cosines = got.chunks_exact(width).zip(expected.chunks_exact(width)).map(|(g, e)| cosine(g, e));
+    let least = cosines.fold(f64::INFINITY, f64::min);
+    assert!(least >= 0.9995, "{what}: cosine {least}");
+}
+
+/// Each channel of tokens `[t, width]` by itself, so that an outlier channel hides no other: at most 2 % of its size, or of a
+/// tenth of the middle channel's.
+fn check_channels(what: &str, got: &[f32], expected: &[f32], width: usize) {
+    let size = |values: &[f32], channel: usize| {
+        let of_channel = values.iter().skip(channel).step_by(width);
+        of_channel.map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+    };
+    let difference: Vec<f32> = got.iter().zip(expected).map(|(g, e)| g - e).collect();
+    let sizes: Vec<f64> = (0..width).map(|channel| size(expected, channel)).collect();
+    let mut sorted = sizes.clone();
+    sorted.sort_by(f64::total_cmp);
+    for (channel, size_of) in sizes.iter().enumerate() {
+        let share = size(&difference, channel) / size_of.max(0.1 * sorted[width / 2]);
+        assert!(share <= 0.02, "{what}, channel {channel}: relative error {share}");
+    }
+}
+
+fn check_scores(what: &str, got: &(Segmentation, Scores), expected: &(Segmentation, Scores)) {
+    let range = range(&expected.1.data);
+    let error = distance(&got.1.data, &expected.1.data);
+    assert!(error <= 0.01 * range, "{what}: logits are off by {error} of range {range}");
+    let pixels = expected.0.mask.len();
+    assert_eq!(expected.1.data.len(), expected.1.labels * pixels, "the photo has the network's size");
+    let decided = |i: &usize| {
+        let mut at: Vec<f32> = expected.1.data.iter().skip(*i).step_by(pixels).copied().collect();
+        at.sort_by(f32::total_cmp);
+        at[at.len() - 1] - at[at.len() - 2] > 0.01 * range
+    };
+    let decided: Vec<usize> = (0..pixels).filter(decided).collect();
+    assert!(decided.len() > pixels / 2, "{what}: half of the pixels are decided");
+    let same = decided.iter().filter(|i| got.0.mask[**i] == expected.0.mask[**i]).count();
+    let share = same as f64 / decided.len() as f64;
+    assert!(share >= 0.995, "{what}: {share} of the decided pixels agree");
+}
+
+fn check(name: &'static str, flags: &Flags, hooks: bool) {
+    let Some(Pair { case, mut cpu, mut cuda }) = open(name, flags) else { return };
+    let width = cpu.config().embed_dim;
+    check_vectors(&format!("{name}, labels"), &cuda.label_embeddings(), &cpu.label_embeddings(), width);
+    let photos = [case.photo(0), case.photo(1)];
+    for (i, photo) in photos.iter().enumerate() {
+        let what = format!("{name}, photo {i}");
+        if hooks {
+            let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.inspect(&[frame(photo)], &HOOKS).unwrap());
+            assert_eq!(got.len(), HOOKS.len());
+            for (got, expected) in got.iter().zip(&expected) {
+                let (what, width) = (format!("{what}, {}", got.name), got.shape[3]);
+                check_vectors(&what, &got.data, &expected.data, width);
+                check_channels(&what, &got.data, &expected.data, width);
+            }
+        }
+        let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.segment_with_scores(&frame(photo)).unwrap());
+        check_scores(&what, &got, &expected);
+        let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.embed(&frame(photo)).unwrap().data);
+        check_vectors(&format!("{what}, embeddings"), &got, &expected, width);
+    }
+    // The comparison can fail: the other photo is far outside the bounds.
+    let (got, expected) = (cuda.scores(&frame(&photos[1])).unwrap(), cpu.scores(&frame(&photos[0])).unwrap());
+    assert!(distance(&got.data, &expected.data) > 0.1 * range(&expected.data), "{name}: a wrong photo gives the same");
+}
+
+#[test]
+fn vit16_equals_the_cpu() {
+    check("vit16", &Flags::default(), true);
+}
+
+#[test]
+fn vit32_with_bottleneck_equals_the_cpu() {
+    check("vit32", &Flags::default(), true);
+}
+
+#[test]
+fn resnet_with_depthwise_equals_the_cpu() {
+    check("resnet", &Flags::default(), false);
+}
+
+/// Outlier channels of ×300 and attention logits of ±80.
+#[test]
+fn vit16_with_outliers_equals_the_cpu() {
+    let relu = Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(2), activation: Some(Activation::Relu) };
+    check("vit16_relu", &relu, true);
+}
+
+/// A frame gives the same bits whatever came before it. In a batch, whose products may be cut into other tiles, it gives the
+/// same labels but for pixels between two.
+#[test]
+fn frames_do_not_see_each_other() {
+    let Some(Pair { case, mut cuda, .. }) = open("vit32", &Flags::default()) else { return };
+    let photos = [case.photo(0), case.photo(1)];
+    let first = cuda.segment_with_scores(&frame(&photos[0])).unwrap();
+    let other = cuda.segment_with_scores(&frame(&photos[1])).unwrap();
+    assert_ne!(first.1, other.1);
+    assert_eq!(cuda.segment_with_scores(&frame(&photos[0])).unwrap(), first);
+    assert_eq!(cuda.segment_with_scores(&frame(&photos[1])).unwrap(), other);
+    let batch = cuda.segment_batch(&[frame(&photos[1]), frame(&photos[0])]).unwrap();
+    for (got, alone) in batch.iter().zip([other.0, first.0]) {
+        let same = got.mask.iter().zip(&alone.mask).filter(|(got, alone)| got == alone).count();
+        assert!(same * 1000 >= 995 * alone.mask.len(), "{same} of {} pixels are the same in a batch", alone.mask.len());
+    }
+}

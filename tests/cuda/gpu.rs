@@ -1,0 +1,39 @@
+//! The device under test, and a case on it.
+
+use lseg_fast::device::Executor;
+use lseg_fast::device::cuda::{Cuda, last_fault};
+
+use crate::cases::{Case, Prepared, run};
+
+/// The first GPU; `None`, and a message, where there is none or no kernels were built.
+pub fn device() -> Option<Cuda> {
+    match Cuda::new(0) {
+        Ok(cuda) => Some(cuda),
+        Err(reason) => {
+            // Where everything is there, as `cargo xtask test` says, nothing may be skipped.
+            let all_there = ["VGPU_LIB", "LSEG_NVCC"].iter().all(|name| std::env::var_os(name).is_some());
+            assert!(!all_there, "{reason}");
+            eprintln!("skipped: {reason}");
+            None
+        }
+    }
+}
+
+/// As [`device`], the virtual GPU alone.
+pub fn virtual_device() -> Option<Cuda> {
+    let mut cuda = device()?;
+    if !cuda.info().is_virtual {
+        eprintln!("skipped: {} counts nothing", cuda.info().name);
+        return None;
+    }
+    cuda.record_launches();
+    Some(cuda)
+}
+
+/// The output's numbers, or what went wrong: the virtual GPU's report where it has one. A fault kills the device.
+pub fn run_case(device: &mut Cuda, case: &Case, prepared: &Prepared) -> Result<Vec<f32>, String> {
+    match run::run(device, &case.op, prepared) {
+        Ok(bytes) => Ok(run::numbers(&bytes, prepared.out_element, device.activation_bytes())),
+        Err(reason) => Err(last_fault().filter(|report| !report.is_empty()).unwrap_or_else(|| reason.to_string())),
+    }
+}

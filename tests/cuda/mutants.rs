@@ -1,0 +1,281 @@
+//! Kernels broken on purpose: each planned mistake, `mutant(n)` in kernels/, is compiled in (-DMUTANT=n) and must be
+//! reported by the virtual GPU, differ from float64, or show in its counts. docs/mutants.md says what catches which; a test
+//! holds the two together (`LSEG_WRITE_MUTANTS=1` writes it anew).
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use lseg_fast::device::cuda::{Cuda, IMAGES};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{Subject, complaint};
+use crate::cases::AWKWARD;
+use crate::children::{in_children, nvcc};
+use crate::gpu::{run_case, virtual_device};
+
+/// Shared memory that collides: seen in the counts alone.
+const CONFLICTS: &str = "bank conflicts";
+/// nvcc takes half a gigabyte each.
+const AT_A_TIME: usize = 2;
+
+/// A planned mistake and the kernel file through which it is tried.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Mutant {
+    /// "gemm.cu", "product.cuh"
+    file: String,
+    number: u32,
+    module: String,
+    description: String,
+}
+
+fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+}
+
+fn read(file: &str) -> String {
+    let path = kernels().join(file);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The file and every header that it includes.
+fn sources(file: &str) -> BTreeMap<String, String> {
+    let include = Regex::new(r#"(?m)^#include "([^"]+)""#).unwrap();
+    let mut found = BTreeMap::new();
+    let mut open = vec![file.to_owned()];
+    while let Some(file) = open.pop() {
+        if !found.contains_key(&file) {
+            let text = read(&file);
+            open.extend(include.captures_iter(&text).map(|c| c[1].to_owned()));
+            found.insert(file, text);
+        }
+    }
+    found
+}
+
+/// "// Mutants: 1 no barrier, 2 no limit of rows." over one or more lines of comment.
+fn descriptions(text: &str) -> BTreeMap<u32, String> {
+    let lines = text.lines().skip_while(|line| !line.contains("Mutants:"));
+    let comment = lines.map_while(|line| line.trim().strip_prefix("//")).map(str::trim).collect::<Vec<_>>().join(" ");
+    let Some((_, list)) = comment.split_once("Mutants:") else { return BTreeMap::new() };
+    let number = Regex::new(r"(?:^|[,;.] )\s*(\d+):? ").unwrap();
+    let starts: Vec<_> = number.captures_iter(list).map(|c| (c.get(0).unwrap(), c[1].parse().unwrap())).collect();
+    let ends = starts.iter().skip(1).map(|(next, _)| next.start()).chain([list.len()]);
+    let item = |((start, n), end): (&(regex::Match<'_>, u32), usize)| {
+        (*n, list[start.end()..end].trim().trim_end_matches(['.', ',', ';']).to_owned())
+    };
+    starts.iter().zip(ends).map(item).collect()
+}
+
+/// Every mutant of the kernel files; those of a header are tried through gemm where it includes them.
+fn mutants(only: &str) -> Vec<Mutant> {
+    let used = Regex::new(r"\bmutant\((\d+)\)").unwrap();
+    let mut modules: Vec<&str> = IMAGES.iter().map(|images| images.module).collect();
+    modules.sort_by_key(|module| (*module != "gemm", *module));
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    for module in modules.into_iter().filter(|module| module.contains(only)) {
+        let sources = sources(&format!("{module}.cu"));
+        let mut owners: BTreeMap<u32, &str> = BTreeMap::new();
+        for (file, text) in sources.iter().filter(|(file, _)| *file != "common.cuh") {
+            let described = descriptions(text);
+            let numbers: BTreeSet<u32> = used.captures_iter(text).map(|c| c[1].parse().unwrap()).collect();
+            assert!(
+                numbers.iter().eq(described.keys()),
+                "{file} has the mutants {numbers:?} and describes {:?}",
+                described.keys()
+            );
+            for (number, description) in described {
+                let other = owners.insert(number, file);
+                assert_eq!(other, None, "mutant {number} is in {file} too, which {module}.cu includes");
+                if seen.insert((file.clone(), number)) {
+                    all.push(Mutant { file: file.clone(), number, module: module.to_owned(), description });
+                }
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+impl Mutant {
+    /// Its PTX, compiled when the sources are other than last time.
+    fn compile(&self, nvcc: &Path, into: &Path) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        (sources(&format!("{}.cu", self.module)), nvcc).hash(&mut hasher);
+        let ptx = into.join(format!("{}-{}-{:016x}.ptx", self.module, self.number, hasher.finish()));
+        if !ptx.is_file() {
+            let part = ptx.with_extension(format!("{}.part", std::process::id()));
+            let mut compile = Command::new(nvcc);
+            compile.args(["-ptx", "-arch=compute_80", "-std=c++17", "-lineinfo", "-O3"]);
+            compile.arg(format!("-DMUTANT={}", self.number));
+            compile.arg(kernels().join(format!("{}.cu", self.module))).arg("-o").arg(&part);
+            let output = compile.output().expect("nvcc starts");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            fs::rename(&part, &ptx).expect("its place");
+        }
+        ptx
+    }
+
+    /// Whether the operation is computed by its module.
+    fn concerns(&self, operation: &str) -> bool {
+        operation == self.module || operation == "conv_transpose" && self.module == "gemm"
+    }
+
+    /// What catches it: a check's name, "difference", [`CONFLICTS`]; `None` if nothing does.
+    fn caught(&self, ptx: &str, subjects: &mut Subjects) -> Option<String> {
+        let mut collided = Vec::new();
+        let mut broken = Cuda::with_ptx(0, &[(&self.module, ptx)]).expect("a mutant loads");
+        broken.record_launches();
+        for (i, case) in AWKWARD.iter().enumerate().filter(|(_, case)| self.concerns(case.op.name())) {
+            let subject = subjects.get(i);
+            match run_case(&mut broken, case, &subject.prepared) {
+                Err(report) => return Some(report.split(" in ").next().unwrap_or_default().to_owned()),
+                Ok(got) if complaint(subject, &got).is_some() => return Some("difference".to_owned()),
+                Ok(_) => collided.push((i, conflicts(&mut broken))),
+            }
+        }
+        // All devices of a process share a context: one at a time.
+        drop(broken);
+        let collides = collided.into_iter().any(|(i, conflicts)| conflicts > subjects.conflicts(i));
+        collides.then(|| CONFLICTS.to_owned())
+    }
+}
+
+fn conflicts(device: &mut Cuda) -> u64 {
+    device.take_launches().iter().map(|launch| launch.counts.shared_conflicts).sum()
+}
+
+/// Cases with what they must yield and how the right kernels collide in shared memory, computed once.
+#[derive(Default)]
+struct Subjects {
+    subjects: BTreeMap<usize, Subject>,
+    conflicts: BTreeMap<usize, u64>,
+}
+
+impl Subjects {
+    fn get(&mut self, case: usize) -> &Subject {
+        self.subjects.entry(case).or_insert_with(|| Subject::of(&AWKWARD[case]))
+    }
+
+    fn conflicts(&mut self, case: usize) -> u64 {
+        if let Some(known) = self.conflicts.get(&case) {
+            return *known;
+        }
+        let mut right = virtual_device().expect("it was there before");
+        run_case(&mut right, &AWKWARD[case], &self.get(case).prepared).expect("the right kernel is right");
+        let conflicts = conflicts(&mut right);
+        self.conflicts.insert(case, conflicts);
+        conflicts
+    }
+}
+
+/// What was found of a mutant, from one process to the next.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    file: String,
+    number: u32,
+    by: Option<String>,
+    schedule: String,
+}
+
+fn compile_all(mutants: &[Mutant], nvcc: &Path, into: &Path) {
+    let waiting = Mutex::new(mutants.iter());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(mutant) = { waiting.lock().expect("no panic").next() } {
+                    mutant.compile(nvcc, into);
+                }
+            });
+        }
+    });
+}
+
+/// In schedule 0; what that leaves uncaught, in schedule 1.
+#[test]
+fn every_mutant_is_caught() {
+    let Some(nvcc) = nvcc() else { return };
+    if virtual_device().is_none() {
+        return;
+    }
+    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    fs::create_dir_all(&into).expect("a directory");
+    let only = std::env::var("LSEG_CASE").unwrap_or_default();
+    let mutants = mutants(&only);
+    compile_all(&mutants, &nvcc, &into);
+    let results = into.join("found.json");
+    let read_results = || -> Vec<Found> {
+        fs::read_to_string(&results)
+            .map_or_else(|_| Vec::new(), |text| serde_json::from_str(&text).expect("our own file"))
+    };
+    // A loop that a mutant makes endless ends soon.
+    let limit = ("VGPU_LIMIT", "100000000");
+    let settings: [&[(&str, &str)]; 2] = [&[("VGPU_SCHED", "0"), limit], &[("VGPU_SCHED", "1"), limit]];
+    in_children("mutants::every_mutant_is_caught", &settings, || {
+        let schedule = std::env::var("VGPU_SCHED").unwrap_or_default();
+        let before = if schedule == "0" { Vec::new() } else { read_results() };
+        let done = |mutant: &Mutant| {
+            before.iter().any(|f| (&f.file, f.number) == (&mutant.file, mutant.number) && f.by.is_some())
+        };
+        let mut subjects = Subjects::default();
+        let mut found: Vec<Found> = Vec::new();
+        for mutant in mutants.iter().filter(|mutant| !done(mutant)) {
+            let ptx = fs::read_to_string(mutant.compile(&nvcc, &into)).expect("compiled");
+            let by = mutant.caught(&ptx, &mut subjects);
+            let Mutant { file, number, .. } = mutant.clone();
+            found.push(Found { file, number, by, schedule: schedule.clone() });
+        }
+        found.extend(before.into_iter().filter(|found| found.by.is_some()));
+        fs::write(&results, serde_json::to_string(&found).expect("plain values")).expect("its place");
+    });
+    if !results.is_file() || std::env::var("VGPU_TEST_CHILD").is_ok() {
+        return;
+    }
+    let found = read_results();
+    let rows: Vec<String> = mutants.iter().map(|mutant| row(mutant, &found)).collect();
+    if only.is_empty() {
+        write_document(&rows);
+    }
+    let document = fs::read_to_string(document_path()).unwrap_or_default();
+    let uncaught: Vec<&String> = rows.iter().filter(|row| row.ends_with("| nothing |")).collect();
+    assert!(uncaught.is_empty(), "mutants that nothing catches:\n{uncaught:#?}");
+    let missing: Vec<&String> = rows.iter().filter(|row| !document.contains(*row)).collect();
+    assert!(missing.is_empty(), "docs/mutants.md lacks these rows (LSEG_WRITE_MUTANTS=1 writes it):\n{missing:#?}");
+}
+
+fn row(mutant: &Mutant, found: &[Found]) -> String {
+    let this = found.iter().find(|f| (&f.file, f.number) == (&mutant.file, mutant.number));
+    let by = match this {
+        Some(Found { by: Some(by), schedule, .. }) if schedule == "0" => by.clone(),
+        Some(Found { by: Some(by), schedule, .. }) => format!("{by}, in schedule {schedule}"),
+        _ => "nothing".to_owned(),
+    };
+    format!("| {} | {} | {} | {by} |", mutant.file, mutant.number, mutant.description)
+}
+
+fn document_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mutants.md")
+}
+
+fn write_document(rows: &[String]) {
+    if std::env::var_os("LSEG_WRITE_MUTANTS").is_none() {
+        return;
+    }
+    let head = "\
+# Kernels broken on purpose
+
+Every kernel file plans mistakes (`mutant(n)`, compiled in with `-DMUTANT=n`). Each is run on the table of cases on the virtual GPU
+and must be caught: by one of its checks (named as it reports them), by a difference from float64, or by bank conflicts in its
+counts. `cargo xtask test mutants` tries them all and holds this table to what it finds.
+
+| file | mutant | mistake | caught by |
+|---|---:|---|---|
+";
+    fs::write(document_path(), format!("{head}{}\n", rows.join("\n"))).expect("the document's place");
+}

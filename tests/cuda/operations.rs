@@ -1,0 +1,53 @@
+//! Every operation against float64, in two schedules of the virtual GPU on two kinds of it: 128 multiprocessors and 16,
+//! so that tiles are chosen differently for the same shapes.
+
+use std::collections::BTreeSet;
+
+use lseg_fast::device::cuda::IMAGES;
+
+use crate::bounds::{Subject, complaint};
+use crate::cases::{AWKWARD, LONG};
+use crate::children::in_children;
+use crate::gpu::{device, run_case};
+
+/// Before the name of a kernel that a child launched.
+const LAUNCHED: &str = "launched ";
+
+const SETTINGS: &[&[(&str, &str)]] =
+    &[&[("VGPU_SCHED", "0"), ("VGPU_DEVICE", "rtx4090")], &[("VGPU_SCHED", "1"), ("VGPU_DEVICE", "orin")]];
+
+/// Every kernel of the build is launched by some case in one of the settings.
+#[test]
+fn operations_err_as_little_as_pytorch() {
+    let said = in_children("operations::operations_err_as_little_as_pytorch", SETTINGS, || {
+        let Some(mut cuda) = device() else { return };
+        cuda.record_launches();
+        let only = std::env::var("LSEG_CASE").unwrap_or_default();
+        let mut complaints = Vec::new();
+        for case in AWKWARD.iter().chain(LONG).filter(|case| case.op.name().contains(&only)) {
+            let subject = Subject::of(case);
+            let complaint = match run_case(&mut cuda, case, &subject.prepared) {
+                Ok(got) => complaint(&subject, &got),
+                Err(reason) => {
+                    // Not every failure kills the device, but a new one is always alive.
+                    drop(cuda);
+                    let Some(fresh) = device() else { panic!("{case:?}: {reason}; and no device after it") };
+                    cuda = fresh;
+                    cuda.record_launches();
+                    Some(reason)
+                }
+            };
+            cuda.take_launches().iter().for_each(|launch| println!("{LAUNCHED}{}", launch.kernel));
+            complaints.extend(complaint.map(|complaint| format!("{case:?}: {complaint}")));
+        }
+        assert!(complaints.is_empty(), "{} cases:\n{}", complaints.len(), complaints.join("\n"));
+    });
+    let lines = said.iter().flat_map(|said| said.stdout.lines());
+    let launched: BTreeSet<&str> = lines.filter_map(|line| Some(line.split_once(LAUNCHED)?.1)).collect();
+    if launched.is_empty() || std::env::var_os("LSEG_CASE").is_some() {
+        return;
+    }
+    let kernels = IMAGES.iter().flat_map(|images| images.kernels).map(|kernel| kernel.name);
+    let never: Vec<&str> = kernels.filter(|kernel| !launched.contains(kernel)).collect();
+    assert!(never.is_empty(), "no case launches {never:?}");
+}

@@ -1,0 +1,454 @@
+//! What users see of the CUDA device beside its results: which device is chosen and why, what happens when something is
+//! missing, runs out or breaks, and that a replayed frame is the frame. On the virtual GPU (`cargo xtask test` has it) or a
+//! real one; without either, and without kernels in the build, the tests say that they are skipped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lseg_fast::device::cuda::{Cuda, IMAGES};
+use lseg_fast::device::plan::{self, Plan};
+use lseg_fast::device::{Buf, Calls, Device, Element, Epilogue, Executor, LayerNorm, Linear, Matrix, Upload, Vector};
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
+
+/// Whether there is a GPU to test, real or virtual. Where everything is there, nothing may be skipped.
+fn is_there() -> bool {
+    match Cuda::new(0) {
+        Ok(_) => true,
+        Err(reason) => {
+            let expected = ["VGPU_LIB", "LSEG_NVCC"].iter().all(|name| std::env::var_os(name).is_some());
+            assert!(!expected, "{reason}");
+            eprintln!("skipped: {reason}");
+            false
+        }
+    }
+}
+
+fn repository_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+// ---- Passes of two operations on the device itself.
+
+const WIDTH: usize = 64;
+
+/// LayerNorm, then a product.
+struct Small {
+    norm: LayerNorm,
+    linear: Linear,
+}
+
+/// A plan of [`Small`] for some rows, with its input and output.
+struct Planned {
+    plan: Plan,
+    rows: usize,
+    x: Buf,
+    out: Buf,
+}
+
+fn pattern(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 251) as f32 / 125.0 - 1.0).collect()
+}
+
+impl Small {
+    fn new(cuda: &mut Cuda, outputs: usize) -> Small {
+        let ones = cuda.vector(&[1.0; WIDTH]).unwrap();
+        let zeros = cuda.vector(&[0.0; WIDTH]).unwrap();
+        let weight = cuda.matrix(outputs, WIDTH, &pattern(outputs * WIDTH, 1)).unwrap();
+        let norm = LayerNorm { weight: ones, bias: zeros, eps: 1e-5 };
+        Small { norm, linear: Linear { weight, bias: None } }
+    }
+
+    fn forward(&self, d: &mut dyn Device, rows: usize) -> (Buf, Buf) {
+        let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
+        d.input(x);
+        let normed = d.buffer("normed", x.shape, Element::Activation);
+        d.layer_norm(x, &self.norm, normed);
+        let out = d.buffer("out", [1, 1, rows, self.linear.weight.n], Element::F32);
+        d.gemm(normed.all(), &self.linear, Epilogue::NONE, out.all());
+        d.output(out);
+        (x, out)
+    }
+
+    fn plan(&self, cuda: &mut Cuda, rows: usize) -> Planned {
+        let mut bufs = None;
+        let plan = plan::record(cuda.activation_bytes(), &[], |d| bufs = Some(self.forward(d, rows)));
+        let (x, out) = bufs.unwrap();
+        cuda.reserve(&plan).unwrap();
+        Planned { x: plan.placed(x), out: plan.placed(out), plan, rows }
+    }
+
+    fn run(&self, cuda: &mut Cuda, planned: &Planned, seed: usize) -> lseg_fast::Result<Vec<u32>> {
+        cuda.write(planned.x, 0, bytemuck::cast_slice(&pattern(planned.x.len(), seed)))?;
+        cuda.run(&planned.plan, &mut |d| {
+            self.forward(d, planned.rows);
+        })?;
+        let mut bits = vec![0u32; planned.out.len()];
+        cuda.read(planned.out, 0, bytemuck::cast_slice_mut(&mut bits))?;
+        Ok(bits)
+    }
+}
+
+fn difference(before: Calls, after: Calls) -> Calls {
+    Calls {
+        allocations: after.allocations - before.allocations,
+        copies_in: after.copies_in - before.copies_in,
+        copies_out: after.copies_out - before.copies_out,
+        launches: after.launches - before.launches,
+        graph_launches: after.graph_launches - before.graph_launches,
+        graph_nodes: after.graph_nodes,
+    }
+}
+
+const REPLAYED: Calls =
+    Calls { allocations: 0, copies_in: 1, copies_out: 1, launches: 0, graph_launches: 1, graph_nodes: 2 };
+
+/// What the device was asked for while `f` ran.
+fn calls<T>(cuda: &mut Cuda, f: impl FnOnce(&mut Cuda) -> T) -> (T, Calls) {
+    let before = cuda.calls();
+    let result = f(cuda);
+    (result, difference(before, cuda.calls()))
+}
+
+#[test]
+fn a_pass_that_comes_again_is_replayed_and_gives_the_same_bits() {
+    if !is_there() {
+        return;
+    }
+    let (mut eager, mut cuda) = (Cuda::new(0).unwrap(), Cuda::new(0).unwrap());
+    eager.record_times(true);
+    let (small, same) = (Small::new(&mut cuda, 48), Small::new(&mut eager, 48));
+    let (planned, planned_eager) = (small.plan(&mut cuda, 37), same.plan(&mut eager, 37));
+    for seed in 0..5 {
+        let (got, asked) = calls(&mut cuda, |cuda| small.run(cuda, &planned, seed).unwrap());
+        let (expected, one_by_one) = calls(&mut eager, |cuda| same.run(cuda, &planned_eager, seed).unwrap());
+        assert_eq!(got, expected, "input {seed}");
+        assert_eq!((one_by_one.launches, one_by_one.graph_launches), (2, 0));
+        match seed {
+            0 => assert_eq!((asked.launches, asked.graph_launches), (2, 0), "the first runs operation by operation"),
+            1 => assert_eq!(asked.graph_launches, 1, "the second is captured and replayed"),
+            _ => assert_eq!(asked, REPLAYED, "input {seed}"),
+        }
+        assert_eq!(eager.op_seconds().len(), 2);
+        assert_eq!(cuda.whole_seconds().is_some(), seed > 0);
+    }
+}
+
+#[test]
+fn graphs_do_not_outlive_what_they_point_to() {
+    if !is_there() {
+        return;
+    }
+    let mut cuda = Cuda::new(0).unwrap();
+    let mut small = Small::new(&mut cuda, 16);
+    let planned = small.plan(&mut cuda, 20);
+    let run = |cuda: &mut Cuda, small: &Small| small.run(cuda, &planned, 3).unwrap();
+    let fresh = |weights: &[f32]| {
+        let mut cuda = Cuda::new(0).unwrap();
+        let mut small = Small::new(&mut cuda, 16);
+        small.linear.weight = cuda.replace_matrix(small.linear.weight, 16, WIDTH, weights).unwrap();
+        let planned = small.plan(&mut cuda, 20);
+        small.run(&mut cuda, &planned, 3).unwrap()
+    };
+    (0..3).for_each(|_| drop(run(&mut cuda, &small)));
+
+    // Other values in the same place: the graph stays and sees them.
+    let other = pattern(16 * WIDTH, 9);
+    small.linear.weight = cuda.replace_matrix(small.linear.weight, 16, WIDTH, &other).unwrap();
+    let (got, asked) = calls(&mut cuda, |cuda| run(cuda, &small));
+    assert_eq!(asked, REPLAYED);
+    assert_eq!(got, fresh(&other));
+
+    // The weight moves to a larger place, and another allocation may take the old one.
+    let larger = pattern(4096 * WIDTH, 5);
+    let large = cuda.replace_matrix(small.linear.weight, 4096, WIDTH, &larger).unwrap();
+    cuda.matrix(16, WIDTH, &[f32::NAN; 16 * WIDTH]).unwrap();
+    small.linear.weight = Matrix { n: 16, ..large };
+    assert_eq!(run(&mut cuda, &small), fresh(&larger[..16 * WIDTH]));
+    (0..3).for_each(|_| drop(run(&mut cuda, &small)));
+
+    // The arena moves.
+    let wide = small.plan(&mut cuda, 5000);
+    small.run(&mut cuda, &wide, 3).unwrap();
+    assert_eq!(run(&mut cuda, &small), fresh(&larger[..16 * WIDTH]));
+    assert_eq!(run(&mut cuda, &small), fresh(&larger[..16 * WIDTH]));
+}
+
+#[test]
+fn more_passes_than_graphs_are_kept_still_run() {
+    if !is_there() {
+        return;
+    }
+    let mut cuda = Cuda::new(0).unwrap();
+    let small = Small::new(&mut cuda, 16);
+    let plans: Vec<Planned> = (1..=12).map(|rows| small.plan(&mut cuda, rows)).collect();
+    let mut first: Vec<Vec<u32>> = Vec::new();
+    for round in 0..4 {
+        for (i, planned) in plans.iter().enumerate() {
+            let got = small.run(&mut cuda, planned, i).unwrap();
+            match first.get(i) {
+                Some(first) => assert_eq!(got, *first, "round {round}, plan {i}"),
+                None => first.push(got),
+            }
+        }
+    }
+}
+
+/// The kernels of a module, each of which writes where nothing is allocated.
+fn broken(module: &str) -> String {
+    let images = IMAGES.iter().find(|images| images.module == module).unwrap();
+    let kernels = images.kernels.iter().map(|kernel| {
+        let (name, params, threads) = (kernel.name, kernel.params, kernel.threads);
+        format!(
+            ".visible .entry {name}(.param .align 8 .b8 {name}_param_0[{params}])\n.maxntid {threads}, 1, 1\n{{\n\
+             .reg .b64 %rd<2>;\n.reg .b32 %r<2>;\nmov.u64 %rd1, 4096;\nmov.u32 %r1, 7;\nst.global.u32 [%rd1], %r1;\n\
+             ret;\n}}\n"
+        )
+    });
+    format!(".version 7.4\n.target sm_80\n.address_size 64\n{}", kernels.collect::<String>())
+}
+
+#[test]
+fn a_faulting_kernel_loses_its_engine_and_no_other() {
+    if !is_there() {
+        return;
+    }
+    let ptx = broken("layer_norm");
+    let (mut other, mut lost) = (Cuda::new(0).unwrap(), Cuda::with_ptx(0, &[("layer_norm", &ptx)]).unwrap());
+    let (small, broken) = (Small::new(&mut other, 16), Small::new(&mut lost, 16));
+    let (planned, planned_broken) = (small.plan(&mut other, 8), broken.plan(&mut lost, 8));
+    let expected = small.run(&mut other, &planned, 0).unwrap();
+
+    let reason = broken.run(&mut lost, &planned_broken, 0).unwrap_err().to_string();
+    let words = ["700", "CUDA_ERROR_ILLEGAL_ADDRESS", "make a new one", "a pass of 2 operations", "layer_norm 8×64"];
+    for word in words.into_iter().chain(other.info().is_virtual.then_some("OutOfBounds in layer_norm")) {
+        assert!(reason.contains(word), "{word:?} is not in {reason}");
+    }
+    // Whatever is asked of it later has the same answer, and what caused it.
+    let later = [
+        broken.run(&mut lost, &planned_broken, 0).unwrap_err(),
+        lost.reserve(&planned_broken.plan).unwrap_err(),
+        lost.vector(&[1.0]).unwrap_err(),
+    ];
+    for error in later.map(|error| error.to_string()) {
+        assert!(error.contains("lost to an earlier error") && error.contains("ILLEGAL_ADDRESS"), "{error}");
+    }
+    assert_eq!(small.run(&mut other, &planned, 0).unwrap(), expected);
+    drop(lost);
+    let mut new = Cuda::new(0).unwrap();
+    let small = Small::new(&mut new, 16);
+    let planned = small.plan(&mut new, 8);
+    assert_eq!(small.run(&mut new, &planned, 0).unwrap(), expected);
+}
+
+#[test]
+fn devices_move_between_threads_and_work_beside_each_other() {
+    if !is_there() {
+        return;
+    }
+    let mut cuda = Cuda::new(0).unwrap();
+    let small = Small::new(&mut cuda, 16);
+    let planned = small.plan(&mut cuda, 8);
+    let expected: Vec<_> = (0..4).map(|seed| small.run(&mut cuda, &planned, seed).unwrap()).collect();
+    // Made here, used there, dropped there.
+    std::thread::scope(|scope| {
+        let (small, planned, expected) = (&small, &planned, &expected);
+        scope.spawn(move || {
+            for (seed, expected) in expected.iter().enumerate() {
+                assert_eq!(small.run(&mut cuda, planned, seed).unwrap(), *expected);
+            }
+        });
+        scope.spawn(move || {
+            let mut cuda = Cuda::new(0).unwrap();
+            let small = Small::new(&mut cuda, 16);
+            let planned = small.plan(&mut cuda, 8);
+            for (seed, expected) in expected.iter().enumerate() {
+                assert_eq!(small.run(&mut cuda, &planned, seed).unwrap(), *expected);
+            }
+        });
+    });
+}
+
+#[test]
+fn an_empty_weight_is_no_trouble() {
+    if !is_there() {
+        return;
+    }
+    let mut cuda = Cuda::new(0).unwrap();
+    let empty: Vector = cuda.vector(&[]).unwrap();
+    assert_eq!(cuda.replace_vector(empty, &[1.0; 1000]).unwrap().len, 1000);
+}
+
+// ---- The engine.
+
+const LABELS: [&str; 3] = ["cat", "a wall", "other"];
+
+fn engine(device: DeviceChoice) -> Engine {
+    let model = repository_file("tests/golden/vit16/model.ckpt");
+    let mut engine = Engine::load(&model, &Options { device, threads: Some(2) }).unwrap();
+    engine.set_labels(&LABELS).unwrap();
+    engine.set_size(Size::Exact { height: 32, width: 64 });
+    engine
+}
+
+fn photo(seed: usize) -> Vec<u8> {
+    (0..40 * 20 * 3).map(|i| ((i + seed * 31) * 7919 % 251) as u8).collect()
+}
+
+fn frame(rgb: &[u8]) -> Frame<'_> {
+    Frame { width: 40, height: 20, rgb }
+}
+
+const FIRST: DeviceChoice = DeviceChoice::Cuda(Some(0));
+
+#[test]
+fn a_replayed_frame_is_one_copy_in_one_launch_one_copy_out() {
+    if !is_there() {
+        return;
+    }
+    let mut engine = engine(FIRST);
+    let photos = [photo(0), photo(1)];
+    let mut segmentation = Segmentation::default();
+    let mut masks: Vec<Vec<u16>> = Vec::new();
+    for i in 0..6 {
+        let before = engine.device_calls();
+        engine.segment_into(&frame(&photos[i % 2]), &mut segmentation).unwrap();
+        let asked = difference(before, engine.device_calls());
+        if i > 1 {
+            let nodes = asked.graph_nodes;
+            assert_eq!(asked, Calls { graph_nodes: nodes, ..REPLAYED });
+            assert!(nodes > 20, "{nodes} nodes");
+            assert_eq!(segmentation.mask, masks[i % 2], "a replayed frame is the frame, and sees no other");
+            assert_eq!(engine.stage_times().len(), 1);
+        } else {
+            masks.push(segmentation.mask.clone());
+        }
+    }
+
+    // Other words, as many as before: the graph stays.
+    let words = ["a road", "the sky", "a tree"];
+    engine.set_labels(&words).unwrap();
+    let before = engine.device_calls();
+    let got = engine.segment(&frame(&photos[0])).unwrap();
+    assert_eq!(difference(before, engine.device_calls()).launches, 0);
+    let mut fresh = self::engine(FIRST);
+    fresh.set_labels(&words).unwrap();
+    assert_eq!(got, fresh.segment(&frame(&photos[0])).unwrap());
+
+    // More words, and back again.
+    let many: Vec<String> = (0..70).map(|i| format!("word {i}")).collect();
+    engine.set_labels(&many).unwrap();
+    fresh.set_labels(&many).unwrap();
+    assert_eq!(engine.segment(&frame(&photos[1])).unwrap(), fresh.segment(&frame(&photos[1])).unwrap());
+    engine.set_labels(&LABELS).unwrap();
+    for _ in 0..3 {
+        assert_eq!(engine.segment(&frame(&photos[1])).unwrap().mask, masks[1]);
+    }
+}
+
+#[test]
+fn running_out_of_memory_leaves_the_engine_working() {
+    if !is_there() {
+        return;
+    }
+    let mut engine = engine(FIRST);
+    let photo = photo(0);
+    let mask = engine.segment(&frame(&photo)).unwrap();
+    engine.set_size(Size::Exact { height: 32_768, width: 32_768 });
+    let reason = engine.segment(&frame(&photo)).unwrap_err().to_string();
+    for word in ["a frame of this size needs", "MiB free", "CUDA_ERROR_OUT_OF_MEMORY"] {
+        assert!(reason.contains(word), "{word:?} is not in {reason}");
+    }
+    engine.set_size(Size::Exact { height: 32, width: 64 });
+    for _ in 0..3 {
+        assert_eq!(engine.segment(&frame(&photo)).unwrap(), mask);
+    }
+}
+
+#[test]
+fn engines_work_beside_each_other() {
+    if !is_there() {
+        return;
+    }
+    let photo = photo(0);
+    let (mut one, mut two) = (engine(FIRST), engine(FIRST));
+    let mask = one.segment(&frame(&photo)).unwrap();
+    std::thread::scope(|scope| {
+        for engine in [&mut one, &mut two] {
+            scope.spawn(|| (0..3).for_each(|_| assert_eq!(engine.segment(&frame(&photo)).unwrap(), mask)));
+        }
+    });
+    assert_eq!(one.segment(&frame(&photo)).unwrap(), mask);
+}
+
+// ---- The program.
+
+/// `lseg-fast run` on a small photo with `--device`: exit code, stderr and stdout in one.
+fn run(device: &str, change: impl FnOnce(&mut Command)) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = image::RgbImage::from_fn(70, 50, |x, y| image::Rgb([3 * x as u8, 5 * y as u8, (x * y) as u8]));
+    picture.save(folder.path().join("a.png")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
+    command.args(["run", "a.png", "--labels", "cat,wall,other", "--size", "32x64", "--device", device, "--model"]);
+    command.arg(repository_file("weights/seeded/seeded.ckpt")).current_dir(folder.path());
+    change(&mut command);
+    let output = command.output().unwrap();
+    let text = [output.stderr, output.stdout].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (output.status.code(), text)
+}
+
+#[track_caller]
+fn has(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}
+
+#[test]
+fn without_a_driver_the_program_says_so() {
+    // A machine with a driver finds it without help.
+    let (code, text) = run("cuda", |command| {
+        command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD");
+    });
+    if code == Some(0) {
+        eprintln!("skipped: this machine has a CUDA driver");
+        return;
+    }
+    assert_eq!(code, Some(2), "{text}");
+    has(&text, &["error: no CUDA device can be used", "libcuda", "--device cpu"]);
+    assert_eq!(text.contains("this build has no CUDA kernels"), IMAGES.is_empty(), "{text}");
+    let (code, text) = run("auto", |command| {
+        command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD");
+    });
+    assert_eq!(code, Some(0), "{text}");
+    has(&text, &["libcuda", "running on the CPU", "cpu, "]);
+}
+
+#[test]
+fn a_build_without_kernels_says_what_to_install() {
+    if !IMAGES.is_empty() {
+        return;
+    }
+    let (code, text) = run("cuda", |_| ());
+    assert_eq!(code, Some(2), "{text}");
+    has(&text, &["this build has no CUDA kernels", "nvcc", "LSEG_NVCC", "build again", "--device cpu"]);
+}
+
+#[test]
+fn the_program_chooses_its_device() {
+    if !is_there() {
+        return;
+    }
+    let (code, text) = run("cuda:7", |_| ());
+    assert_eq!(code, Some(2), "{text}");
+    has(&text, &["there is no 7", "this machine has", "--device cpu"]);
+    for device in ["cuda", "cuda:0"] {
+        let (code, text) = run(device, |_| ());
+        assert_eq!(code, Some(0), "{text}");
+        has(&text, &["; cuda:0, "]);
+    }
+    if Cuda::new(0).unwrap().info().is_virtual {
+        let (code, text) = run("auto", |_| ());
+        assert_eq!(code, Some(0), "{text}");
+        has(&text, &["virtual GPU", "running on the CPU", "cpu, "]);
+    }
+}
