@@ -5,69 +5,75 @@
 //   mask    [batch, mask_height, mask_width]          u16
 //
 // The first of equal labels is taken, and NaN before all, as PyTorch does.
-// Needs: at most 65536 labels.  Launch: 128 threads, grid (⌈mask_width / columns⌉, mask_height up to 65535, batch), columns at
-// most 128 and such that a block's columns see at most 72 of the logits (the host's work). A block takes 32 labels at a time: the
-// rows it sees, blended, to shared memory, from where every thread blends the columns of its pixel.
+// Needs: at most 65536 labels.  Launch: 128 threads, grid (⌈mask_width / columns⌉ · ⌈mask_height / 4⌉, batch). A warp takes `columns`
+// (at most 32) neighbouring pixels of a row, a lane a pixel; it blends the rows of the logits that they see, as many labels at a
+// time as its memory holds, and every lane blends the columns of its pixel.
 //
 // Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 2 bytes a pixel.
 //
-// Mutants: 1 barrier before the line is read, 2 barrier before it is written again, 3 the last of equals, 4 NaN is not seen.
+// Mutants: 1 __syncwarp before the line is read, 2 __syncwarp before it is written again, 3 the last of equals, 4 NaN is not seen,
+// 5 columns behind the row unchecked, 6 the third column that a pixel sees.
 
 #include "bilinear.cuh"
+#include "scores.cuh"
 
 struct ArgmaxParams {
     const float* logits;
     uint16_t* mask;
     uint32_t height, width, labels;
     uint32_t mask_height, mask_width, columns;
+    Lines lines;
 };
 
-constexpr int THREADS = 128, SEEN = 72, LABELS = 32;
+constexpr int WARPS = 4;
 
-extern "C" __global__ void __launch_bounds__(THREADS) argmax(const __grid_constant__ ArgmaxParams p) {
-    // One more than the labels, so that neighbouring pixels lie in other banks.
-    __shared__ float line[SEEN][LABELS + 1];
-    const float* logits = p.logits + static_cast<size_t>(blockIdx.z) * p.height * p.width * p.labels;
-    const uint32_t begin = blockIdx.x * p.columns, end = min(begin + p.columns, p.mask_width);
-    const uint32_t column = begin + threadIdx.x;
-    const bool has_pixel = threadIdx.x < p.columns && column < p.mask_width;
-    auto columns_of = [&](uint32_t i) { return Taps::through_upsample(edges(i, 2 * p.width, p.mask_width), p.width); };
-    const uint32_t seen_first = columns_of(begin).first;
-    const uint32_t seen = min(columns_of(end - 1).first + 3, p.width) - seen_first;
-    const Taps x = columns_of(min(column, p.mask_width - 1));
+extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_constant__ ArgmaxParams p) {
+    __shared__ float shared[WARPS][LINE];
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t across = ceil_div(p.mask_width, p.columns);
+    const uint32_t row = blockIdx.x / across * WARPS + warp, begin = blockIdx.x % across * p.columns;
+    if (row >= p.mask_height) return;
 
-    for (uint32_t row = blockIdx.y; row < p.mask_height; row += gridDim.y) {
-        const Taps y = Taps::through_upsample(edges(row, 2 * p.height, p.mask_height), p.height);
-        float largest = -INFINITY;
-        uint32_t best = 0;
-        for (uint32_t first = 0; first < p.labels; first += LABELS) {
-            const uint32_t labels = min(p.labels - first, LABELS);
-            for (uint32_t i = threadIdx.x; i < seen * labels; i += THREADS) {
-                const uint32_t at = i / labels, label = i - at * labels;
-                float blend = 0.0f;
+    const Taps y = Taps::through_upsample(edges(row, 2 * p.height, p.mask_height), p.height);
+    // Lanes behind the last pixel help with it.
+    const uint32_t last = min(begin + p.columns, p.mask_width) - 1, column = begin + lane;
+    const Taps x = Taps::through_upsample(edges(min(column, last), 2 * p.width, p.mask_width), p.width);
+    const uint32_t seen_first = __shfl_sync(0xffffffff, x.first, 0);
+    const uint32_t seen = min(__shfl_sync(0xffffffff, x.first, 31) + 3, p.width) - seen_first;
+
+    const size_t map = static_cast<size_t>(blockIdx.y) * p.height * p.width * p.labels;
+    const size_t line_step = static_cast<size_t>(p.width) * p.labels;
+    const size_t from = map + y.first * line_step + static_cast<size_t>(seen_first) * p.labels;
+    float* line = shared[warp];
+    // What has no weight is read where there is something.
+    const float* taps[3];
 #pragma unroll
-                for (int k = 0; k < 3; k++) {
-                    if (y.weight[k] == 0.0f) continue;
-                    const size_t pixel = static_cast<size_t>(y.index(k)) * p.width + seen_first + at;
-                    blend += y.weight[k] * logits[pixel * p.labels + first + label];
-                }
-                line[at][label] = blend;
+    for (int k = 0; k < 3; k++)
+        taps[k] = line + (x.first + (x.weight[k] != 0.0f && !(mutant(6) && k == 2) ? k : 0) - seen_first) * p.lines.stride;
+
+    float largest = -INFINITY;
+    uint32_t best = 0;
+    for (uint32_t first = 0; first < p.labels; first += p.lines.labels) {
+        const uint32_t labels = min(p.labels - first, p.lines.labels);
+        const float* top = p.logits + from + first;
+        bring(line, p.lines, seen, labels, p.labels, (from + first) % 8, [&](uint32_t i) {
+            float blend = y.weight[0] * top[i];
+            if (y.weight[1] != 0.0f) blend += y.weight[1] * top[line_step + i];
+            if (y.weight[2] != 0.0f) blend += y.weight[2] * top[2 * line_step + i];
+            return blend;
+        });
+        if (!mutant(1)) __syncwarp();
+#pragma unroll 4
+        for (uint32_t label = 0; label < labels; label++) {
+            const float score = x.weight[0] * taps[0][label] + x.weight[1] * taps[1][label] + x.weight[2] * taps[2][label];
+            const bool larger = mutant(3) ? score >= largest : score > largest;
+            if (larger || (isnan(score) && !isnan(largest) && !mutant(4))) {
+                largest = score;
+                best = first + label;
             }
-            if (!mutant(1)) __syncthreads();
-            for (uint32_t label = 0; has_pixel && label < labels; label++) {
-                float score = 0.0f;
-#pragma unroll
-                for (int k = 0; k < 3; k++)
-                    if (x.weight[k] != 0.0f) score += x.weight[k] * line[x.index(k) - seen_first][label];
-                const bool larger = mutant(3) ? score >= largest : score > largest;
-                if (larger || (isnan(score) && !isnan(largest) && !mutant(4))) {
-                    largest = score;
-                    best = first + label;
-                }
-            }
-            if (!mutant(2)) __syncthreads();
         }
-        if (has_pixel)
-            p.mask[(static_cast<size_t>(blockIdx.z) * p.mask_height + row) * p.mask_width + column] = best;
+        if (!mutant(2)) __syncwarp();
     }
+    if (column <= last || mutant(5))
+        p.mask[(static_cast<size_t>(blockIdx.y) * p.mask_height + row) * p.mask_width + column] = best;
 }

@@ -250,9 +250,11 @@ pub enum Special {
     GlobalTimer,
     DynamicSmemSize,
     TotalSmemSize,
-    /// Always 0: cluster registers of a grid without clusters; `%cluster_nctaid` is 1.
+    /// Always 0: cluster registers of a grid without clusters, and what a driver may leave to kernels; `%cluster_nctaid` is 1.
     Zero,
     One,
+    /// Bytes of shared memory that the system keeps, which lie before the block's own.
+    ReservedSmemSize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

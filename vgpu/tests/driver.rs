@@ -217,6 +217,36 @@ fn the_device_is_that_of_the_profile() {
 }
 
 #[test]
+fn every_profile_plays_its_generation() {
+    for (device, major, minor, shared) in
+        [("a100", 8, 0, 163), ("h100", 9, 0, 227), ("rtx4090", 8, 9, 99), ("orin", 8, 7, 163), ("blackwell", 12, 0, 99)]
+    {
+        let output = in_child("every_profile_plays_its_generation", &[("VGPU_DEVICE", device)], || {
+            if std::env::var("VGPU_DEVICE").as_deref() != Ok(device) {
+                return;
+            }
+            let gpu = context().expect("built");
+            assert_eq!(gpu.compute_capability().expect("a capability"), (major, minor));
+            let limit = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+            assert_eq!(gpu.attribute(limit).expect("an attribute"), shared << 10);
+            // PTX of its own generation loads, of the next one not.
+            let load = |target: i32| {
+                let text = SCALE.replace("sm_80", &format!("sm_{target}"));
+                code(gpu.load_module(Ptx::from_src(text)))
+            };
+            assert_eq!((load(10 * major + minor), load(10 * major + minor + 1)), (0, 209));
+            let stream = gpu.default_stream();
+            let kernel = function(&gpu, SCALE, "scale");
+            let x = stream.clone_htod(&[1.0f32, 2.0, 3.0]).expect("memory");
+            let mut y = stream.alloc_zeros::<f32>(3).expect("memory");
+            scale(&stream, &kernel, &mut y, &x, 2.0, 3).expect("a launch");
+            assert_eq!(stream.clone_dtoh(&y).expect("a copy"), [2.0, 4.0, 6.0]);
+        });
+        output.iter().for_each(|output| drop(stderr(output)));
+    }
+}
+
+#[test]
 fn the_loader_finds_it_by_path_and_preloaded() {
     let test = "the_loader_finds_it_by_path_and_preloaded";
     let library = library();

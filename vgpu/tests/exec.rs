@@ -564,3 +564,31 @@ fn lanes_of_one_slot_may_hold_values_of_unlike_width() {
     lab.op(Op::Exit);
     assert!(run(&lab, 32).iter().enumerate().skip(16).all(|(i, &x)| x == i as u64));
 }
+
+/// 2^x of the lanes' x, as the approximation gives it.
+fn exponentials(options: &Options) -> Vec<f32> {
+    let text = ".version 7.4\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out) {\n\
+        .reg .f32 %f<3>;\n.reg .b32 %r<2>;\n.reg .b64 %rd<6>;\n\
+        ld.param.u64 %rd1, [in];\nld.param.u64 %rd2, [out];\nmov.u32 %r1, %tid.x;\nmul.wide.u32 %rd3, %r1, 4;\n\
+        add.s64 %rd4, %rd1, %rd3;\nadd.s64 %rd5, %rd2, %rd3;\n\
+        ld.global.f32 %f1, [%rd4];\nex2.approx.f32 %f2, %f1;\nst.global.f32 [%rd5], %f2;\nret;\n}\n";
+    let input: Vec<u32> = (0..32).map(|i| (i as f32 * 0.37 - 5.0).to_bits()).collect();
+    let out = support::run_ptx(text, &input, 32, options).expect("no fault");
+    out.into_iter().map(f32::from_bits).collect()
+}
+
+#[test]
+fn jitter_moves_approximations_inside_their_bounds() {
+    let exact: Vec<f64> = (0..32).map(|i| f64::from(i as f32 * 0.37 - 5.0).exp2()).collect();
+    let plain = exponentials(&OPTIONS);
+    let moved = exponentials(&Options { jitter: true, ..OPTIONS });
+    for (i, exact) in exact.iter().enumerate() {
+        for found in [plain[i], moved[i]] {
+            // The PTX manual's bound: 2 units in the last place.
+            assert!((f64::from(found) / exact - 1.0).abs() <= 2f64.powi(-22), "2^x of lane {i}: {found}, not {exact}");
+        }
+    }
+    let differing = plain.iter().zip(&moved).filter(|(a, b)| a != b).count();
+    assert!(differing >= 8, "{differing} of 32 moved");
+    assert_eq!(moved, exponentials(&Options { jitter: true, ..OPTIONS }), "the same each time");
+}

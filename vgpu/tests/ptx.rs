@@ -1,6 +1,6 @@
 //! PTX text → program: each feature of the syntax in a few lines, errors with their lines, and hostile text.
 
-use vgpu_cuda::ir::{BinOp, MmaKind, Op, Order, Program, Scope, Slot, Space, Ty};
+use vgpu_cuda::ir::{BinOp, MmaKind, Op, Order, Program, Scope, Slot, Space, Special, Ty};
 use vgpu_cuda::ptx::{LoadError, check_target, check_version, load};
 
 const HEAD: &str = ".version 9.0\n.target sm_80\n.address_size 64\n";
@@ -87,6 +87,15 @@ fn modifiers_reach_the_operation() {
     assert!(matches!(found[2], Op::Ld { order: Order::NonCoherent, .. }));
     assert!(matches!(found[3], Op::Ld { order: Order::Relaxed(Scope::Sys), .. }));
     assert!(matches!(found[4], Op::Atom { d: Some(_), order: Order::Relaxed(Scope::Gpu), .. }));
+}
+
+#[test]
+fn registers_that_a_driver_may_fill_load() {
+    let found = ops(
+        "mov.u32 %r1, %envreg2;\nmov.u32 %r2, %reserved_smem_offset_begin;\nmov.u32 %r1, %reserved_smem_offset_end;",
+    );
+    let read = found.iter().filter_map(|op| if let Op::Special { what, .. } = op { Some(*what) } else { None });
+    assert_eq!(read.collect::<Vec<_>>(), [Special::Zero, Special::Zero, Special::ReservedSmemSize]);
 }
 
 #[test]
@@ -248,7 +257,7 @@ fn errors_name_the_line() {
     for body in [
         "wmma.mma.sync %r1;",
         "add.frob.s32 %r1, %r2, %r3;",
-        "mov.u32 %r1, %envreg1;",
+        "mov.u32 %r1, %pm0;",
         "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%rd1, {%f1, %f2}];",
     ] {
         match load(&kernel(&format!("\n{body}"))).unwrap_err() {

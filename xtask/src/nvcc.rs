@@ -73,3 +73,25 @@ fn replace(fresh: &Path, complete: &Path) -> Outcome {
     }
     fs::rename(fresh, complete).map_err(|e| format!("{} to {}: {e}", fresh.display(), complete.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a machine without network sees, made sure of by pins that allow no index.
+    #[test]
+    fn without_network_the_reason_says_what_to_do_and_nothing_is_left() -> Result<(), Box<dyn std::error::Error>> {
+        let root = std::env::temp_dir().join(format!("xtask-nvcc-{}", std::process::id()));
+        let target = root.join("target");
+        fs::create_dir_all(root.join("kernels"))?;
+        fs::create_dir_all(&target)?;
+        let hash = "0".repeat(64);
+        let pins = format!("--no-index\nnvidia-cuda-nvcc==13.0.88 --hash=sha256:{hash}\n");
+        fs::write(root.join("kernels/requirements.txt"), pins)?;
+        let reason = fetch(&Places { root: root.clone(), target: target.clone() }).err().unwrap_or_default();
+        assert!(reason.contains("name it with LSEG_NVCC"), "{reason}");
+        assert_eq!(fs::read_dir(&target)?.count(), 0);
+        fs::remove_dir_all(&root)?;
+        Ok(())
+    }
+}

@@ -2,15 +2,16 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Cuda;
 use super::driver::Function;
 use super::images::Library;
-use super::{Cuda, MOST_GRID_YZ};
+use super::scores::{Lines, MOST_PIXELS};
 use crate::device::Buf;
 use crate::error::Result;
 
-/// Columns of the mask that a block takes, and columns of the logits that it may see, at most.
-const COLUMNS: usize = 128;
-const SEEN: usize = 72;
+/// Pixels of a warp at most, and rows of a block.
+const COLUMNS: usize = 32;
+const ROWS: usize = 4;
 
 pub struct Kernels {
     argmax: Function,
@@ -28,6 +29,7 @@ struct Params {
     mask_height: u32,
     mask_width: u32,
     columns: u32,
+    lines: Lines,
 }
 
 impl Kernels {
@@ -36,9 +38,16 @@ impl Kernels {
     }
 }
 
-/// So many that they see at most [`SEEN`] columns of the logits: n of them are n·width/mask_width apart, and each sees three.
+/// Columns of the logits that `columns` neighbouring pixels of the mask see at most. The doubled map's pixels left of the first
+/// and the last lie ⌈(columns − 1)·2·width/mask_width⌉ apart at most, theirs in the logits half of it; the last sees two more.
+fn seen(columns: usize, width: usize, mask_width: usize) -> usize {
+    (((columns - 1) * 2 * width).div_ceil(mask_width).div_ceil(2) + 3).min(width)
+}
+
+/// Half as many as long as they see more than a warp's memory holds.
 fn columns(width: usize, mask_width: usize) -> usize {
-    ((SEEN - 4) * mask_width / width).clamp(1, COLUMNS)
+    let halves = std::iter::successors(Some(COLUMNS), |columns| (*columns > 1).then_some(columns / 2));
+    halves.into_iter().find(|columns| seen(*columns, width, mask_width) <= MOST_PIXELS).expect("one pixel sees three")
 }
 
 pub fn run(cuda: &Cuda, logits: Buf, mask: Buf) {
@@ -54,18 +63,19 @@ pub fn run(cuda: &Cuda, logits: Buf, mask: Buf) {
         mask_height: mask_height as u32,
         mask_width: mask_width as u32,
         columns: columns as u32,
+        lines: Lines::new(seen(columns, width, mask_width), labels),
     };
-    let grid = [mask_width.div_ceil(columns), mask_height.min(MOST_GRID_YZ), batch];
+    let grid = [mask_width.div_ceil(columns) * mask_height.div_ceil(ROWS), batch, 1];
     cuda.launch(&cuda.kernels.argmax.argmax, grid, &params);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{COLUMNS, SEEN, columns};
+    use super::{COLUMNS, columns, seen};
     use crate::resample::Taps;
 
     #[test]
-    fn no_block_sees_more_than_it_holds() {
+    fn no_warp_sees_more_than_it_holds() {
         for width in [1, 2, 7, 72, 240, 241, 1000] {
             for mask_width in [1, 3, 50, 100, 479, 480, 640, 5000] {
                 let columns = columns(width, mask_width);
@@ -73,8 +83,9 @@ mod tests {
                 for begin in (0..mask_width).step_by(columns) {
                     let last = (begin + columns).min(mask_width) - 1;
                     let first = Taps::through_upsample(begin, width, mask_width).index[0];
-                    let seen = Taps::through_upsample(last, width, mask_width).index[0] + 3 - first;
-                    assert!(seen <= SEEN, "{seen} of {width} in {mask_width} at {begin}");
+                    let end = (Taps::through_upsample(last, width, mask_width).index[0] + 3).min(width);
+                    let most = seen(columns, width, mask_width);
+                    assert!(end - first <= most, "{first} to {end} of {width} in {mask_width} at {begin}");
                 }
             }
         }

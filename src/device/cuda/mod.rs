@@ -23,6 +23,7 @@ mod passes;
 mod patchify;
 mod regularise;
 mod sample;
+mod scores;
 mod similarity;
 mod staging;
 mod take_rows;

@@ -10,10 +10,10 @@ use crate::error::Result;
 
 /// Pixels of a block.
 const PIXELS: usize = 128;
-const SHARED: u32 = 36864;
 
 pub struct Kernels {
-    similarity: Function,
+    upto_64: Function,
+    upto_256: Function,
     any: Function,
 }
 
@@ -35,17 +35,19 @@ struct Params {
     labels: Columns,
     norm: Columns,
     logits: u64,
-    pixels: u64,
+    pixels: u32,
     features: u32,
     rest: f32,
+    padding: u32,
 }
 
 impl Kernels {
     pub fn load(library: &Library<'_>) -> Result<Kernels> {
         let module = library.load("similarity")?;
         Ok(Kernels {
-            similarity: module.function::<Params>("similarity", SHARED)?,
-            any: module.function::<Params>("similarity_any", SHARED)?,
+            upto_64: module.function::<Params>("similarity_64", 32768)?,
+            upto_256: module.function::<Params>("similarity_256", 49152)?,
+            any: module.function::<Params>("similarity_any", 32768)?,
         })
     }
 }
@@ -67,11 +69,17 @@ pub fn run(cuda: &Cuda, x: Buf, w: &Similarity, out: Buf) {
         labels: columns(&w.labels),
         norm: columns(&w.norm),
         logits: cuda.address(out),
-        pixels: pixels as u64,
+        pixels: pixels as u32,
         features: features as u32,
         rest: w.rest,
+        padding: 0,
     };
     let kernels = &cuda.kernels.similarity;
-    let kernel = if features.is_multiple_of(8) { &kernels.similarity } else { &kernels.any };
+    let kernel = match features {
+        features if !features.is_multiple_of(8) => &kernels.any,
+        ..=64 => &kernels.upto_64,
+        ..=256 => &kernels.upto_256,
+        _ => &kernels.any,
+    };
     cuda.launch(kernel, [pixels.div_ceil(PIXELS), 1, 1], &params);
 }

@@ -2,14 +2,16 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::Cuda;
 use super::driver::Function;
 use super::images::Library;
-use super::{Cuda, MOST_GRID_YZ};
+use super::scores::Lines;
 use crate::device::Buf;
 use crate::error::Result;
 
-/// Columns and labels of a block.
-const TILE: usize = 32;
+/// Output columns of a warp, and rows of a block.
+const COLUMNS: usize = 32;
+const ROWS: usize = 4;
 
 pub struct Kernels {
     upsample_scores: Function,
@@ -24,7 +26,8 @@ struct Params {
     height: u32,
     width: u32,
     labels: u32,
-    label_groups: u32,
+    padding: u32,
+    lines: Lines,
 }
 
 impl Kernels {
@@ -35,15 +38,17 @@ impl Kernels {
 
 pub fn run(cuda: &Cuda, logits: Buf, out: Buf) {
     let [batch, height, width, labels] = logits.shape;
-    let groups = labels.div_ceil(TILE);
+    // Outputs are a little less than half a column apart, and each sees two.
+    let seen = (COLUMNS / 2 + 2).min(width);
     let params = Params {
         logits: cuda.address(logits),
         out: cuda.address(out),
         height: height as u32,
         width: width as u32,
         labels: labels as u32,
-        label_groups: groups as u32,
+        padding: 0,
+        lines: Lines::new(seen, labels),
     };
-    let grid = [(2 * width).div_ceil(TILE), (2 * height).min(MOST_GRID_YZ), batch * groups];
+    let grid = [(2 * width).div_ceil(COLUMNS) * (2 * height).div_ceil(ROWS), batch, 1];
     cuda.launch(&cuda.kernels.upsample_scores.upsample_scores, grid, &params);
 }

@@ -4,6 +4,7 @@ use super::block::{Cta, Env};
 use super::registers::{Registers, halves};
 use super::warp::Warp;
 use crate::ir::{Op, Slot, Special};
+use crate::profile::Profile;
 
 pub(super) fn read(env: &Env<'_>, cta: &Cta<'_>, warp: &mut Warp<'_>, active: u32, what: Special, d: Slot) {
     let launch = env.launch;
@@ -42,6 +43,7 @@ pub(super) fn read(env: &Env<'_>, cta: &Cta<'_>, warp: &mut Warp<'_>, active: u3
         Special::TotalSmemSize => same(env.shared_bytes as u32),
         Special::Zero => same(0),
         Special::One => same(1),
+        Special::ReservedSmemSize => same(Profile::SHARED_RESERVED as u32),
     };
     warp.registers.put(d, active, &row);
 }

@@ -1,7 +1,7 @@
 //! PTX text → [`Program`]: lexed, parsed, decoded; virtual registers compacted into slots by liveness.
 //!
-//! What is not known: `wmma`, `wgmma`, `mbarrier`, textures and surfaces, calls through registers, recursion, and the
-//! functions of the device's runtime (`vprintf`, `malloc`). Calls of a module's own functions are put in place.
+//! What is not known: `wmma`, `wgmma`, `mbarrier`, textures and surfaces, 16-bit integers in pairs, calls through
+//! registers, recursion, and the functions of the device's runtime (`vprintf`, `malloc`). Calls of a module's own functions are put in place.
 //!
 //! Taken without effect, since nothing that is checked depends on them: caching hints of loads and stores (the list is in
 //! `decode/memory.rs`), `.uni`, `.pragma`, `.maxnreg`, `prefetch`, `discard`,

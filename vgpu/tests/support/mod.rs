@@ -15,6 +15,32 @@ pub const OPTIONS: Options =
 
 pub const MODE: Mode = Mode { round: Round::Rn, ftz: false, saturate: false, relu: false, nan: false };
 
+/// Runs the only kernel of a module, whose parameters are pointers to `input` and to zeros, by one warp; the zeros after.
+#[allow(clippy::result_large_err)]
+pub fn run_ptx(text: &str, input: &[u32], out_words: usize, options: &Options) -> Result<Vec<u32>, Fault> {
+    let program = vgpu_cuda::ptx::load(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let memory = GlobalMemory::new(1 << 30);
+    let (from, out) = (memory.alloc(4 * input.len()).expect("room"), memory.alloc(4 * out_words).expect("room"));
+    let bytes: Vec<u8> = input.iter().flat_map(|x| x.to_le_bytes()).collect();
+    memory.write(from, &bytes).expect("allocated");
+    memory.fill(out, &[0], 4 * out_words).expect("allocated");
+    let params = [from.to_le_bytes(), out.to_le_bytes()].concat();
+    let launch = Launch {
+        program: &program,
+        kernel: &program.kernels[0],
+        constants: &program.constants,
+        const_bank: &[],
+        params: &params,
+        grid: [1, 1, 1],
+        block: [32, 1, 1],
+        dynamic_shared: 0,
+    };
+    exec::run(&launch, &memory, &Profile::named("a100").expect("known"), options)?;
+    let mut bytes = vec![0; 4 * out_words];
+    memory.read(out, &mut bytes).expect("allocated");
+    Ok(bytes.chunks_exact(4).map(|w| u32::from_le_bytes(w.try_into().expect("four"))).collect())
+}
+
 /// A kernel with one pointer parameter, `out`. Slots 0–9 are taken: 2 holds the thread's number in the grid (x only), 8–9
 /// the address of its 64 bits of output.
 #[derive(Clone)]

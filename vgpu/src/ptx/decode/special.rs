@@ -38,7 +38,10 @@ fn find(name: &str, member: Option<&str>) -> Option<Special> {
         "%globaltimer" => Special::GlobalTimer,
         "%dynamic_smem_size" => Special::DynamicSmemSize,
         "%total_smem_size" => Special::TotalSmemSize,
-        "%cluster_ctarank" => Special::Zero,
+        "%cluster_ctarank" | "%reserved_smem_offset_begin" => Special::Zero,
+        "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => Special::ReservedSmemSize,
+        // Of what a driver may say in them: nothing.
+        _ if name.strip_prefix("%envreg").is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n < 32)) => Special::Zero,
         "%cluster_nctarank" => Special::One,
         _ => return None,
     })
