@@ -60,7 +60,7 @@ pub fn measure(engine: &mut Engine, frame: &Frame<'_>, runs: usize) -> Result<Ve
         for (name, time) in engine.stage_times().iter().filter(|_| i > 0) {
             match stages.iter_mut().find(|(known, _)| known == name) {
                 Some((_, seconds)) => seconds.push(time.as_secs_f64()),
-                None => stages.push((name, vec![time.as_secs_f64()])),
+                None => stages.push((*name, vec![time.as_secs_f64()])),
             }
         }
     }
@@ -107,10 +107,10 @@ pub fn predict(
     let mut shapes = Loader::shapes();
     Model::load(&config, &mut shapes)?;
     cuda.expect(shapes.matrices(), shapes.vectors())?;
-    let model = Model::load(&config, &mut Loader::new(checkpoint, cuda))?;
+    let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *cuda))?;
     // Any words do: what is counted does not depend on them.
     let texts: Vec<f32> = (0..labels * config.embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect();
-    let bank = model.head.upload_bank(cuda, &texts, None)?;
+    let bank = model.head.upload_bank(&mut *cuda, &texts, None)?;
     let shape = FrameShape { batch: 1, photo: network, network };
     let outputs = Outputs { mask: true, ..Outputs::default() };
     let mut io = None;

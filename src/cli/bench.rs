@@ -1,18 +1,27 @@
 //! `bench`: the CUDA device's kernels, measured.
 
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
 use clap::{Args, Subcommand};
+use lseg_fast::bench::frame::{self, Prediction, Times};
 use lseg_fast::bench::kernels::{self, Counted, Measured, Row, Time};
 use lseg_fast::bench::peaks::Peaks;
+use lseg_fast::bench::prediction::{ASSUMPTIONS, BOARDS, Board};
 use lseg_fast::device::cpu::Cpu;
 use lseg_fast::device::cuda::Cuda;
-use lseg_fast::engine::DeviceChoice;
+use lseg_fast::labels::MAX_LABELS;
+use lseg_fast::model::config::Config;
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
 use regex::Regex;
 use serde::Serialize;
 
 use super::batch::progress_bar;
+use super::common::read_config;
 use super::message;
+use super::plan::without_photo;
 use super::print::Printer;
-use super::table::{Align, Table, grouped};
+use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
 /// Measure the CUDA device
@@ -26,6 +35,39 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     Kernels(KernelArguments),
+    Frame(FrameArguments),
+}
+
+/// Time a whole frame: photo on the host to mask on the host, then its stages
+///
+/// On the virtual GPU there is no time: it counts what a frame does as an H100, an RTX 4090 and an AGX Orin, and predicts from that
+/// by a model. A large model takes minutes there.
+#[derive(Args)]
+#[command(after_help = FRAME_EXAMPLES)]
+struct FrameArguments {
+    /// A model made by `lseg-fast convert`, or a published checkpoint [default: the small demo model in this program]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// The network's size: HEIGHTxWIDTH, or long:L for a square photo [default: the model's]
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+
+    /// How many labels
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LABELS as i64))]
+    labels_count: u32,
+
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "cuda", value_name = "DEVICE")]
+    device: DeviceChoice,
+
+    /// Timed frames
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+
+    /// Count on the virtual GPU as it is, and predict for this board alone
+    #[arg(long, value_name = "BOARD", hide = true)]
+    board: Option<String>,
 }
 
 /// Check and time every kernel at the real model's shapes (vitl16 at 480×480; rn101; the text tower)
@@ -52,7 +94,14 @@ struct KernelArguments {
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast bench kernels
-  lseg-fast bench kernels --case '^gemm' --json";
+  lseg-fast bench kernels --case '^gemm' --json
+  lseg-fast bench frame --model lseg.safetensors --size 480x480";
+
+const FRAME_EXAMPLES: &str = "\
+Examples:
+  lseg-fast bench frame --model lseg.safetensors --size 480x480
+  lseg-fast bench frame --model lseg.safetensors --labels-count 150 --runs 1000 --json
+  lseg-fast bench frame --device cpu --runs 5";
 
 const KERNEL_EXAMPLES: &str = "\
 Examples:
@@ -63,6 +112,10 @@ Examples:
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     match &arguments.what {
         What::Kernels(arguments) => measure_kernels(arguments, printer),
+        What::Frame(arguments) => match &arguments.board {
+            Some(board) => predict_board(arguments, board, printer),
+            None => measure_frame(arguments, printer),
+        },
     }
 }
 
@@ -194,4 +247,131 @@ fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> Stri
         ]);
     }
     table.render()
+}
+
+#[derive(Serialize)]
+struct FrameReport {
+    device: String,
+    preset: String,
+    height: usize,
+    width: usize,
+    labels: u32,
+    #[serde(flatten)]
+    result: FrameResult,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum FrameResult {
+    Measured(Vec<Times>),
+    Predicted { assumptions: &'static str, boards: Vec<Prediction> },
+}
+
+fn measure_frame(arguments: &FrameArguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
+    let (height, width) = without_photo(size(arguments, &config)?)?;
+    let is_virtual = match arguments.device {
+        DeviceChoice::Cuda(ordinal) => Cuda::new(ordinal.unwrap_or(0))?.info().is_virtual,
+        _ => false,
+    };
+    let (device, result) = if is_virtual {
+        let boards = BOARDS.iter().map(|board| in_child(board.name)).collect::<Result<_, _>>()?;
+        ("the virtual GPU".to_owned(), FrameResult::Predicted { assumptions: ASSUMPTIONS, boards })
+    } else {
+        let options = Options { device: arguments.device, threads: None };
+        let mut engine = Engine::from_checkpoint(&checkpoint, &options)?;
+        engine.set_size(Size::Exact { height, width });
+        let labels: Vec<String> = (0..arguments.labels_count).map(|i| format!("label {i}")).collect();
+        engine.set_labels(&labels)?;
+        let rgb: Vec<u8> = (0..height * width * 3).map(|i| (i * 31 % 251) as u8).collect();
+        let times = frame::measure(&mut engine, &Frame { width, height, rgb: &rgb }, arguments.runs as usize)?;
+        (engine.device().to_owned(), FrameResult::Measured(times))
+    };
+    let report = FrameReport { device, preset: config.preset, height, width, labels: arguments.labels_count, result };
+    printer.print(&report, render_frame)?;
+    Ok(Outcome::Done)
+}
+
+fn size(arguments: &FrameArguments, config: &Config) -> Result<Size, Failure> {
+    match arguments.size {
+        Some(size) => Ok(size),
+        None => Ok(config.default_size.parse()?),
+    }
+}
+
+/// The same call once more, on the virtual GPU as another board: the kind is read once a process.
+fn in_child(board: &str) -> Result<Prediction, Failure> {
+    let failed = |why: String| Failure::Input(format!("counting a frame as {board}: {why}"));
+    let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
+    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--json");
+    let mut child = Command::new(program);
+    child.args(arguments).args(["--json", "--board", board]).env("VGPU_DEVICE", board);
+    let output = child.stderr(Stdio::inherit()).output().map_err(|e| failed(e.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(format!("it ended with {}", output.status)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| failed(e.to_string()))
+}
+
+fn predict_board(arguments: &FrameArguments, name: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
+    let network = without_photo(size(arguments, &config)?)?;
+    let board = Board::named(name).ok_or_else(|| Failure::call(format!("there is no board {name:?}")))?;
+    let mut cuda = gpu(arguments.device)?;
+    if !cuda.info().is_virtual {
+        return Err(Failure::call("--board predicts from the counts of the virtual GPU, which this is not"));
+    }
+    let prediction = frame::predict(&checkpoint, &mut cuda, &board, network, arguments.labels_count as usize)?;
+    printer.print(&prediction, render_prediction)?;
+    Ok(Outcome::Done)
+}
+
+fn render_frame(report: &FrameReport) -> String {
+    let FrameReport { device, preset, height, width, labels, result } = report;
+    let head = format!("{preset} at {height}x{width} with {labels} labels, mask only, on {device}\n");
+    match result {
+        FrameResult::Measured(rows) => {
+            let mut table = Table::headed([Align::Left, Align::Right, Align::Right], ["part", "ms", "p99"]);
+            for Times { name, median_ms, p99_ms } in rows {
+                table.row([name.clone(), format!("{median_ms:.3}"), format!("{p99_ms:.3}")]);
+            }
+            head + &table.render()
+        }
+        FrameResult::Predicted { assumptions, boards } => {
+            let boards: Vec<String> = boards.iter().map(render_prediction).collect();
+            format!("{head}{assumptions}\n\n{}", boards.join("\n"))
+        }
+    }
+}
+
+/// Most of what a frame costs.
+const COSTLIEST: usize = 5;
+
+fn render_prediction(prediction: &Prediction) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::headed(
+        [Left, Right, Right, Right, Right, Right, Right],
+        ["kernel", "launches", "µs", "instructions", "tensor GFLOP", "conflicts", "memory"],
+    );
+    for cost in &prediction.kernels {
+        table.row([
+            cost.kernel.clone(),
+            cost.launches.to_string(),
+            format!("{:.0}", cost.microseconds),
+            grouped(cost.instructions),
+            format!("{:.1}", cost.mma_flop as f64 / 1e9),
+            grouped(cost.bank_conflicts),
+            mib(cost.touched_bytes),
+        ]);
+    }
+    let costliest: Vec<&str> = prediction.kernels.iter().take(COSTLIEST).map(|cost| cost.kernel.as_str()).collect();
+    format!(
+        "{}: {:.2} ms predicted, {} launches, arena {}; most of it in {}\n{}",
+        prediction.gpu,
+        prediction.milliseconds,
+        prediction.launches,
+        mib(prediction.arena_bytes as u64),
+        costliest.join(", "),
+        table.render()
+    )
 }

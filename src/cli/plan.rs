@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 }
 
 /// The network's (height, width) where there is no photo: a long side alone means a square.
-fn without_photo(size: Size) -> Result<(usize, usize), Failure> {
+pub fn without_photo(size: Size) -> Result<(usize, usize), Failure> {
     match size {
         Size::Native => Err(Failure::call("size native needs a photo; give --size as HEIGHTxWIDTH, such as 480x640")),
         Size::Exact { .. } | Size::LongSide(_) => Ok(size.network_size(1, 1)?),
