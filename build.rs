@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-const ARCHS: &[u32] = &[80, 86, 87, 89, 90, 120];
+const ARCHS: &[u32] = &[80, 86, 87, 89, 90, 100, 120];
 /// What every image is compiled with.
 const FLAGS: &[&str] = &["-std=c++17", "-lineinfo", "-O3"];
 /// The PTX runs on every driver from CUDA 11.4 on: nvcc's text, with the version it needs instead of the newest.

@@ -23,8 +23,8 @@
 //
 // Mutants: 1 tokens unchecked, 2 swizzle left out, 3 swizzle left out on reading, 4 keys behind the end not masked,
 // 5 maximum of half a row, 6 __syncwarp of the staging, 7 tokens unchecked on the way out, 8 waits for one copy too few,
-// 9 barrier of the loop, 10 sums not scaled down to a new maximum, 11 barrier before the teams' exchange, 12 barrier within
-// it, 13 the other team's sums not scaled to the common maximum, 14 the second team's keys are the first's.
+// 9 barrier of the loop, 10 sums not scaled down to a new maximum, 11 the second team's keys are the first's, 12 barrier
+// within the teams' exchange, 13 the other team's sums not scaled to the common maximum.
 
 #include "common.cuh"
 
@@ -312,22 +312,25 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
     load_tile<QUERIES, THREADS>(queries, q, stride, block_query, tokens);
     fetch(0);
     const float scale_log2 = p.scale * LOG2_E;
-    State state;
-    for (int step = 0; step < steps; step++) {
+    // Every thread's part of the next stage is there, and the other stage has been read by all.
+    auto await = [] {
         ptx::cp_async_wait<mutant(8) ? 1 : 0>();
-        // Every thread's part of this stage is there, and the other stage has been read by all.
         if (!mutant(9)) __syncthreads();
+    };
+    await();
+    State state;
+    state.start(queries + warp * WARP_QUERIES * Rows::ROW_BYTES);
+    for (int step = 0; step < steps; step++) {
         if (step + 1 < steps) fetch(step + 1);
-        if (step == 0) state.start(queries + warp * WARP_QUERIES * Rows::ROW_BYTES);
         const int first_key = step * STEP + team * KEYS;
-        if (first_key >= seen_by_warp) continue;
-        const uint32_t stage = stages + step % STAGES * STAGE_BYTES + (mutant(14) ? 0 : team * TILE_BYTES);
-        state.add(stage, stage + TEAMS * TILE_BYTES, first_query, first_key, tokens, scale_log2);
+        const uint32_t stage = stages + step % STAGES * STAGE_BYTES + (mutant(11) ? 0 : team * TILE_BYTES);
+        if (first_key < seen_by_warp)
+            state.add(stage, stage + TEAMS * TILE_BYTES, first_query, first_key, tokens, scale_log2);
+        await();
     }
     if (TEAMS == 2) {
         static_assert(TEAMS <= 2 && (TEAMS == 1 || State::FLOATS * TEAM * 4 <= STAGES * STAGE_BYTES), "it takes the stages' place");
         float* place = reinterpret_cast<float*>(shared + QUERIES * Rows::ROW_BYTES) + threadIdx.x % TEAM;
-        if (!mutant(11)) __syncthreads();
         if (team == 1) state.hand_over(place);
         if (!mutant(12)) __syncthreads();
         if (team == 1) return;

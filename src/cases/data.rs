@@ -246,11 +246,15 @@ pub fn prepare(case: &Case) -> Prepared {
             let points = (0..batch).flat_map(|_| scattered(points, photo, &mut s)).collect();
             p.input([batch, 1, p.out_shape[2], 2], Element::F32, points);
         }
-        Op::Similarity { batch, map: (h, w), features, rank, labels, offset } => {
+        Op::Similarity { batch, map: (h, w), features, rank, labels, offset, upper } => {
             p.out_shape = [batch, h, w, labels];
             p.input([batch, h, w, features], activation, s.values(batch * h * w * features, 1.0));
             p.matrix(labels, features, &mut s);
             p.matrix(rank, features, &mut s);
+            if upper {
+                let rows = p.matrices[1].values.chunks_exact_mut(features).enumerate();
+                rows.for_each(|(i, row)| row.iter_mut().take(i).for_each(|value| *value = 0.0));
+            }
             let scale = if offset { 1.0 } else { 0.0 };
             p.vectors = vec![s.values(labels, scale), s.values(rank, scale)];
         }

@@ -115,6 +115,8 @@ pub enum Op {
         rank: usize,
         labels: usize,
         offset: bool,
+        /// R is upper triangular, as a QR decomposition makes it.
+        upper: bool,
     },
     Regularise {
         batch: usize,

@@ -77,7 +77,12 @@ const fn attention(tokens: usize, heads: usize, size: usize, causal: bool) -> Op
 }
 
 const fn similarity(map: Map, features: usize, rank: usize, labels: usize, offset: bool) -> Op {
-    Op::Similarity { batch: 1, map, features, rank, labels, offset }
+    Op::Similarity { batch: 1, map, features, rank, labels, offset, upper: false }
+}
+
+/// As models have it: R is the square, triangular factor.
+const fn triangular(map: Map, features: usize, labels: usize) -> Op {
+    Op::Similarity { batch: 1, map, features, rank: features, labels, offset: true, upper: true }
 }
 
 const fn regularise(map: Map, labels: usize, bottleneck: bool, activation: Option<config::Activation>) -> Op {
@@ -174,7 +179,7 @@ pub const AWKWARD: &[Case] = &[
     case(Op::Attention { batch: 2, tokens: 77, heads: 2, size: 7, causal: true }, Nothing),
     case(Op::Attention { batch: 2, tokens: 145, heads: 3, size: 20, causal: false }, Outliers),
     case(attention(64, 1, 64, false), Outliers),
-    case(attention(129, 2, 64, false), Nan),
+    case(attention(129, 50, 64, false), Nan),
     case(attention(65, 2, 64, true), Nan),
     case(Op::Attention { batch: 3, tokens: 77, heads: 2, size: 64, causal: true }, Nothing),
     case(Op::Attention { batch: 2, tokens: 145, heads: 3, size: 64, causal: false }, Outliers),
@@ -205,8 +210,9 @@ pub const AWKWARD: &[Case] = &[
     case(conv((17, 33), three(64, 72, 1)), Nothing),
     case(conv((13, 9), shape(72, 264, 1, 1, 0)), Nan),
     case(conv((13, 9), shape(136, 72, 1, 2, 0)), Nothing),
-    case(conv((25, 25), shape(72, 264, 1, 1, 0)), Nothing),
-    case(unit(1, (25, 25), shape(72, 264, 1, 1, 0), 1, Func::Relu), Outliers),
+    // Large tiles where there are few multiprocessors.
+    case(conv((39, 41), three(8, 136, 1)), Nothing),
+    case(unit(1, (23, 33), three(8, 384, 1), 2, Func::Identity), Outliers),
     case(unit(2, (13, 9), three(72, 72, 1), 2, Func::Identity), Outliers),
     case(unit(1, (15, 15), three(264, 56, 1), 1, Func::Identity), Nan),
     case(unit(2, (5, 7), three(64, 64, 1), 0, Func::Relu), Nothing),
@@ -247,12 +253,18 @@ pub const AWKWARD: &[Case] = &[
     case(similarity((13, 9), 33, 15, 300, true), Outliers),
     case(similarity((13, 9), 100, 100, 17, false), Zeros),
     case(similarity((5, 7), 257, 33, 1, true), Zeros),
-    case(Op::Similarity { batch: 2, map: (13, 9), features: 33, rank: 33, labels: 5, offset: true }, Nan),
+    case(Op::Similarity { batch: 2, map: (13, 9), features: 33, rank: 33, labels: 5, offset: true, upper: false }, Nan),
     case(similarity((15, 15), 64, 64, 20, true), Outliers),
     case(similarity((16, 16), 256, 256, 5, true), Nothing),
     case(similarity((5, 7), 256, 256, 150, true), Nan),
     case(similarity((3, 5), 64, 64, 2000, true), Nothing),
     case(similarity((13, 9), 72, 40, 33, false), Zeros),
+    case(similarity((13, 10), 72, 56, 34, true), Outliers),
+    case(similarity((5, 7), 256, 256, 21, false), Zeros),
+    case(similarity((13, 9), 264, 40, 33, true), Nan),
+    case(triangular((13, 9), 256, 20), Outliers),
+    case(triangular((9, 16), 64, 5), Nan),
+    case(triangular((5, 7), 40, 33), Nothing),
     case(regularise((1, 1), 1, true, None), Nothing),
     case(regularise((5, 7), 3, false, Some(config::Activation::Relu)), Nan),
     case(regularise((13, 9), 17, false, Some(config::Activation::Lrelu)), Nan),
@@ -264,6 +276,7 @@ pub const AWKWARD: &[Case] = &[
     case(Op::UpsampleScores { batch: 1, map: (1, 1), labels: 1 }, Nothing),
     case(Op::UpsampleScores { batch: 2, map: (5, 7), labels: 17 }, Nan),
     case(Op::UpsampleScores { batch: 1, map: (13, 9), labels: 300 }, Nothing),
+    case(Op::UpsampleScores { batch: 1, map: (3, 300), labels: 20 }, Nothing),
     // The photo one pixel, smaller, equal to the network's input, larger, uneven.
     case(argmax((1, 1), 1, (1, 1)), Nothing),
     case(argmax((1, 1), 5, (7, 3)), Nothing),
@@ -273,6 +286,9 @@ pub const AWKWARD: &[Case] = &[
     case(argmax((5, 7), 300, (37, 45)), Nothing),
     case(Op::Argmax { batch: 2, map: (5, 7), labels: 4, mask: (9, 50) }, Nothing),
     case(argmax((5, 7), 5, (21, 33)), Nan),
+    case(argmax((5, 400), 20, (9, 50)), Nothing),
+    case(argmax((3, 1000), 40, (5, 3)), Nan),
+    case(argmax((9, 20), 150, (40, 37)), Nothing),
 ];
 
 /// 1024×1024 pixels are 4,097 tokens.
@@ -336,8 +352,8 @@ pub const REAL: &[Case] = &[
     case(Op::Upsample { batch: 1, map: (120, 120), channels: 256 }, Nothing),
     case(wide(57_600, 256, 512, true), Nothing),
     case(Op::Sample { batch: 1, map: (240, 240), channels: 256, photo: (480, 640), points: 1000 }, Nothing),
-    case(similarity((240, 240), 256, 256, 20, true), Nothing),
-    case(similarity((240, 240), 256, 256, 150, true), Nothing),
+    case(triangular((240, 240), 256, 20), Nothing),
+    case(triangular((240, 240), 256, 150), Nothing),
     case(
         Op::Regularise {
             batch: 1,

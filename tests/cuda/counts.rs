@@ -26,8 +26,9 @@ fn tensor_flop(op: &Op) -> u64 {
         Op::ConvTranspose { batch, map: (h, w), inputs, outputs, stride } => {
             2 * batch * h * w * inputs * outputs * stride * stride
         }
-        Op::Similarity { batch, map: (h, w), features, rank, labels, .. } => {
-            2 * batch * h * w * features * (rank + labels)
+        Op::Similarity { batch, map: (h, w), features, rank, labels, upper, .. } => {
+            let norm = if upper { rank * (rank + 1) / 2 } else { features * rank };
+            2 * batch * h * w * (norm + features * labels)
         }
         _ => 0,
     };

@@ -50,8 +50,9 @@ fn check_vectors(what: &str, got: &[f32], expected: &[f32], width: usize) {
     assert!(least >= 0.9995, "{what}: cosine {least}");
 }
 
-/// Each channel of tokens `[t, width]` by itself, so that an outlier channel hides no other: at most 5 % of its size, or of a
-/// tenth of the middle channel's.
+/// Each channel of tokens `[t, width]` by itself, so that an outlier channel hides no other: at most 10 % of its size, or of a
+/// tenth of the middle channel's. float16 leaves 5 % of a small channel beside one of ×300; a channel that is lost, or another's,
+/// is off by all of it.
 fn check_channels(what: &str, got: &[f32], expected: &[f32], width: usize) {
     let size = |values: &[f32], channel: usize| {
         let of_channel = values.iter().skip(channel).step_by(width);
@@ -63,7 +64,7 @@ fn check_channels(what: &str, got: &[f32], expected: &[f32], width: usize) {
     sorted.sort_by(f64::total_cmp);
     for (channel, size_of) in sizes.iter().enumerate() {
         let share = size(&difference, channel) / size_of.max(0.1 * sorted[width / 2]);
-        assert!(share <= 0.05, "{what}, channel {channel}: relative error {share}");
+        assert!(share <= 0.1, "{what}, channel {channel}: relative error {share}");
     }
 }
 
