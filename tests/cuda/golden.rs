@@ -124,7 +124,10 @@ fn check(name: &'static str, flags: &Flags, hooks: bool, limits: &Limits) {
     }
     // The comparison can fail: the other photo is far outside the bounds.
     let (got, expected) = (cuda.scores(&frame(&photos[1])).unwrap(), cpu.scores(&frame(&photos[0])).unwrap());
-    assert!(distance(&got.data, &expected.data) > limits.logits.max(0.1) * range(&expected.data), "{name}: a wrong photo gives the same");
+    assert!(
+        distance(&got.data, &expected.data) > limits.logits.max(0.1) * range(&expected.data),
+        "{name}: a wrong photo gives the same"
+    );
 }
 
 #[test]
