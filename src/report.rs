@@ -3,19 +3,20 @@
 use serde::Serialize;
 
 use crate::device::{Element, plan};
+use crate::engine::DeviceChoice;
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 
-/// Operations, buffers and memory of one frame (mask only) on the CPU device.
+/// Operations, buffers and memory of one frame (mask only).
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
     #[serde(rename = "operations")]
     pub ops: Vec<PlanOp>,
     pub buffers: Vec<PlanBuffer>,
     pub arena_bytes: usize,
-    /// The weights of image and text side, without the label bank.
+    /// The weights of image and text side, without the label bank: as float32, on a GPU its matrices as float16.
     pub weight_bytes: usize,
 }
 
@@ -53,24 +54,25 @@ pub struct PlanBuffer {
     pub last_op: usize,
 }
 
-/// Plans one photo of the network's size, for a number of labels. Reads no weights.
+/// Plans one photo of the network's size, for a number of labels, on the CPU or on a GPU. Reads no weights and needs no GPU.
 ///
 /// # Errors
 /// None for a configuration that has been checked.
-pub fn plan(config: &Config, height: usize, width: usize, labels: usize) -> Result<PlanReport> {
+pub fn plan(config: &Config, height: usize, width: usize, labels: usize, device: DeviceChoice) -> Result<PlanReport> {
+    let value_bytes = if matches!(device, DeviceChoice::Cuda(_)) { 2 } else { 4 };
     let mut loader = Loader::shapes();
     let model = Model::load(config, &mut loader)?;
     let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
     let outputs = Outputs { mask: true, ..Outputs::default() };
     let bank = model.head.similarity_shape(labels);
-    let plan = plan::record(4, &[], |d| {
+    let plan = plan::record(value_bytes, &[], |d| {
         model.forward(d, shape, Some(&bank), outputs);
     });
     Ok(PlanReport {
         ops: plan.ops.iter().map(PlanOp::from).collect(),
-        buffers: plan.buffers.iter().map(buffer).collect(),
+        buffers: plan.buffers.iter().map(|planned| buffer(planned, value_bytes)).collect(),
         arena_bytes: plan.arena_bytes,
-        weight_bytes: loader.bytes(),
+        weight_bytes: loader.bytes(value_bytes),
     })
 }
 
@@ -86,11 +88,12 @@ impl From<&plan::Op> for PlanOp {
     }
 }
 
-fn buffer(buffer: &plan::Planned) -> PlanBuffer {
+fn buffer(buffer: &plan::Planned, value_bytes: usize) -> PlanBuffer {
     PlanBuffer {
         name: buffer.name.to_owned(),
         shape: buffer.shape.map(|n| n.to_string()).join("×"),
         dtype: match buffer.element {
+            Element::Activation if value_bytes == 2 => "f16",
             Element::Activation | Element::F32 => "f32",
             Element::U8 => "u8",
             Element::U16 => "u16",

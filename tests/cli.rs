@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 7] = ["run", "embed", "text", "convert", "tokenize", "info", "plan"];
+const COMMANDS: [&str; 8] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "bench"];
 
 /// What a call answered.
 #[derive(Debug)]

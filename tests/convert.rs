@@ -5,12 +5,13 @@ mod support;
 
 use std::path::Path;
 
-use lseg_fast::Error;
 use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::convert::{Options, Summary, TargetDtype, convert};
 use lseg_fast::model::config::{Activation, Config, HeadBlock, HeadBlockKind, ImageEncoder, METADATA_KEY, TextTower};
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::model::tensors::required;
+use lseg_fast::report::plan;
+use lseg_fast::{DeviceChoice, Error};
 use support::*;
 
 fn converted(checkpoint: &Checkpoint, config: &Config, out: &Path, dtype: TargetDtype) -> Result<Summary, Error> {
@@ -85,6 +86,11 @@ fn published_models_are_told_by_name() {
         assert_eq!(told.preset, preset);
         assert_eq!(told.image, config.image);
         assert_eq!(told.text, config.text);
+        if preset == "vitl16" {
+            let on_gpu = plan(&told, 480, 480, 5, DeviceChoice::Cuda(None)).unwrap();
+            assert!(on_gpu.ops.len() <= 220, "{} operations, each a node of the graph", on_gpu.ops.len());
+            assert!(on_gpu.arena_bytes <= 80 << 20, "{} bytes of arena", on_gpu.arena_bytes);
+        }
 
         // One more block in the text tower, and it is none of them.
         config.text.layers = 13;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lseg_fast::DeviceChoice;
 use lseg_fast::labels::MAX_LABELS;
 use lseg_fast::protocol::Size;
 use lseg_fast::report::{PlanReport, plan};
@@ -28,12 +29,16 @@ pub struct Arguments {
     /// How many labels
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LABELS as i64))]
     labels_count: u32,
+
+    /// For which device: cpu or cuda, which keeps activations and matrices as float16
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: DeviceChoice,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast plan --model lseg.safetensors
-  lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150";
+  lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150 --device cuda";
 
 #[derive(Serialize)]
 struct Report {
@@ -53,7 +58,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     };
     let (height, width) = without_photo(size)?;
     let labels = arguments.labels_count as usize;
-    let plan = plan(&config, height, width, labels)?;
+    let plan = plan(&config, height, width, labels, arguments.device)?;
     let report = Report { preset: config.preset, height, width, labels, plan };
     printer.print(&report, |report| {
         format!("{} at {height}x{width} with {labels} labels\n{}", report.preset, render(&report.plan))
@@ -100,6 +105,6 @@ fn render(report: &PlanReport) -> String {
     }
     let mut memory = Table::new([Left, Right]);
     memory.row(["arena".into(), mib(report.arena_bytes as u64)]);
-    memory.row(["weights as f32".into(), mib(report.weight_bytes as u64)]);
+    memory.row(["weights".into(), mib(report.weight_bytes as u64)]);
     format!("{}\n{}\n{}", operations.render(), buffers.render(), memory.render())
 }

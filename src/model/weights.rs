@@ -52,9 +52,9 @@ impl<'a> Loader<'a> {
         &self.vectors
     }
 
-    /// Bytes of the weights so far, as float32.
-    pub fn bytes(&self) -> usize {
-        4 * (self.matrices.iter().map(|(n, k)| n * k).sum::<usize>() + self.vectors.iter().sum::<usize>())
+    /// Bytes of the weights so far: matrices with values of `matrix_bytes`, vectors as float32.
+    pub fn bytes(&self, matrix_bytes: usize) -> usize {
+        matrix_bytes * self.matrices.iter().map(|(n, k)| n * k).sum::<usize>() + 4 * self.vectors.iter().sum::<usize>()
     }
 
     /// A tensor's values for the host; empty in shape alone.
