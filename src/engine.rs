@@ -114,6 +114,24 @@ pub struct Scores {
     pub data: Vec<f32>,
 }
 
+/// What [`Engine::segment_with`] yields beside the mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    pub scores: bool,
+    pub best: bool,
+}
+
+/// A frame's mask and what was asked for beside it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Segmented {
+    pub segmentation: Segmentation,
+    /// The logits at the network's size.
+    pub scores: Option<Scores>,
+    /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is; NaN
+    /// where NaN won.
+    pub best: Option<Vec<f32>>,
+}
+
 /// A buffer of the forward pass, read out by [`Engine::inspect`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
@@ -386,11 +404,26 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`].
     pub fn segment_with_scores(&mut self, frame: &Frame<'_>) -> Result<(Segmentation, Scores)> {
-        let outputs = Outputs { mask: true, scores: true, ..Outputs::default() };
+        let Segmented { segmentation, scores, .. } =
+            self.segment_with(frame, Extras { scores: true, ..Extras::default() })?;
+        Ok((segmentation, scores.expect("scores were asked for")))
+    }
+
+    /// The mask and more of one pass.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`].
+    pub fn segment_with(&mut self, frame: &Frame<'_>, extras: Extras) -> Result<Segmented> {
+        let Extras { scores, best } = extras;
+        let outputs = Outputs { mask: true, scores, best, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         let mut segmentation = Segmentation::default();
         self.read_mask(io, 0, &mut segmentation)?;
-        Ok((segmentation, self.read_scores(io)?))
+        Ok(Segmented {
+            segmentation,
+            scores: scores.then(|| self.read_scores(io)).transpose()?,
+            best: best.then(|| self.read_all(io.best)).transpose()?,
+        })
     }
 
     /// The pixels' embeddings at half the network's size. Needs no labels.
@@ -470,7 +503,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment_batch`].
     pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
-        self.run(frames, Outputs { mask: true, scores: true, embedding: true, points: 0 }, names)?;
+        self.run(frames, Outputs { mask: true, scores: true, embedding: true, ..Outputs::default() }, names)?;
         let plan = &self.sessions.last().expect("a session has just run").plan;
         let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
@@ -573,6 +606,7 @@ impl Engine {
             photo: plan.placed(io.photo),
             points: io.points.map(|buf| plan.placed(buf)),
             mask: io.mask.map(|buf| plan.placed(buf)),
+            best: io.best.map(|buf| plan.placed(buf)),
             scores: io.scores.map(|buf| plan.placed(buf)),
             embedding: io.embedding.map(|buf| plan.placed(buf)),
             sampled: io.sampled.map(|buf| plan.placed(buf)),

@@ -507,7 +507,7 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
         let bytes = pass(&mut device, &[&Values::F32(logits.clone())], &|d| {
             let x = d.buffer("logits", [1, h, w, labels], Element::F32);
             let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::U16);
-            d.argmax(x, mask);
+            d.argmax(x, mask, None);
             Io { inputs: vec![x], out: mask }
         })
         .unwrap();

@@ -267,7 +267,7 @@ pub fn prepare(case: &Case) -> Prepared {
             p.out_shape = [batch, labels, 2 * h, 2 * w];
             p.input([batch, h, w, labels], Element::F32, s.values(batch * h * w * labels, 14.0));
         }
-        Op::Argmax { batch, map: (h, w), labels, mask } => {
+        Op::Argmax { batch, map: (h, w), labels, mask, .. } => {
             p.out_shape = [batch, mask.0, mask.1, 1];
             let mut logits = s.values(batch * h * w * labels, 14.0);
             // Labels 0 and 1 are equal everywhere: 1 must never be taken.

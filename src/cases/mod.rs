@@ -135,7 +135,16 @@ pub enum Op {
         map: Map,
         labels: usize,
         mask: Map,
+        output: Winner,
     },
+}
+
+/// What [`Op::Argmax`] makes, and which of it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Winner {
+    Mask,
+    MaskBesideBest,
+    Best,
 }
 
 /// What [`Op::Gemm`] adds before the function.
@@ -264,7 +273,20 @@ impl Op {
             }
             Op::Regularise { bottleneck, activation, .. } => d.regularise(inputs[0], v[0], bottleneck, activation, out),
             Op::UpsampleScores { .. } => d.upsample_scores(inputs[0], out),
-            Op::Argmax { .. } => d.argmax(inputs[0], out),
+            Op::Argmax { output, .. } => {
+                let other = |d: &mut dyn Device, element| d.buffer("other output", out.shape, element);
+                match output {
+                    Winner::Mask => d.argmax(inputs[0], out, None),
+                    Winner::MaskBesideBest => {
+                        let best = other(d, Element::F32);
+                        d.argmax(inputs[0], out, Some(best));
+                    }
+                    Winner::Best => {
+                        let mask = other(d, Element::U16);
+                        d.argmax(inputs[0], mask, Some(out));
+                    }
+                }
+            }
         }
     }
 }
@@ -272,6 +294,7 @@ impl Op {
 /// The element of the output's buffer.
 fn out_element(op: &Op) -> Element {
     match op {
+        Op::Argmax { output: Winner::Best, .. } => Element::F32,
         Op::Argmax { .. } => Element::U16,
         Op::Gemm { out, .. } => *out,
         Op::AddPositions { .. } | Op::EmbedTokens { .. } | Op::Similarity { .. } => Element::F32,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use lseg_fast::engine::{Engine, Frame, Scores, Segmentation};
+use lseg_fast::engine::{Engine, Extras, Frame, Segmentation, Segmented};
 use lseg_fast::image::decode::Photo;
 use lseg_fast::image::legend::percent;
 use lseg_fast::image::{mask, npy, overlay};
@@ -58,7 +58,8 @@ Examples:
 Writes, for photo.jpg:
   out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
   out/photo.overlay.png  the photo in the labels' colours, with a legend
-  out/photo.scores.npy   float32 [labels, height, width] at the network's size";
+  out/photo.scores.npy   float32 [labels, height, width] at the network's size
+  out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Save {
@@ -68,6 +69,8 @@ enum Save {
     Overlay,
     /// <stem>.scores.npy
     Scores,
+    /// <stem>.best.npy
+    Best,
 }
 
 impl Save {
@@ -76,6 +79,7 @@ impl Save {
             Save::Mask => "mask",
             Save::Overlay => "overlay",
             Save::Scores => "scores",
+            Save::Best => "best",
         }
     }
 
@@ -84,6 +88,7 @@ impl Save {
             Save::Mask => "mask.png",
             Save::Overlay => "overlay.png",
             Save::Scores => "scores.npy",
+            Save::Best => "best.npy",
         }
     }
 }
@@ -122,21 +127,18 @@ impl Session<'_> {
     fn segment(&mut self, path: &Path) -> lseg_fast::Result<Report> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
-        let (segmentation, scores) = if self.arguments.save.contains(&Save::Scores) {
-            let (segmentation, scores) = self.engine.segment_with_scores(&frame)?;
-            (segmentation, Some(scores))
-        } else {
-            (self.engine.segment(&frame)?, None)
-        };
+        let wanted = |save| self.arguments.save.contains(&save);
+        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best) };
+        let segmented = self.engine.segment_with(&frame, extras)?;
         let timings = self.arguments.timings.then(|| {
             let operations = self.engine.timings();
             Ok(Timings::new(self.engine.matmul_rate()?, &operations))
         });
         let timings = timings.transpose()?;
-        let shares = segmentation.shares(self.labels.len());
+        let shares = segmented.segmentation.shares(self.labels.len());
 
         let start = Instant::now();
-        let files = self.save(path, &photo, &segmentation, scores.as_ref(), &shares)?;
+        let files = self.save(path, &photo, &segmented, &shares)?;
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
@@ -153,30 +155,34 @@ impl Session<'_> {
         &self,
         path: &Path,
         photo: &Photo,
-        segmentation: &Segmentation,
-        scores: Option<&Scores>,
+        segmented: &Segmented,
         shares: &[f64],
     ) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut saved = Vec::new();
-        for save in [Save::Mask, Save::Overlay, Save::Scores] {
+        let Segmented { segmentation, scores, best } = segmented;
+        let Segmentation { width, height, mask: values } = segmentation;
+        for save in [Save::Mask, Save::Overlay, Save::Scores, Save::Best] {
             if !self.arguments.save.contains(&save) {
                 continue;
             }
             let file = self.arguments.photos.result(path, save.ending());
-            let Segmentation { width, height, mask: values, .. } = segmentation;
-            match (save, scores) {
-                (Save::Mask, _) => {
+            match save {
+                Save::Mask => {
                     write_atomically(&file, |out| mask::write(out, values, *width, *height, self.labels.len()))?;
                 }
-                (Save::Overlay, _) => {
+                Save::Overlay => {
                     let picture = overlay::overlay(photo, values, &self.labels, shares)?;
                     write_atomically(&file, |out| overlay::write(out, &picture))?;
                 }
-                (Save::Scores, Some(scores)) => {
+                Save::Scores => {
+                    let Some(scores) = scores else { continue };
                     let shape = [scores.labels, scores.height, scores.width];
                     write_atomically(&file, |out| npy::write(out, &shape, &scores.data))?;
                 }
-                (Save::Scores, None) => continue,
+                Save::Best => {
+                    let Some(best) = best else { continue };
+                    write_atomically(&file, |out| npy::write(out, &[*height, *width], best))?;
+                }
             }
             saved.push(SavedFile { kind: save.kind(), path: file });
         }

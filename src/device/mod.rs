@@ -324,8 +324,9 @@ pub trait Device {
     fn upsample_scores(&mut self, logits: Buf, out: Buf);
 
     /// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False) →
-    /// the index of the largest at each pixel (`U16`, `[b, H, W, 1]`); the first of equals, and NaN before all.
-    fn argmax(&mut self, logits: Buf, mask: Buf);
+    /// the index of the largest at each pixel (`U16`, `[b, H, W, 1]`); the first of equals, and NaN before all. Where
+    /// asked for, `best` (`F32`, the mask's shape) is that largest value.
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>);
 }
 
 /// Where weights go at load.

@@ -43,6 +43,8 @@ pub struct FrameShape {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
     pub mask: bool,
+    /// The winning label's logit at each pixel of the mask, which is then wanted too.
+    pub best: bool,
     pub scores: bool,
     pub embedding: bool,
     /// Embeddings at so many points of each photo.
@@ -58,6 +60,8 @@ pub struct FrameIo {
     pub points: Option<Buf>,
     /// `[b, h0, w0, 1]`, u16
     pub mask: Option<Buf>,
+    /// `[b, h0, w0, 1]`
+    pub best: Option<Buf>,
     /// `[b, labels, H, W]`
     pub scores: Option<Buf>,
     /// `[b, H/2, W/2, embed_dim]`
@@ -116,15 +120,15 @@ impl Model {
             d.upsample_scores(logits, scores);
             scores
         });
-        let mask = logits.filter(|_| wanted.mask).map(|logits| {
-            let mask = d.buffer("mask", [batch, h0, w0, 1], Element::U16);
-            d.argmax(logits, mask);
-            mask
-        });
-        for out in [embedding, sampled, scores, mask].into_iter().flatten() {
+        let mask = logits.filter(|_| wanted.mask).map(|_| d.buffer("mask", [batch, h0, w0, 1], Element::U16));
+        let best = mask.filter(|_| wanted.best).map(|mask| d.buffer("best", mask.shape, Element::F32));
+        if let (Some(logits), Some(mask)) = (logits, mask) {
+            d.argmax(logits, mask, best);
+        }
+        for out in [embedding, sampled, scores, mask, best].into_iter().flatten() {
             d.output(out);
         }
-        FrameIo { photo, points, mask, scores, embedding, sampled }
+        FrameIo { photo, points, mask, best, scores, embedding, sampled }
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

@@ -176,6 +176,9 @@ class Types:
         h, w = op["map"]
         return resize(first(inputs[0]).to(self.float), (2 * h, 2 * w), True)
 
+    def argmax(self, op, inputs, matrices, vectors):
+        return resize(self.upsample_scores(op, inputs, matrices, vectors), op["mask"], False).amax(1)
+
 
 def name(kind):
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()

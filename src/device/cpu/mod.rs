@@ -388,7 +388,7 @@ impl Device for Cpu {
         });
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
         self.clock.op();
         let (inputs, mask_all) = self.arena.split(mask);
         let (isa, [_, h, w, n], x_all) = (self.isa, logits.shape, inputs.get(logits));
@@ -397,6 +397,13 @@ impl Device for Cpu {
         masks.par_chunks_mut(to_w).enumerate().for_each(|(i, out)| {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
             scratch::work(w * n, |line| resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out));
+        });
+        let Some(best) = best else { return };
+        let (inputs, best_all) = self.arena.split(best);
+        let (x_all, masks) = (inputs.get(logits), inputs.get_u16(mask));
+        best_all.par_chunks_mut(to_w).zip(masks.par_chunks(to_w)).enumerate().for_each(|(i, (out, mask))| {
+            let x = &x_all[i / to_h * h * w * n..][..h * w * n];
+            resample::best_row(x, (h, w, n), (i % to_h, to_h), mask, out);
         });
     }
 }

@@ -455,9 +455,9 @@ impl Device for Cuda {
         upsample_scores::run(self, logits, out);
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
         self.begin();
-        argmax::run(self, logits, mask);
+        argmax::run(self, logits, mask, best);
     }
 }
 
