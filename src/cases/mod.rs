@@ -137,6 +137,11 @@ pub enum Op {
         mask: Map,
         output: Winner,
     },
+    Overlay {
+        batch: usize,
+        photo: Map,
+        labels: usize,
+    },
 }
 
 /// What [`Op::Argmax`] makes, and which of it is looked at.
@@ -222,6 +227,7 @@ impl Op {
             Op::Regularise { .. } => "regularise",
             Op::UpsampleScores { .. } => "upsample_scores",
             Op::Argmax { .. } => "argmax",
+            Op::Overlay { .. } => "overlay",
         }
     }
 
@@ -273,6 +279,7 @@ impl Op {
             }
             Op::Regularise { bottleneck, activation, .. } => d.regularise(inputs[0], v[0], bottleneck, activation, out),
             Op::UpsampleScores { .. } => d.upsample_scores(inputs[0], out),
+            Op::Overlay { .. } => d.overlay(inputs[0], inputs[1], inputs[2], out),
             Op::Argmax { output, .. } => {
                 let other = |d: &mut dyn Device, element| d.buffer("other output", out.shape, element);
                 match output {
@@ -296,6 +303,7 @@ fn out_element(op: &Op) -> Element {
     match op {
         Op::Argmax { output: Winner::Best, .. } => Element::F32,
         Op::Argmax { .. } => Element::U16,
+        Op::Overlay { .. } => Element::U8,
         Op::Gemm { out, .. } => *out,
         Op::AddPositions { .. } | Op::EmbedTokens { .. } | Op::Similarity { .. } => Element::F32,
         Op::Regularise { .. } | Op::UpsampleScores { .. } | Op::TakeRows { .. } => Element::F32,

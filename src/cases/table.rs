@@ -300,6 +300,11 @@ pub const AWKWARD: &[Case] = &[
     case(winner(1, (9, 20), 150, (40, 37), Winner::Best), Nothing),
     case(winner(1, (5, 7), 5, (21, 33), Winner::Best), Nan),
     case(winner(1, (13, 9), 33, (26, 18), Winner::MaskBesideBest), Nothing),
+    // One pixel, whole chunks of 16 bytes, anything behind them; the last labels that lanes hold, and more.
+    case(Op::Overlay { batch: 1, photo: (1, 1), labels: 1 }, Nothing),
+    case(Op::Overlay { batch: 2, photo: (40, 16), labels: 32 }, Nothing),
+    case(Op::Overlay { batch: 3, photo: (9, 37), labels: 33 }, Nothing),
+    case(Op::Overlay { batch: 1, photo: (31, 77), labels: 300 }, Nothing),
 ];
 
 /// 1024×1024 pixels are 4,097 tokens.
@@ -379,6 +384,7 @@ pub const REAL: &[Case] = &[
     case(argmax((240, 240), 20, (480, 640)), Nothing),
     case(argmax((240, 240), 150, (480, 640)), Nothing),
     case(winner(1, (240, 240), 20, (480, 640), Winner::MaskBesideBest), Nothing),
+    case(Op::Overlay { batch: 1, photo: (480, 640), labels: 20 }, Nothing),
     case(conv((480, 480), shape(3, 64, 7, 2, 3)), Nothing),
     case(Op::MaxPool { batch: 1, map: (240, 240), channels: 64 }, Nothing),
     case(conv((120, 120), shape(64, 256, 1, 1, 0)), Nothing),

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use lseg_fast::engine::{Engine, Extras, Frame, Segmentation, Segmented};
 use lseg_fast::image::decode::Photo;
 use lseg_fast::image::legend::percent;
+use lseg_fast::image::palette::palette;
 use lseg_fast::image::{mask, npy, overlay};
 use lseg_fast::output::write_atomically;
 use lseg_fast::protocol::Size;
@@ -109,7 +110,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     engine.record_times(arguments.timings);
 
     let text = Some(engine.text_time());
-    let mut session = Session { engine, labels, size, text, arguments };
+    let colours = palette(labels.len());
+    let mut session = Session { engine, labels, colours, size, text, arguments };
     batch::each(&photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
 }
 
@@ -117,6 +119,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 struct Session<'a> {
     engine: Engine,
     labels: Vec<String>,
+    /// One a label.
+    colours: Vec<[u8; 3]>,
     size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
@@ -128,7 +132,8 @@ impl Session<'_> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let wanted = |save| self.arguments.save.contains(&save);
-        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best) };
+        let colours = wanted(Save::Overlay).then_some(&*self.colours);
+        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours };
         let segmented = self.engine.segment_with(&frame, extras)?;
         let timings = self.arguments.timings.then(|| {
             let operations = self.engine.timings();
@@ -138,7 +143,7 @@ impl Session<'_> {
         let shares = segmented.segmentation.shares(self.labels.len());
 
         let start = Instant::now();
-        let files = self.save(path, &photo, &segmented, &shares)?;
+        let files = self.save(path, segmented, &shares)?;
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
@@ -151,16 +156,10 @@ impl Session<'_> {
         Ok(Report { heading, labels, stages, files, timings })
     }
 
-    fn save(
-        &self,
-        path: &Path,
-        photo: &Photo,
-        segmented: &Segmented,
-        shares: &[f64],
-    ) -> lseg_fast::Result<Vec<SavedFile>> {
+    fn save(&self, path: &Path, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut saved = Vec::new();
-        let Segmented { segmentation, scores, best } = segmented;
-        let Segmentation { width, height, mask: values } = segmentation;
+        let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, overlay } = segmented;
+        let tinted = overlay.map(|rgb| Photo { width, height, rgb });
         for save in [Save::Mask, Save::Overlay, Save::Scores, Save::Best] {
             if !self.arguments.save.contains(&save) {
                 continue;
@@ -168,20 +167,21 @@ impl Session<'_> {
             let file = self.arguments.photos.result(path, save.ending());
             match save {
                 Save::Mask => {
-                    write_atomically(&file, |out| mask::write(out, values, *width, *height, self.labels.len()))?;
+                    write_atomically(&file, |out| mask::write(out, &values, width, height, self.labels.len()))?;
                 }
                 Save::Overlay => {
-                    let picture = overlay::overlay(photo, values, &self.labels, shares)?;
+                    let Some(tinted) = &tinted else { continue };
+                    let picture = overlay::overlay(tinted, &self.labels, &self.colours, shares)?;
                     write_atomically(&file, |out| overlay::write(out, &picture))?;
                 }
                 Save::Scores => {
-                    let Some(scores) = scores else { continue };
+                    let Some(scores) = &scores else { continue };
                     let shape = [scores.labels, scores.height, scores.width];
                     write_atomically(&file, |out| npy::write(out, &shape, &scores.data))?;
                 }
                 Save::Best => {
-                    let Some(best) = best else { continue };
-                    write_atomically(&file, |out| npy::write(out, &[*height, *width], best))?;
+                    let Some(best) = &best else { continue };
+                    write_atomically(&file, |out| npy::write(out, &[height, width], best))?;
                 }
             }
             saved.push(SavedFile { kind: save.kind(), path: file });

@@ -327,6 +327,11 @@ pub trait Device {
     /// the index of the largest at each pixel (`U16`, `[b, H, W, 1]`); the first of equals, and NaN before all. Where
     /// asked for, `best` (`F32`, the mask's shape) is that largest value.
     fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>);
+
+    /// Photo (`U8`, `[b, h, w, 3]`), mask (`U16`, `[b, h, w, 1]`) and a colour a label (`U8`, `[1, 1, labels, 4]`, the
+    /// fourth byte unused) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel the mean of the photo's and the colour's,
+    /// rounded down.
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf);
 }
 
 /// Where weights go at load.

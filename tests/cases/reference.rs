@@ -282,6 +282,12 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
             let doubled = upsample(x, (h, w), labels);
             (0..doubled.len()).map(|i| doubled[i % (4 * h * w) * labels + i / (4 * h * w)]).collect()
         }),
+        Op::Overlay { .. } => {
+            let [photo, palette] = [0, 2].map(|i| p.inputs[i].values.u8());
+            let colours = p.inputs[1].values.u16().iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
+            let mean = |(a, b): (&u8, &u8)| exact(f64::from((u16::from(*a) + u16::from(*b)) / 2));
+            photo.iter().zip(colours).map(mean).collect()
+        }
         Op::Argmax { map, labels, mask, output: Winner::Best, .. } => maps(&|x| best(x, map, labels, mask)),
         Op::Argmax { map, labels, mask, .. } => {
             let maps = x(0);

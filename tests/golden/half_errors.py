@@ -179,6 +179,10 @@ class Types:
     def argmax(self, op, inputs, matrices, vectors):
         return resize(self.upsample_scores(op, inputs, matrices, vectors), op["mask"], False).amax(1)
 
+    def overlay(self, op, inputs, matrices, vectors):
+        photo, mask, palette = (values.int() for values in inputs)
+        return (photo + palette[0, 0][mask[..., 0], :3]) // 2
+
 
 def name(kind):
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()

@@ -8,6 +8,7 @@ mod half;
 mod layer_norm;
 mod math;
 mod max_pool;
+mod overlay;
 mod product;
 mod regularise;
 mod resample;
@@ -405,6 +406,16 @@ impl Device for Cpu {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
             resample::best_row(x, (h, w, n), (i % to_h, to_h), mask, out);
         });
+    }
+
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+        self.clock.op();
+        let (inputs, out_all) = self.arena.split(out);
+        let (photos, masks, palette) = (inputs.get_u8(photo), inputs.get_u16(mask), inputs.get_u8(palette));
+        let width = mask.shape[2];
+        let pictures = &mut bytemuck::cast_slice_mut::<f32, u8>(out_all)[..out.len()];
+        let rows = pictures.par_chunks_mut(3 * width).zip(photos.par_chunks(3 * width)).zip(masks.par_chunks(width));
+        rows.for_each(|((out, photo), mask)| overlay::row(photo, mask, palette, out));
     }
 }
 

@@ -277,4 +277,9 @@ impl Device for Recorder {
         let bufs: Vec<Buf> = [logits, mask].into_iter().chain(best).collect();
         self.op("argmax", shapes, 9 * mask.len() * logits.channels(), 0, &bufs);
     }
+
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+        let shapes = format!("{}, {} labels", map(photo), palette.rows());
+        self.op("overlay", shapes, 0, 0, &[photo, mask, palette, out]);
+    }
 }
