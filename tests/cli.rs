@@ -294,6 +294,12 @@ fn a_photo_becomes_a_mask_an_overlay_and_scores() {
     assert_eq!((mask.width(), mask.height()), (70, 50));
     let overlay = image::open(folder.path("out/a.overlay.png")).unwrap();
     assert!(overlay.width() > 70 && overlay.height() >= 50);
+    let [photo, colours, tinted] =
+        [image::open(folder.path("a.png")).unwrap(), mask, overlay].map(|picture| picture.into_rgb8());
+    for (x, y, colour) in colours.enumerate_pixels() {
+        let mean = |channel: usize| photo.get_pixel(x, y).0[channel].midpoint(colour.0[channel]);
+        assert_eq!(tinted.get_pixel(x, y).0, [0, 1, 2].map(mean), "pixel {x}, {y}");
+    }
     let scores = fs::read(folder.path("out/a.scores.npy")).unwrap();
     assert!(
         String::from_utf8_lossy(&scores[..128])
