@@ -711,15 +711,19 @@ fn device(options: &Options, weights: &Loader<'_>) -> Result<(Box<dyn Executor>,
         Ok(device)
     };
     let cpu = || with_room(Box::new(Cpu::new(options.threads)?));
-    let cuda = |found: Result<Cuda>| found.and_then(|cuda| with_room(Box::new(cuda)));
+    let cuda = |found: Result<Cuda>| {
+        let cuda = found?;
+        let emulated = cuda.info().is_virtual;
+        let note = emulated.then(|| "a virtual GPU: all times are the emulation's, not a GPU's".to_owned());
+        Ok((with_room(Box::new(cuda))?, note))
+    };
     let or_cpu = |error: Error| Error::Device(format!("{error}; --device cpu needs none"));
     match options.device {
         DeviceChoice::Cpu => Ok((cpu()?, None)),
-        DeviceChoice::Cuda(None) => Ok((cuda(Cuda::find(true)).map_err(or_cpu)?, None)),
-        DeviceChoice::Cuda(Some(ordinal)) => Ok((cuda(Cuda::new(ordinal)).map_err(or_cpu)?, None)),
-        DeviceChoice::Auto => match cuda(Cuda::find(false)) {
-            Ok(cuda) => Ok((cuda, None)),
-            Err(reason) => Ok((cpu()?, Some(format!("{reason}: running on the CPU")))),
-        },
+        DeviceChoice::Cuda(None) => cuda(Cuda::find(true)).map_err(or_cpu),
+        DeviceChoice::Cuda(Some(ordinal)) => cuda(Cuda::new(ordinal)).map_err(or_cpu),
+        DeviceChoice::Auto => {
+            cuda(Cuda::find(false)).or_else(|reason| Ok((cpu()?, Some(format!("{reason}: running on the CPU")))))
+        }
     }
 }

@@ -29,11 +29,23 @@ pub struct Subject {
 pub struct Row {
     pub name: String,
     /// In the order of their launches.
-    pub kernels: Vec<&'static str>,
+    pub kernels: Vec<Kernel>,
     /// ‖difference from the CPU‖ / ‖result‖; for labels the share that differ.
     pub error: f64,
     #[serde(flatten)]
     pub result: Measured,
+}
+
+/// A launch, as the compiler and the host made it.
+#[derive(Debug, Serialize)]
+pub struct Kernel {
+    pub name: &'static str,
+    /// Of a thread.
+    pub registers: u32,
+    /// Of a block.
+    pub shared_bytes: u32,
+    pub threads: u32,
+    pub blocks: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +94,18 @@ impl Subject {
     /// "gemm 901×1024 · 1024→4096 gelu"
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl Kernel {
+    fn of(launch: &Launch) -> Kernel {
+        Kernel {
+            name: launch.kernel,
+            registers: launch.registers,
+            shared_bytes: launch.shared,
+            threads: launch.threads,
+            blocks: launch.blocks(),
+        }
     }
 }
 
@@ -135,7 +159,7 @@ pub fn measure(subject: &Subject, cuda: &mut Cuda, cpu: &mut Cpu, runs: usize) -
     } else {
         Measured::Time(time(case, &prepared, &plan, cuda, runs)?)
     };
-    Ok(Row { name: name.clone(), kernels: launches.iter().map(|launch| launch.kernel).collect(), error, result })
+    Ok(Row { name: name.clone(), kernels: launches.iter().map(Kernel::of).collect(), error, result })
 }
 
 fn check(subject: &Subject, prepared: &Prepared, cuda: &mut Cuda, cpu: &mut Cpu) -> Result<f64> {

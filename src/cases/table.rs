@@ -218,6 +218,7 @@ pub const AWKWARD: &[Case] = &[
     // Large tiles where there are few multiprocessors.
     case(conv((39, 41), three(8, 136, 1)), Nothing),
     case(unit(1, (23, 33), three(8, 384, 1), 2, Func::Identity), Outliers),
+    case(unit(1, (41, 50), three(8, 136, 1), 1, Func::Relu), Outliers),
     case(unit(2, (13, 9), three(72, 72, 1), 2, Func::Identity), Outliers),
     case(unit(1, (15, 15), three(264, 56, 1), 1, Func::Identity), Nan),
     case(unit(2, (5, 7), three(64, 64, 1), 0, Func::Relu), Nothing),

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use clap::{Args, Subcommand};
 use lseg_fast::bench::frame::{self, Prediction, Times};
-use lseg_fast::bench::kernels::{self, Counted, Measured, Row, Time};
+use lseg_fast::bench::kernels::{self, Counted, Kernel, Measured, Row, Time};
 use lseg_fast::bench::peaks::Peaks;
 use lseg_fast::bench::prediction::{ASSUMPTIONS, BOARDS, Board};
 use lseg_fast::device::cpu::Cpu;
@@ -231,13 +231,26 @@ fn render_times<'a>(rows: impl Iterator<Item = (&'a Row, &'a Time)>) -> String {
 fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> String {
     use Align::{Left, Right};
     let mut table = Table::headed(
-        [Left, Left, Right, Right, Right, Right, Right, Right],
-        ["case", "kernels", "instructions", "tensor GFLOP", "conflicts", "coalesced", "bytes of least", "error"],
+        [Left, Left, Right, Right, Right, Right, Right, Right, Right, Right],
+        [
+            "case",
+            "kernels",
+            "registers",
+            "shared KiB",
+            "instructions",
+            "tensor GFLOP",
+            "conflicts",
+            "coalesced",
+            "bytes of least",
+            "error",
+        ],
     );
     for (row, counted) in rows {
         table.row([
             row.name.clone(),
-            row.kernels.join(", "),
+            of_each(row, |kernel| kernel.name.to_owned()),
+            of_each(row, |kernel| kernel.registers.to_string()),
+            of_each(row, |kernel| (kernel.shared_bytes >> 10).to_string()),
             grouped(counted.issued),
             format!("{:.3}", counted.mma_flop as f64 / 1e9),
             grouped(counted.bank_conflicts),
@@ -247,6 +260,11 @@ fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> Stri
         ]);
     }
     table.render()
+}
+
+/// One thing of each launch.
+fn of_each(row: &Row, what: fn(&Kernel) -> String) -> String {
+    row.kernels.iter().map(what).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,21 @@ use crate::support_golden::{Case, distance, frame, range};
 
 const HOOKS: [&str; 4] = ["hook1", "hook2", "hook3", "hook4"];
 
+/// How far the GPU's results may be from the CPU's.
+struct Limits {
+    /// The largest error of a logit, over their range. Pixels are decided whose two best labels differ by more.
+    logits: f32,
+    /// ‖difference‖ / ‖vectors‖.
+    vectors: f64,
+    /// The least of all vectors.
+    cosine: f64,
+}
+
+const LIMITS: Limits = Limits { logits: 0.01, vectors: 0.01, cosine: 0.9995 };
+/// Of the network with planted outliers, whose decoder takes differences of large values: what half precision makes of it in
+/// PyTorch (tests/golden/half_network.py).
+const OUTLIERS: Limits = Limits { logits: 0.161, vectors: 0.144, cosine: 0.905 };
+
 /// The same model on the CPU and on the GPU.
 struct Pair {
     case: Case,
@@ -39,15 +54,15 @@ fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
     (dot(&difference, &difference) / dot(expected, expected)).sqrt()
 }
 
-/// Vectors of `width` values: at most 1 % off as a whole, and none turned away.
-fn check_vectors(what: &str, got: &[f32], expected: &[f32], width: usize) {
+/// Vectors of `width` values: little off as a whole, and none turned away.
+fn check_vectors(what: &str, got: &[f32], expected: &[f32], width: usize, limits: &Limits) {
     assert_eq!(got.len(), expected.len(), "{what}");
     assert!(got.iter().all(|value| value.is_finite()), "{what} has values that are no numbers");
     let error = relative_error(got, expected);
-    assert!(error <= 0.01, "{what}: relative error {error}");
+    assert!(error <= limits.vectors, "{what}: relative error {error}");
     let cosines = got.chunks_exact(width).zip(expected.chunks_exact(width)).map(|(g, e)| cosine(g, e));
     let least = cosines.fold(f64::INFINITY, f64::min);
-    assert!(least >= 0.9995, "{what}: cosine {least}");
+    assert!(least >= limits.cosine, "{what}: cosine {least}");
 }
 
 /// Each channel of tokens `[t, width]` by itself, so that an outlier channel hides no other: at most 10 % of its size, or of a
@@ -68,28 +83,28 @@ fn check_channels(what: &str, got: &[f32], expected: &[f32], width: usize) {
     }
 }
 
-fn check_scores(what: &str, got: &(Segmentation, Scores), expected: &(Segmentation, Scores)) {
+fn check_scores(what: &str, got: &(Segmentation, Scores), expected: &(Segmentation, Scores), limit: f32) {
     let range = range(&expected.1.data);
     let error = distance(&got.1.data, &expected.1.data);
-    assert!(error <= 0.01 * range, "{what}: logits are off by {error} of range {range}");
+    assert!(error <= limit * range, "{what}: logits are off by {error} of range {range}");
     let pixels = expected.0.mask.len();
     assert_eq!(expected.1.data.len(), expected.1.labels * pixels, "the photo has the network's size");
     let decided = |i: &usize| {
         let mut at: Vec<f32> = expected.1.data.iter().skip(*i).step_by(pixels).copied().collect();
         at.sort_by(f32::total_cmp);
-        at[at.len() - 1] - at[at.len() - 2] > 0.01 * range
+        at[at.len() - 1] - at[at.len() - 2] > limit * range
     };
     let decided: Vec<usize> = (0..pixels).filter(decided).collect();
-    assert!(decided.len() > pixels / 2, "{what}: half of the pixels are decided");
+    assert!(decided.len() > pixels / 5, "{what}: {} of {pixels} pixels are decided", decided.len());
     let same = decided.iter().filter(|i| got.0.mask[**i] == expected.0.mask[**i]).count();
     let share = same as f64 / decided.len() as f64;
     assert!(share >= 0.995, "{what}: {share} of the decided pixels agree");
 }
 
-fn check(name: &'static str, flags: &Flags, hooks: bool) {
+fn check(name: &'static str, flags: &Flags, hooks: bool, limits: &Limits) {
     let Some(Pair { case, mut cpu, mut cuda }) = open(name, flags) else { return };
     let width = cpu.config().embed_dim;
-    check_vectors(&format!("{name}, labels"), &cuda.label_embeddings(), &cpu.label_embeddings(), width);
+    check_vectors(&format!("{name}, labels"), &cuda.label_embeddings(), &cpu.label_embeddings(), width, &LIMITS);
     let photos = [case.photo(0), case.photo(1)];
     for (i, photo) in photos.iter().enumerate() {
         let what = format!("{name}, photo {i}");
@@ -98,40 +113,43 @@ fn check(name: &'static str, flags: &Flags, hooks: bool) {
             assert_eq!(got.len(), HOOKS.len());
             for (got, expected) in got.iter().zip(&expected) {
                 let (what, width) = (format!("{what}, {}", got.name), got.shape[3]);
-                check_vectors(&what, &got.data, &expected.data, width);
+                check_vectors(&what, &got.data, &expected.data, width, &LIMITS);
                 check_channels(&what, &got.data, &expected.data, width);
             }
         }
         let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.segment_with_scores(&frame(photo)).unwrap());
-        check_scores(&what, &got, &expected);
+        check_scores(&what, &got, &expected, limits.logits);
         let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.embed(&frame(photo)).unwrap().data);
-        check_vectors(&format!("{what}, embeddings"), &got, &expected, width);
+        check_vectors(&format!("{what}, embeddings"), &got, &expected, width, limits);
     }
     // The comparison can fail: the other photo is far outside the bounds.
     let (got, expected) = (cuda.scores(&frame(&photos[1])).unwrap(), cpu.scores(&frame(&photos[0])).unwrap());
-    assert!(distance(&got.data, &expected.data) > 0.1 * range(&expected.data), "{name}: a wrong photo gives the same");
+    assert!(
+        distance(&got.data, &expected.data) > limits.logits.max(0.1) * range(&expected.data),
+        "{name}: a wrong photo gives the same"
+    );
 }
 
 #[test]
 fn vit16_equals_the_cpu() {
-    check("vit16", &Flags::default(), true);
+    check("vit16", &Flags::default(), true, &LIMITS);
 }
 
 #[test]
 fn vit32_with_bottleneck_equals_the_cpu() {
-    check("vit32", &Flags::default(), true);
+    check("vit32", &Flags::default(), true, &LIMITS);
 }
 
 #[test]
 fn resnet_with_depthwise_equals_the_cpu() {
-    check("resnet", &Flags::default(), false);
+    check("resnet", &Flags::default(), false, &LIMITS);
 }
 
-/// Outlier channels of ×300 and attention logits of ±80.
+/// Outlier channels of ×300 and attention logits of ±80: hooks as everywhere.
 #[test]
 fn vit16_with_outliers_equals_the_cpu() {
     let relu = Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(2), activation: Some(Activation::Relu) };
-    check("vit16_relu", &relu, true);
+    check("vit16_relu", &relu, true, &OUTLIERS);
 }
 
 /// A frame gives the same bits whatever came before it. In a batch, whose products may be cut into other tiles, it gives the

@@ -135,7 +135,7 @@ impl Mutant {
         for (i, case) in AWKWARD.iter().enumerate().filter(|(_, case)| self.concerns(case.op.name())) {
             let subject = subjects.get(i);
             match run_case(&mut broken, case, &subject.prepared) {
-                Err(report) => return Some(report.split(" in ").next().unwrap_or_default().to_owned()),
+                Err(report) => return Some(check_of(&report).to_owned()),
                 Ok(got) if complaint(subject, &got).is_some() => return Some("difference".to_owned()),
                 Ok(_) => collided.push((i, conflicts(&mut broken))),
             }
@@ -145,6 +145,12 @@ impl Mutant {
         let collides = collided.into_iter().any(|(i, conflicts)| conflicts > subjects.conflicts(i));
         collides.then(|| CONFLICTS.to_owned())
     }
+}
+
+/// "SharedRace" of "waiting for the GPU: CUDA error 719 (…): unspecified launch failure: SharedRace in …".
+fn check_of(report: &str) -> &str {
+    let what = report.split_once(" in ").map_or(report, |(what, _)| what);
+    what.rsplit(": ").next().unwrap_or(what)
 }
 
 fn conflicts(device: &mut Cuda) -> u64 {
