@@ -3,7 +3,6 @@
 //! Bounds are those of tests/cases/reference.rs: what float32 sums explain. Beside each right form stand slightly
 //! wrong ones, which the bounds must tell from what the engine computed.
 
-#[allow(unused_imports, reason = "the table of cases is for the tests of single operations")]
 mod cases;
 
 use std::collections::BTreeMap;
