@@ -3,16 +3,17 @@
 //
 //   logits  [batch, height, width, labels]            f32
 //   mask    [batch, mask_height, mask_width]          u16
+//   best    [batch, mask_height, mask_width]          f32, its score; may be none
 //
 // The first of equal labels is taken, and NaN before all, as PyTorch does.
 // Needs: at most 65536 labels.  Launch: 128 threads, grid (⌈mask_width / columns⌉ · ⌈mask_height / 4⌉, batch). A warp takes `columns`
 // (at most 32) neighbouring pixels of a row, a lane a pixel; it blends the rows of the logits that they see, as many labels at a
 // time as its memory holds, and every lane blends the columns of its pixel.
 //
-// Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 2 bytes a pixel.
+// Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 2 bytes a pixel, 6 with its score.
 //
 // Mutants: 1 __syncwarp before the line is read, 2 __syncwarp before it is written again, 3 the last of equals, 4 NaN is not seen,
-// 5 columns behind the row unchecked, 6 the third column that a pixel sees.
+// 5 columns behind the row unchecked, 6 the third column that a pixel sees, 7 every item's scores are the first's.
 
 #include "bilinear.cuh"
 #include "scores.cuh"
@@ -20,6 +21,7 @@
 struct ArgmaxParams {
     const float* logits;
     uint16_t* mask;
+    float* best;
     uint32_t height, width, labels;
     uint32_t mask_height, mask_width, columns;
     Lines lines;
@@ -52,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
         taps[k] = line + (x.first + (x.weight[k] != 0.0f && !(mutant(6) && k == 2) ? k : 0) - seen_first) * p.lines.stride;
 
     float largest = -INFINITY;
-    uint32_t best = 0;
+    uint32_t winner = 0;
     for (uint32_t first = 0; first < p.labels; first += p.lines.labels) {
         const uint32_t labels = min(p.labels - first, p.lines.labels);
         const float* top = p.logits + from + first;
@@ -73,10 +75,13 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
             if (mutant(3)) larger = score >= largest;
             if (mutant(4)) larger = score > largest;
             largest = larger ? score : largest;
-            best = larger ? first + label : best;
+            winner = larger ? first + label : winner;
         }
         if (!mutant(2)) __syncwarp();
     }
-    if (column <= last || mutant(5))
-        p.mask[(static_cast<size_t>(blockIdx.y) * p.mask_height + row) * p.mask_width + column] = best;
+    if (column <= last || mutant(5)) {
+        const size_t pixel = (static_cast<size_t>(blockIdx.y) * p.mask_height + row) * p.mask_width + column;
+        p.mask[pixel] = winner;
+        if (p.best) p.best[mutant(7) ? pixel % (p.mask_height * p.mask_width) : pixel] = largest;
+    }
 }

@@ -114,6 +114,35 @@ pub struct Scores {
     pub data: Vec<f32>,
 }
 
+/// What [`Engine::segment_with`] yields beside the mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras<'a> {
+    pub scores: bool,
+    pub best: bool,
+    /// For an overlay: one RGB colour a label, such as [`palette`](crate::image::palette::palette) has.
+    pub colours: Option<&'a [[u8; 3]]>,
+}
+
+/// A frame's mask and what was asked for beside it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Segmented {
+    pub segmentation: Segmentation,
+    /// The logits at the network's size.
+    pub scores: Option<Scores>,
+    /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is; NaN
+    /// where NaN won.
+    pub best: Option<Vec<f32>>,
+    /// `[height, width, 3]`: the frame tinted half by half with its labels' colours, rounded down.
+    pub overlay: Option<Vec<u8>>,
+}
+
+/// What a pass takes in beside frames.
+#[derive(Clone, Copy, Default)]
+struct Given<'a> {
+    points: &'a [[f32; 2]],
+    palette: &'a [[u8; 4]],
+}
+
 /// A buffer of the forward pass, read out by [`Engine::inspect`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
@@ -386,11 +415,34 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`].
     pub fn segment_with_scores(&mut self, frame: &Frame<'_>) -> Result<(Segmentation, Scores)> {
-        let outputs = Outputs { mask: true, scores: true, ..Outputs::default() };
-        let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
+        let Segmented { segmentation, scores, .. } =
+            self.segment_with(frame, Extras { scores: true, ..Extras::default() })?;
+        Ok((segmentation, scores.expect("scores were asked for")))
+    }
+
+    /// The mask and more of one pass.
+    ///
+    /// # Errors
+    /// As [`Engine::segment`]; [`Error::Labels`] also for more or fewer colours than labels.
+    pub fn segment_with(&mut self, frame: &Frame<'_>, extras: Extras<'_>) -> Result<Segmented> {
+        let Extras { scores, best, colours } = extras;
+        let overlay = colours.is_some();
+        let palette: Vec<[u8; 4]> = colours.unwrap_or_default().iter().map(|[r, g, b]| [*r, *g, *b, 0]).collect();
+        if overlay && palette.len() != self.labels.len() {
+            let (colours, labels) = (palette.len(), self.labels.len());
+            return Err(Error::Labels(format!("{colours} colours for {labels} labels: give one a label")));
+        }
+        let outputs = Outputs { mask: true, scores, best, overlay, ..Outputs::default() };
+        let given = Given { palette: &palette, ..Given::default() };
+        let io = self.run_given(std::slice::from_ref(frame), given, outputs, &[])?;
         let mut segmentation = Segmentation::default();
         self.read_mask(io, 0, &mut segmentation)?;
-        Ok((segmentation, self.read_scores(io)?))
+        Ok(Segmented {
+            segmentation,
+            scores: scores.then(|| self.read_scores(io)).transpose()?,
+            best: best.then(|| self.read_all(io.best)).transpose()?,
+            overlay: overlay.then(|| self.read_all(io.overlay)).transpose()?,
+        })
     }
 
     /// The pixels' embeddings at half the network's size. Needs no labels.
@@ -421,7 +473,8 @@ impl Engine {
             return Ok(Vec::new());
         }
         let outputs = Outputs { points: points.len(), ..Outputs::default() };
-        let io = self.run_at(std::slice::from_ref(frame), points, outputs, &[])?;
+        let given = Given { points, ..Given::default() };
+        let io = self.run_given(std::slice::from_ref(frame), given, outputs, &[])?;
         self.read_all(io.sampled)
     }
 
@@ -470,7 +523,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment_batch`].
     pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
-        self.run(frames, Outputs { mask: true, scores: true, embedding: true, points: 0 }, names)?;
+        self.run(frames, Outputs { mask: true, scores: true, embedding: true, ..Outputs::default() }, names)?;
         let plan = &self.sessions.last().expect("a session has just run").plan;
         let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
@@ -491,14 +544,14 @@ impl Engine {
 
     /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
     fn run(&mut self, frames: &[Frame<'_>], outputs: Outputs, keep: &[&str]) -> Result<FrameIo> {
-        self.run_at(frames, &[], outputs, keep)
+        self.run_given(frames, Given::default(), outputs, keep)
     }
 
-    /// As [`Engine::run`], with `outputs.points` points, the same for every photo.
-    fn run_at(
+    /// As [`Engine::run`], with `outputs.points` points, the same for every photo, and a palette where the outputs need one.
+    fn run_given(
         &mut self,
         frames: &[Frame<'_>],
-        points: &[[f32; 2]],
+        given: Given<'_>,
         outputs: Outputs,
         keep: &[&str],
     ) -> Result<FrameIo> {
@@ -509,11 +562,14 @@ impl Engine {
         let shape = self.frame_shape(frames)?;
         self.session(shape, bank, outputs, keep)?;
         let session = self.sessions.last().expect("the session in use is the last");
+        if let Some(place) = session.io.palette {
+            self.device.write(place, 0, given.palette.as_flattened())?;
+        }
         let bytes = shape.photo.0 * shape.photo.1 * 3;
         for (b, frame) in frames.iter().enumerate() {
             self.device.write(session.io.photo, b * bytes, frame.rgb)?;
             if let Some(place) = session.io.points {
-                self.device.write(place, b * size_of_val(points), bytemuck::cast_slice(points))?;
+                self.device.write(place, b * size_of_val(given.points), bytemuck::cast_slice(given.points))?;
             }
         }
         let model = &self.model;
@@ -571,8 +627,11 @@ impl Engine {
         self.reserve(&plan)?;
         let io = FrameIo {
             photo: plan.placed(io.photo),
+            palette: io.palette.map(|buf| plan.placed(buf)),
             points: io.points.map(|buf| plan.placed(buf)),
             mask: io.mask.map(|buf| plan.placed(buf)),
+            best: io.best.map(|buf| plan.placed(buf)),
+            overlay: io.overlay.map(|buf| plan.placed(buf)),
             scores: io.scores.map(|buf| plan.placed(buf)),
             embedding: io.embedding.map(|buf| plan.placed(buf)),
             sampled: io.sampled.map(|buf| plan.placed(buf)),
@@ -595,10 +654,10 @@ impl Engine {
         reserved
     }
 
-    /// A float32 result of the last pass, whole.
-    fn read_all(&mut self, result: Option<Buf>) -> Result<Vec<f32>> {
+    /// A result of the last pass, whole.
+    fn read_all<T: bytemuck::Pod>(&mut self, result: Option<Buf>) -> Result<Vec<T>> {
         let result = result.expect("a pass has what was asked of it");
-        let mut data = vec![0.0; result.len()];
+        let mut data = vec![T::zeroed(); result.len()];
         self.device.read(result, 0, bytemuck::cast_slice_mut(&mut data))?;
         Ok(data)
     }

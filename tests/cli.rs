@@ -149,7 +149,7 @@ fn wrong_calls_are_exit_code_2() {
     let run = |more: &[&str]| folder.call(&[&["run", "a.png", "--labels", "dog"], more].concat());
     run(&["--size", "480"]).refused(2, &["\"480\"", "HEIGHTxWIDTH", "long:480"]);
     run(&["--device", "gpu"]).refused(2, &["\"gpu\"", "auto, cpu, cuda or cuda:N"]);
-    run(&["--save", "pictures"]).refused(2, &["mask, overlay, scores"]);
+    run(&["--save", "pictures"]).refused(2, &["mask, overlay, scores, best"]);
 }
 
 /// The demo model stands in, and what it is not good for is said, unless --quiet.
@@ -268,10 +268,10 @@ fn a_photo_becomes_a_mask_an_overlay_and_scores() {
     let folder = Folder::new();
     folder.photo("a.png");
     let model = seeded_model();
-    let answer = folder.call(&run_on(&["a.png"], &model, &["--save", "mask,overlay,scores", "--size", "64x96"]));
+    let answer = folder.call(&run_on(&["a.png"], &model, &["--save", "mask,overlay,scores,best", "--size", "64x96"]));
     let stdout = answer.done();
     assert_eq!(answer.stderr, "");
-    assert_eq!(folder.names("out"), ["a.mask.png", "a.overlay.png", "a.scores.npy"]);
+    assert_eq!(folder.names("out"), ["a.best.npy", "a.mask.png", "a.overlay.png", "a.scores.npy"]);
     for word in [
         "a.png: 70 wide, 50 high; network 96 wide, 64 high",
         "cat",
@@ -294,20 +294,31 @@ fn a_photo_becomes_a_mask_an_overlay_and_scores() {
     assert_eq!((mask.width(), mask.height()), (70, 50));
     let overlay = image::open(folder.path("out/a.overlay.png")).unwrap();
     assert!(overlay.width() > 70 && overlay.height() >= 50);
+    let [photo, colours, tinted] =
+        [image::open(folder.path("a.png")).unwrap(), mask, overlay].map(|picture| picture.into_rgb8());
+    for (x, y, colour) in colours.enumerate_pixels() {
+        let mean = |channel: usize| photo.get_pixel(x, y).0[channel].midpoint(colour.0[channel]);
+        assert_eq!(tinted.get_pixel(x, y).0, [0, 1, 2].map(mean), "pixel {x}, {y}");
+    }
     let scores = fs::read(folder.path("out/a.scores.npy")).unwrap();
     assert!(
         String::from_utf8_lossy(&scores[..128])
             .contains("'descr': '<f4', 'fortran_order': False, 'shape': (3, 64, 96)")
     );
     assert_eq!(scores.len(), 128 + 4 * 3 * 64 * 96);
+    let best = fs::read(folder.path("out/a.best.npy")).unwrap();
+    assert!(
+        String::from_utf8_lossy(&best[..128]).contains("'descr': '<f4', 'fortran_order': False, 'shape': (50, 70)")
+    );
+    assert_eq!(best.len(), 128 + 4 * 50 * 70);
 }
 
 #[test]
-fn under_native_the_mask_is_the_argmax_of_the_scores() {
+fn under_native_mask_and_best_are_the_argmax_and_maximum_of_the_scores() {
     let folder = Folder::new();
     let picture = image::RgbImage::from_fn(96, 64, |x, y| image::Rgb([2 * x as u8, 3 * y as u8, (x * y) as u8]));
     picture.save(folder.path("b.png")).unwrap();
-    folder.call(&run_on(&["b.png"], &seeded_model(), &["--size", "native", "--save", "mask,scores"])).done();
+    folder.call(&run_on(&["b.png"], &seeded_model(), &["--size", "native", "--save", "mask,scores,best"])).done();
 
     let mut reader = png::Decoder::new(std::io::BufReader::new(fs::File::open(folder.path("out/b.mask.png")).unwrap()))
         .read_info()
@@ -315,14 +326,18 @@ fn under_native_the_mask_is_the_argmax_of_the_scores() {
     assert_eq!(reader.info().color_type, png::ColorType::Indexed);
     let mut mask = vec![0; reader.output_buffer_size().unwrap()];
     reader.next_frame(&mut mask).unwrap();
-    let bytes = fs::read(folder.path("out/b.scores.npy")).unwrap();
-    let scores: Vec<f32> = bytes[128..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let array = |name: &str| -> Vec<f32> {
+        let bytes = fs::read(folder.path(name)).unwrap();
+        bytes[128..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let (scores, winning) = (array("out/b.scores.npy"), array("out/b.best.npy"));
     let pixels = 96 * 64;
-    assert_eq!((mask.len(), scores.len()), (pixels, 3 * pixels));
+    assert_eq!((mask.len(), scores.len(), winning.len()), (pixels, 3 * pixels, pixels));
     for (pixel, &label) in mask.iter().enumerate() {
         let of = |label: usize| scores[label * pixels + pixel];
         let best = (0..3).map(of).fold(f32::NEG_INFINITY, f32::max);
         assert!(of(usize::from(label)) >= best - 1e-4, "pixel {pixel}");
+        assert!((winning[pixel] - best).abs() <= 1e-4, "pixel {pixel}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use lseg_fast::device::cuda::{Cuda, IMAGES};
 use lseg_fast::device::plan::{self, Plan};
 use lseg_fast::device::{Buf, Calls, Device, Element, Epilogue, Executor, LayerNorm, Linear, Matrix, Upload, Vector};
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
+use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Segmented, Size};
 
 /// Whether there is a GPU to test, real or virtual. Where everything is there, nothing may be skipped.
 fn is_there() -> bool {
@@ -343,6 +343,42 @@ fn a_replayed_frame_is_one_copy_in_one_launch_one_copy_out() {
     for _ in 0..3 {
         assert_eq!(engine.segment(&frame(&photos[1])).unwrap().mask, masks[1]);
     }
+}
+
+/// Scores, the best ones and the overlay; the CPU has nearly the same best scores.
+#[test]
+fn what_comes_beside_the_mask_is_replayed_too() {
+    if !is_there() {
+        return;
+    }
+    let mut engine = engine(FIRST);
+    let alone = [0, 1].map(|seed| engine.segment(&frame(&photo(seed))).unwrap());
+    let mut eager: Vec<Segmented> = Vec::new();
+    for i in 0..6 {
+        let (photo, colours) = (photo(i % 2), [[0, 130, 255], [200, 10, 91], [i as u8, 7, 180]]);
+        let before = engine.device_calls();
+        let extras = Extras { scores: true, best: true, colours: Some(&colours) };
+        let got = engine.segment_with(&frame(&photo), extras).unwrap();
+        let asked = difference(before, engine.device_calls());
+        assert_eq!(got.segmentation, alone[i % 2]);
+        let tint = |(i, byte): (usize, &u8)| byte.midpoint(colours[usize::from(got.segmentation.mask[i / 3])][i % 3]);
+        let tinted: Vec<u8> = photo.iter().enumerate().map(tint).collect();
+        assert_eq!(got.overlay.as_ref(), Some(&tinted));
+        if i > 1 {
+            // The photo and the palette in; mask, best, overlay and scores out.
+            let nodes = asked.graph_nodes;
+            assert_eq!(asked, Calls { copies_in: 2, copies_out: 4, graph_nodes: nodes, ..REPLAYED });
+            assert_eq!((&got.best, &got.scores), (&eager[i % 2].best, &eager[i % 2].scores));
+        } else {
+            eager.push(got);
+        }
+    }
+    let mut cpu = self::engine(DeviceChoice::Cpu);
+    let extras = Extras { best: true, ..Extras::default() };
+    let best = |segmented: &Segmented| segmented.best.clone().unwrap();
+    let (got, expected) = (best(&eager[0]), best(&cpu.segment_with(&frame(&photo(0)), extras).unwrap()));
+    let largest = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    assert!(got.len() == 40 * 20 && got.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 0.01 * largest));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, convert};
 use lseg_fast::model::config::{Activation, HeadBlockKind};
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::{DeviceChoice, Engine, Frame, Options};
+use lseg_fast::{DeviceChoice, Engine, Error, Extras, Frame, Options, Segmented};
 use support_golden::{Array, Case, distance, frame, item, largest, range};
 
 const TAPS: [&str; 8] = ["hook1", "hook2", "hook3", "hook4", "path1", "head1", "logits", "scores"];
@@ -145,6 +145,29 @@ fn the_same_frame_gives_the_same_bits() {
     assert_eq!(engine.scores(&frame(&photos[0])).unwrap(), first);
     let mut threaded = case.engine(&Flags::default(), folder.path(), 3);
     assert_eq!(threaded.scores(&frame(&photos[0])).unwrap(), first);
+}
+
+/// What is asked for beside the mask changes nothing of it, and what is not asked for is not there.
+#[test]
+fn extras_come_beside_the_same_mask() {
+    let (case, folder) = (Case::open("vit16"), tempfile::tempdir().unwrap());
+    let mut engine = case.engine(&Flags::default(), folder.path(), 2);
+    let photo = case.photo(0);
+    let frame = frame(&photo);
+    let colours = vec![[200, 100, 0]; case.labels().len()];
+    let mask = engine.segment(&frame).unwrap();
+    let all = Extras { scores: true, best: true, colours: Some(&colours) };
+    let all = engine.segment_with(&frame, all).unwrap();
+    assert_eq!(all.segmentation, mask);
+    assert_eq!(all.scores.unwrap(), engine.scores(&frame).unwrap());
+    assert_eq!(all.best.unwrap().len(), mask.mask.len());
+    let tinted: Vec<u8> =
+        photo.rgb.iter().zip(colours.as_flattened().iter().cycle()).map(|(a, b)| a.midpoint(*b)).collect();
+    assert_eq!(all.overlay.unwrap(), tinted);
+    let none = engine.segment_with(&frame, Extras::default()).unwrap();
+    assert_eq!(none, Segmented { segmentation: mask, ..Segmented::default() });
+    let reason = engine.segment_with(&frame, Extras { colours: Some(&colours[1..]), ..Extras::default() }).unwrap_err();
+    assert!(matches!(reason, Error::Labels(_)), "{reason}");
 }
 
 /// A float16 file is the model that the float32 file of the same values is, to the bit.

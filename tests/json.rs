@@ -87,7 +87,7 @@ fn check(folder: &TempDir, arguments: &str, without: &[&str]) -> Value {
 #[test]
 fn every_command_prints_the_documented_fields() {
     let folder = folder();
-    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,scores -q --model MODEL";
+    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,scores,best -q --model MODEL";
     let object = check(&folder, run, &["with `--timings`"]);
     assert_eq!((&object["height"], &object["network_width"]), (&33.into(), &64.into()));
     let shares = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());

@@ -3,7 +3,6 @@
 //! Bounds are those of tests/cases/reference.rs: what float32 sums explain. Beside each right form stand slightly
 //! wrong ones, which the bounds must tell from what the engine computed.
 
-#[allow(unused_imports, reason = "the table of cases is for the tests of single operations")]
 mod cases;
 
 use std::collections::BTreeMap;
@@ -507,7 +506,7 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
         let bytes = pass(&mut device, &[&Values::F32(logits.clone())], &|d| {
             let x = d.buffer("logits", [1, h, w, labels], Element::F32);
             let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::U16);
-            d.argmax(x, mask);
+            d.argmax(x, mask, None);
             Io { inputs: vec![x], out: mask }
         })
         .unwrap();

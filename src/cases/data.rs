@@ -35,6 +35,7 @@ impl Seeded {
 pub enum Values {
     F32(Vec<f32>),
     U8(Vec<u8>),
+    U16(Vec<u16>),
     U32(Vec<u32>),
 }
 
@@ -50,6 +51,13 @@ impl Values {
         match self {
             Values::U8(values) => values,
             other => panic!("{other:?} are no bytes"),
+        }
+    }
+
+    pub fn u16(&self) -> &[u16] {
+        match self {
+            Values::U16(values) => values,
+            other => panic!("{other:?} are no labels"),
         }
     }
 
@@ -69,6 +77,7 @@ impl Values {
             }
             Values::F32(values) => bytemuck::pod_collect_to_vec(values),
             Values::U8(values) => values.clone(),
+            Values::U16(values) => bytemuck::pod_collect_to_vec(values),
             Values::U32(values) => bytemuck::pod_collect_to_vec(values),
         }
     }
@@ -267,7 +276,7 @@ pub fn prepare(case: &Case) -> Prepared {
             p.out_shape = [batch, labels, 2 * h, 2 * w];
             p.input([batch, h, w, labels], Element::F32, s.values(batch * h * w * labels, 14.0));
         }
-        Op::Argmax { batch, map: (h, w), labels, mask } => {
+        Op::Argmax { batch, map: (h, w), labels, mask, .. } => {
             p.out_shape = [batch, mask.0, mask.1, 1];
             let mut logits = s.values(batch * h * w * labels, 14.0);
             // Labels 0 and 1 are equal everywhere: 1 must never be taken.
@@ -275,6 +284,15 @@ pub fn prepare(case: &Case) -> Prepared {
                 logits.chunks_exact_mut(labels).for_each(|pixel| pixel[1] = pixel[0]);
             }
             p.input([batch, h, w, labels], Element::F32, logits);
+        }
+        Op::Overlay { batch, photo: (h, w), labels } => {
+            p.out_shape = [batch, h, w, 3];
+            let mut bytes = |count| Values::U8((0..count).map(|_| s.below(256) as u8).collect());
+            let (photo, palette) = (bytes(count(p.out_shape)), bytes(4 * labels));
+            let mask = Values::U16((0..batch * h * w).map(|_| s.below(labels) as u16).collect());
+            p.inputs.push(Input { shape: p.out_shape, element: Element::U8, values: photo });
+            p.inputs.push(Input { shape: [batch, h, w, 1], element: Element::U16, values: mask });
+            p.inputs.push(Input { shape: [1, 1, labels, 4], element: Element::U8, values: palette });
         }
     }
     plant(case, &mut p);

@@ -135,7 +135,21 @@ pub enum Op {
         map: Map,
         labels: usize,
         mask: Map,
+        output: Winner,
     },
+    Overlay {
+        batch: usize,
+        photo: Map,
+        labels: usize,
+    },
+}
+
+/// What [`Op::Argmax`] makes, and which of it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Winner {
+    Mask,
+    MaskBesideBest,
+    Best,
 }
 
 /// What [`Op::Gemm`] adds before the function.
@@ -213,6 +227,7 @@ impl Op {
             Op::Regularise { .. } => "regularise",
             Op::UpsampleScores { .. } => "upsample_scores",
             Op::Argmax { .. } => "argmax",
+            Op::Overlay { .. } => "overlay",
         }
     }
 
@@ -264,7 +279,21 @@ impl Op {
             }
             Op::Regularise { bottleneck, activation, .. } => d.regularise(inputs[0], v[0], bottleneck, activation, out),
             Op::UpsampleScores { .. } => d.upsample_scores(inputs[0], out),
-            Op::Argmax { .. } => d.argmax(inputs[0], out),
+            Op::Overlay { .. } => d.overlay(inputs[0], inputs[1], inputs[2], out),
+            Op::Argmax { output, .. } => {
+                let other = |d: &mut dyn Device, element| d.buffer("other output", out.shape, element);
+                match output {
+                    Winner::Mask => d.argmax(inputs[0], out, None),
+                    Winner::MaskBesideBest => {
+                        let best = other(d, Element::F32);
+                        d.argmax(inputs[0], out, Some(best));
+                    }
+                    Winner::Best => {
+                        let mask = other(d, Element::U16);
+                        d.argmax(inputs[0], mask, Some(out));
+                    }
+                }
+            }
         }
     }
 }
@@ -272,7 +301,9 @@ impl Op {
 /// The element of the output's buffer.
 fn out_element(op: &Op) -> Element {
     match op {
+        Op::Argmax { output: Winner::Best, .. } => Element::F32,
         Op::Argmax { .. } => Element::U16,
+        Op::Overlay { .. } => Element::U8,
         Op::Gemm { out, .. } => *out,
         Op::AddPositions { .. } | Op::EmbedTokens { .. } | Op::Similarity { .. } => Element::F32,
         Op::Regularise { .. } | Op::UpsampleScores { .. } | Op::TakeRows { .. } => Element::F32,

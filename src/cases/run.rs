@@ -74,6 +74,7 @@ pub fn numbers(bytes: &[u8], element: Element, activation: usize) -> Vec<f32> {
         Element::Activation if activation == 2 => {
             bytemuck::pod_collect_to_vec::<u8, f16>(bytes).into_iter().map(f16::to_f32).collect()
         }
+        Element::U8 => bytes.iter().copied().map(f32::from).collect(),
         Element::U16 => bytemuck::pod_collect_to_vec::<u8, u16>(bytes).into_iter().map(f32::from).collect(),
         _ => bytemuck::pod_collect_to_vec(bytes),
     }

@@ -5,7 +5,7 @@ use crate::device::Func;
 use crate::model::config;
 
 use super::Plant::{Nan, Nothing, Outliers, Zeros};
-use super::{Add, Case, ConvShape, Map, Op, Plant};
+use super::{Add, Case, ConvShape, Map, Op, Plant, Winner};
 
 const fn case(op: Op, plant: Plant) -> Case {
     Case { op, plant }
@@ -90,7 +90,12 @@ const fn regularise(map: Map, labels: usize, bottleneck: bool, activation: Optio
 }
 
 const fn argmax(map: Map, labels: usize, mask: Map) -> Op {
-    Op::Argmax { batch: 1, map, labels, mask }
+    Op::Argmax { batch: 1, map, labels, mask, output: Winner::Mask }
+}
+
+/// The mask beside its scores, or those.
+const fn winner(batch: usize, map: Map, labels: usize, mask: Map, output: Winner) -> Op {
+    Op::Argmax { batch, map, labels, mask, output }
 }
 
 /// Small and uneven.
@@ -285,11 +290,22 @@ pub const AWKWARD: &[Case] = &[
     case(argmax((13, 9), 17, (11, 7)), Nothing),
     case(argmax((13, 9), 33, (26, 18)), Nothing),
     case(argmax((5, 7), 300, (37, 45)), Nothing),
-    case(Op::Argmax { batch: 2, map: (5, 7), labels: 4, mask: (9, 50) }, Nothing),
+    case(winner(2, (5, 7), 4, (9, 50), Winner::Mask), Nothing),
     case(argmax((5, 7), 5, (21, 33)), Nan),
     case(argmax((5, 400), 20, (9, 50)), Nothing),
     case(argmax((3, 1000), 40, (5, 3)), Nan),
     case(argmax((9, 20), 150, (40, 37)), Nothing),
+    case(winner(1, (1, 1), 1, (3, 2), Winner::Best), Nothing),
+    case(winner(2, (5, 7), 4, (9, 50), Winner::Best), Nothing),
+    case(winner(2, (5, 7), 4, (9, 50), Winner::MaskBesideBest), Nothing),
+    case(winner(1, (9, 20), 150, (40, 37), Winner::Best), Nothing),
+    case(winner(1, (5, 7), 5, (21, 33), Winner::Best), Nan),
+    case(winner(1, (13, 9), 33, (26, 18), Winner::MaskBesideBest), Nothing),
+    // One pixel, whole chunks of 16 bytes, anything behind them; the last labels that lanes hold, and more.
+    case(Op::Overlay { batch: 1, photo: (1, 1), labels: 1 }, Nothing),
+    case(Op::Overlay { batch: 2, photo: (40, 16), labels: 32 }, Nothing),
+    case(Op::Overlay { batch: 3, photo: (9, 37), labels: 33 }, Nothing),
+    case(Op::Overlay { batch: 1, photo: (31, 77), labels: 300 }, Nothing),
 ];
 
 /// 1024×1024 pixels are 4,097 tokens.
@@ -368,6 +384,8 @@ pub const REAL: &[Case] = &[
     case(Op::UpsampleScores { batch: 1, map: (240, 240), labels: 20 }, Nothing),
     case(argmax((240, 240), 20, (480, 640)), Nothing),
     case(argmax((240, 240), 150, (480, 640)), Nothing),
+    case(winner(1, (240, 240), 20, (480, 640), Winner::MaskBesideBest), Nothing),
+    case(Op::Overlay { batch: 1, photo: (480, 640), labels: 20 }, Nothing),
     case(conv((480, 480), shape(3, 64, 7, 2, 3)), Nothing),
     case(Op::MaxPool { batch: 1, map: (240, 240), channels: 64 }, Nothing),
     case(conv((120, 120), shape(64, 256, 1, 1, 0)), Nothing),

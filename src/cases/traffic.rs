@@ -1,14 +1,25 @@
 //! The fewest bytes that an operation can move: each value that it needs once, each value of its output once.
 
-use super::{Op, Prepared, Values};
+use super::{Op, Prepared, Values, Winner};
 use crate::device::Element;
+
+/// Bytes of the outputs.
+pub fn stored_bytes(op: &Op, prepared: &Prepared) -> u64 {
+    let pixel = match op {
+        Op::Argmax { output: Winner::MaskBesideBest | Winner::Best, .. } => {
+            Element::U16.bytes(2) + Element::F32.bytes(2)
+        }
+        _ => prepared.out_element.bytes(2),
+    };
+    (prepared.out_shape.iter().product::<usize>() * pixel) as u64
+}
 
 /// With activations and matrices in float16, vectors in float32.
 pub fn least_bytes(op: &Op, prepared: &Prepared) -> u64 {
     let elements = |shape: [usize; 4]| shape.iter().product::<usize>();
     let matrices: usize = prepared.matrices.iter().map(|matrix| 2 * matrix.n * matrix.k).sum();
     let vectors: usize = prepared.vectors.iter().map(|vector| 4 * vector.len()).sum();
-    let out = elements(prepared.out_shape) * prepared.out_element.bytes(2);
+    let out = stored_bytes(op, prepared) as usize;
     let inputs: usize = prepared.inputs.iter().map(|input| elements(input.shape) * input.element.bytes(2)).sum();
     let bytes = match *op {
         Op::Gemm { batch, first, rows, behind, to, k, n, x, out: to_element, .. } => {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use lseg_fast::engine::{Engine, Frame, Scores, Segmentation};
+use lseg_fast::engine::{Engine, Extras, Frame, Segmentation, Segmented};
 use lseg_fast::image::decode::Photo;
 use lseg_fast::image::legend::percent;
+use lseg_fast::image::palette::palette;
 use lseg_fast::image::{mask, npy, overlay};
 use lseg_fast::output::write_atomically;
 use lseg_fast::protocol::Size;
@@ -58,7 +59,8 @@ Examples:
 Writes, for photo.jpg:
   out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
   out/photo.overlay.png  the photo in the labels' colours, with a legend
-  out/photo.scores.npy   float32 [labels, height, width] at the network's size";
+  out/photo.scores.npy   float32 [labels, height, width] at the network's size
+  out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Save {
@@ -68,6 +70,8 @@ enum Save {
     Overlay,
     /// <stem>.scores.npy
     Scores,
+    /// <stem>.best.npy
+    Best,
 }
 
 impl Save {
@@ -76,6 +80,7 @@ impl Save {
             Save::Mask => "mask",
             Save::Overlay => "overlay",
             Save::Scores => "scores",
+            Save::Best => "best",
         }
     }
 
@@ -84,6 +89,7 @@ impl Save {
             Save::Mask => "mask.png",
             Save::Overlay => "overlay.png",
             Save::Scores => "scores.npy",
+            Save::Best => "best.npy",
         }
     }
 }
@@ -104,7 +110,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     engine.record_times(arguments.timings);
 
     let text = Some(engine.text_time());
-    let mut session = Session { engine, labels, size, text, arguments };
+    let colours = palette(labels.len());
+    let mut session = Session { engine, labels, colours, size, text, arguments };
     batch::each(&photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
 }
 
@@ -112,6 +119,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 struct Session<'a> {
     engine: Engine,
     labels: Vec<String>,
+    /// One a label.
+    colours: Vec<[u8; 3]>,
     size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
@@ -122,21 +131,19 @@ impl Session<'_> {
     fn segment(&mut self, path: &Path) -> lseg_fast::Result<Report> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
-        let (segmentation, scores) = if self.arguments.save.contains(&Save::Scores) {
-            let (segmentation, scores) = self.engine.segment_with_scores(&frame)?;
-            (segmentation, Some(scores))
-        } else {
-            (self.engine.segment(&frame)?, None)
-        };
+        let wanted = |save| self.arguments.save.contains(&save);
+        let colours = wanted(Save::Overlay).then_some(&*self.colours);
+        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours };
+        let segmented = self.engine.segment_with(&frame, extras)?;
         let timings = self.arguments.timings.then(|| {
             let operations = self.engine.timings();
             Ok(Timings::new(self.engine.matmul_rate()?, &operations))
         });
         let timings = timings.transpose()?;
-        let shares = segmentation.shares(self.labels.len());
+        let shares = segmented.segmentation.shares(self.labels.len());
 
         let start = Instant::now();
-        let files = self.save(path, &photo, &segmentation, scores.as_ref(), &shares)?;
+        let files = self.save(path, segmented, &shares)?;
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
@@ -149,34 +156,33 @@ impl Session<'_> {
         Ok(Report { heading, labels, stages, files, timings })
     }
 
-    fn save(
-        &self,
-        path: &Path,
-        photo: &Photo,
-        segmentation: &Segmentation,
-        scores: Option<&Scores>,
-        shares: &[f64],
-    ) -> lseg_fast::Result<Vec<SavedFile>> {
+    fn save(&self, path: &Path, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut saved = Vec::new();
-        for save in [Save::Mask, Save::Overlay, Save::Scores] {
+        let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, overlay } = segmented;
+        let tinted = overlay.map(|rgb| Photo { width, height, rgb });
+        for save in [Save::Mask, Save::Overlay, Save::Scores, Save::Best] {
             if !self.arguments.save.contains(&save) {
                 continue;
             }
             let file = self.arguments.photos.result(path, save.ending());
-            let Segmentation { width, height, mask: values, .. } = segmentation;
-            match (save, scores) {
-                (Save::Mask, _) => {
-                    write_atomically(&file, |out| mask::write(out, values, *width, *height, self.labels.len()))?;
+            match save {
+                Save::Mask => {
+                    write_atomically(&file, |out| mask::write(out, &values, width, height, self.labels.len()))?;
                 }
-                (Save::Overlay, _) => {
-                    let picture = overlay::overlay(photo, values, &self.labels, shares)?;
+                Save::Overlay => {
+                    let Some(tinted) = &tinted else { continue };
+                    let picture = overlay::overlay(tinted, &self.labels, &self.colours, shares)?;
                     write_atomically(&file, |out| overlay::write(out, &picture))?;
                 }
-                (Save::Scores, Some(scores)) => {
+                Save::Scores => {
+                    let Some(scores) = &scores else { continue };
                     let shape = [scores.labels, scores.height, scores.width];
                     write_atomically(&file, |out| npy::write(out, &shape, &scores.data))?;
                 }
-                (Save::Scores, None) => continue,
+                Save::Best => {
+                    let Some(best) = &best else { continue };
+                    write_atomically(&file, |out| npy::write(out, &[height, width], best))?;
+                }
             }
             saved.push(SavedFile { kind: save.kind(), path: file });
         }

@@ -324,8 +324,14 @@ pub trait Device {
     fn upsample_scores(&mut self, logits: Buf, out: Buf);
 
     /// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False) →
-    /// the index of the largest at each pixel (`U16`, `[b, H, W, 1]`); the first of equals, and NaN before all.
-    fn argmax(&mut self, logits: Buf, mask: Buf);
+    /// the index of the largest at each pixel (`U16`, `[b, H, W, 1]`); the first of equals, and NaN before all. Where
+    /// asked for, `best` (`F32`, the mask's shape) is that largest value.
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>);
+
+    /// Photo (`U8`, `[b, h, w, 3]`), mask (`U16`, `[b, h, w, 1]`) and a colour a label (`U8`, `[1, 1, labels, 4]`, the
+    /// fourth byte unused) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel the mean of the photo's and the colour's,
+    /// rounded down.
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf);
 }
 
 /// Where weights go at load.

@@ -4,60 +4,45 @@ use std::io::{self, Write};
 
 use super::decode::Photo;
 use super::legend::{self, Entry};
-use super::palette::palette;
 use crate::{Error, Result};
 
-/// The photo tinted half by half with the colour of each pixel's label, and the legend on its right.
+/// A photo tinted in its labels' colours ([`segment_with`](crate::Engine::segment_with)), and the legend on its right.
 ///
-/// `mask` is [height, width] of the photo, its values index `labels`; `shares` are the labels' fractions of the photo.
+/// `colours` has one a label, `shares` the labels' fractions of the photo.
 ///
 /// # Errors
-/// [`Error::Size`] if the lengths do not match or a value of the mask has no label.
-pub fn overlay(photo: &Photo, mask: &[u16], labels: &[String], shares: &[f64]) -> Result<Photo> {
-    if mask.is_empty()
-        || mask.len() != photo.width * photo.height
-        || photo.rgb.len() != 3 * mask.len()
+/// [`Error::Size`] if the lengths do not match or there is no pixel.
+pub fn overlay(tinted: &Photo, labels: &[String], colours: &[[u8; 3]], shares: &[f64]) -> Result<Photo> {
+    let Photo { width, height, rgb } = tinted;
+    if rgb.is_empty()
+        || rgb.len() != 3 * width * height
+        || colours.len() != labels.len()
         || shares.len() != labels.len()
     {
         return Err(Error::Size(format!(
-            "an overlay of {}×{} pixels and {} labels from a mask of {} values and {} shares",
-            photo.width,
-            photo.height,
+            "an overlay of {width}×{height} pixels and {} labels from {} bytes, {} colours and {} shares",
             labels.len(),
-            mask.len(),
+            rgb.len(),
+            colours.len(),
             shares.len()
         )));
     }
-    let colours = palette(labels.len());
-    if let Some(value) = mask.iter().find(|&&value| usize::from(value) >= labels.len()) {
-        return Err(Error::Size(format!("a mask with the value {value} for {} labels", labels.len())));
-    }
     let entries: Vec<Entry> = labels
         .iter()
-        .zip(&colours)
+        .zip(colours)
         .zip(shares)
         .map(|((label, &colour), &share)| Entry { label, colour, share })
         .collect();
-    let panel = legend::draw(&entries, photo.width, photo.height);
+    let panel = legend::draw(&entries, *width, *height);
     let (panel_width, panel_height) = panel.as_ref().map_or((0, 0), |panel| (panel.width, panel.height));
-    let (width, height) = (photo.width + panel_width, photo.height.max(panel_height));
-    let mut canvas = Photo { width, height, rgb: vec![255; 3 * width * height] };
-    tint(&mut canvas, photo, mask, &colours);
+    let (canvas_width, canvas_height) = (width + panel_width, *height.max(&panel_height));
+    let rgb = vec![255; 3 * canvas_width * canvas_height];
+    let mut canvas = Photo { width: canvas_width, height: canvas_height, rgb };
+    paste(&mut canvas, tinted, 0);
     if let Some(panel) = panel {
-        paste(&mut canvas, &panel, photo.width);
+        paste(&mut canvas, &panel, *width);
     }
     Ok(canvas)
-}
-
-/// Draws the photo into the canvas' upper left corner, each pixel mixed half by half with its label's colour.
-fn tint(canvas: &mut Photo, photo: &Photo, mask: &[u16], colours: &[[u8; 3]]) {
-    let rows = photo.rgb.chunks_exact(3 * photo.width).zip(mask.chunks_exact(photo.width));
-    for (to, (pixels, values)) in canvas.rgb.chunks_exact_mut(3 * canvas.width).zip(rows) {
-        for ((to, pixel), &value) in to.as_chunks_mut::<3>().0.iter_mut().zip(pixels.as_chunks::<3>().0).zip(values) {
-            let colour = colours[usize::from(value)];
-            *to = std::array::from_fn(|channel| pixel[channel].midpoint(colour[channel]));
-        }
-    }
 }
 
 /// Copies a picture to the canvas' upper edge, `left` pixels from its left one.
@@ -92,16 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_tinted_by_their_label_and_the_legend_stands_beside() {
-        let photo = Photo { width: 40, height: 30, rgb: vec![100; 3 * 1200] };
-        let mask: Vec<u16> = (0..1200).map(|i| u16::from(i % 40 >= 10)).collect();
+    fn the_legend_stands_beside_the_photo() {
+        let photo = Photo { width: 40, height: 30, rgb: (0..3 * 1200).map(|i| i as u8).collect() };
         let labels = ["sky".to_owned(), "grass".to_owned()];
-        let picture = overlay(&photo, &mask, &labels, &[0.25, 0.75]).unwrap();
-        let colours = palette(2);
-        let at = |x: usize, y: usize| &picture.rgb[3 * (y * picture.width + x)..][..3];
-        assert_eq!(at(0, 0), colours[0].map(|c| c.midpoint(100)));
-        assert_eq!(at(39, 29), colours[1].map(|c| c.midpoint(100)));
+        let colours = [[200, 0, 0], [0, 200, 0]];
+        let picture = overlay(&photo, &labels, &colours, &[0.25, 0.75]).unwrap();
+        let at = |picture: &Photo, x: usize, y: usize| picture.rgb[3 * (y * picture.width + x)..][..3].to_vec();
+        for (x, y) in [(0, 0), (39, 0), (17, 11), (39, 29)] {
+            assert_eq!(at(&picture, x, y), at(&photo, x, y));
+        }
         assert!(picture.width > 100 && picture.height >= 30);
+        assert!((40..picture.width).any(|x| (0..30).any(|y| at(&picture, x, y) == colours[1])));
 
         let mut file = Vec::new();
         write(&mut file, &picture).unwrap();
@@ -111,10 +97,13 @@ mod tests {
 
     #[test]
     fn parts_that_do_not_match_are_refused() {
-        let photo = Photo { width: 2, height: 1, rgb: vec![0; 6] };
         let labels = ["sky".to_owned()];
-        for (mask, shares) in [(vec![0], vec![1.0]), (vec![0, 1], vec![1.0]), (vec![0, 0], vec![])] {
-            assert!(matches!(overlay(&photo, &mask, &labels, &shares), Err(Error::Size(_))));
+        for (bytes, colours, shares) in [(3, 1, 1), (9, 1, 1), (6, 0, 1), (6, 1, 2)] {
+            let photo = Photo { width: 2, height: 1, rgb: vec![0; bytes] };
+            let picture = overlay(&photo, &labels, &vec![[0; 3]; colours], &vec![0.5; shares]);
+            assert!(matches!(picture, Err(Error::Size(_))));
         }
+        let empty = Photo { width: 0, height: 0, rgb: Vec::new() };
+        assert!(overlay(&empty, &labels, &[[0; 3]], &[1.0]).is_err());
     }
 }

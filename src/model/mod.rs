@@ -43,6 +43,10 @@ pub struct FrameShape {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
     pub mask: bool,
+    /// The winning label's logit at each pixel of the mask, which is then wanted too.
+    pub best: bool,
+    /// The photo in colours that the host gives, one a label; the mask is then wanted too.
+    pub overlay: bool,
     pub scores: bool,
     pub embedding: bool,
     /// Embeddings at so many points of each photo.
@@ -54,10 +58,16 @@ pub struct Outputs {
 pub struct FrameIo {
     /// `[b, h0, w0, 3]`, u8
     pub photo: Buf,
+    /// `[1, 1, labels, 4]`, u8; filled by the host
+    pub palette: Option<Buf>,
     /// `[b, 1, points, 2]`: (x, y) in photo pixels; filled by the host
     pub points: Option<Buf>,
     /// `[b, h0, w0, 1]`, u16
     pub mask: Option<Buf>,
+    /// `[b, h0, w0, 1]`
+    pub best: Option<Buf>,
+    /// `[b, h0, w0, 3]`, u8
+    pub overlay: Option<Buf>,
     /// `[b, labels, H, W]`
     pub scores: Option<Buf>,
     /// `[b, H/2, W/2, embed_dim]`
@@ -93,7 +103,10 @@ impl Model {
         d.stage(Stage::Encoder);
         let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
         let points = (wanted.points > 0).then(|| d.buffer("points", [batch, 1, wanted.points, 2], Element::F32));
-        for input in [Some(photo), points].into_iter().flatten() {
+        let labels = bank.map(|bank| bank.labels.weight.n);
+        let palette =
+            labels.filter(|_| wanted.overlay).map(|labels| d.buffer("palette", [1, 1, labels, 4], Element::U8));
+        for input in [Some(photo), points, palette].into_iter().flatten() {
             d.input(input);
         }
         let hooked = match &self.encoder {
@@ -116,15 +129,20 @@ impl Model {
             d.upsample_scores(logits, scores);
             scores
         });
-        let mask = logits.filter(|_| wanted.mask).map(|logits| {
-            let mask = d.buffer("mask", [batch, h0, w0, 1], Element::U16);
-            d.argmax(logits, mask);
-            mask
+        let mask = logits.filter(|_| wanted.mask).map(|_| d.buffer("mask", [batch, h0, w0, 1], Element::U16));
+        let best = mask.filter(|_| wanted.best).map(|mask| d.buffer("best", mask.shape, Element::F32));
+        if let (Some(logits), Some(mask)) = (logits, mask) {
+            d.argmax(logits, mask, best);
+        }
+        let overlay = mask.zip(palette).map(|(mask, palette)| {
+            let overlay = d.buffer("overlay", photo.shape, Element::U8);
+            d.overlay(photo, mask, palette, overlay);
+            overlay
         });
-        for out in [embedding, sampled, scores, mask].into_iter().flatten() {
+        for out in [embedding, sampled, scores, mask, best, overlay].into_iter().flatten() {
             d.output(out);
         }
-        FrameIo { photo, points, mask, scores, embedding, sampled }
+        FrameIo { photo, palette, points, mask, best, overlay, scores, embedding, sampled }
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

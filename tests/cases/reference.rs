@@ -11,7 +11,7 @@ use lseg_fast::device::Func;
 use lseg_fast::model::config::Activation;
 use rayon::prelude::*;
 
-use super::{Add, ConvShape, LAYER_NORM_EPS, Map, NORMALISE, Op, Prepared, rest};
+use super::{Add, ConvShape, LAYER_NORM_EPS, Map, NORMALISE, Op, Prepared, Winner, rest};
 
 const EPS: f64 = f32::EPSILON as f64;
 
@@ -282,6 +282,13 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
             let doubled = upsample(x, (h, w), labels);
             (0..doubled.len()).map(|i| doubled[i % (4 * h * w) * labels + i / (4 * h * w)]).collect()
         }),
+        Op::Overlay { .. } => {
+            let [photo, palette] = [0, 2].map(|i| p.inputs[i].values.u8());
+            let colours = p.inputs[1].values.u16().iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
+            let mean = |(a, b): (&u8, &u8)| exact(f64::from((u16::from(*a) + u16::from(*b)) / 2));
+            photo.iter().zip(colours).map(mean).collect()
+        }
+        Op::Argmax { map, labels, mask, output: Winner::Best, .. } => maps(&|x| best(x, map, labels, mask)),
         Op::Argmax { map, labels, mask, .. } => {
             let maps = x(0);
             let items = maps.chunks_exact(map.0 * map.1 * labels);
@@ -512,19 +519,42 @@ fn regularise(
     out
 }
 
-/// The two steps stored: ×2 upsampling, then the resizing; then the labels within rounding of the best score.
-/// The largest of scores with NaN among them is NaN, as in PyTorch.
-pub fn argmax(logits: &[f64], (h, w): Map, labels: usize, mask: Map) -> Vec<Vec<u16>> {
+/// Each pixel's scores: the two steps stored, ×2 upsampling, then the resizing.
+fn scores_of_pixels(logits: &[f64], (h, w): Map, labels: usize, mask: Map) -> Vec<Vec<f64>> {
     let doubled: Vec<f64> = upsample(logits, (h, w), labels).iter().map(|near| near.value).collect();
+    let pixels = (0..mask.0).flat_map(|y| (0..mask.1).map(move |x| (y, x)));
+    let scores = |(y, x)| {
+        let (y, x) = (edges(y, 2 * h, mask.0), edges(x, 2 * w, mask.1));
+        let score = |label: usize| bilinear(|y, x| doubled[(y * 2 * w + x) * labels + label], y, x).value;
+        (0..labels).map(score).collect()
+    };
+    pixels.map(scores).collect()
+}
+
+/// The largest size of the numbers among them.
+fn largest_size(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |a: f64, b| if b.abs() > a { b.abs() } else { a })
+}
+
+/// The largest score of each pixel; of scores with NaN among them it is NaN, as in PyTorch. In float32 up to nine products of a
+/// value and two weights, each of which is made in a few steps.
+fn best(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Near> {
+    let bound = 8.0 * EPS * largest_size(logits);
+    let larger = |a: f64, b: &f64| if b.is_nan() || *b > a { *b } else { a };
+    let largest = |scores: Vec<f64>| scores.iter().fold(f64::NEG_INFINITY, larger);
+    let pixels = scores_of_pixels(logits, map, labels, mask).into_iter();
+    pixels.map(|scores| Near { value: largest(scores), bound }).collect()
+}
+
+/// The labels within rounding of the best score.
+/// The largest of scores with NaN among them is NaN, as in PyTorch.
+pub fn argmax(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Vec<u16>> {
     // Labels whose maps are equal: the first of them is the one to take.
     let column = |label: usize| logits.iter().skip(label).step_by(labels);
     let copied: Vec<bool> = (0..labels).map(|n| (0..n).any(|m| column(m).eq(column(n)))).collect();
-    let largest = logits.iter().fold(0.0, |a: f64, b| if b.abs() > a { b.abs() } else { a });
+    let largest = largest_size(logits);
     let mut out = Vec::with_capacity(mask.0 * mask.1);
-    for (y, column) in (0..mask.0).flat_map(|y| (0..mask.1).map(move |x| (y, x))) {
-        let (y, x) = (edges(y, 2 * h, mask.0), edges(column, 2 * w, mask.1));
-        let scores: Vec<f64> =
-            (0..labels).map(|label| bilinear(|y, x| doubled[(y * 2 * w + x) * labels + label], y, x).value).collect();
+    for scores in scores_of_pixels(logits, map, labels, mask) {
         if let Some(nan) = scores.iter().position(|score| score.is_nan()) {
             out.push(vec![nan as u16]);
             continue;

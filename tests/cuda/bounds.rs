@@ -155,6 +155,7 @@ fn dump_the_cases() {
             let (dtype, bytes): (_, &[u8]) = match &input.values {
                 Values::F32(values) => (Dtype::F32, bytemuck::cast_slice(values)),
                 Values::U8(values) => (Dtype::U8, values),
+                Values::U16(values) => (Dtype::U16, bytemuck::cast_slice(values)),
                 Values::U32(values) => (Dtype::U32, bytemuck::cast_slice(values)),
             };
             tensors.push((format!("input{i}"), dtype, input.shape.to_vec(), bytes));

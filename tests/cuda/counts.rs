@@ -1,6 +1,6 @@
 //! What the kernels do at the real model's shapes, as the virtual GPU counts it.
 
-use lseg_fast::cases::traffic::least_bytes;
+use lseg_fast::cases::traffic::{least_bytes, stored_bytes};
 use lseg_fast::device::cuda::{IMAGES, Launch};
 use regex::Regex;
 
@@ -61,8 +61,7 @@ fn complaints(case: &Case, launches: &[Launch], l2_bytes: u64) -> Vec<String> {
     let (loaded, stored) =
         (sum(|l| SECTOR * l.counts.unique_load_sectors), sum(|l| SECTOR * l.counts.unique_store_sectors));
     // What is stored beyond the output is the sums of a depth cut in parts, which is read again: it stays in the L2 cache.
-    let out = prepared.out_shape.iter().product::<usize>() * prepared.out_element.bytes(2);
-    let parts = stored.saturating_sub(out as u64);
+    let parts = stored.saturating_sub(stored_bytes(&case.op, &prepared));
     if 2 * parts > l2_bytes {
         wrong.push(format!("{parts} bytes of partial sums do not stay in {l2_bytes} bytes of cache"));
     }

@@ -56,6 +56,10 @@ impl<'a> Inputs<'a> {
         &bytemuck::cast_slice(self.get(buf))[..buf.len()]
     }
 
+    pub fn get_u16(&self, buf: Buf) -> &'a [u16] {
+        &bytemuck::cast_slice(self.get(buf))[..buf.len()]
+    }
+
     pub fn get_u32(&self, buf: Buf) -> &'a [u32] {
         &bytemuck::cast_slice(self.get(buf))[..buf.len()]
     }

@@ -8,6 +8,7 @@ mod half;
 mod layer_norm;
 mod math;
 mod max_pool;
+mod overlay;
 mod product;
 mod regularise;
 mod resample;
@@ -388,7 +389,7 @@ impl Device for Cpu {
         });
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
         self.clock.op();
         let (inputs, mask_all) = self.arena.split(mask);
         let (isa, [_, h, w, n], x_all) = (self.isa, logits.shape, inputs.get(logits));
@@ -398,6 +399,23 @@ impl Device for Cpu {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
             scratch::work(w * n, |line| resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out));
         });
+        let Some(best) = best else { return };
+        let (inputs, best_all) = self.arena.split(best);
+        let (x_all, masks) = (inputs.get(logits), inputs.get_u16(mask));
+        best_all.par_chunks_mut(to_w).zip(masks.par_chunks(to_w)).enumerate().for_each(|(i, (out, mask))| {
+            let x = &x_all[i / to_h * h * w * n..][..h * w * n];
+            resample::best_row(x, (h, w, n), (i % to_h, to_h), mask, out);
+        });
+    }
+
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+        self.clock.op();
+        let (inputs, out_all) = self.arena.split(out);
+        let (photos, masks, palette) = (inputs.get_u8(photo), inputs.get_u16(mask), inputs.get_u8(palette));
+        let width = mask.shape[2];
+        let pictures = &mut bytemuck::cast_slice_mut::<f32, u8>(out_all)[..out.len()];
+        let rows = pictures.par_chunks_mut(3 * width).zip(photos.par_chunks(3 * width)).zip(masks.par_chunks(width));
+        rows.for_each(|((out, photo), mask)| overlay::row(photo, mask, palette, out));
     }
 }
 

@@ -70,6 +70,25 @@ multiversion! {
     }
 }
 
+/// The scores of the labels that [`argmax_row`] took, `mask`: its sums, with its bits, of one label a pixel.
+pub fn best_row(
+    logits: &[f32],
+    (h, w, n): (usize, usize, usize),
+    (row, to_h): (usize, usize),
+    mask: &[u16],
+    out: &mut [f32],
+) {
+    let y_taps = Taps::through_upsample(row, h, to_h);
+    let to_w = out.len();
+    for (i, (out, label)) in out.iter_mut().zip(mask).enumerate() {
+        *out = 0.0;
+        for (x, weight) in Taps::through_upsample(i, w, to_w).iter() {
+            let at = |y: usize| logits[(y * w + x) * n + usize::from(*label)];
+            *out += weight * y_taps.iter().fold(0.0, |sum, (y, weight)| sum + weight * at(y));
+        }
+    }
+}
+
 /// One row of patches: photo `[h0, w0, 3]` resized to `size` (edges aligned), normalised; `out` is row `py` of the
 /// grid, `[size.1 / patch, patch·patch·3]`.
 pub fn patch_row(

@@ -23,6 +23,8 @@ pub struct Kernels {
 struct Params {
     logits: u64,
     mask: u64,
+    /// 0 where not asked for
+    best: u64,
     height: u32,
     width: u32,
     labels: u32,
@@ -50,13 +52,14 @@ fn columns(width: usize, mask_width: usize) -> usize {
     halves.into_iter().find(|columns| seen(*columns, width, mask_width) <= MOST_PIXELS).expect("one pixel sees three")
 }
 
-pub fn run(cuda: &Cuda, logits: Buf, mask: Buf) {
+pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>) {
     let [batch, height, width, labels] = logits.shape;
     let [_, mask_height, mask_width, _] = mask.shape;
     let columns = columns(width, mask_width);
     let params = Params {
         logits: cuda.address(logits),
         mask: cuda.address(mask),
+        best: best.map_or(0, |best| cuda.address(best)),
         height: height as u32,
         width: width as u32,
         labels: labels as u32,

@@ -19,6 +19,7 @@ mod images;
 mod layer_norm;
 mod max_pool;
 mod memory;
+mod overlay;
 mod passes;
 mod patchify;
 mod regularise;
@@ -82,6 +83,7 @@ struct Kernels {
     gemm: gemm::Kernels,
     layer_norm: layer_norm::Kernels,
     max_pool: max_pool::Kernels,
+    overlay: overlay::Kernels,
     patchify: patchify::Kernels,
     regularise: regularise::Kernels,
     sample: sample::Kernels,
@@ -102,6 +104,7 @@ impl Kernels {
             gemm: gemm::Kernels::load(library, gpu)?,
             layer_norm: layer_norm::Kernels::load(library)?,
             max_pool: max_pool::Kernels::load(library)?,
+            overlay: overlay::Kernels::load(library)?,
             patchify: patchify::Kernels::load(library)?,
             regularise: regularise::Kernels::load(library)?,
             sample: sample::Kernels::load(library)?,
@@ -455,9 +458,14 @@ impl Device for Cuda {
         upsample_scores::run(self, logits, out);
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
         self.begin();
-        argmax::run(self, logits, mask);
+        argmax::run(self, logits, mask, best);
+    }
+
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+        self.begin();
+        overlay::run(self, photo, mask, palette, out);
     }
 }
 

@@ -270,9 +270,16 @@ impl Device for Recorder {
         self.op("upsample_scores", format!("{} → {}", map(logits), map(out)), 8 * out.len(), 0, &[logits, out]);
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
         self.thread_scratch = self.thread_scratch.max(logits.shape[2] * logits.channels());
-        let shapes = format!("{} → {}×{}", map(logits), mask.shape[1], mask.shape[2]);
-        self.op("argmax", shapes, 9 * mask.len() * logits.channels(), 0, &[logits, mask]);
+        let with = if best.is_some() { " + best" } else { "" };
+        let shapes = format!("{} → {}×{}{with}", map(logits), mask.shape[1], mask.shape[2]);
+        let bufs: Vec<Buf> = [logits, mask].into_iter().chain(best).collect();
+        self.op("argmax", shapes, 9 * mask.len() * logits.channels(), 0, &bufs);
+    }
+
+    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+        let shapes = format!("{}, {} labels", map(photo), palette.rows());
+        self.op("overlay", shapes, 0, 0, &[photo, mask, palette, out]);
     }
 }

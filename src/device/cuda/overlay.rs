@@ -1,0 +1,48 @@
+//! Host side of kernels/overlay.cu.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Cuda;
+use super::driver::Function;
+use super::images::Library;
+use crate::device::Buf;
+use crate::error::Result;
+
+/// Pixels of a block.
+const PIXELS: usize = 640;
+
+pub struct Kernels {
+    overlay: Function,
+}
+
+/// OverlayParams of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    photo: u64,
+    mask: u64,
+    palette: u64,
+    out: u64,
+    pixels: u64,
+    labels: u32,
+    padding: u32,
+}
+
+impl Kernels {
+    pub fn load(library: &Library<'_>) -> Result<Kernels> {
+        Ok(Kernels { overlay: library.load("overlay")?.function::<Params>("overlay", 0)? })
+    }
+}
+
+pub fn run(cuda: &Cuda, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+    let params = Params {
+        photo: cuda.address(photo),
+        mask: cuda.address(mask),
+        palette: cuda.address(palette),
+        out: cuda.address(out),
+        pixels: mask.len() as u64,
+        labels: palette.rows() as u32,
+        padding: 0,
+    };
+    cuda.launch(&cuda.kernels.overlay.overlay, [mask.len().div_ceil(PIXELS), 1, 1], &params);
+}
