@@ -2,6 +2,7 @@
 //! reported by the virtual GPU, differ from float64, or show in its counts. docs/mutants.md says what catches which; a test
 //! holds the two together (`LSEG_WRITE_MUTANTS=1` writes it anew).
 
+use std::collections::btree_map::Entry;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -49,10 +50,10 @@ fn sources(file: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![file.to_owned()];
     while let Some(file) = open.pop() {
-        if !found.contains_key(&file) {
-            let text = read(&file);
-            open.extend(include.captures_iter(&text).map(|c| c[1].to_owned()));
-            found.insert(file, text);
+        if let Entry::Vacant(place) = found.entry(file) {
+            let text = read(place.key());
+            let text = place.insert(text);
+            open.extend(include.captures_iter(text).map(|c| c[1].to_owned()));
         }
     }
     found
