@@ -36,6 +36,11 @@ pub struct Size {
     pub multiprocessors: usize,
     /// Bytes of shared memory of a multiprocessor.
     pub shared: usize,
+    /// Multiply-adds that a multiprocessor's tensor cores do in a clock, by mma.sync with float32 sums.
+    pub rate: f64,
+    /// Bytes that each multiprocessor gets from the L2 cache in a clock where all ask for them (about; from published
+    /// measurements). It is what small tiles cost on a GPU of quick tensor cores.
+    pub l2: f64,
 }
 
 /// Parts are summed up through memory; more are never worth it.
@@ -44,10 +49,8 @@ const MOST_PARTS: usize = 8;
 const RESIDENT: usize = 2;
 /// What CUDA takes of shared memory for itself, for each block.
 const RESERVED: usize = 1024;
-/// Multiply-adds a multiprocessor does in a clock: A100's; only the relation to the costs below matters.
-const RATE: f64 = 1024.0;
-/// What one block alone, a warp for each tensor core, makes of that: what its warps wait for, nobody else fills.
-const ALONE: f64 = 0.8;
+/// Clocks of each stage in which a block that is alone, a warp for each tensor core, waits: nobody else fills them.
+const WAITS: f64 = 128.0;
 /// Clocks until a block's first tiles have come, and until its last results have left.
 const ENDS: f64 = 1500.0;
 /// Bytes a clock that a multiprocessor writes or reads of parts.
@@ -100,7 +103,13 @@ impl Tile {
 
 impl Size {
     pub fn of(gpu: &Info) -> Size {
-        Size { multiprocessors: gpu.multiprocessors as usize, shared: gpu.shared_per_block + RESERVED }
+        let (rate, l2) = match gpu.capability {
+            (8, 0 | 7) => (1024.0, 32.0),
+            (9 | 10, _) => (1228.0, 22.0),
+            _ => (256.0, 16.0),
+        };
+        let shared = gpu.shared_per_block + RESERVED;
+        Size { multiprocessors: gpu.multiprocessors as usize, shared, rate, l2 }
     }
 
     /// Blocks that one multiprocessor holds.
@@ -148,13 +157,15 @@ fn allowed(shape: Shape, Choice { tile, parts }: Choice, gpu: Size) -> bool {
 /// Clocks until the last block has ended.
 fn clocks(shape: Shape, Choice { tile, parts }: Choice, gpu: Size) -> f64 {
     let area = tile.area() as f64;
-    let steps = shape.depth.div_ceil(tile.step()).div_ceil(parts) * tile.step();
+    let stages = shape.depth.div_ceil(tile.step()).div_ceil(parts);
     // Blocks that the busiest multiprocessor does: as many as it can at a time, then what is left.
     let blocks = (shape.tiles(tile) * parts).div_ceil(gpu.multiprocessors);
     let resident = gpu.resident(tile);
     let alone = if resident == 1 { blocks } else { blocks % resident };
-    let sum = area * steps as f64 / (RATE * tile.share());
-    let sums = (blocks - alone) as f64 * sum + alone as f64 * sum / ALONE;
+    let sum = area * (stages * tile.step()) as f64 / (gpu.rate * tile.share());
+    let sums = blocks as f64 * sum + (alone * stages) as f64 * WAITS;
+    let operands = 2 * shape.tiles(tile) * (tile.rows() + tile.columns()) * shape.depth;
+    let sums = sums.max(operands as f64 / (gpu.l2 * gpu.multiprocessors as f64));
     let ends = ENDS * blocks.div_ceil(resident) as f64;
     if parts == 1 {
         return sums + ends;
@@ -168,10 +179,10 @@ fn clocks(shape: Shape, Choice { tile, parts }: Choice, gpu: Size) -> f64 {
 mod tests {
     use super::*;
 
-    const ORIN: Size = Size { multiprocessors: 16, shared: 164 << 10 };
-    const A100: Size = Size { multiprocessors: 108, shared: 164 << 10 };
-    const RTX4090: Size = Size { multiprocessors: 128, shared: 100 << 10 };
-    const H100: Size = Size { multiprocessors: 132, shared: 228 << 10 };
+    const ORIN: Size = Size { multiprocessors: 16, shared: 164 << 10, rate: 1024.0, l2: 32.0 };
+    const A100: Size = Size { multiprocessors: 108, shared: 164 << 10, rate: 1024.0, l2: 32.0 };
+    const RTX4090: Size = Size { multiprocessors: 128, shared: 100 << 10, rate: 256.0, l2: 16.0 };
+    const H100: Size = Size { multiprocessors: 132, shared: 228 << 10, rate: 1228.0, l2: 22.0 };
     const GPUS: [Size; 4] = [ORIN, A100, RTX4090, H100];
 
     /// The products of vitl16 at 480×480: rows, depth, columns.
@@ -238,7 +249,7 @@ mod tests {
     #[test]
     fn no_choice_leaves_its_bounds() {
         let odd = [(1, 1, 1), (1, 4096, 1), (20, 512, 2048), (4097, 1024, 1024), (901, 33, 17)];
-        let tiny = Size { multiprocessors: 1, shared: 64 << 10 };
+        let tiny = Size { multiprocessors: 1, shared: 64 << 10, rate: 1024.0, l2: 32.0 };
         for gpu in GPUS.into_iter().chain([tiny]) {
             for (rows, depth, columns) in REAL.into_iter().chain(odd) {
                 for items in [1, 3] {
