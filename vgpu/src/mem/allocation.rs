@@ -116,7 +116,7 @@ impl Allocation {
                     let word = offset(lane) / 4;
                     let words = &self.lines[word / 4].words;
                     into.bits[0][lane] = words[word % 4].load(Relaxed);
-                    into.bits[1][lane] = words[word % 4 | 1].load(Relaxed);
+                    into.bits[1][lane] = words[(word % 4) | 1].load(Relaxed);
                 }
             }
             _ => {

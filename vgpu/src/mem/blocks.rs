@@ -255,7 +255,7 @@ impl SplitLine {
 
 /// The bytes of a mask of halves.
 pub(super) fn bytes_of(halves: u8) -> u16 {
-    (0..8).fold(0, |bytes, half| bytes | u16::from(halves >> half & 1) * 3 << (2 * half))
+    (0..8).fold(0, |bytes, half| bytes | ((u16::from(halves >> half & 1) * 3) << (2 * half)))
 }
 
 /// The mask in halves of two bytes; `None` when it cuts one.

@@ -72,7 +72,7 @@ impl Lines {
     /// Every lane asks for a line.
     fn whole(&mut self, r: &Request<'_>, base: u64) {
         for (key, address) in self.keys.iter_mut().zip(r.addresses) {
-            *key = (address - base) / LINE << 16 | 0xffff;
+            *key = (((address - base) / LINE) << 16) | 0xffff;
         }
         self.len = 32;
         let mut ascending = true;

@@ -51,7 +51,10 @@ fn without_policy<'i, 'a>(i: &'i Instruction<'a>, has_policy: bool) -> &'i [Oper
 const SCOPES: [(&str, Scope); 4] =
     [("cta", Scope::Cta), ("cluster", Scope::Cta), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
 
-const SEMANTICS: [(&str, fn(Scope) -> Order); 4] = [
+/// An order without its scope.
+type Semantics = fn(Scope) -> Order;
+
+const SEMANTICS: [(&str, Semantics); 4] = [
     ("relaxed", Order::Relaxed),
     ("acquire", Order::Acquire),
     ("release", Order::Release),
