@@ -8,4 +8,6 @@ mod kernels;
 mod mutants;
 mod patterns;
 mod public;
+#[path = "../support/random.rs"]
+mod random;
 mod reference;
