@@ -25,9 +25,10 @@ fn results(body: &str) -> Vec<u32> {
     out
 }
 
-type Cases<'a> = &'a [(&'a str, fn(u32) -> u32)];
+/// What it is of the lane.
+type Cases<'a, T> = &'a [(&'a str, fn(T) -> T)];
 
-fn all_hold(cases: Cases<'_>) {
+fn all_hold(cases: Cases<'_, u32>) {
     for (body, expected) in cases {
         let found = results(body);
         let expected: Vec<u32> = (0..32).map(expected).collect();
@@ -36,7 +37,7 @@ fn all_hold(cases: Cases<'_>) {
 }
 
 /// `%f0` is the result; `bound`: of the relative error (absolute below 1).
-fn all_are_near(bound: f64, cases: &[(&str, fn(f64) -> f64)]) {
+fn all_are_near(bound: f64, cases: Cases<'_, f64>) {
     for (body, exact) in cases {
         for (lane, bits) in results(&format!("{body}\nmov.b32 %r0, %f0;")).into_iter().enumerate() {
             let (found, exact) = (f64::from(f32::from_bits(bits)), exact(lane as f64));
@@ -241,7 +242,8 @@ fn lanes_together() {
              movmatrix.sync.aligned.m8n8.trans.b16 %r0, %r3;",
             |l| {
                 let (row, column) = (l / 4, l % 4 * 2);
-                8 * column + row | (8 * (column + 1) + row) << 16
+                let element = |column: u32| 8 * column + row;
+                element(column) | element(column + 1) << 16
             },
         ),
     ]);
@@ -300,7 +302,7 @@ const MATRICES: &str = "shl.b32 %r3, %r1, 3; add.u32 %r4, %r3, 1; shl.b32 %r4, %
 #[test]
 fn matrices() {
     let load = |form: &str| results(&format!("{MATRICES}ldmatrix.sync.aligned.m8n8.{form}, [%r9]; mov.b32 %r0, %r10;"));
-    let straight = |m: u32| (0..32).map(|l| 64 * m + 2 * l | (64 * m + 2 * l + 1) << 16).collect::<Vec<u32>>();
+    let straight = |m: u32| (32 * m..32 * m + 32).map(|pair| 2 * pair | (2 * pair + 1) << 16).collect::<Vec<u32>>();
     let turned = |m: u32| {
         let element = |l: u32, half: u32| 64 * m + 8 * (l % 4 * 2 + half) + l / 4;
         (0..32).map(|l| element(l, 0) | element(l, 1) << 16).collect::<Vec<u32>>()

@@ -151,6 +151,7 @@ impl Lab {
             min_blocks: None,
             registers: 32,
             communicates: self.communicates,
+            decided: vec![],
         };
         Program {
             version: (8, 0),
