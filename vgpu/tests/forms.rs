@@ -302,7 +302,7 @@ const MATRICES: &str = "shl.b32 %r3, %r1, 3; add.u32 %r4, %r3, 1; shl.b32 %r4, %
 #[test]
 fn matrices() {
     let load = |form: &str| results(&format!("{MATRICES}ldmatrix.sync.aligned.m8n8.{form}, [%r9]; mov.b32 %r0, %r10;"));
-    let straight = |m: u32| (32 * m..32 * m + 32).map(|pair| 2 * pair | (2 * pair + 1) << 16).collect::<Vec<u32>>();
+    let straight = |m: u32| (32 * m..32 * m + 32).map(|pair| ((2 * pair + 1) << 16) | (2 * pair)).collect::<Vec<u32>>();
     let turned = |m: u32| {
         let element = |l: u32, half: u32| 64 * m + 8 * (l % 4 * 2 + half) + l / 4;
         (0..32).map(|l| element(l, 0) | element(l, 1) << 16).collect::<Vec<u32>>()
