@@ -748,6 +748,20 @@ pub enum Op {
     Nop,
 }
 
+impl Op {
+    /// Whether it lets blocks talk to each other.
+    pub fn communicates(&self) -> bool {
+        let outside = |space: &Space| matches!(space, Space::Global | Space::Generic);
+        match self {
+            Op::Atom { space, order, .. } | Op::Ld { space, order, .. } | Op::St { space, order, .. } => {
+                outside(space) && order.reaches_blocks()
+            }
+            Op::Fence { scope } => scope.reaches_blocks(),
+            _ => false,
+        }
+    }
+}
+
 /// `mma.sync.aligned`: d = a·b + c for the warp.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mma {
@@ -802,6 +816,40 @@ pub struct Kernel {
     pub registers: u32,
     /// Whether blocks may talk to each other (global atomics, fences of GPU scope, volatile or relaxed accesses).
     pub communicates: bool,
+    /// Guarded instructions, in order, whose guard a parameter alone decides.
+    pub decided: Vec<(u32, ParameterTest)>,
+}
+
+/// A guard that compares 32 bits of the parameters with a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterTest {
+    /// Bytes from the start of the parameter block.
+    pub offset: usize,
+    /// One of the ordered forms.
+    pub cmp: Cmp,
+    pub signed: bool,
+    pub value: u32,
+    /// The guard holds where the comparison does not.
+    pub negate: bool,
+}
+
+impl ParameterTest {
+    /// Whether the guard holds in a launch with these parameters; `None`: that is not known.
+    pub fn holds(&self, params: &[u8]) -> Option<bool> {
+        let bytes = params.get(self.offset..)?.first_chunk::<4>()?;
+        let found = u32::from_le_bytes(*bytes);
+        let order = if self.signed { (found as i32).cmp(&(self.value as i32)) } else { found.cmp(&self.value) };
+        let is_true = match self.cmp {
+            Cmp::Eq => order.is_eq(),
+            Cmp::Ne => order.is_ne(),
+            Cmp::Lt => order.is_lt(),
+            Cmp::Le => order.is_le(),
+            Cmp::Gt => order.is_gt(),
+            Cmp::Ge => order.is_ge(),
+            _ => return None,
+        };
+        Some(is_true != self.negate)
+    }
 }
 
 /// A `.global` or `.const` variable: where the module's loader put it.

@@ -317,6 +317,30 @@ fn counts_are_appended_as_json() {
     }
 }
 
+#[test]
+fn a_trace_shows_the_first_warp_instruction_by_instruction() {
+    let output = in_child("a_trace_shows_the_first_warp_instruction_by_instruction", &[("VGPU_TRACE", "1")], || {
+        let gpu = context().expect("built");
+        let stream = gpu.default_stream();
+        let kernel = function(&gpu, SCALE, "scale");
+        let x = stream.clone_htod(&(0..100).map(|i| i as f32).collect::<Vec<f32>>()).expect("a copy");
+        let mut y = stream.alloc_zeros::<f32>(100).expect("memory");
+        scale(&stream, &kernel, &mut y, &x, 0.5, 100).expect("a launch");
+        stream.synchronize().expect("done");
+    });
+    let Some(output) = output else { return };
+    let said = stderr(&output);
+    let lines = || SCALE.lines().zip(1..).map(|(text, number)| (text.trim(), format!(" line {number:5} ffffffff ")));
+    let is_executed = |text: &str| text.ends_with(';') && !text.starts_with(['.', '@']);
+    for (text, place) in lines().filter(|(text, _)| is_executed(text)) {
+        assert_eq!(said.lines().filter(|line| line.contains(&place)).count(), 1, "{text} in {said}");
+    }
+    let (_, product) = lines().find(|(text, _)| text.starts_with("mul.f32")).expect("it multiplies");
+    let shown = said.lines().find(|line| line.contains(&product)).unwrap_or_default();
+    // 0, ½, 1, 1½
+    assert!(shown.ends_with(": 00000000 3f000000 3f800000 3fc00000"), "{shown}");
+}
+
 /// cuModuleLoadDataEx with an error log.
 fn load_with_log(image: &[u8]) -> (u32, String) {
     let mut log = [0u8; 512];

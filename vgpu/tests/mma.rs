@@ -2,8 +2,11 @@
 //!
 //! Which lane holds which element: PTX ISA, "Matrix Fragments for mma", written down here once more, as formulas.
 
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
+use random::Random;
 use support::{OPTIONS, run_ptx};
 use vgpu_cuda::exec::{Options, TensorMode};
 
@@ -131,22 +134,6 @@ impl Format {
                 return bits;
             }
         }
-    }
-}
-
-/// splitmix64 (Steele, Lea, Flood 2014)
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 16) % n
     }
 }
 

@@ -70,6 +70,19 @@ mod tests {
     }
 
     #[test]
+    fn each_value_reaches_its_option() {
+        let options = |name, value| with(name, value).map(|s| s.options).expect("known");
+        assert_eq!(options("VGPU_TENSOR", "hw").tensor, TensorMode::Hardware);
+        assert_eq!(options("VGPU_TENSOR", "fast").tensor, TensorMode::Fast);
+        assert_eq!(options("VGPU_SCHED", "7").schedule, 7);
+        assert_eq!(options("VGPU_LIMIT", "9").limit, 9);
+        assert_eq!(options("VGPU_THREADS", "3").threads, 3);
+        assert!(options("VGPU_JITTER", "1").jitter && !options("VGPU_JITTER", "0").jitter);
+        assert!(options("VGPU_TRACE", "1").trace && !options("VGPU_TRACE", "0").trace);
+        assert_eq!(with("VGPU_COUNTS", "a.json").map(|s| s.counts), Ok(Some(PathBuf::from("a.json"))));
+    }
+
+    #[test]
     fn an_unknown_value_names_the_choices() {
         let error = with("VGPU_DEVICE", "v100").expect_err("no such profile");
         assert!(

@@ -109,16 +109,15 @@ fn accumulate(tile: &mut [[f32; 8]; 8], a: &[f32; 128], b: &[[f32; 8]; 16], dept
 #[inline(never)]
 fn halves(r: &mut Registers<'_>, m: &Mma, format: Format, depth: usize) {
     let blocks = m.b.len().min(2);
-    let mut b = [0.0; 128];
+    let mut b = [[0.0; 8]; 16];
     for block in 0..blocks {
         let columns: &[u16; 64] = bytemuck::cast_ref(r.narrow(m.b[block]));
         let rows = interleave(&interleave(&interleave(columns)));
-        b[64 * block..64 * block + 64].copy_from_slice(&half::to_f32(format, &bytemuck::cast(rows)));
+        b.as_flattened_mut()[64 * block..][..64].copy_from_slice(&half::to_f32(format, &bytemuck::cast(rows)));
     }
-    let b: [[f32; 8]; 16] = bytemuck::cast(b);
     let mut tiles = [[0.0; 64]; 2];
+    let mut a = [0.0; 128];
     for half in 0..2 {
-        let mut a = [0.0; 128];
         for block in 0..blocks {
             let rows = half::to_f32(format, r.narrow(m.a[half + 2 * block]));
             a[64 * block..64 * block + 64].copy_from_slice(&rows);

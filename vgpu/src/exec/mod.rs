@@ -22,6 +22,7 @@ mod registers;
 mod round;
 mod run;
 mod special;
+mod talk;
 mod tally;
 pub mod tensor_core;
 mod trace;

@@ -5,7 +5,7 @@
 //! when that had one, and no bank would have to give a second word (a broadcast of 16 bytes is one wavefront, not four).
 
 use super::Request;
-use super::lines::{Lines, is_contiguous, lanes};
+use super::lines::{Lines, lanes};
 
 const BANKS: usize = 32;
 /// No word: shared memory is smaller.
@@ -14,7 +14,7 @@ const FREE: u32 = u32::MAX;
 /// Wavefronts of an access, and how many its words would fill.
 pub(super) fn wavefronts(r: &Request<'_>, lines: &Lines) -> (u64, u64) {
     let words = r.bytes.div_ceil(4);
-    if r.mask == u32::MAX && r.bytes >= 4 && is_contiguous(r.addresses, r.bytes as u64) {
+    if lines.contiguous && r.bytes >= 4 {
         return (words as u64, words as u64);
     }
     let count = match words {

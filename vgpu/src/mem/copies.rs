@@ -76,22 +76,21 @@ impl Copy {
         for lane in lanes(mask) {
             let (to, from) = ((self.to[lane] - SHARED_START) as usize, self.from[lane]);
             let size = self.size(lane);
-            let (mut line, mut undefined) = ([0; 4], 0);
             if size != 0 {
                 // Neighbouring lanes copy from one allocation.
                 found = found
                     .filter(|a: &&super::allocation::Allocation| a.holds(from, 1))
                     .or_else(|| global.allocation(from));
-                if let Some(allocation) = found {
-                    let place = ((from - allocation.start) / 16) as usize;
-                    (line, undefined) = (allocation.line(place), allocation.undefined(place));
-                }
             }
-            if self.bytes == 16 && size == 16 {
-                shared.lines[to / 16] = line;
-                shared.defined[to / 16] = !undefined;
+            let source = found.filter(|_| size != 0).map(|a| (a, ((from - a.start) / 16) as usize));
+            if let Some((allocation, place)) = source
+                && size == 16
+            {
+                shared.lines[to / 16] = allocation.line(place);
+                shared.defined[to / 16] = !allocation.undefined(place);
                 continue;
             }
+            let (line, undefined) = source.map_or(([0; 4], 0), |(a, place)| (a.line(place), a.undefined(place)));
             let first = from as usize % 16;
             let source: &[u8] = bytemuck::cast_slice(&line);
             let target: &mut [u8] = bytemuck::cast_slice_mut(&mut shared.lines[to / 16]);

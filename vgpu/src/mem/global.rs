@@ -154,7 +154,7 @@ impl GlobalMemory {
     }
 
     /// A new launch begins: earlier accesses race with nothing of it. It sees the allocations as they are now.
-    /// `communicates`: its blocks may order each other ([`crate::ir::Kernel::communicates`]); they then run on one thread.
+    /// `communicates`: its blocks may order each other; they then run on one thread.
     pub fn begin_launch(&self, communicates: bool) -> LaunchMemory {
         let mut state = self.state();
         if state.launches == TAGS {

@@ -9,7 +9,7 @@
 //! and of reading, which lane touched each byte. What some lanes order among themselves alone, they count as ordered
 //! with each other until the period ends: no false report, at the price of a missed one.
 
-use super::lines::{LINE, is_contiguous, lanes};
+use super::lines::{LINE, lanes};
 use super::{Request, SHARED_START};
 
 const MAX_WARPS: usize = 32;
@@ -101,43 +101,49 @@ impl Lanes {
         lanes(mask).for_each(|lane| partly[lane] |= mask);
     }
 
-    /// The lanes of a request read. `relaxed`: as atomics do, which may meet each other.
-    pub fn read(&mut self, warp: usize, r: &Request<'_>, relaxed: bool) -> Result<(), LaneClash> {
+    /// The lanes of a request read. `contiguous`: [`Lines::contiguous`](super::lines::Lines); `relaxed`: as atomics do, which may meet each other.
+    pub fn read(&mut self, warp: usize, r: &Request<'_>, contiguous: bool, relaxed: bool) -> Result<(), LaneClash> {
         match r.bytes {
-            1 => self.read_parts::<1>(warp, r, relaxed),
-            2 => self.read_parts::<2>(warp, r, relaxed),
-            4 => self.read_parts::<4>(warp, r, relaxed),
-            8 => self.read_parts::<8>(warp, r, relaxed),
-            _ => self.read_parts::<16>(warp, r, relaxed),
+            1 => self.read_parts::<1>(warp, r, contiguous, relaxed),
+            2 => self.read_parts::<2>(warp, r, contiguous, relaxed),
+            4 => self.read_parts::<4>(warp, r, contiguous, relaxed),
+            8 => self.read_parts::<8>(warp, r, contiguous, relaxed),
+            _ => self.read_parts::<16>(warp, r, contiguous, relaxed),
         }
     }
 
     /// They may write: nobody else touched the bytes in this period.
-    pub fn check_write(&self, warp: usize, r: &Request<'_>, relaxed: bool) -> Result<(), LaneClash> {
+    pub fn check_write(&self, warp: usize, r: &Request<'_>, contiguous: bool, relaxed: bool) -> Result<(), LaneClash> {
         match r.bytes {
-            1 => self.check_parts::<1>(warp, r, relaxed),
-            2 => self.check_parts::<2>(warp, r, relaxed),
-            4 => self.check_parts::<4>(warp, r, relaxed),
-            8 => self.check_parts::<8>(warp, r, relaxed),
-            _ => self.check_parts::<16>(warp, r, relaxed),
+            1 => self.check_parts::<1>(warp, r, contiguous, relaxed),
+            2 => self.check_parts::<2>(warp, r, contiguous, relaxed),
+            4 => self.check_parts::<4>(warp, r, contiguous, relaxed),
+            8 => self.check_parts::<8>(warp, r, contiguous, relaxed),
+            _ => self.check_parts::<16>(warp, r, contiguous, relaxed),
         }
     }
 
     /// They wrote, as was checked.
-    pub fn note_write(&mut self, warp: usize, r: &Request<'_>, relaxed: bool) {
+    pub fn note_write(&mut self, warp: usize, r: &Request<'_>, contiguous: bool, relaxed: bool) {
         match r.bytes {
-            1 => self.write_parts::<1>(warp, r, relaxed),
-            2 => self.write_parts::<2>(warp, r, relaxed),
-            4 => self.write_parts::<4>(warp, r, relaxed),
-            8 => self.write_parts::<8>(warp, r, relaxed),
-            _ => self.write_parts::<16>(warp, r, relaxed),
+            1 => self.write_parts::<1>(warp, r, contiguous, relaxed),
+            2 => self.write_parts::<2>(warp, r, contiguous, relaxed),
+            4 => self.write_parts::<4>(warp, r, contiguous, relaxed),
+            8 => self.write_parts::<8>(warp, r, contiguous, relaxed),
+            _ => self.write_parts::<16>(warp, r, contiguous, relaxed),
         }
     }
 
-    fn read_parts<const BYTES: usize>(&mut self, warp: usize, r: &Request<'_>, relaxed: bool) -> Result<(), LaneClash> {
+    fn read_parts<const BYTES: usize>(
+        &mut self,
+        warp: usize,
+        r: &Request<'_>,
+        contiguous: bool,
+        relaxed: bool,
+    ) -> Result<(), LaneClash> {
         let period = self.periods[warp];
         let mut met = false;
-        if let Some(first) = whole_lines::<BYTES>(r).filter(|_| !relaxed) {
+        if let Some(first) = whole_lines(r, contiguous && !relaxed) {
             for (i, line) in self.lines[first..first + 2 * BYTES].iter_mut().enumerate() {
                 let own = pattern::<BYTES>(i);
                 met |= line.written == period && meets(&line.writers, &own, false);
@@ -163,7 +169,13 @@ impl Lanes {
         if met { self.search(warp, r, relaxed, false) } else { Ok(()) }
     }
 
-    fn check_parts<const BYTES: usize>(&self, warp: usize, r: &Request<'_>, relaxed: bool) -> Result<(), LaneClash> {
+    fn check_parts<const BYTES: usize>(
+        &self,
+        warp: usize,
+        r: &Request<'_>,
+        contiguous: bool,
+        relaxed: bool,
+    ) -> Result<(), LaneClash> {
         let period = self.periods[warp];
         let is_met = |line: &Line, first: usize, own: u8| {
             let own = [own; BYTES];
@@ -171,7 +183,7 @@ impl Lanes {
                 || (line.read == period && meets(part(&line.readers, first), &own, false))
         };
         let mut met = false;
-        if let Some(first) = whole_lines::<BYTES>(r) {
+        if let Some(first) = whole_lines(r, contiguous) {
             for (i, line) in self.lines[first..first + 2 * BYTES].iter().enumerate() {
                 let own = pattern::<BYTES>(i);
                 met |= line.written == period && meets(&line.writers, &own, relaxed);
@@ -186,10 +198,10 @@ impl Lanes {
         if met { self.search(warp, r, relaxed, true) } else { Ok(()) }
     }
 
-    fn write_parts<const BYTES: usize>(&mut self, warp: usize, r: &Request<'_>, relaxed: bool) {
+    fn write_parts<const BYTES: usize>(&mut self, warp: usize, r: &Request<'_>, contiguous: bool, relaxed: bool) {
         let period = self.periods[warp];
         let flag = if relaxed { RELAXED } else { 0 };
-        if !relaxed && let Some(first) = whole_lines::<BYTES>(r) {
+        if let Some(first) = whole_lines(r, contiguous && !relaxed) {
             for (i, line) in self.lines[first..first + 2 * BYTES].iter_mut().enumerate() {
                 (line.written, line.writers) = (period, pattern::<BYTES>(i));
             }
@@ -295,12 +307,11 @@ fn part_mut<const BYTES: usize>(line: &mut [u8; 16], first: usize) -> &mut [u8; 
     &mut line.as_chunks_mut::<BYTES>().0[first / BYTES]
 }
 
-/// The first line of a request in which lane after lane asks for all bytes of some lines.
+/// The first line of a request that asks, lane after lane (`contiguous`), for all bytes of some lines.
 #[inline(always)]
-fn whole_lines<const BYTES: usize>(r: &Request<'_>) -> Option<usize> {
+fn whole_lines(r: &Request<'_>, contiguous: bool) -> Option<usize> {
     let offset = r.addresses[0].wrapping_sub(SHARED_START);
-    let is_whole = r.mask == u32::MAX && offset.is_multiple_of(LINE) && is_contiguous(r.addresses, BYTES as u64);
-    is_whole.then_some((offset / LINE) as usize)
+    (contiguous && offset.is_multiple_of(LINE)).then_some((offset / LINE) as usize)
 }
 
 /// The lanes of the bytes of its i-th line.

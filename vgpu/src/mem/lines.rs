@@ -15,13 +15,16 @@ pub(super) struct Lines {
     len: usize,
     /// Some byte is asked by two lanes.
     pub overlap: bool,
+    /// All lanes ask, one after the other, without gaps.
+    pub contiguous: bool,
 }
 
 impl Lines {
     /// Lines of the lanes of `mask`, counted from `base`. All must be aligned and lie from `base` on.
     pub fn of(r: &Request<'_>, mask: u32, base: u64) -> Lines {
-        let mut lines = Lines { keys: [0; 32], len: 0, overlap: false };
-        if mask == u32::MAX && is_contiguous(r.addresses, r.bytes as u64) {
+        let contiguous = mask == u32::MAX && is_contiguous(r.addresses, r.bytes as u64);
+        let mut lines = Lines { keys: [0; 32], len: 0, overlap: false, contiguous };
+        if contiguous {
             lines.contiguous(r.addresses[0] - base, 32 * r.bytes as u64);
         } else {
             lines.gather(r, mask, base);

@@ -60,20 +60,7 @@ impl SharedMemory {
     ) -> Result<(), BadAccess> {
         let kind = if is_relaxed(order) { Kind::RelaxedRead } else { Kind::Read };
         let lines = self.enter(warp, r, kind, counts)?;
-        let words = self.lines.as_flattened();
-        for lane in lanes(r.mask) {
-            let offset = (r.addresses[lane] - SHARED_START) as usize;
-            if r.bytes == 4 {
-                into.bits[0][lane] = words[offset / 4];
-            } else if r.bytes < 4 {
-                let keep = u32::MAX >> (32 - 8 * r.bytes);
-                into.bits[0][lane] = words[offset / 4] >> (8 * (offset % 4)) & keep;
-            } else {
-                for (i, word) in words[offset / 4..][..r.bytes / 4].iter().enumerate() {
-                    into.bits[i][lane] = *word;
-                }
-            }
-        }
+        self.get(r, lines.contiguous, into);
         let defined = lines.iter().all(|(line, bytes)| self.defined[line] & bytes == bytes);
         mark_undefined(r, r.mask, defined, into, |lane| {
             let offset = (r.addresses[lane] - SHARED_START) as usize;
@@ -98,9 +85,7 @@ impl SharedMemory {
         }
         let kind = if is_relaxed(order) { Kind::RelaxedWrite } else { Kind::Write };
         let lines = self.enter(warp, r, kind, counts)?;
-        for lane in lanes(r.mask) {
-            self.put(r, lane, from);
-        }
+        self.put(r, lines.contiguous, from);
         for (line, bytes) in lines.iter() {
             self.defined[line] |= bytes;
         }
@@ -119,16 +104,68 @@ impl SharedMemory {
         Ok(())
     }
 
-    fn put(&mut self, r: &Request<'_>, lane: usize, from: &Words) {
-        let offset = (r.addresses[lane] - SHARED_START) as usize;
-        let words = self.lines.as_flattened_mut();
-        if r.bytes < 4 {
-            let (shift, keep) = (8 * (offset % 4), u32::MAX >> (32 - 8 * r.bytes));
-            let word = &mut words[offset / 4];
-            *word = *word & !(keep << shift) | (from.bits[0][lane] & keep) << shift;
-        } else {
-            for (i, word) in words[offset / 4..][..r.bytes / 4].iter_mut().enumerate() {
-                *word = from.bits[i][lane];
+    /// Loads the lanes' values; `contiguous` as in [`Lines`].
+    fn get(&self, r: &Request<'_>, contiguous: bool, into: &mut Words) {
+        let words = self.lines.as_flattened();
+        let word = |lane: usize| (r.addresses[lane] - SHARED_START) as usize / 4;
+        match r.bytes {
+            4 if contiguous => into.bits[0].copy_from_slice(&words[word(0)..][..32]),
+            4 => {
+                for lane in lanes(r.mask) {
+                    into.bits[0][lane] = words[word(lane)];
+                }
+            }
+            8 => {
+                for lane in lanes(r.mask) {
+                    let pair = words.as_chunks::<2>().0[word(lane) / 2];
+                    [into.bits[0][lane], into.bits[1][lane]] = pair;
+                }
+            }
+            16 => {
+                for lane in lanes(r.mask) {
+                    for (bits, value) in into.bits.iter_mut().zip(self.lines[word(lane) / 4]) {
+                        bits[lane] = value;
+                    }
+                }
+            }
+            bytes => {
+                let keep = u32::MAX >> (32 - 8 * bytes);
+                for lane in lanes(r.mask) {
+                    into.bits[0][lane] = words[word(lane)] >> (8 * (r.addresses[lane] % 4)) & keep;
+                }
+            }
+        }
+    }
+
+    /// Stores the lanes' values, lowest lane first.
+    fn put(&mut self, r: &Request<'_>, contiguous: bool, from: &Words) {
+        let word = |lane: usize| (r.addresses[lane] - SHARED_START) as usize / 4;
+        match r.bytes {
+            4 if contiguous => self.lines.as_flattened_mut()[word(0)..][..32].copy_from_slice(&from.bits[0]),
+            4 => {
+                let words = self.lines.as_flattened_mut();
+                for lane in lanes(r.mask) {
+                    words[word(lane)] = from.bits[0][lane];
+                }
+            }
+            8 => {
+                let pairs = self.lines.as_flattened_mut().as_chunks_mut::<2>().0;
+                for lane in lanes(r.mask) {
+                    pairs[word(lane) / 2] = [from.bits[0][lane], from.bits[1][lane]];
+                }
+            }
+            16 => {
+                for lane in lanes(r.mask) {
+                    self.lines[word(lane) / 4] = [0, 1, 2, 3].map(|i| from.bits[i][lane]);
+                }
+            }
+            bytes => {
+                let words = self.lines.as_flattened_mut();
+                for lane in lanes(r.mask) {
+                    let (shift, keep) = (8 * (r.addresses[lane] % 4), u32::MAX >> (32 - 8 * bytes));
+                    let word = &mut words[word(lane)];
+                    *word = *word & !(keep << shift) | (from.bits[0][lane] & keep) << shift;
+                }
             }
         }
     }
@@ -336,7 +373,9 @@ impl SharedMemory {
         for (line, mask) in lines.iter() {
             self.races.begin_copy(line, mask, warp).map_err(|clash| self.clash(to, line, clash, Kind::Write))?;
         }
-        self.lanes.check_write(warp, to, false).map_err(|clash| lane_clash(to, clash, Kind::Write))?;
+        self.lanes
+            .check_write(warp, to, lines.contiguous, false)
+            .map_err(|clash| lane_clash(to, clash, Kind::Write))?;
         let copy = Copy::new(to, from, sizes, parts);
         if self.early {
             copy.run(self, to.mask, global);
@@ -374,7 +413,7 @@ impl SharedMemory {
                     self.races.end_copy(line, mask, warp);
                 }
             }
-            self.lanes.note_write(warp, &target, false);
+            self.lanes.note_write(warp, &target, false, false);
         });
         self.copies[warp] = copies;
         Ok(())
@@ -428,10 +467,12 @@ impl SharedMemory {
             .map_err(|clash| self.clash(r, line, clash, kind))?;
         }
         if kind.writes() {
-            self.lanes.check_write(warp, r, kind.relaxed()).map_err(|clash| lane_clash(r, clash, kind))?;
-            self.lanes.note_write(warp, r, kind.relaxed());
+            let clash = self.lanes.check_write(warp, r, lines.contiguous, kind.relaxed());
+            clash.map_err(|clash| lane_clash(r, clash, kind))?;
+            self.lanes.note_write(warp, r, lines.contiguous, kind.relaxed());
         } else {
-            self.lanes.read(warp, r, kind.relaxed()).map_err(|clash| lane_clash(r, clash, kind))?;
+            let clash = self.lanes.read(warp, r, lines.contiguous, kind.relaxed());
+            clash.map_err(|clash| lane_clash(r, clash, kind))?;
         }
         Ok(lines)
     }

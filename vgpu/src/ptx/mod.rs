@@ -9,6 +9,7 @@
 
 mod ast;
 mod constants;
+mod decided;
 mod decode;
 mod draft;
 mod layout;
@@ -20,7 +21,7 @@ mod scope;
 mod slots;
 mod source;
 
-use crate::ir::{Condition, Inst, Kernel, Op, Pred, Program, Slot, Space};
+use crate::ir::{Condition, Inst, Kernel, Op, Pred, Program, Slot};
 use crate::mem::SHARED_START;
 use ast::Function;
 use constants::Constants;
@@ -123,10 +124,12 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
     let registers = slots::most_alive(&lives.registers, width, 2 * draft.code.len());
     // Where dynamic shared memory begins, beside the constants of its addresses.
     let dynamic = SHARED_START + shared_bytes.next_multiple_of(dynamic_align) as u64;
+    let decided = decided::decided(&draft, &constants.words);
     let code = code(draft, &slots.places, &preds.places, dynamic, constants)?;
     Ok(Kernel {
         name: function.name.to_owned(),
-        communicates: code.iter().any(|inst| communicates(&inst.op)),
+        communicates: code.iter().any(|inst| inst.op.communicates()),
+        decided,
         code,
         params: Vec::new(),
         param_bytes: 0,
@@ -183,16 +186,4 @@ fn code(
         finished.push(Inst { op, guard, line: inst.line, source: inst.source });
     }
     Ok(finished)
-}
-
-/// Whether an operation lets blocks talk to each other.
-fn communicates(op: &Op) -> bool {
-    let outside = |space: Space| matches!(space, Space::Global | Space::Generic);
-    match op {
-        Op::Atom { space, order, .. } | Op::Ld { space, order, .. } | Op::St { space, order, .. } => {
-            outside(*space) && order.reaches_blocks()
-        }
-        Op::Fence { scope } => scope.reaches_blocks(),
-        _ => false,
-    }
 }

@@ -9,4 +9,6 @@ mod kernels;
 mod mutants;
 mod patterns;
 mod public;
+#[path = "../support/random.rs"]
+mod random;
 mod reference;

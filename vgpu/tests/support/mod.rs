@@ -15,6 +15,28 @@ pub const OPTIONS: Options =
 
 pub const MODE: Mode = Mode { round: Round::Rn, ftz: false, saturate: false, relu: false, nan: false };
 
+/// Runs a program's first kernel on (blocks, threads a block) with pointers as its parameters.
+#[allow(clippy::result_large_err)]
+fn launch(
+    program: &Program,
+    memory: &GlobalMemory,
+    pointers: &[u64],
+    (grid, block): (u32, u32),
+    options: &Options,
+) -> Result<Counts, Fault> {
+    let launch = Launch {
+        program,
+        kernel: &program.kernels[0],
+        constants: &program.constants,
+        const_bank: &[],
+        params: &pointers.iter().flat_map(|pointer| pointer.to_le_bytes()).collect::<Vec<u8>>(),
+        grid: [grid, 1, 1],
+        block: [block, 1, 1],
+        dynamic_shared: 0,
+    };
+    exec::run(&launch, memory, &Profile::named("a100").expect("known"), options)
+}
+
 /// Runs the only kernel of a module, whose parameters are pointers to `input` and to zeros, by one warp; the zeros after.
 #[allow(clippy::result_large_err)]
 pub fn run_ptx(text: &str, input: &[u32], out_words: usize, options: &Options) -> Result<Vec<u32>, Fault> {
@@ -24,18 +46,7 @@ pub fn run_ptx(text: &str, input: &[u32], out_words: usize, options: &Options) -
     let bytes: Vec<u8> = input.iter().flat_map(|x| x.to_le_bytes()).collect();
     memory.write(from, &bytes).expect("allocated");
     memory.fill(out, &[0], 4 * out_words).expect("allocated");
-    let params = [from.to_le_bytes(), out.to_le_bytes()].concat();
-    let launch = Launch {
-        program: &program,
-        kernel: &program.kernels[0],
-        constants: &program.constants,
-        const_bank: &[],
-        params: &params,
-        grid: [1, 1, 1],
-        block: [32, 1, 1],
-        dynamic_shared: 0,
-    };
-    exec::run(&launch, &memory, &Profile::named("a100").expect("known"), options)?;
+    launch(&program, &memory, &[from, out], (1, 32), options)?;
     let mut bytes = vec![0; 4 * out_words];
     memory.read(out, &mut bytes).expect("allocated");
     Ok(bytes.chunks_exact(4).map(|w| u32::from_le_bytes(w.try_into().expect("four"))).collect())
@@ -140,6 +151,7 @@ impl Lab {
             min_blocks: None,
             registers: 32,
             communicates: self.communicates,
+            decided: vec![],
         };
         Program {
             version: (8, 0),
@@ -162,19 +174,7 @@ impl Lab {
         let count = (grid * block) as usize;
         let out = memory.alloc(8 * count).expect("room");
         memory.fill(out, &[0], 8 * count).expect("allocated");
-        let params = out.to_le_bytes();
-        let launch = Launch {
-            program: &program,
-            kernel: &program.kernels[0],
-            constants: &program.constants,
-            const_bank: &[],
-            params: &params,
-            grid: [grid, 1, 1],
-            block: [block, 1, 1],
-            dynamic_shared: 0,
-        };
-        let profile = Profile::named("a100").expect("known");
-        let counts = exec::run(&launch, &memory, &profile, options)?;
+        let counts = launch(&program, &memory, &[out], (grid, block), options)?;
         let mut bytes = vec![0; 8 * count];
         memory.read(out, &mut bytes).expect("allocated");
         let words = bytes.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().expect("eight"))).collect();
