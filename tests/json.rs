@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use lseg_fast::device::cuda::Cuda;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -79,8 +80,9 @@ fn check(folder: &TempDir, arguments: &str, without: &[&str]) -> Value {
     fields(object, "", &mut seen);
     let seen: BTreeMap<String, String> =
         seen.into_iter().map(|(field, kinds)| (field, kinds.into_iter().collect::<Vec<_>>().join(" or "))).collect();
-    let command = arguments.split_whitespace().next().unwrap();
-    assert_eq!(seen, documented(command, without), "{arguments}");
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let command = words[..if words[0] == "bench" { 2 } else { 1 }].join(" ");
+    assert_eq!(seen, documented(&command, without), "{arguments}");
     object.clone()
 }
 
@@ -106,6 +108,35 @@ fn every_command_prints_the_documented_fields() {
     check(&folder, "convert MODEL --out m.safetensors", &[]);
     check(&folder, "info MODEL", &["resnet:", "demo model:"]);
     check(&folder, "plan --model MODEL --size 64x64", &[]);
+}
+
+/// On the virtual GPU; without it the test says that it is skipped.
+#[test]
+fn bench_prints_the_documented_fields() {
+    if !Cuda::new(0).is_ok_and(|gpu| gpu.info().is_virtual) {
+        eprintln!("skipped: there is no virtual GPU");
+        return;
+    }
+    let folder = folder();
+    let kernels = check(&folder, "bench kernels --case take_rows", &["on a GPU"]);
+    let [case] = &kernels["cases"].as_array().unwrap()[..] else { panic!("{kernels}") };
+    assert_eq!((&case["kernels"][0]["name"], &case["local_bytes"]), (&"take_rows".into(), &0.into()));
+    let frame = check(&folder, "bench frame --size 32x64 --model MODEL", &["on a GPU"]);
+    assert!(frame["predicted"]["assumptions"].as_str().unwrap().starts_with("model prediction, not measured"));
+    let boards = frame["predicted"]["boards"].as_array().unwrap().iter();
+    let sums: Vec<(f64, f64)> = boards
+        .map(|board| {
+            let kernels = board["kernels"].as_array().unwrap().iter();
+            let sum: f64 = kernels.map(|kernel| kernel["microseconds"].as_f64().unwrap()).sum();
+            (board["milliseconds"].as_f64().unwrap(), sum / 1e3)
+        })
+        .collect();
+    assert!(sums.len() == 3 && sums.iter().all(|(all, sum)| (all - sum).abs() < 1e-9 && *all > 0.0), "{sums:?}");
+    let said = call(&folder, "bench frame --size 32x64 --model MODEL");
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("model prediction, not measured") && said.contains("rtx4090: "), "{said}");
+    let refused = call(&folder, "bench kernels --case nothing_has_this_name");
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
 }
 
 #[test]
