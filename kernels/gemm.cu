@@ -9,7 +9,8 @@
 //
 // Needs: _half, _float and gemv depths that are multiples of 8 and x aligned to 16 bytes; _any nothing. Rows and columns:
 // any number from 1 on.
-// Launch: 128 threads, grid (⌈columns / BLOCK_N⌉ · ⌈rows / BLOCK_M⌉, 1, batch · parts), dynamic shared memory:
+// Launch: 128 threads (wide tiles 256), grid (⌈columns / BLOCK_N⌉ · ⌈rows / BLOCK_M⌉, 1, batch · parts), dynamic shared memory:
+//   gemm_128x256_half   73728 bytes: where the L2 cache, asked once for every 256 columns, would hold large tiles up
 //   gemm_128x128_half   49152 bytes
 //   gemm_128x64_half    73728 bytes: where large tiles do not come out even on the multiprocessors
 //   gemm_64x64_*        49152 bytes: where they do not reach them all; f32; odd shapes
@@ -75,6 +76,10 @@ __device__ __forceinline__ void gemv(const GemmParams& p) {
 }
 
 extern "C" {
+
+__global__ void __launch_bounds__(Wide::THREADS, 1) gemm_128x256_half(const __grid_constant__ GemmParams p) {
+    gemm<Wide, RowLoader<Wide, Wide::BLOCK_M>, half>(p);
+}
 
 __global__ void __launch_bounds__(Large::THREADS, 2) gemm_128x128_half(const __grid_constant__ GemmParams p) {
     gemm<Large, RowLoader<Large, Large::BLOCK_M>, half>(p);

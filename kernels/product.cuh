@@ -51,8 +51,10 @@ struct Shape {
     static __device__ __forceinline__ int warp_column() { return threadIdx.x / 32 % WARPS_N * WARP_N; }
 };
 
-// The tiles that products and convolutions are compiled for, as src/device/cuda/tiles.rs knows them: of all, two blocks'
-// registers fit a multiprocessor.
+// The tiles that products and convolutions are compiled for, as src/device/cuda/tiles.rs knows them: eight warps' registers fit
+// a multiprocessor, one block of wide tiles, two of all others.
+using Wide = Shape<128, 256, 32, 64, 3>;
+static_assert(Wide::THREADS == 256 && Wide::SHARED_BYTES == 73728);
 using Large = Shape<128, 128, 32, 64, 3>;
 static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 49152);
 using Middle = Shape<128, 64, 64, 64, 3, 2>;

@@ -149,6 +149,7 @@ pub const AWKWARD: &[Case] = &[
     // Whole chunks of eight channels, ragged against every tile: rows, depth, columns.
     case(gemm(8, 8, 8), Nothing),
     case(gemm(901, 72, 136), Nothing),
+    case(gemm(901, 136, 3080), Nothing),
     case(gemm(145, 1032, 72), Outliers),
     case(gemm(300, 264, 264), Nan),
     case(hidden(1, 145, 136, 520, Func::Gelu), Outliers),
@@ -215,6 +216,9 @@ pub const AWKWARD: &[Case] = &[
     case(conv((17, 33), three(64, 72, 1)), Nothing),
     case(conv((13, 9), shape(72, 264, 1, 1, 0)), Nan),
     case(conv((13, 9), shape(136, 72, 1, 2, 0)), Nothing),
+    // Wide tiles where many quick multiprocessors ask one cache.
+    case(conv((100, 129), three(16, 248, 1)), Nothing),
+    case(unit(1, (100, 129), three(16, 248, 1), 1, Func::Relu), Nothing),
     // Large tiles where there are few multiprocessors.
     case(conv((39, 41), three(8, 136, 1)), Nothing),
     case(unit(1, (23, 33), three(8, 384, 1), 2, Func::Identity), Outliers),

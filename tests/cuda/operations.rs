@@ -1,4 +1,4 @@
-//! Every operation against float64, in two schedules of the virtual GPU on two kinds of it: 128 multiprocessors and 16,
+//! Every operation against float64, in two schedules of the virtual GPU on two kinds of it: 132 quick multiprocessors and 16,
 //! so that tiles are chosen differently for the same shapes.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::gpu::{device, run_case};
 const LAUNCHED: &str = "launched ";
 
 const SETTINGS: &[&[(&str, &str)]] =
-    &[&[("VGPU_SCHED", "0"), ("VGPU_DEVICE", "rtx4090")], &[("VGPU_SCHED", "1"), ("VGPU_DEVICE", "orin")]];
+    &[&[("VGPU_SCHED", "0"), ("VGPU_DEVICE", "h100")], &[("VGPU_SCHED", "1"), ("VGPU_DEVICE", "orin")]];
 
 /// Every kernel of the build is launched by some case in one of the settings.
 #[test]

@@ -16,6 +16,7 @@ use crate::error::Result;
 const LARGEST_KERNEL: usize = 15;
 
 pub struct Kernels {
+    wide: Of,
     large: Of,
     middle: Of,
     small: Of,
@@ -63,6 +64,7 @@ impl Kernels {
             Ok(Of { plain: function(name)?, relu: function(&format!("{name}_relu"))? })
         };
         Ok(Kernels {
+            wide: of("conv_128x256", Tile::Wide)?,
             large: of("conv_128x128", Tile::Large)?,
             middle: of("conv_128x64", Tile::Middle)?,
             small: of("conv_64x64", Tile::Small)?,
@@ -116,6 +118,7 @@ fn launch(cuda: &Cuda, shape: Shape, relu_in: bool, mut params: Params) {
     let (Choice { tile, parts }, kernel) = if params.source.channels.is_multiple_of(memory::ROW_ALIGN as u32) {
         let choice = tiles::choose(shape, Size::of(cuda.info()));
         let kernel = match choice.tile {
+            Tile::Wide => &kernels.wide,
             Tile::Large => &kernels.large,
             Tile::Middle => &kernels.middle,
             Tile::Small => &kernels.small,

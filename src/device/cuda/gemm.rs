@@ -16,6 +16,7 @@ use crate::error::Result;
 const GEMV_OUTPUTS: usize = 8;
 
 pub struct Kernels {
+    wide: Function,
     large: Function,
     middle: Function,
     small: Of,
@@ -108,6 +109,7 @@ impl Kernels {
             Ok(Of { half, float: function(&format!("{name}_float"), shared)? })
         };
         Ok(Kernels {
+            wide: function("gemm_128x256_half", Tile::Wide.shared_bytes())?,
             large: function("gemm_128x128_half", Tile::Large.shared_bytes())?,
             middle: function("gemm_128x64_half", Tile::Middle.shared_bytes())?,
             small: of("gemm_64x64")?,
@@ -231,6 +233,7 @@ fn launch(cuda: &Cuda, element: Element, items: usize, mut params: Params) {
     } else {
         let choice = tiles::choose(shape, gpu);
         let kernel = match choice.tile {
+            Tile::Wide => &kernels.wide,
             Tile::Large => &kernels.large,
             Tile::Middle => &kernels.middle,
             Tile::Small => &kernels.small.half,

@@ -3,9 +3,11 @@
 
 use super::driver::Info;
 
-/// The tiles of kernels/product.cuh that products and convolutions are compiled for, four warps each.
+/// The tiles of kernels/product.cuh that products and convolutions are compiled for: four warps, wide ones eight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tile {
+    /// 128×256.
+    Wide,
     /// 128×128.
     Large,
     /// 128×64.
@@ -45,12 +47,14 @@ pub struct Size {
 
 /// Parts are summed up through memory; more are never worth it.
 const MOST_PARTS: usize = 8;
-/// Blocks of a tile that a multiprocessor's registers hold.
+/// Blocks of four warps that a multiprocessor's registers hold.
 const RESIDENT: usize = 2;
 /// What CUDA takes of shared memory for itself, for each block.
 const RESERVED: usize = 1024;
 /// Clocks of each stage in which a block that is alone, a warp for each tensor core, waits: nobody else fills them.
 const WAITS: f64 = 128.0;
+/// The same of eight warps that wait for each other, where two blocks of four would not.
+const WIDE_WAITS: f64 = 32.0;
 /// Clocks until a block's first tiles have come, and until its last results have left.
 const ENDS: f64 = 1500.0;
 /// Bytes a clock that a multiprocessor writes or reads of parts.
@@ -61,13 +65,14 @@ const CUT: f64 = 1.1;
 impl Tile {
     pub fn rows(self) -> usize {
         match self {
-            Tile::Large | Tile::Middle => 128,
+            Tile::Wide | Tile::Large | Tile::Middle => 128,
             Tile::Small => 64,
         }
     }
 
     pub fn columns(self) -> usize {
         match self {
+            Tile::Wide => 256,
             Tile::Large => 128,
             Tile::Middle | Tile::Small => 64,
         }
@@ -76,7 +81,7 @@ impl Tile {
     /// Depth of one stage.
     pub fn step(self) -> usize {
         match self {
-            Tile::Large => 32,
+            Tile::Wide | Tile::Large => 32,
             Tile::Middle | Tile::Small => 64,
         }
     }
@@ -94,7 +99,7 @@ impl Tile {
     /// half. 64×64 by a warp takes four passes of 512 bytes for every 16 of these, 32×64 six, and every value is written once.
     fn share(self) -> f64 {
         match self {
-            Tile::Large => 1.0,
+            Tile::Wide | Tile::Large => 1.0,
             Tile::Middle => 0.95,
             Tile::Small => 0.75,
         }
@@ -114,7 +119,8 @@ impl Size {
 
     /// Blocks that one multiprocessor holds.
     fn resident(&self, tile: Tile) -> usize {
-        (self.shared / (tile.shared_bytes() + RESERVED)).clamp(1, RESIDENT)
+        let most = if tile == Tile::Wide { 1 } else { RESIDENT };
+        (self.shared / (tile.shared_bytes() + RESERVED)).clamp(1, most)
     }
 
     /// Bytes for the sums of parts: what two large blocks on every multiprocessor write.
@@ -137,7 +143,7 @@ impl Shape {
 
 /// The quickest of all tiles and parts by the model.
 pub fn choose(shape: Shape, gpu: Size) -> Choice {
-    choose_among(&[Tile::Large, Tile::Middle, Tile::Small], shape, gpu)
+    choose_among(&[Tile::Wide, Tile::Large, Tile::Middle, Tile::Small], shape, gpu)
 }
 
 /// The same where some tiles alone have a kernel. `tiles` is not empty.
@@ -163,7 +169,8 @@ fn clocks(shape: Shape, Choice { tile, parts }: Choice, gpu: Size) -> f64 {
     let resident = gpu.resident(tile);
     let alone = if resident == 1 { blocks } else { blocks % resident };
     let sum = area * (stages * tile.step()) as f64 / (gpu.rate * tile.share());
-    let sums = blocks as f64 * sum + (alone * stages) as f64 * WAITS;
+    let waits = if tile == Tile::Wide { WIDE_WAITS } else { WAITS };
+    let sums = blocks as f64 * sum + (alone * stages) as f64 * waits;
     let operands = 2 * shape.tiles(tile) * (tile.rows() + tile.columns()) * shape.depth;
     let sums = sums.max(operands as f64 / (gpu.l2 * gpu.multiprocessors as f64));
     let ends = ENDS * blocks.div_ceil(resident) as f64;
