@@ -1,5 +1,5 @@
 //! Kernels broken on purpose (-DMUTANT=n): each mutant must be reported, or differ from float64, or show in the counts.
-//! VALIDATION.md shows the table; a test holds the two together.
+//! README.md shows the table; a test holds the two together.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -165,7 +165,7 @@ fn every_mutant_is_caught() {
 
 #[test]
 fn the_document_says_what_catches_which() {
-    let document = include_str!("../../VALIDATION.md");
+    let document = include_str!("../../README.md");
     let missing: Vec<String> = MUTANTS.iter().map(Mutant::row).filter(|row| !document.contains(row)).collect();
-    assert!(missing.is_empty(), "vgpu/VALIDATION.md lacks these rows:\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "vgpu/README.md lacks these rows:\n{}", missing.join("\n"));
 }
