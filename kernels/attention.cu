@@ -331,6 +331,7 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
     if (TEAMS == 2) {
         static_assert(TEAMS <= 2 && (TEAMS == 1 || State::FLOATS * TEAM * 4 <= STAGES * STAGE_BYTES), "it takes the stages' place");
         float* place = reinterpret_cast<float*>(shared + QUERIES * Rows::ROW_BYTES) + threadIdx.x % TEAM;
+        // All have read the stages at the loop's last barrier.
         if (team == 1) state.hand_over(place);
         if (!mutant(12)) __syncthreads();
         if (team == 1) return;

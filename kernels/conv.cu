@@ -12,7 +12,8 @@
 //
 // Needs: channels a multiple of 8, x aligned to 16 bytes and of less than 2^34 values, except for conv_64x64_any*. A kernel of
 // at most 15; less than 2^31 values in its height of the map's rows.
-// Launch: 128 threads (wide tiles 256), grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory as gemm's tiles.
+// Launch: 128 threads (wide tiles 256), grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory as
+// gemm's tiles.
 //
 // Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
 // but the first from caches), w and add, writes out.

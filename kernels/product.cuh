@@ -6,8 +6,8 @@
 // an overload of `finish` stores them. `Transform` changes the first operand's fragments. Loaders are made at the block's
 // first depth. See RowLoader and FloatLoader here, PatchLoader in patches.cuh.
 //
-// Mutants: 1 swizzle left out on reading, 2 depth unchecked (aligned), 3 rows unchecked (aligned), 4 depth unchecked (any), 5 waits for one
-// copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
+// Mutants: 1 swizzle left out on reading, 2 depth unchecked (aligned), 3 rows unchecked (aligned), 4 depth unchecked (any),
+// 5 waits for one copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
 // staging, 10 rows unchecked on the way out, 13 rows unchecked (f32), 14 barrier between slices.
 #pragma once
 

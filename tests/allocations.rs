@@ -1,5 +1,7 @@
 //! A frame allocates nothing and float16 weights take half the memory: counted by a global allocator, over all threads.
 
+mod support_gpu;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,6 +11,7 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, TargetDtype, convert};
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
+use support_gpu::found;
 
 /// The system's allocator, counting.
 struct Counting;
@@ -110,14 +113,7 @@ fn frames_allocate_nothing_and_float16_takes_half() {
 fn replayed_frames_on_a_gpu_allocate_nothing() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
     let device = DeviceChoice::Cuda(Some(0));
-    let mut engine = match Engine::load(&path, &Options { device, threads: None }) {
-        Ok(engine) => engine,
-        Err(reason) => {
-            let expected = ["VGPU_LIB", "LSEG_NVCC"].iter().all(|name| std::env::var_os(name).is_some());
-            assert!(!expected, "{reason}");
-            return eprintln!("skipped: {reason}");
-        }
-    };
+    let Some(mut engine) = found(Engine::load(&path, &Options { device, threads: None })) else { return };
     engine.set_labels(&["cat", "a wall", "other"]).unwrap();
     engine.set_size(Size::Exact { height: 32, width: 64 });
     let (width, height) = (75, 41);

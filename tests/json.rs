@@ -1,5 +1,7 @@
 //! What `--json` prints against the tables of docs/json.md: every documented field is there, with its type, and no other.
 
+mod support_gpu;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -113,10 +115,12 @@ fn every_command_prints_the_documented_fields() {
 /// On the virtual GPU; without it the test says that it is skipped.
 #[test]
 fn bench_prints_the_documented_fields() {
-    if !Cuda::new(0).is_ok_and(|gpu| gpu.info().is_virtual) {
-        eprintln!("skipped: there is no virtual GPU");
+    let Some(gpu) = support_gpu::found(Cuda::new(0)) else { return };
+    if !gpu.info().is_virtual {
+        eprintln!("skipped: {} is no virtual GPU", gpu.info().name);
         return;
     }
+    drop(gpu);
     let folder = folder();
     let kernels = check(&folder, "bench kernels --case take_rows", &["on a GPU"]);
     let [case] = &kernels["cases"].as_array().unwrap()[..] else { panic!("{kernels}") };

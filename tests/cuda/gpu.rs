@@ -4,19 +4,11 @@ use lseg_fast::device::Executor;
 use lseg_fast::device::cuda::{Cuda, last_fault};
 
 use crate::cases::{Case, Prepared, run};
+use crate::support_gpu::found;
 
 /// The first GPU; `None`, and a message, where there is none or no kernels were built.
 pub fn device() -> Option<Cuda> {
-    match Cuda::new(0) {
-        Ok(cuda) => Some(cuda),
-        Err(reason) => {
-            // Where everything is there, as `cargo xtask test` says, nothing may be skipped.
-            let all_there = ["VGPU_LIB", "LSEG_NVCC"].iter().all(|name| std::env::var_os(name).is_some());
-            assert!(!all_there, "{reason}");
-            eprintln!("skipped: {reason}");
-            None
-        }
-    }
+    found(Cuda::new(0))
 }
 
 /// As [`device`], the virtual GPU alone.

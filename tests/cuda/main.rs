@@ -15,3 +15,5 @@ mod mutants;
 mod operations;
 #[path = "../support_golden/mod.rs"]
 mod support_golden;
+#[path = "../support_gpu/mod.rs"]
+mod support_gpu;
