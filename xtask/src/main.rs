@@ -82,8 +82,12 @@ fn test(places: &Places, arguments: &[String]) -> Outcome {
         }
     }
     let result = run(&mut tests, "cargo test");
-    if nvcc.is_err() {
-        eprintln!("left out: the tests that compile CUDA (there is no nvcc, see above); all others were run.");
+    match (&nvcc, &result) {
+        (Err(_), _) => {
+            eprintln!("left out: the tests that compile CUDA (there is no nvcc, see above); all others were run.")
+        }
+        (Ok(nvcc), Ok(())) => eprintln!("passed: every test that was asked for (nvcc: {})", nvcc.display()),
+        (Ok(_), Err(_)) => {}
     }
     result
 }
