@@ -2,7 +2,7 @@
 // photo (edges aligned), the largest taken. Neither map is ever stored.
 //
 //   logits  [batch, height, width, labels]            f32
-//   mask    [batch, mask_height, mask_width]          u16
+//   mask    [batch, mask_height, mask_width]          u8, or u16 (`wide`) for more than 256 labels
 //   best    [batch, mask_height, mask_width]          f32, its score; may be none
 //
 // The first of equal labels is taken, and NaN before all, as PyTorch does.
@@ -10,7 +10,8 @@
 // (at most 32) neighbouring pixels of a row, a lane a pixel; it blends the rows of the logits that they see, as many labels at a
 // time as its memory holds, and every lane blends the columns of its pixel.
 //
-// Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 2 bytes a pixel, 6 with its score.
+// Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 1 or 2 bytes a pixel, 4 more with
+// its score.
 //
 // Mutants: 1 __syncwarp before the line is read, 2 __syncwarp before it is written again, 3 the last of equals, 4 NaN is not seen,
 // 5 columns behind the row unchecked, 6 the third column that a pixel sees, 7 every item's scores are the first's.
@@ -20,10 +21,11 @@
 
 struct ArgmaxParams {
     const float* logits;
-    uint16_t* mask;
+    void* mask;
     float* best;
     uint32_t height, width, labels;
     uint32_t mask_height, mask_width, columns;
+    uint32_t wide, padding;
     Lines lines;
 };
 
@@ -81,7 +83,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     }
     if (column <= last || mutant(5)) {
         const size_t pixel = (static_cast<size_t>(blockIdx.y) * p.mask_height + row) * p.mask_width + column;
-        p.mask[pixel] = winner;
+        if (p.wide) {
+            static_cast<uint16_t*>(p.mask)[pixel] = winner;
+        } else {
+            static_cast<uint8_t*>(p.mask)[pixel] = winner;
+        }
         if (p.best) p.best[mutant(7) ? pixel % (p.mask_height * p.mask_width) : pixel] = largest;
     }
 }

@@ -1,15 +1,32 @@
 // What happens to a product on its way out: out = func(product + bias + Σ add), four neighbouring columns at a time.
+//
+// Mutants: 15 a constant of the GELU.
 #pragma once
 
 #include "common.cuh"
 
 enum Func : uint32_t { IDENTITY, RELU, GELU, QUICK_GELU };
 
+// x·Φ(x) as max(x, 0) − |x|·Φ(−|x|), where log2 Φ(−a) is a polynomial: a minimax fit on [0, 6], of the error in units of the last
+// place of the float16 nearest to |x|·Φ(−|x|), where that error is 0.14 at most before rounding; beyond, it is rounded to 0. Nine
+// instructions, one of them a special function, where erff takes thirty and two. +∞ stays, −∞ becomes 0.
+__device__ __forceinline__ float gelu(float x) {
+    // Φ(−16) is 0 in float32; ∞·0 would be no number.
+    const float a = fminf(fabsf(x), 16.0f);
+    float log2 = -3.300073149e-4f;
+    log2 = fmaf(log2, a, 5.917506292e-3f);
+    log2 = fmaf(log2, a, -4.853481427e-2f);
+    log2 = fmaf(log2, a, -4.637169838e-1f);
+    log2 = fmaf(log2, a, -1.149378777f);
+    log2 = fmaf(log2, a, mutant(15) ? -0.98f : -1.000109911f);
+    return fmaf(-a, ptx::ex2(log2), ptx::max_nan(x, 0.0f));
+}
+
 // NaN passes, as in PyTorch.
 __device__ __forceinline__ float apply(uint32_t func, float x) {
     switch (func) {
     case RELU: return x < 0.0f ? 0.0f : x;
-    case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    case GELU: return gelu(x);
     case QUICK_GELU: return x / (1.0f + __expf(-1.702f * x));
     default: return x;
     }

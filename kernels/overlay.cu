@@ -1,17 +1,18 @@
 // The photo tinted: each channel the mean, rounded down, of the photo's and of the colour of the pixel's label.
 //
 //   photo    [pixels, 3]   u8
-//   mask     [pixels]      u16
+//   mask     [pixels]      u8, or u16 (`wide`) for more than 256 labels
 //   palette  [labels, 4]   u8, red, green, blue and a byte that is not looked at
 //   out      [pixels, 3]   u8
 //
 // Needs: all aligned to 16 bytes; the mask below `labels`.  Launch: 128 threads, grid ⌈pixels / 640⌉. A warp takes 160 pixels of any
-// photos: 30 of its lanes 16 bytes of the photo each, 20 of them 16 bytes of the mask. Three lanes share a group of 16 pixels,
-// which are 3 chunks of the photo and 2 of the mask. Up to 32 labels' colours lie in the lanes, those of more in memory.
-// Cost: reads 5 bytes a pixel, writes 3.
+// photos: 30 of its lanes 16 bytes of the photo each, 10 or 20 of them 16 bytes of the mask. Three lanes share a group of 16
+// pixels, which are 3 chunks of the photo and 1 or 2 of the mask. Up to 32 labels' colours lie in the lanes, those of more in memory.
+// Cost: reads 4 or 5 bytes a pixel, writes 3.
 //
 // Mutants: 1 what is left behind whole chunks is not written, 2 the second part of a group sees the first one's labels, 3 a
-// part begins with a whole pixel, 4 labels that no lane holds, 5 a mean that rounds up.
+// part begins with a whole pixel, 4 labels that no lane holds, 5 a mean that rounds up,
+// 6 bytes' parts all begin with a whole word.
 
 #include "common.cuh"
 
@@ -21,7 +22,7 @@ struct OverlayParams {
     const uint32_t* palette;
     uint8_t* out;
     uint64_t pixels;
-    uint32_t labels, padding;
+    uint32_t labels, wide;
 };
 
 constexpr int WARPS = 4, GROUPS = 10, PIXELS = 16 * GROUPS;
@@ -52,28 +53,49 @@ __device__ __forceinline__ uint32_t mean(uint32_t a, uint32_t b) {
     return mutant(5) ? (a | b) - half : (a & b) + half;
 }
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_constant__ OverlayParams p) {
-    const uint32_t lane = threadIdx.x % 32, group = lane / 3, part = lane % 3;
-    const size_t first = (static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / 32) * PIXELS;
-    const uint4 two = lane < 2 * GROUPS ? load(p.mask, 2 * first + 16 * lane, 2 * p.pixels) : uint4{};
-    const bool in_lanes = p.labels <= 32 || mutant(4);
-    const uint32_t held = in_lanes ? __ldg(p.palette + min(lane, p.labels - 1)) : 0;
-
-    // The labels of six pixels, two a word: of the group's eight words part 0 sees 0 to 2, part 1 half of 2 to half of 5, part 2
-    // 5 to 7. Words 0 to 3 lie in one lane, 4 to 7 in the next.
+// The labels of six pixels, two a word: of a group's eight words part 0 sees 0 to 2, part 1 half of 2 to half of 5, part 2 5 to 7.
+// Words 0 to 3 lie in lane 2 · group, 4 to 7 in the next.
+__device__ __forceinline__ void labels_of_words(uint32_t (&labels)[6], const uint4& held, uint32_t group, uint32_t part) {
     auto of_group = [&](uint32_t word, bool second) { return __shfl_sync(0xffffffff, word, 2 * group + second); };
-    const uint32_t x = of_group(two.x, part >= 1 && !(mutant(2) && part == 1)), y = of_group(two.y, part >= 1);
-    const uint32_t z = of_group(two.z, part == 2), w = of_group(two.w, part == 2);
+    const uint32_t x = of_group(held.x, part >= 1 && !(mutant(2) && part == 1)), y = of_group(held.y, part >= 1);
+    const uint32_t z = of_group(held.z, part == 2), w = of_group(held.w, part == 2);
     const uint32_t pairs[3] = {
         part == 0 ? x : part == 1 ? __funnelshift_r(z, w, 16) : y,
         part == 0 ? y : part == 1 ? __funnelshift_r(w, x, 16) : z,
         part == 0 ? z : part == 1 ? __funnelshift_r(x, y, 16) : w,
     };
+#pragma unroll
+    for (int i = 0; i < 6; i++) labels[i] = i % 2 ? pairs[i / 2] >> 16 : pairs[i / 2] & 0xffff;
+}
+
+// The same of bytes, four a word, all of which lie in lane `group`: parts begin with byte 0, 5 and 10.
+__device__ __forceinline__ void labels_of_bytes(uint32_t (&labels)[6], const uint4& held, uint32_t group, uint32_t part) {
+    auto of_group = [&](uint32_t word) { return __shfl_sync(0xffffffff, word, group); };
+    const uint32_t x = of_group(held.x), y = of_group(held.y), z = of_group(held.z), w = of_group(held.w);
+    const uint32_t low = part == 0 ? x : part == 1 ? y : z, high = part == 0 ? y : part == 1 ? z : w;
+    const uint32_t shift = mutant(6) ? 0 : 8 * part;
+    const uint32_t bytes[2] = {__funnelshift_r(low, high, shift), high >> shift};
+#pragma unroll
+    for (int i = 0; i < 6; i++) labels[i] = bytes[i / 4] >> 8 * (i % 4) & 0xff;
+}
+
+extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_constant__ OverlayParams p) {
+    const uint32_t lane = threadIdx.x % 32, group = lane / 3, part = lane % 3;
+    const size_t first = (static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / 32) * PIXELS;
+    const bool in_lanes = p.labels <= 32 || mutant(4);
+    const uint32_t held = in_lanes ? __ldg(p.palette + min(lane, p.labels - 1)) : 0;
+    uint32_t labels[6];
+    if (p.wide) {
+        const uint4 two = lane < 2 * GROUPS ? load(p.mask, 2 * first + 16 * lane, 2 * p.pixels) : uint4{};
+        labels_of_words(labels, two, group, part);
+    } else {
+        const uint4 one = lane < GROUPS ? load(p.mask, first + 16 * lane, p.pixels) : uint4{};
+        labels_of_bytes(labels, one, group, part);
+    }
     uint32_t colours[6];
 #pragma unroll
     for (int i = 0; i < 6; i++) {
-        const uint32_t label = i % 2 ? pairs[i / 2] >> 16 : pairs[i / 2] & 0xffff;
-        const uint32_t colour = in_lanes ? __shfl_sync(0xffffffff, held, label) : __ldg(p.palette + label);
+        const uint32_t colour = in_lanes ? __shfl_sync(0xffffffff, held, labels[i]) : __ldg(p.palette + labels[i]);
         colours[i] = colour & 0xffffff;
     }
     if (group >= GROUPS) return;

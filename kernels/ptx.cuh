@@ -55,6 +55,13 @@ __device__ __forceinline__ float ex2(float x) {
     return y;
 }
 
+// The larger; NaN where one is.
+__device__ __forceinline__ float max_nan(float a, float b) {
+    float d;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+}
+
 // Two floats rounded to a pair of halves, the first in the low one.
 __device__ __forceinline__ uint32_t pack_half2(float low, float high) {
     uint32_t d;

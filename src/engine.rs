@@ -35,6 +35,9 @@ const TEXT_BATCH: usize = 32;
 /// Text features kept for words that come back.
 const TEXTS: usize = 16_384;
 
+/// What most frames are for.
+const MASK: Outputs = Outputs { mask: true, scores: false, best: false, overlay: false, embedding: false, points: 0 };
+
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -192,6 +195,9 @@ pub struct Engine {
     text_time: Duration,
     /// Once its rate was asked for.
     matmul: Option<Matmul>,
+    /// The size (width, height) of a frame that the caller writes or has written, and its memory where the device has none.
+    buffered: Option<(usize, usize)>,
+    own_buffer: Vec<u8>,
 }
 
 /// A planned frame.
@@ -258,6 +264,8 @@ impl Engine {
             stage_times: Vec::with_capacity(Stage::ALL.len()),
             text_time: Duration::ZERO,
             matmul: None,
+            buffered: None,
+            own_buffer: Vec::new(),
         })
     }
 
@@ -288,6 +296,19 @@ impl Engine {
     /// that it has seen twice as one piece, of which only the whole is known: "frame".
     pub fn stage_times(&self) -> &[(&'static str, Duration)] {
         &self.stage_times
+    }
+
+    /// Seconds of the last frame by the device's own clock, its copies included, where it ran as one piece.
+    pub fn frame_seconds(&self) -> Option<f64> {
+        self.device.whole_seconds()
+    }
+
+    /// The clock of the GPU's multiprocessors in MHz, just after the last frame; none on a CPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn clock_mhz(&mut self) -> Result<Option<f64>> {
+        self.device.clock_mhz()
     }
 
     /// Wall time of the text tower in the last [`Engine::set_labels`]; zero where every label was known.
@@ -380,9 +401,56 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`].
     pub fn segment_into(&mut self, frame: &Frame<'_>, segmentation: &mut Segmentation) -> Result<()> {
-        let outputs = Outputs { mask: true, ..Outputs::default() };
-        let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
+        let io = self.run(std::slice::from_ref(frame), MASK, &[])?;
         self.read_mask(io, 0, segmentation)
+    }
+
+    /// Memory for the next frame, `height · width · 3` bytes of RGB: what the device takes frames from, so that a camera's driver or
+    /// a decoder that writes there saves a copy. What is in it stays, until this engine sees other frames or other words; to be
+    /// segmented by [`Engine::segment_buffered`].
+    ///
+    /// # Errors
+    /// As [`Engine::segment`].
+    pub fn frame_buffer(&mut self, width: usize, height: usize) -> Result<&mut [u8]> {
+        let (photo, bytes) = self.buffer_session(width, height)?;
+        self.buffered = Some((width, height));
+        let plan = &self.sessions.last().expect("the session in use is the last").plan;
+        if self.device.input_memory(plan, photo)?.is_some() {
+            return Ok(self.device.input_memory(plan, photo)?.expect("it was there"));
+        }
+        self.own_buffer.resize(bytes, 0);
+        Ok(&mut self.own_buffer)
+    }
+
+    /// As [`Engine::segment_into`], of the frame in [`Engine::frame_buffer`].
+    ///
+    /// # Errors
+    /// As [`Engine::segment`]; [`Error::Size`] where no frame is there, or another was seen meanwhile.
+    pub fn segment_buffered(&mut self, segmentation: &mut Segmentation) -> Result<()> {
+        let Some((width, height)) = self.buffered else {
+            let what = "the frame buffer holds no frame: call frame_buffer and fill it (other frames and words take its place)";
+            return Err(Error::Size(what.to_owned()));
+        };
+        let (photo, _) = self.buffer_session(width, height)?;
+        let plan = &self.sessions.last().expect("the session in use is the last").plan;
+        if self.device.input_memory(plan, photo)?.is_none() {
+            self.device.write(plan, photo, 0, &self.own_buffer)?;
+        }
+        let io = self.run_session()?;
+        self.read_mask(io, 0, segmentation)
+    }
+
+    /// The session of a mask of one such frame: its photo and the photo's bytes.
+    fn buffer_session(&mut self, width: usize, height: usize) -> Result<(Buf, usize)> {
+        let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3)).filter(|bytes| *bytes > 0);
+        let bytes = bytes.ok_or_else(|| {
+            Error::Size(format!("a frame of {width}×{height}: at least one pixel, and fewer than memory has"))
+        })?;
+        let bank = self.bank_for(MASK)?;
+        let photo = (height, width);
+        let shape = FrameShape { batch: 1, photo, network: self.size.network_size(height, width)? };
+        self.session(shape, bank, MASK, &[])?;
+        Ok((self.sessions.last().expect("the session in use is the last").io.photo, bytes))
     }
 
     /// Several photos of one size at once.
@@ -390,7 +458,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`]; [`Error::Size`] also for frames of different sizes.
     pub fn segment_batch(&mut self, frames: &[Frame<'_>]) -> Result<Vec<Segmentation>> {
-        let io = self.run(frames, Outputs { mask: true, ..Outputs::default() }, &[])?;
+        let io = self.run(frames, MASK, &[])?;
         (0..frames.len())
             .map(|b| {
                 let mut segmentation = Segmentation::default();
@@ -532,10 +600,10 @@ impl Engine {
                 let mut data = vec![0.0; buf.len()];
                 if buf.element == Element::Activation && device.activation_bytes() == size_of::<f16>() {
                     let mut halves = vec![f16::ZERO; buf.len()];
-                    device.read(buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
+                    device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
                     halves.convert_to_f32_slice(&mut data);
                 } else {
-                    device.read(buf, 0, bytemuck::cast_slice_mut(&mut data))?;
+                    device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut data))?;
                 }
                 Ok(Tap { name: name.to_owned(), shape: buf.shape, data })
             })
@@ -555,24 +623,38 @@ impl Engine {
         outputs: Outputs,
         keep: &[&str],
     ) -> Result<FrameIo> {
+        let bank = self.bank_for(outputs)?;
+        let shape = self.frame_shape(frames)?;
+        self.session(shape, bank, outputs, keep)?;
+        self.buffered = None;
+        let Session { plan, io, .. } = self.sessions.last().expect("the session in use is the last");
+        if let Some(place) = io.palette {
+            self.device.write(plan, place, 0, given.palette.as_flattened())?;
+        }
+        let bytes = shape.photo.0 * shape.photo.1 * 3;
+        for (b, frame) in frames.iter().enumerate() {
+            self.device.write(plan, io.photo, b * bytes, frame.rgb)?;
+            if let Some(place) = io.points {
+                self.device.write(plan, place, b * size_of_val(given.points), bytemuck::cast_slice(given.points))?;
+            }
+        }
+        self.run_session()
+    }
+
+    /// The labels' bank where these outputs need one.
+    fn bank_for(&self, outputs: Outputs) -> Result<Option<Similarity>> {
         let bank = self.bank.filter(|_| !self.labels.is_empty() && (outputs.mask || outputs.scores));
         if bank.is_none() && (outputs.mask || outputs.scores) {
             return Err(Error::Labels("no labels are set; call set_labels first".to_owned()));
         }
-        let shape = self.frame_shape(frames)?;
-        self.session(shape, bank, outputs, keep)?;
+        Ok(bank)
+    }
+
+    /// One pass of the last session, whose inputs are written.
+    fn run_session(&mut self) -> Result<FrameIo> {
         let session = self.sessions.last().expect("the session in use is the last");
-        if let Some(place) = session.io.palette {
-            self.device.write(place, 0, given.palette.as_flattened())?;
-        }
-        let bytes = shape.photo.0 * shape.photo.1 * 3;
-        for (b, frame) in frames.iter().enumerate() {
-            self.device.write(session.io.photo, b * bytes, frame.rgb)?;
-            if let Some(place) = session.io.points {
-                self.device.write(place, b * size_of_val(given.points), bytemuck::cast_slice(given.points))?;
-            }
-        }
-        let model = &self.model;
+        let Key { shape, outputs, .. } = session.key;
+        let (model, bank) = (&self.model, self.bank_for(outputs)?);
         self.device.run(&session.plan, &mut |d| {
             model.forward(d, shape, bank.as_ref(), outputs);
         })?;
@@ -658,7 +740,8 @@ impl Engine {
     fn read_all<T: bytemuck::Pod>(&mut self, result: Option<Buf>) -> Result<Vec<T>> {
         let result = result.expect("a pass has what was asked of it");
         let mut data = vec![T::zeroed(); result.len()];
-        self.device.read(result, 0, bytemuck::cast_slice_mut(&mut data))?;
+        let plan = &self.sessions.last().expect("a session has just run").plan;
+        self.device.read(plan, result, 0, bytemuck::cast_slice_mut(&mut data))?;
         Ok(data)
     }
 
@@ -667,7 +750,25 @@ impl Engine {
         let [_, height, width, _] = mask.shape;
         (segmentation.height, segmentation.width) = (height, width);
         segmentation.mask.resize(height * width, 0);
-        self.device.read(mask, b * height * width * 2, bytemuck::cast_slice_mut(&mut segmentation.mask))
+        let plan = &self.sessions.last().expect("a session has just run").plan;
+        let labels = &mut segmentation.mask;
+        if mask.element == Element::U16 {
+            return self.device.read(plan, mask, b * height * width * 2, bytemuck::cast_slice_mut(labels));
+        }
+        let first = b * height * width;
+        let widen =
+            |bytes: &[u8], labels: &mut [u16]| labels.iter_mut().zip(bytes).for_each(|(l, b)| *l = u16::from(*b));
+        if let Some(bytes) = self.device.output_memory(plan, mask)? {
+            widen(&bytes[first..], labels);
+            return Ok(());
+        }
+        // Into the second half of the labels' own memory, then over it from the front: a byte is read before it is overwritten.
+        let pixels = labels.len();
+        self.device.read(plan, mask, first, &mut bytemuck::cast_slice_mut(labels)[pixels..])?;
+        for i in 0..pixels {
+            labels[i] = u16::from(bytemuck::cast_slice::<u16, u8>(labels)[pixels + i]);
+        }
+        Ok(())
     }
 
     fn read_scores(&mut self, io: FrameIo) -> Result<Scores> {
@@ -691,15 +792,16 @@ impl Engine {
             plan::record(self.device.activation_bytes(), &[], |d| io = Some(self.model.text.forward(d, n, longest)));
         let io = io.expect("recording runs the forward pass");
         self.reserve(&plan)?;
-        self.device.write(plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
-        self.device.write(plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
+        self.buffered = None;
+        self.device.write(&plan, plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
+        self.device.write(&plan, plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
         let text = &self.model.text;
         self.device.run(&plan, &mut |d| {
             text.forward(d, n, longest);
         })?;
         self.text_time += Duration::from_secs_f64(self.device.stage_seconds()[Stage::Text as usize]);
         let mut features = vec![0.0f32; io.features.len()];
-        self.device.read(plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features))?;
+        self.device.read(&plan, plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features))?;
         Ok(features.chunks_exact(io.features.channels()).map(Into::into).collect())
     }
 }

@@ -150,12 +150,12 @@ impl Decoder {
         device.reserve(&plan).unwrap();
         let mut seeded = Seeded::new(5);
         for tokens in plan.named("tokens") {
-            device.write(tokens, 0, bytemuck::cast_slice(&seeded.values(tokens.len(), 2.0))).unwrap();
+            device.write(&plan, tokens, 0, bytemuck::cast_slice(&seeded.values(tokens.len(), 2.0))).unwrap();
         }
         device.run(&plan, &mut |d| forward(d)).unwrap();
         let mut read = |buf: Buf| {
             let mut data = vec![0.0; buf.len()];
-            device.read(buf, 0, bytemuck::cast_slice_mut(&mut data)).unwrap();
+            device.read(&plan, buf, 0, bytemuck::cast_slice_mut(&mut data)).unwrap();
             Values4 { shape: buf.shape, data }
         };
         let taps = TAPS.iter().map(|name| (*name, plan.named(name).map(&mut read).collect())).collect();
@@ -505,12 +505,13 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
         let mut device = Cpu::new(Some(2)).unwrap();
         let bytes = pass(&mut device, &[&Values::F32(logits.clone())], &|d| {
             let x = d.buffer("logits", [1, h, w, labels], Element::F32);
-            let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::U16);
+            let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::of_labels(labels));
             d.argmax(x, mask, None);
             Io { inputs: vec![x], out: mask }
         })
         .unwrap();
-        let got: Vec<u16> = numbers(&bytes, Element::U16, 4).into_iter().map(|label| label as u16).collect();
+        let got: Vec<u16> =
+            numbers(&bytes, Element::of_labels(labels), 4).into_iter().map(|label| label as u16).collect();
         let expected = argmax(&wide, (h, w), labels, photo);
         assert_eq!(got.len(), expected.len());
         let ties = expected.iter().filter(|allowed| allowed.len() > 1).count();

@@ -9,50 +9,93 @@ use serde::{Deserialize, Serialize};
 use super::kernels::quantiles;
 use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
-use crate::device::cuda::Cuda;
+use crate::device::cuda::{Cuda, Effort, Record};
 use crate::device::{Executor, Upload, plan};
 use crate::engine::{Engine, Frame, Segmentation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 
-/// Frames before those that count: planned, then captured, then replayed.
-const WARM_UP: usize = 5;
 /// Frames whose stages are told apart.
 const STAGED: usize = 10;
+/// Frames before those that count, whatever the time: planned, then captured, then replayed.
+const FEWEST: usize = 4;
 
-/// Milliseconds.
+/// Milliseconds over some frames.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Spread {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// `None` of no times.
+    fn of(seconds: &mut [f64]) -> Option<Spread> {
+        let (median, p99) = quantiles(seconds);
+        Some(Spread { p50: 1e3 * median, p99: 1e3 * p99, max: 1e3 * seconds.last()? })
+    }
+}
+
+/// Times of whole frames.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Frames {
+    /// Photo in the host's memory to mask in the host's memory, by the host's clock.
+    pub host: Spread,
+    /// Of that the device's part with its copies, by the device's own clock; where it has one for a frame as a whole.
+    pub gpu: Option<Spread>,
+    pub frames: usize,
+    /// A GPU's clock just after.
+    pub sm_mhz: Option<f64>,
+}
+
+/// Part of a frame.
 #[derive(Clone, Debug, Serialize)]
-pub struct Times {
-    pub name: String,
+pub struct Stage {
+    pub name: &'static str,
     pub median_ms: f64,
     pub p99_ms: f64,
 }
 
-impl Times {
-    fn of(name: &str, mut seconds: Vec<f64>) -> Times {
-        let (median, p99) = quantiles(&mut seconds);
-        Times { name: name.to_owned(), median_ms: 1e3 * median, p99_ms: 1e3 * p99 }
-    }
-}
-
-/// Photo to mask by the host's clock; then the stages by the device's, where it tells them apart. Labels must be set.
+/// Frames one after the other, after `effort.warm_up` seconds of the same. Labels must be set. `buffered`: the photo is written
+/// to [`Engine::frame_buffer`] once, before, as a camera would do while the frame before is computed.
 ///
 /// # Errors
 /// As for [`Engine::segment`].
-pub fn measure(engine: &mut Engine, frame: &Frame<'_>, runs: usize) -> Result<Vec<Times>> {
+pub fn measure(engine: &mut Engine, frame: &Frame<'_>, effort: Effort, buffered: bool) -> Result<Frames> {
     let mut segmentation = Segmentation::default();
-    let mut seconds = Vec::with_capacity(runs);
-    for i in 0..WARM_UP + runs {
-        let begin = Instant::now();
-        engine.segment_into(frame, &mut segmentation)?;
-        if i >= WARM_UP {
-            seconds.push(begin.elapsed().as_secs_f64());
-        }
+    if buffered {
+        engine.frame_buffer(frame.width, frame.height)?.copy_from_slice(frame.rgb);
     }
-    let mut rows = vec![Times::of("photo to mask", seconds)];
-    // Operation by operation, which takes longer than the replayed frame.
+    let mut one = |engine: &mut Engine| match buffered {
+        true => engine.segment_buffered(&mut segmentation),
+        false => engine.segment_into(frame, &mut segmentation),
+    };
+    let begin = Instant::now();
+    let mut warm = 0;
+    while warm < FEWEST || begin.elapsed().as_secs_f64() < effort.warm_up {
+        one(engine)?;
+        warm += 1;
+    }
+    let (mut host, mut gpu) = (Vec::with_capacity(effort.runs), Vec::with_capacity(effort.runs));
+    for _ in 0..effort.runs {
+        let begin = Instant::now();
+        one(engine)?;
+        host.push(begin.elapsed().as_secs_f64());
+        gpu.extend(engine.frame_seconds());
+    }
+    let sm_mhz = engine.clock_mhz()?;
+    let host = Spread::of(&mut host).ok_or_else(|| Error::Device("no frame was asked for".to_owned()))?;
+    Ok(Frames { host, gpu: Spread::of(&mut gpu), frames: effort.runs, sm_mhz })
+}
+
+/// The stages of some frames, operation by operation, which takes longer than a replayed frame.
+///
+/// # Errors
+/// As for [`Engine::segment`].
+pub fn stages(engine: &mut Engine, frame: &Frame<'_>, runs: usize) -> Result<Vec<Stage>> {
+    let mut segmentation = Segmentation::default();
     engine.record_times(true);
     let mut stages: Vec<(&'static str, Vec<f64>)> = Vec::new();
     for i in 0..1 + STAGED.min(runs) {
@@ -65,8 +108,11 @@ pub fn measure(engine: &mut Engine, frame: &Frame<'_>, runs: usize) -> Result<Ve
         }
     }
     engine.record_times(false);
-    rows.extend(stages.into_iter().map(|(name, seconds)| Times::of(name, seconds)));
-    Ok(rows)
+    let row = |(name, mut seconds): (_, Vec<f64>)| {
+        let (median, p99) = quantiles(&mut seconds);
+        Stage { name, median_ms: 1e3 * median, p99_ms: 1e3 * p99 }
+    };
+    Ok(stages.into_iter().map(row).collect())
 }
 
 /// What a frame does on one kind of GPU, and what the model makes of it.
@@ -118,8 +164,8 @@ pub fn predict(
     let io = io.expect("recording runs the forward pass");
     cuda.reserve(&plan)?;
     let photo: Vec<u8> = (0..io.photo.len()).map(|i| (i * 31 % 251) as u8).collect();
-    cuda.write(plan.placed(io.photo), 0, &photo)?;
-    cuda.record_launches();
+    cuda.write(&plan, plan.placed(io.photo), 0, &photo)?;
+    cuda.record(Record::Counts);
     cuda.run(&plan, &mut |d| {
         model.forward(d, shape, Some(&bank), outputs);
     })?;
@@ -138,7 +184,7 @@ pub fn predict(
         costs.into_iter().map(|(kernel, cost)| Cost { kernel: kernel.to_owned(), ..cost }).collect();
     kernels.sort_by(|a, b| b.microseconds.total_cmp(&a.microseconds));
     Ok(Prediction {
-        gpu: board.name.to_owned(),
+        gpu: board.name.clone(),
         milliseconds: kernels.iter().map(|cost| cost.microseconds).sum::<f64>() / 1e3,
         launches: launches.len() as u64,
         arena_bytes: plan.arena_bytes,

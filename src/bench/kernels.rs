@@ -1,22 +1,60 @@
 //! Each operation at the real model's shapes: first that it computes what the CPU device computes, then how fast.
+//!
+//! Times are taken in two states of the GPU's caches. *Frame-like*: passes follow each other in one graph, activations are cached,
+//! weights are not, because each pass takes another copy of them until the copies are three times the L2 cache. *Cold*: before
+//! each pass the L2 cache is read full of other bytes.
 
 use serde::Serialize;
 
 use super::peaks::Peaks;
 use crate::cases::traffic::least_bytes;
-use crate::cases::{Add, Case, Op, Prepared, REAL, Weights, data, run};
+use crate::cases::{AWKWARD, Add, Case, Op, Prepared, REAL, Weights, data, run};
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{Cuda, Launch, Product};
+use crate::device::cuda::{Choice, Cuda, Effort, Forced, Launch, MOST_PARTS, Product, Record, Rival, Tile};
 use crate::device::plan::{self, Plan};
 use crate::device::{Element, Executor, Func, Matrix, Upload, Vector};
 use crate::error::{Error, Result};
 
-/// Passes before those that count.
-const WARM_UP: usize = 5;
 /// ‖difference‖ / ‖result‖ that float16 explains: its rounding is 2⁻¹¹ of a value, and few operations round more than twice.
 const TOLERANCE: f64 = 2e-3;
 /// The share of labels that rounding may move.
 const LABELS_MOVED: f64 = 1e-3;
+/// Passes of a graph, at least and at most: enough that the graph's own launch counts little; small weights would need thousands
+/// of copies to fill a cache.
+const PASSES: (usize, usize) = (20, 256);
+
+/// How long a case is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Efforts {
+    pub frame_like: Effort,
+    pub cold: Effort,
+    /// For each of the rivals' libraries.
+    pub rival: Effort,
+    /// Of each configuration of a sweep.
+    pub sweep: Effort,
+    /// Passes of a graph, at most.
+    pub passes: usize,
+}
+
+impl Efforts {
+    /// On a GPU, whose clock takes a quarter of a second to rise.
+    pub fn of(runs: usize) -> Efforts {
+        let effort = |warm_up, runs| Effort { warm_up, runs };
+        Efforts {
+            frame_like: effort(0.3, runs),
+            cold: effort(0.02, runs),
+            rival: effort(0.05, runs),
+            sweep: effort(0.015, 9),
+            passes: PASSES.1,
+        }
+    }
+
+    /// Where times mean nothing.
+    pub fn rehearsal() -> Efforts {
+        let once = Effort { warm_up: 0.0, runs: 1 };
+        Efforts { frame_like: once, cold: once, rival: once, sweep: once, passes: 2 }
+    }
+}
 
 /// A case of the table under the name that it is asked for with.
 pub struct Subject {
@@ -24,14 +62,24 @@ pub struct Subject {
     name: String,
 }
 
+/// A case that the GPU computed as the CPU does.
+pub struct Checked {
+    name: String,
+    op: Op,
+    prepared: Prepared,
+    plan: Plan,
+    error: f64,
+    launches: Vec<Launch>,
+}
+
 /// What a case yielded.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub name: String,
-    /// In the order of their launches.
-    pub kernels: Vec<Kernel>,
     /// ‖difference from the CPU‖ / ‖result‖; for labels the share that differ.
     pub error: f64,
+    /// In the order of their launches.
+    pub kernels: Vec<Kernel>,
     #[serde(flatten)]
     pub result: Measured,
 }
@@ -40,24 +88,46 @@ pub struct Row {
 #[derive(Debug, Serialize)]
 pub struct Kernel {
     pub name: &'static str,
+    /// "cubin sm_90", or "PTX" that the driver compiled.
+    pub image: String,
+    /// Rows and columns of a block's part of a product or convolution, and in how many parts its depth is cut.
+    pub tile: Option<[usize; 2]>,
+    pub parts: Option<usize>,
+    pub grid: [u32; 3],
     /// Of a thread.
     pub registers: u32,
     /// Of a block.
     pub shared_bytes: u32,
     pub threads: u32,
-    pub blocks: u64,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Measured {
-    Time(Time),
+    Time(Box<Time>),
     Counts(Counted),
+    /// It was only checked.
+    Nothing {},
 }
 
-/// On a GPU, the L2 cache emptied before each run.
+/// On a GPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct Time {
+    pub frame_like: Spread,
+    pub cold: Spread,
+    /// The multiprocessors' clock just after.
+    pub sm_mhz: f64,
+    /// Medians for the same product in the frame-like state, where they were asked for: cuBLAS without what happens to a result,
+    /// and the quickest algorithm of cuBLASLt with it.
+    pub cublas_us: Option<f64>,
+    pub cublaslt_us: Option<f64>,
+    /// Of how many algorithms.
+    pub cublaslt_algorithms: Option<usize>,
+}
+
+/// Times in one state of the caches.
+#[derive(Clone, Debug, Serialize)]
+pub struct Spread {
     pub median_us: f64,
     pub p99_us: f64,
     pub tflops: f64,
@@ -66,8 +136,6 @@ pub struct Time {
     /// Of the ceiling that is nearer, and which one: "tensor cores" or "memory".
     pub peak_share: Option<f64>,
     pub peak: Option<&'static str>,
-    /// cuBLAS's median for the same product, where there is one and the library is installed.
-    pub cublas_us: Option<f64>,
 }
 
 /// On the virtual GPU, which has no time.
@@ -84,6 +152,24 @@ pub struct Counted {
     pub local_bytes: u64,
 }
 
+/// One way to compute a case.
+#[derive(Debug, Serialize)]
+pub struct Configuration {
+    pub name: String,
+    pub kernel: &'static str,
+    pub image: String,
+    pub tile: Option<[usize; 2]>,
+    pub parts: Option<usize>,
+    pub registers: u32,
+    /// Whether the device takes it by itself.
+    pub chosen: bool,
+    pub error: f64,
+    /// Whether the error is one that float16 explains; others are not timed.
+    pub ok: bool,
+    /// Median, frame-like; none of a wrong result.
+    pub us: Option<f64>,
+}
+
 impl Subject {
     fn new(case: &Case) -> Subject {
         let (_, plan) = planned(case);
@@ -95,18 +181,30 @@ impl Subject {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Whether there are several ways to compute it.
+    pub fn has_choices(&self) -> bool {
+        !ways(&self.case.op).is_empty()
+    }
 }
 
 impl Kernel {
     fn of(launch: &Launch) -> Kernel {
         Kernel {
             name: launch.kernel,
+            image: launch.image.to_string(),
+            tile: tile(launch),
+            parts: launch.choice.map(|choice| choice.parts),
+            grid: launch.grid,
             registers: launch.registers,
             shared_bytes: launch.shared,
             threads: launch.threads,
-            blocks: launch.blocks(),
         }
     }
+}
+
+fn tile(launch: &Launch) -> Option<[usize; 2]> {
+    launch.choice.map(|choice| [choice.tile.rows(), choice.tile.columns()])
 }
 
 /// A case's values, which float16 holds exactly, and its plan, for which weights are handles with shapes.
@@ -120,6 +218,12 @@ fn planned(case: &Case) -> (Prepared, Plan) {
 /// The real model's cases, in the table's order.
 pub fn subjects() -> impl Iterator<Item = Subject> {
     REAL.iter().map(Subject::new)
+}
+
+/// A small case of each operation, for rehearsals: the first of it that is more than a corner case.
+pub fn small_subjects() -> impl Iterator<Item = Subject> {
+    let mut seen = std::collections::BTreeSet::new();
+    AWKWARD.iter().skip(1).filter(move |case| seen.insert(case.op.name())).map(Subject::new)
 }
 
 fn plan_of(op: &Op, prepared: &Prepared, weights: &Weights) -> Plan {
@@ -144,39 +248,47 @@ fn epilogue(op: &Op) -> String {
     format!("{}{}{func}", if relu_in { " of relu" } else { "" }, " + residual".repeat(adds))
 }
 
-/// Checks the operation against the CPU device, then measures it `runs` times.
+/// Checks the operation against the CPU device.
 ///
 /// # Errors
 /// A result that is not the CPU's; whatever the GPU answers.
-pub fn measure(subject: &Subject, cuda: &mut Cuda, cpu: &mut Cpu, runs: usize) -> Result<Row> {
+pub fn check(subject: &Subject, cuda: &mut Cuda, cpu: &mut Cpu) -> Result<Checked> {
     let Subject { case, name } = subject;
     let (prepared, plan) = planned(case);
-    cuda.take_launches();
-    let error = check(subject, &prepared, cuda, cpu)?;
+    let expected = result(cpu, &case.op, &prepared)?;
+    cuda.record(Record::Counts);
+    let got = result(cuda, &case.op, &prepared);
     let launches = cuda.take_launches();
-    let result = if cuda.info().is_virtual {
-        Measured::Counts(counted(&launches, least_bytes(&case.op, &prepared)))
-    } else {
-        Measured::Time(time(case, &prepared, &plan, cuda, runs)?)
-    };
-    Ok(Row { name: name.clone(), kernels: launches.iter().map(Kernel::of).collect(), error, result })
-}
-
-fn check(subject: &Subject, prepared: &Prepared, cuda: &mut Cuda, cpu: &mut Cpu) -> Result<f64> {
-    let Subject { case, name } = subject;
-    let bytes = run::run(cuda, &case.op, prepared)?;
-    let got = run::numbers(&bytes, prepared.out_element, cuda.activation_bytes());
-    let bytes = run::run(cpu, &case.op, prepared)?;
-    let expected = run::numbers(&bytes, prepared.out_element, cpu.activation_bytes());
-    let labels = prepared.out_element == Element::U16;
-    let error = if labels { share_different(&got, &expected) } else { distance(&got, &expected) };
+    cuda.record(Record::Nothing);
+    cuda.drop_weights();
+    let error = difference(&got?, &expected, prepared.out_element);
     // Not `error > tolerance`: NaN must not pass.
-    if error <= if labels { LABELS_MOVED } else { TOLERANCE } {
-        return Ok(error);
+    if error <= tolerance(prepared.out_element) {
+        return Ok(Checked { name: name.clone(), op: case.op, prepared, plan, error, launches });
     }
     Err(Error::Device(format!(
         "{name}: the GPU's result is off by {error:.2e} of the CPU's, more than float16 explains; it was not timed"
     )))
+}
+
+/// The case's output as numbers.
+pub(super) fn result(device: &mut dyn Executor, op: &Op, prepared: &Prepared) -> Result<Vec<f32>> {
+    let bytes = run::run(device, op, prepared)?;
+    Ok(run::numbers(&bytes, prepared.out_element, device.activation_bytes()))
+}
+
+/// Masks and pictures, whose values are right or wrong.
+fn is_discrete(element: Element) -> bool {
+    matches!(element, Element::U8 | Element::U16)
+}
+
+pub(super) fn tolerance(element: Element) -> f64 {
+    if is_discrete(element) { LABELS_MOVED } else { TOLERANCE }
+}
+
+/// As [`Row::error`].
+pub(super) fn difference(got: &[f32], expected: &[f32], element: Element) -> f64 {
+    if is_discrete(element) { share_different(got, expected) } else { distance(got, expected) }
 }
 
 fn share_different(got: &[f32], expected: &[f32]) -> f64 {
@@ -190,7 +302,171 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
         difference += f64::from(got - expected).powi(2);
         size += f64::from(*expected).powi(2);
     }
-    (difference / size).sqrt()
+    if difference == 0.0 { 0.0 } else { (difference / size).sqrt() }
+}
+
+impl Checked {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The row of a case that is measured no further.
+    pub fn unmeasured(&self) -> Row {
+        self.row(Measured::Nothing {})
+    }
+
+    /// With what the virtual GPU counted.
+    pub fn counted(&self) -> Row {
+        self.row(Measured::Counts(counted(&self.launches, least_bytes(&self.op, &self.prepared))))
+    }
+
+    fn row(&self, result: Measured) -> Row {
+        let kernels = self.launches.iter().map(Kernel::of).collect();
+        Row { name: self.name.clone(), error: self.error, kernels, result }
+    }
+
+    /// Measures it, and its rivals where they are wanted.
+    ///
+    /// # Errors
+    /// Whatever the GPU or a rival answers.
+    pub fn time(&self, cuda: &mut Cuda, efforts: &Efforts, rivals: bool) -> Result<Row> {
+        let passes = self.passes(cuda, efforts);
+        let frame_like = self.frame_like(cuda, passes, efforts.frame_like)?;
+        let weights = self.prepared.upload(cuda)?;
+        let cold = cuda.time_cold(&self.plan, efforts.cold, &mut |d| {
+            run::forward(d, &self.op, &self.prepared, &weights);
+        })?;
+        let sm_mhz = cuda.sm_mhz()?;
+        cuda.drop_weights();
+        let rival = match product(&self.op).filter(|_| rivals) {
+            Some(product) => Some(cuda.time_rivals(product, passes, efforts.rival)?),
+            None => None,
+        };
+        let median = |seconds: &[f64]| (!seconds.is_empty()).then(|| 1e6 * quantiles(&mut seconds.to_vec()).0);
+        let peaks = Peaks::of(cuda.info());
+        let spread = |seconds| self.spread(seconds, peaks.as_ref());
+        Ok(self.row(Measured::Time(Box::new(Time {
+            frame_like: spread(frame_like),
+            cold: spread(cold),
+            sm_mhz,
+            cublas_us: rival.as_ref().and_then(|rival| median(&rival.cublas)),
+            cublaslt_us: rival.as_ref().and_then(|rival| median(&rival.lt)),
+            cublaslt_algorithms: rival.as_ref().map(|Rival { algorithms, .. }| *algorithms),
+        }))))
+    }
+
+    /// Passes of a graph whose copies of the weights are three times the L2 cache.
+    fn passes(&self, cuda: &Cuda, efforts: &Efforts) -> usize {
+        let matrices: usize = self.prepared.matrices.iter().map(|matrix| 2 * matrix.n * matrix.k).sum();
+        let vectors: usize = self.prepared.vectors.iter().map(|vector| 4 * vector.len()).sum();
+        let copies = (3 * cuda.info().l2_bytes).div_ceil((matrices + vectors).max(1));
+        copies.clamp(PASSES.0, PASSES.1).min(efforts.passes)
+    }
+
+    fn frame_like(&self, cuda: &mut Cuda, passes: usize, effort: Effort) -> Result<Vec<f64>> {
+        let Checked { op, prepared, plan, .. } = self;
+        cuda.drop_weights();
+        let (matrices, vectors) = prepared.shapes();
+        cuda.expect(&matrices.repeat(passes), &vectors.repeat(passes))?;
+        let weights = (0..passes).map(|_| prepared.upload(cuda)).collect::<Result<Vec<Weights>>>()?;
+        cuda.reserve(plan)?;
+        let mut io = None;
+        // The same buffers as the plan's, for their places.
+        plan::record(cuda.activation_bytes(), &[], |d| io = Some(run::forward(d, op, prepared, &weights[0])));
+        let io = io.expect("recording runs the forward list");
+        for (buf, input) in io.inputs.iter().zip(&prepared.inputs) {
+            let bytes = input.values.bytes(buf.element, cuda.activation_bytes());
+            cuda.write(plan, plan.placed(*buf), 0, &bytes)?;
+        }
+        cuda.time_in_graph(plan, passes, effort, &mut |d, pass| {
+            run::forward(d, op, prepared, &weights[pass]);
+        })
+    }
+
+    fn spread(&self, mut seconds: Vec<f64>, peaks: Option<&Peaks>) -> Spread {
+        let (median, p99) = quantiles(&mut seconds);
+        let (tflops, gb_per_s) =
+            (self.plan.ops[0].flop as f64 / median / 1e12, least_bytes(&self.op, &self.prepared) as f64 / median / 1e9);
+        let (peak_share, peak) = match peaks.map(|peaks| (tflops / peaks.tflops, gb_per_s / peaks.gb_per_s)) {
+            Some((tensor, memory)) if tensor > memory => (Some(tensor), Some("tensor cores")),
+            Some((_, memory)) => (Some(memory), Some("memory")),
+            None => (None, None),
+        };
+        Spread { median_us: 1e6 * median, p99_us: 1e6 * p99, tflops, gb_per_s, peak_share, peak }
+    }
+}
+
+/// The ways to compute an operation that the device may choose among.
+pub(super) fn ways(op: &Op) -> Vec<Forced> {
+    let tiles = |op: &Op| match op {
+        Op::Gemm { x: Element::F32, .. } => false,
+        Op::Gemm { .. } | Op::Conv { .. } | Op::ConvTranspose { .. } => true,
+        _ => false,
+    };
+    match op {
+        Op::Attention { causal: false, .. } => {
+            [128, 64].map(|queries| Forced { queries: Some(queries), ..Forced::default() }).to_vec()
+        }
+        op if tiles(op) => Tile::ALL
+            .iter()
+            .flat_map(|&tile| (1..=MOST_PARTS).map(move |parts| Choice { tile, parts }))
+            .map(|choice| Forced { choice: Some(choice), ..Forced::default() })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Every way to compute a case, each checked and then timed; `told` hears of each as soon as it is done.
+///
+/// # Errors
+/// Whatever the GPU answers, and `told`.
+pub fn sweep<E: From<Error>>(
+    subject: &Subject,
+    cuda: &mut Cuda,
+    cpu: &mut Cpu,
+    efforts: &Efforts,
+    told: &mut dyn FnMut(Configuration) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let Subject { case, name } = subject;
+    let (prepared, plan) = planned(case);
+    let expected = result(cpu, &case.op, &prepared)?;
+    let attempt = |cuda: &mut Cuda| -> Result<(Vec<f32>, Vec<Launch>)> {
+        cuda.record(Record::Launches);
+        let got = result(cuda, &case.op, &prepared);
+        let launches = cuda.take_launches();
+        cuda.record(Record::Nothing);
+        cuda.drop_weights();
+        Ok((got?, launches))
+    };
+    let identity = |launches: &[Launch]| launches.first().map(|launch| (launch.kernel, launch.choice));
+    let chosen = identity(&attempt(cuda)?.1);
+    for way in ways(&case.op) {
+        cuda.force(way);
+        let (got, launches) = attempt(cuda)?;
+        let Some(launch) = launches.first() else { continue };
+        // The shape does not allow this one; what the device took instead has its own turn.
+        if way.choice.is_some() && launch.choice != way.choice {
+            continue;
+        }
+        let error = difference(&got, &expected, prepared.out_element);
+        let ok = error <= tolerance(prepared.out_element);
+        let (kernel, image, registers) = (launch.kernel, launch.image.to_string(), launch.registers);
+        let (tile, parts) = (tile(launch), launch.choice.map(|choice| choice.parts));
+        let is_chosen = identity(&launches) == chosen;
+        let us = if ok {
+            let (prepared, plan) = (prepared.clone(), plan.clone());
+            let checked = Checked { name: name.clone(), op: case.op, prepared, plan, error, launches };
+            let passes = checked.passes(cuda, efforts);
+            Some(1e6 * quantiles(&mut checked.frame_like(cuda, passes, efforts.sweep)?).0)
+        } else {
+            None
+        };
+        let name = name.clone();
+        told(Configuration { name, kernel, image, tile, parts, registers, chosen: is_chosen, error, ok, us })?;
+    }
+    cuda.force(Forced::default());
+    cuda.drop_weights();
+    Ok(())
 }
 
 fn counted(launches: &[Launch], least_bytes: u64) -> Counted {
@@ -207,46 +483,16 @@ fn counted(launches: &[Launch], least_bytes: u64) -> Counted {
     }
 }
 
-fn time(case: &Case, prepared: &Prepared, plan: &Plan, cuda: &mut Cuda, runs: usize) -> Result<Time> {
-    let weights = prepared.upload(cuda)?;
-    cuda.reserve(plan)?;
-    let mut io = None;
-    // The same buffers as the plan's, for their places.
-    plan::record(cuda.activation_bytes(), &[], |d| io = Some(run::forward(d, &case.op, prepared, &weights)));
-    let io = io.expect("recording runs the forward list");
-    for (buf, input) in io.inputs.iter().zip(&prepared.inputs) {
-        let bytes = input.values.bytes(buf.element, cuda.activation_bytes());
-        cuda.write(plan.placed(*buf), 0, &bytes)?;
-    }
-    let mut seconds = Vec::with_capacity(runs);
-    for i in 0..WARM_UP + runs {
-        let second = cuda.time(plan, &mut |d| {
-            run::forward(d, &case.op, prepared, &weights);
-        })?;
-        if i >= WARM_UP {
-            seconds.push(second);
-        }
-    }
-    let (median, p99) = quantiles(&mut seconds);
-    let (tflops, gb_per_s) =
-        (plan.ops[0].flop as f64 / median / 1e12, least_bytes(&case.op, prepared) as f64 / median / 1e9);
-    let shares = Peaks::of(cuda.info()).map(|peaks| (tflops / peaks.tflops, gb_per_s / peaks.gb_per_s));
-    let (peak_share, peak) = match shares {
-        Some((tensor, memory)) if tensor > memory => (Some(tensor), Some("tensor cores")),
-        Some((_, memory)) => (Some(memory), Some("memory")),
-        None => (None, None),
-    };
-    let cublas_us = match product(&case.op) {
-        Some(product) => cuda.time_cublas(product, WARM_UP, runs)?.map(|mut seconds| 1e6 * quantiles(&mut seconds).0),
-        None => None,
-    };
-    Ok(Time { median_us: 1e6 * median, p99_us: 1e6 * p99, tflops, gb_per_s, peak_share, peak, cublas_us })
-}
-
-/// What cuBLAS computes as well: products of float16, without what happens to their results.
+/// What NVIDIA's libraries compute as well: products of float16.
 fn product(op: &Op) -> Option<Product> {
     match *op {
-        Op::Gemm { batch, rows, k, n, x: Element::Activation, .. } => Some(Product { rows: batch * rows, k, n }),
+        Op::Gemm { batch, rows, k, n, x: Element::Activation, add, func, out, .. } if rows > 1 => Some(Product {
+            rows: batch * rows,
+            k,
+            n,
+            residual: add != Add::None && out == Element::F32,
+            gelu: func == Func::Gelu,
+        }),
         _ => None,
     }
 }

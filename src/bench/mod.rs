@@ -1,6 +1,8 @@
-//! Measuring the CUDA device: kernel by kernel on the table of cases, and whole frames.
+//! Measuring the CUDA device: kernel by kernel on the table of cases, and whole frames; and whether it is right.
 
+pub mod check;
 pub mod frame;
+pub mod golden;
 pub mod kernels;
 pub mod peaks;
 pub mod prediction;

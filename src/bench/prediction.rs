@@ -2,10 +2,12 @@
 //!
 //! A multiprocessor needs for its blocks as long as its busiest unit: tensor cores, passes through shared memory, issue slots,
 //! float32 lanes, special functions, bytes from the first-level cache. No unit is used beyond [`REACHED`] of its rate; each wave of
-//! blocks adds [`FILL_CLOCKS`]. A kernel takes as long as the busiest multiprocessor, or as its bytes take from the L2 cache, or its
+//! blocks adds [`Board::fill_clocks`]. A kernel takes as long as the busiest multiprocessor, or as its bytes take from the L2 cache, or its
 //! different bytes from memory, whichever is longest, and a launch on top. Blocks are whole: padded rows are paid for.
 
-use serde::Serialize;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
 
 use crate::device::cuda::Launch;
 
@@ -13,75 +15,62 @@ use crate::device::cuda::Launch;
 const REACHED: f64 = 0.85;
 /// Instructions that ptxas makes of one of PTX, about.
 const SASS: f64 = 1.2;
-/// Until a block's first data has come and its last has gone.
-const FILL_CLOCKS: f64 = 1000.0;
 const SECTOR: f64 = 32.0;
 
-/// A GPU as the model sees it.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// A GPU as the model sees it: an entry of boards.json, which `cargo xtask import DIR --rates` replaces by what a run on such a GPU
+/// measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Board {
     /// As `VGPU_DEVICE` has it.
-    pub name: &'static str,
+    pub name: String,
     pub multiprocessors: u32,
     pub ghz: f64,
     /// Of mma.sync with float32 sums, a clock and multiprocessor.
     pub tensor_flop: f64,
     pub l2_gb_per_s: f64,
     pub memory_gb_per_s: f64,
+    /// From one kernel of a graph to the next.
     pub launch_us: f64,
+    /// Until a block's first data has come and its last has gone.
+    pub fill_clocks: f64,
+    /// Of a multiprocessor: bytes of shared memory, threads, blocks.
     pub shared: u32,
     pub threads: u32,
     pub blocks: u32,
+    /// Where these numbers come from.
+    pub source: String,
 }
 
-/// H100's mma.sync reaches 0.6 of what its wgmma does. L2 rates are estimates from published microbenchmarks.
-pub const BOARDS: [Board; 3] = [
-    Board {
-        name: "h100",
-        multiprocessors: 132,
-        ghz: 1.83,
-        tensor_flop: 0.6 * 4096.0,
-        l2_gb_per_s: 5500.0,
-        memory_gb_per_s: 3352.0,
-        launch_us: 1.3,
-        shared: 228 << 10,
-        threads: 2048,
-        blocks: 32,
-    },
-    Board {
-        name: "rtx4090",
-        multiprocessors: 128,
-        ghz: 2.52,
-        tensor_flop: 512.0,
-        l2_gb_per_s: 5000.0,
-        memory_gb_per_s: 1008.0,
-        launch_us: 1.3,
-        shared: 100 << 10,
-        threads: 1536,
-        blocks: 24,
-    },
-    Board {
-        name: "orin",
-        multiprocessors: 16,
-        ghz: 1.3,
-        tensor_flop: 2048.0,
-        l2_gb_per_s: 660.0,
-        memory_gb_per_s: 204.8,
-        launch_us: 2.5,
-        shared: 164 << 10,
-        threads: 1536,
-        blocks: 16,
-    },
-];
+/// The boards that are predicted for.
+pub fn boards() -> &'static [Board] {
+    static BOARDS: LazyLock<Vec<Board>> =
+        LazyLock::new(|| serde_json::from_str(include_str!("boards.json")).expect("boards.json is a list of boards"));
+    &BOARDS
+}
 
 /// What the predictions rest on, for whoever reads them.
-pub const ASSUMPTIONS: &str = "model prediction, not measured. Assumed: every kernel one node of a graph, 1.3 µs each (Orin 2.5); no unit beyond 85 % of its \
-rate; whole tiles paid for; 1.2 machine instructions for one of PTX; 1,000 clocks to fill and drain each wave of blocks; every \
-kernel's different bytes come from memory, nothing stays cached from the kernel before; no copies of photo and mask";
+pub fn assumptions() -> String {
+    let rates = boards().iter().map(|board| {
+        let Board { name, ghz, l2_gb_per_s, memory_gb_per_s, launch_us, fill_clocks, source, .. } = board;
+        format!(
+            "{name}: {ghz:.2} GHz, L2 {:.1} and memory {:.2} TB/s, {launch_us} µs a launch, {fill_clocks} clocks to fill and drain \
+             each wave of blocks ({source})",
+            l2_gb_per_s / 1e3,
+            memory_gb_per_s / 1e3
+        )
+    });
+    format!(
+        "model prediction, not measured. Assumed: every kernel one node of a graph; no unit beyond {:.0} % of its rate; whole tiles \
+         paid for; {SASS} machine instructions for one of PTX; every kernel's different bytes come from memory, nothing stays cached \
+         from the kernel before; no copies of photo and mask. {}",
+        100.0 * REACHED,
+        rates.collect::<Vec<_>>().join("; ")
+    )
+}
 
 impl Board {
-    pub fn named(name: &str) -> Option<Board> {
-        BOARDS.into_iter().find(|board| board.name == name)
+    pub fn named(name: &str) -> Option<&'static Board> {
+        boards().iter().find(|board| board.name == name)
     }
 
     /// Blocks of a kernel that one multiprocessor holds.
@@ -114,7 +103,7 @@ impl Board {
         let (multiprocessors, resident) = (u64::from(self.multiprocessors), self.resident(launch));
         let of_busiest = blocks.div_ceil(multiprocessors) as f64 / blocks as f64;
         let waves = blocks.div_ceil(multiprocessors * resident) as f64;
-        let clocks = all * of_busiest + FILL_CLOCKS * waves;
+        let clocks = all * of_busiest + self.fill_clocks * waves;
         let unique = counts.unique_load_sectors + counts.unique_store_sectors;
         let us = |sectors: u64, gb_per_s: f64| SECTOR * sectors as f64 / (gb_per_s * REACHED * 1e3);
         let kernel =
@@ -126,10 +115,20 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::cuda::Counts;
+    use crate::device::cuda::{Counts, Image};
 
     fn launch(blocks: u32, counts: Counts) -> Launch {
-        Launch { kernel: "k", grid: [blocks, 1, 1], threads: 128, shared: 48 << 10, registers: 128, counts }
+        let (image, choice) = (Image::Ptx, None);
+        Launch {
+            kernel: "k",
+            image,
+            choice,
+            grid: [blocks, 1, 1],
+            threads: 128,
+            shared: 48 << 10,
+            registers: 128,
+            counts,
+        }
     }
 
     #[test]

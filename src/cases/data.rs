@@ -54,9 +54,11 @@ impl Values {
         }
     }
 
-    pub fn u16(&self) -> &[u16] {
+    /// A mask's.
+    pub fn labels(&self) -> Vec<u16> {
         match self {
-            Values::U16(values) => values,
+            Values::U8(values) => values.iter().copied().map(u16::from).collect(),
+            Values::U16(values) => values.clone(),
             other => panic!("{other:?} are no labels"),
         }
     }
@@ -141,6 +143,11 @@ impl Prepared {
             self.vectors.iter_mut().flatten().for_each(round);
         }
         self
+    }
+
+    /// (n, k) of the matrices, lengths of the vectors.
+    pub fn shapes(&self) -> (Vec<(usize, usize)>, Vec<usize>) {
+        (self.matrices.iter().map(|m| (m.n, m.k)).collect(), self.vectors.iter().map(Vec::len).collect())
     }
 
     pub fn upload(&self, device: &mut dyn Upload) -> Result<Weights> {
@@ -289,9 +296,14 @@ pub fn prepare(case: &Case) -> Prepared {
             p.out_shape = [batch, h, w, 3];
             let mut bytes = |count| Values::U8((0..count).map(|_| s.below(256) as u8).collect());
             let (photo, palette) = (bytes(count(p.out_shape)), bytes(4 * labels));
-            let mask = Values::U16((0..batch * h * w).map(|_| s.below(labels) as u16).collect());
+            let element = Element::of_labels(labels);
+            let mask: Vec<u16> = (0..batch * h * w).map(|_| s.below(labels) as u16).collect();
+            let mask = match element {
+                Element::U8 => Values::U8(mask.into_iter().map(|label| label as u8).collect()),
+                _ => Values::U16(mask),
+            };
             p.inputs.push(Input { shape: p.out_shape, element: Element::U8, values: photo });
-            p.inputs.push(Input { shape: [batch, h, w, 1], element: Element::U16, values: mask });
+            p.inputs.push(Input { shape: [batch, h, w, 1], element, values: mask });
             p.inputs.push(Input { shape: [1, 1, labels, 4], element: Element::U8, values: palette });
         }
     }

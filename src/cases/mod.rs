@@ -289,7 +289,7 @@ impl Op {
                         d.argmax(inputs[0], out, Some(best));
                     }
                     Winner::Best => {
-                        let mask = other(d, Element::U16);
+                        let mask = other(d, Element::of_labels(inputs[0].channels()));
                         d.argmax(inputs[0], mask, Some(out));
                     }
                 }
@@ -302,7 +302,7 @@ impl Op {
 fn out_element(op: &Op) -> Element {
     match op {
         Op::Argmax { output: Winner::Best, .. } => Element::F32,
-        Op::Argmax { .. } => Element::U16,
+        Op::Argmax { labels, .. } => Element::of_labels(*labels),
         Op::Overlay { .. } => Element::U8,
         Op::Gemm { out, .. } => *out,
         Op::AddPositions { .. } | Op::EmbedTokens { .. } | Op::Similarity { .. } => Element::F32,

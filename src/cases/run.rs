@@ -31,16 +31,16 @@ pub fn pass(
     // NaN wherever nothing is written later.
     let activation = device.activation_bytes();
     let bytes = out.len() * out.element.bytes(activation);
-    device.write(out, 0, &vec![0xff; bytes])?;
+    device.write(&plan, out, 0, &vec![0xff; bytes])?;
     assert_eq!(inputs.len(), values.len());
     for (buf, values) in inputs.iter().zip(values) {
-        device.write(plan.placed(*buf), 0, &values.bytes(buf.element, activation))?;
+        device.write(&plan, plan.placed(*buf), 0, &values.bytes(buf.element, activation))?;
     }
     device.run(&plan, &mut |d| {
         forward(d);
     })?;
     let mut result = vec![0; bytes];
-    device.read(out, 0, &mut result)?;
+    device.read(&plan, out, 0, &mut result)?;
     Ok(result)
 }
 

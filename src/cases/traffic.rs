@@ -6,8 +6,8 @@ use crate::device::Element;
 /// Bytes of the outputs.
 pub fn stored_bytes(op: &Op, prepared: &Prepared) -> u64 {
     let pixel = match op {
-        Op::Argmax { output: Winner::MaskBesideBest | Winner::Best, .. } => {
-            Element::U16.bytes(2) + Element::F32.bytes(2)
+        Op::Argmax { labels, output: Winner::MaskBesideBest | Winner::Best, .. } => {
+            Element::of_labels(*labels).bytes(2) + Element::F32.bytes(2)
         }
         _ => prepared.out_element.bytes(2),
     };

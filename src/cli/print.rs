@@ -28,6 +28,11 @@ impl Printer {
         self.write(&(line + "\n"))
     }
 
+    /// Prints what belongs to several results, where they are not printed as JSON.
+    pub fn text(&mut self, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.json { Ok(()) } else { self.write(&text()) }
+    }
+
     fn write(&mut self, text: &str) -> Result<(), Failure> {
         if self.gone {
             return Ok(());

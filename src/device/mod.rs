@@ -26,6 +26,11 @@ pub enum Element {
 }
 
 impl Element {
+    /// What a mask of so many labels is made of: bytes where they hold every label.
+    pub fn of_labels(labels: usize) -> Element {
+        if labels <= 256 { Element::U8 } else { Element::U16 }
+    }
+
     /// Bytes of one element where activations take `activation` bytes.
     pub fn bytes(self, activation: usize) -> usize {
         match self {
@@ -324,12 +329,12 @@ pub trait Device {
     fn upsample_scores(&mut self, logits: Buf, out: Buf);
 
     /// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False) →
-    /// the index of the largest at each pixel (`U16`, `[b, H, W, 1]`); the first of equals, and NaN before all. Where
+    /// the index of the largest at each pixel (`[b, H, W, 1]`, [`Element::of_labels`]); the first of equals, and NaN before all. Where
     /// asked for, `best` (`F32`, the mask's shape) is that largest value.
     fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>);
 
-    /// Photo (`U8`, `[b, h, w, 3]`), mask (`U16`, `[b, h, w, 1]`) and a colour a label (`U8`, `[1, 1, labels, 4]`, the
-    /// fourth byte unused) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel the mean of the photo's and the colour's,
+    /// Photo (`U8`, `[b, h, w, 3]`), mask (`[b, h, w, 1]`, as from `argmax`) and a colour a label (`U8`, `[1, 1, labels, 4]`,
+    /// the fourth byte unused) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel the mean of the photo's and the colour's,
     /// rounded down.
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf);
 }
@@ -373,6 +378,8 @@ pub struct Calls {
     pub graph_launches: u64,
     /// Nodes of the graph that was launched last; 0 where none was.
     pub graph_nodes: usize,
+    /// Waits of the host for the device.
+    pub synchronisations: u64,
 }
 
 /// A device that really runs: weights, an arena, input and output.
@@ -386,11 +393,19 @@ pub trait Executor: Device + Upload + Send {
     /// Makes sure that passes of this plan need no further memory.
     fn reserve(&mut self, plan: &plan::Plan) -> Result<()>;
 
-    /// Host to arena, before a pass: `bytes` go to the buffer's byte `first` and on.
-    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()>;
+    /// Host to arena, before a pass of this plan: `bytes` go to the buffer's byte `first` and on. An input of the plan may be
+    /// brought over only when the pass begins.
+    fn write(&mut self, plan: &plan::Plan, buf: Buf, first: usize, bytes: &[u8]) -> Result<()>;
 
-    /// Arena to host, after a pass: the buffer's bytes from `first` on.
-    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()>;
+    /// The memory of the host that passes of this plan take the input `buf` from, to be filled in the place of
+    /// [`Executor::write`]; `None` where they take it from none. It holds what was written until another plan's inputs are.
+    fn input_memory(&mut self, plan: &plan::Plan, buf: Buf) -> Result<Option<&mut [u8]>>;
+
+    /// The memory of the host that the last pass of this plan left the output `buf` in; `None` where it left it in none.
+    fn output_memory(&self, plan: &plan::Plan, buf: Buf) -> Result<Option<&[u8]>>;
+
+    /// Arena to host, after a pass of this plan: the buffer's bytes from `first` on.
+    fn read(&mut self, plan: &plan::Plan, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()>;
 
     /// One pass: `forward` asks for the plan's buffers in the plan's order and runs its operations.
     fn run(&mut self, plan: &plan::Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()>;
@@ -401,6 +416,11 @@ pub trait Executor: Device + Upload + Send {
     /// Seconds of the last pass where the device ran it as one piece, so that nothing is known of its stages.
     fn whole_seconds(&self) -> Option<f64> {
         None
+    }
+
+    /// The clock of a GPU's multiprocessors in MHz, just after what was done before.
+    fn clock_mhz(&mut self) -> Result<Option<f64>> {
+        Ok(None)
     }
 
     /// None are counted where there is no driver.

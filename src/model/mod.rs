@@ -129,7 +129,9 @@ impl Model {
             d.upsample_scores(logits, scores);
             scores
         });
-        let mask = logits.filter(|_| wanted.mask).map(|_| d.buffer("mask", [batch, h0, w0, 1], Element::U16));
+        let mask = logits
+            .filter(|_| wanted.mask)
+            .map(|logits| d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(logits.channels())));
         let best = mask.filter(|_| wanted.best).map(|mask| d.buffer("best", mask.shape, Element::F32));
         if let (Some(logits), Some(mask)) = (logits, mask) {
             d.argmax(logits, mask, best);

@@ -284,7 +284,8 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
         }),
         Op::Overlay { .. } => {
             let [photo, palette] = [0, 2].map(|i| p.inputs[i].values.u8());
-            let colours = p.inputs[1].values.u16().iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
+            let labels = p.inputs[1].values.labels();
+            let colours = labels.iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
             let mean = |(a, b): (&u8, &u8)| exact(f64::from((u16::from(*a) + u16::from(*b)) / 2));
             photo.iter().zip(colours).map(mean).collect()
         }

@@ -1,7 +1,7 @@
 //! The device under test, and a case on it.
 
 use lseg_fast::device::Executor;
-use lseg_fast::device::cuda::{Cuda, last_fault};
+use lseg_fast::device::cuda::{Cuda, Record, last_fault};
 
 use crate::cases::{Case, Prepared, run};
 use crate::support_gpu::found;
@@ -18,7 +18,7 @@ pub fn virtual_device() -> Option<Cuda> {
         eprintln!("skipped: {} counts nothing", cuda.info().name);
         return None;
     }
-    cuda.record_launches();
+    cuda.record(Record::Counts);
     Some(cuda)
 }
 

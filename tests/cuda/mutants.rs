@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use lseg_fast::device::cuda::{Cuda, IMAGES};
+use lseg_fast::device::cuda::{Cuda, IMAGES, Record};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ impl Mutant {
     fn caught(&self, ptx: &str, subjects: &mut Subjects) -> Option<String> {
         let mut collided = Vec::new();
         let mut broken = Cuda::with_ptx(0, &[(&self.module, ptx)]).expect("a mutant loads");
-        broken.record_launches();
+        broken.record(Record::Counts);
         for (i, case) in AWKWARD.iter().enumerate().filter(|(_, case)| self.concerns(case.op.name())) {
             let subject = subjects.get(i);
             match run_case(&mut broken, case, &subject.prepared) {

@@ -2,7 +2,8 @@
 //!
 //! A plan that let an input and the output of one operation overlap would stop here, not corrupt.
 
-use crate::device::Buf;
+use super::mask::Labels;
+use crate::device::{Buf, Element};
 
 /// One cache line: the unit, so that every buffer starts on one.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -35,6 +36,11 @@ impl Arena {
         true
     }
 
+    /// A buffer's bytes.
+    pub fn bytes(&self, buf: Buf) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[buf.offset..][..buf.len() * buf.element.bytes(4)]
+    }
+
     pub fn split(&mut self, out: Buf) -> (Inputs<'_>, &mut [f32]) {
         let (first, len) = span(out);
         let (before, rest) = bytemuck::cast_slice_mut(&mut self.0).split_at_mut(first);
@@ -56,8 +62,11 @@ impl<'a> Inputs<'a> {
         &bytemuck::cast_slice(self.get(buf))[..buf.len()]
     }
 
-    pub fn get_u16(&self, buf: Buf) -> &'a [u16] {
-        &bytemuck::cast_slice(self.get(buf))[..buf.len()]
+    pub fn labels(&self, mask: Buf) -> Labels<'a> {
+        match mask.element {
+            Element::U8 => Labels::Bytes(self.get_u8(mask)),
+            _ => Labels::Words(&bytemuck::cast_slice(self.get(mask))[..mask.len()]),
+        }
     }
 
     pub fn get_u32(&self, buf: Buf) -> &'a [u32] {

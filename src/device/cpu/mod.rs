@@ -6,6 +6,7 @@ mod arena;
 mod attention;
 mod half;
 mod layer_norm;
+mod mask;
 mod math;
 mod max_pool;
 mod overlay;
@@ -394,28 +395,27 @@ impl Device for Cpu {
         let (inputs, mask_all) = self.arena.split(mask);
         let (isa, [_, h, w, n], x_all) = (self.isa, logits.shape, inputs.get(logits));
         let (to_h, to_w) = (mask.shape[1], mask.shape[2]);
-        let masks = &mut bytemuck::cast_slice_mut::<f32, u16>(mask_all)[..mask.len()];
-        masks.par_chunks_mut(to_w).enumerate().for_each(|(i, out)| {
+        mask::rows_mut(mask_all, mask).for_each(|(i, out)| {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
             scratch::work(w * n, |line| resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out));
         });
         let Some(best) = best else { return };
         let (inputs, best_all) = self.arena.split(best);
-        let (x_all, masks) = (inputs.get(logits), inputs.get_u16(mask));
-        best_all.par_chunks_mut(to_w).zip(masks.par_chunks(to_w)).enumerate().for_each(|(i, (out, mask))| {
+        let (x_all, masks) = (inputs.get(logits), inputs.labels(mask));
+        best_all.par_chunks_mut(to_w).enumerate().for_each(|(i, out)| {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
-            resample::best_row(x, (h, w, n), (i % to_h, to_h), mask, out);
+            resample::best_row(x, (h, w, n), (i % to_h, to_h), masks.row(i, to_w), out);
         });
     }
 
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
         self.clock.op();
         let (inputs, out_all) = self.arena.split(out);
-        let (photos, masks, palette) = (inputs.get_u8(photo), inputs.get_u16(mask), inputs.get_u8(palette));
+        let (photos, masks, palette) = (inputs.get_u8(photo), inputs.labels(mask), inputs.get_u8(palette));
         let width = mask.shape[2];
         let pictures = &mut bytemuck::cast_slice_mut::<f32, u8>(out_all)[..out.len()];
-        let rows = pictures.par_chunks_mut(3 * width).zip(photos.par_chunks(3 * width)).zip(masks.par_chunks(width));
-        rows.for_each(|((out, photo), mask)| overlay::row(photo, mask, palette, out));
+        let rows = pictures.par_chunks_mut(3 * width).zip(photos.par_chunks(3 * width)).enumerate();
+        rows.for_each(|(i, (out, photo))| overlay::row(photo, masks.row(i, width), palette, out));
     }
 }
 
@@ -481,13 +481,21 @@ impl Executor for Cpu {
         Ok(())
     }
 
-    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, _plan: &Plan, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
         let (_, place) = self.arena.split(buf);
         bytemuck::cast_slice_mut::<f32, u8>(place)[first..first + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 
-    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
+    fn input_memory(&mut self, _plan: &Plan, _buf: Buf) -> Result<Option<&mut [u8]>> {
+        Ok(None)
+    }
+
+    fn output_memory(&self, _plan: &Plan, buf: Buf) -> Result<Option<&[u8]>> {
+        Ok(Some(self.arena.bytes(buf)))
+    }
+
+    fn read(&mut self, _plan: &Plan, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
         let (_, place) = self.arena.split(buf);
         bytes.copy_from_slice(&bytemuck::cast_slice::<f32, u8>(place)[first..first + bytes.len()]);
         Ok(())

@@ -1,5 +1,6 @@
 //! The operations that are bilinear resizing.
 
+use super::mask::{Labels, LabelsMut};
 use super::simd::multiversion;
 use crate::device::Normalise;
 use crate::resample::{Taps, corners, edges};
@@ -45,15 +46,15 @@ multiversion! {
         shape: (usize, usize, usize),
         place: (usize, usize),
         line: &mut [f32],
-        out: &mut [u16],
+        out: LabelsMut<'_>,
     ) {
-        let ((h, w, n), (row, to_h)) = (shape, place);
+        let ((h, w, n), (row, to_h), mut out) = (shape, place, out);
         line.fill(0.0);
         for (y, weight) in Taps::through_upsample(row, h, to_h).iter() {
             line.iter_mut().zip(&logits[y * w * n..][..w * n]).for_each(|(l, v)| *l += weight * v);
         }
         let to_w = out.len();
-        for (i, out) in out.iter_mut().enumerate() {
+        for i in 0..to_w {
             let taps = Taps::through_upsample(i, w, to_w);
             let (mut best, mut largest) = (0, f32::NEG_INFINITY);
             for label in 0..n {
@@ -65,7 +66,7 @@ multiversion! {
                     (best, largest) = (label, score);
                 }
             }
-            *out = best as u16;
+            out.set(i, best);
         }
     }
 }
@@ -75,15 +76,15 @@ pub fn best_row(
     logits: &[f32],
     (h, w, n): (usize, usize, usize),
     (row, to_h): (usize, usize),
-    mask: &[u16],
+    mask: Labels<'_>,
     out: &mut [f32],
 ) {
     let y_taps = Taps::through_upsample(row, h, to_h);
     let to_w = out.len();
-    for (i, (out, label)) in out.iter_mut().zip(mask).enumerate() {
+    for (i, out) in out.iter_mut().enumerate() {
         *out = 0.0;
         for (x, weight) in Taps::through_upsample(i, w, to_w).iter() {
-            let at = |y: usize| logits[(y * w + x) * n + usize::from(*label)];
+            let at = |y: usize| logits[(y * w + x) * n + mask.get(i)];
             *out += weight * y_taps.iter().fold(0.0, |sum, (y, weight)| sum + weight * at(y));
         }
     }

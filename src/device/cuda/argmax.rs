@@ -6,7 +6,7 @@ use super::Cuda;
 use super::driver::Function;
 use super::images::Library;
 use super::scores::{Lines, MOST_PIXELS};
-use crate::device::Buf;
+use crate::device::{Buf, Element};
 use crate::error::Result;
 
 /// Pixels of a warp at most, and rows of a block.
@@ -31,6 +31,8 @@ struct Params {
     mask_height: u32,
     mask_width: u32,
     columns: u32,
+    wide: u32,
+    padding: u32,
     lines: Lines,
 }
 
@@ -66,6 +68,8 @@ pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>) {
         mask_height: mask_height as u32,
         mask_width: mask_width as u32,
         columns: columns as u32,
+        wide: u32::from(mask.element == Element::U16),
+        padding: 0,
         lines: Lines::new(seen(columns, width, mask_width), labels),
     };
     let grid = [mask_width.div_ceil(columns) * mask_height.div_ceil(ROWS), batch, 1];

@@ -58,7 +58,8 @@ pub fn run(cuda: &Cuda, qkv: Buf, heads: usize, causal: bool, out: Buf) {
     let (batch, tokens, size) = (out.batch(), out.rows(), out.channels() / heads);
     let kernels = &cuda.kernels.attention;
     let grid = |queries: usize| [batch * tokens.div_ceil(queries), heads, 1];
-    let (kernel, grid) = match queries(batch, heads, tokens, cuda.info().multiprocessors as usize) {
+    let chosen = || queries(batch, heads, tokens, cuda.info().multiprocessors as usize);
+    let (kernel, grid) = match cuda.forced.queries.unwrap_or_else(chosen) {
         _ if size != HEAD => {
             let (queries, channels) = ANY;
             (&kernels.any, [batch * tokens.div_ceil(queries), heads * size.div_ceil(channels), 1])

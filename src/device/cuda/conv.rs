@@ -116,7 +116,7 @@ fn as_one(buf: Buf) -> Rows {
 fn launch(cuda: &Cuda, shape: Shape, relu_in: bool, mut params: Params) {
     let kernels = &cuda.kernels.conv;
     let (Choice { tile, parts }, kernel) = if params.source.channels.is_multiple_of(memory::ROW_ALIGN as u32) {
-        let choice = tiles::choose(shape, Size::of(cuda.info()));
+        let choice = tiles::choose_or(cuda.forced.choice, shape, Size::of(cuda.info()));
         let kernel = match choice.tile {
             Tile::Wide => &kernels.wide,
             Tile::Large => &kernels.large,
@@ -129,5 +129,5 @@ fn launch(cuda: &Cuda, shape: Shape, relu_in: bool, mut params: Params) {
     };
     params.split = cuda.kernels.gemm.parts().split(parts);
     let function = if relu_in { &kernel.relu } else { &kernel.plain };
-    cuda.launch(function, [shape.tiles(tile), 1, parts], &params);
+    cuda.launch_tiled(function, [shape.tiles(tile), 1, parts], &params, Some(Choice { tile, parts }));
 }

@@ -1,21 +1,37 @@
-//! What the virtual GPU counts of a launch, in numbers.
+//! What a launch was and, on the virtual GPU, what it did, in numbers.
 
 use serde::{Deserialize, Serialize};
 
-use super::driver::{Function, last_counts};
+use super::driver::{Function, Image, last_counts};
 use super::images::IMAGES;
+use super::tiles::Choice;
+
+/// What is kept of the launches of the passes to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Record {
+    #[default]
+    Nothing,
+    /// What each launch is. Nothing waits.
+    Launches,
+    /// Also what it did, for which each is waited for; a real GPU does not tell.
+    Counts,
+}
 
 /// One launch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     pub kernel: &'static str,
+    pub image: Image,
+    /// Of a product or a convolution.
+    pub choice: Option<Choice>,
     pub grid: [u32; 3],
     /// Threads of a block.
     pub threads: u32,
     /// Bytes of shared memory of a block.
     pub shared: u32,
-    /// Of a thread, as ptxas says.
+    /// Of a thread.
     pub registers: u32,
+    /// Zeros where nothing was counted.
     pub counts: Counts,
 }
 
@@ -52,23 +68,34 @@ pub struct Instructions {
 }
 
 impl Launch {
-    /// The last launch, which was of `function` on `grid`; `None` on a real GPU.
-    pub(super) fn last(function: &Function, grid: [u32; 3]) -> Option<Launch> {
+    /// A launch of `function` on `grid`. Of PTX the virtual GPU knows no registers: ptxas' are taken, for the architecture that
+    /// needs most.
+    pub(super) fn of(function: &Function, grid: [u32; 3], choice: Option<Choice>, is_virtual: bool) -> Launch {
+        let spec = function.spec();
+        let built = IMAGES.iter().flat_map(|images| images.kernels).find(|kernel| kernel.name == spec.name);
+        let told = (function.registers(), function.static_shared());
+        let (registers, fixed) =
+            built.filter(|_| is_virtual).map_or(told, |kernel| (kernel.registers, kernel.static_shared));
+        Launch {
+            kernel: spec.name,
+            image: function.image(),
+            choice,
+            grid,
+            threads: spec.threads,
+            shared: fixed + spec.dynamic_shared,
+            registers,
+            counts: Counts::default(),
+        }
+    }
+
+    /// With what the virtual GPU counted of the last launch, which this is.
+    pub(super) fn counted(self) -> Launch {
         #[derive(Deserialize)]
         struct Told {
             counts: Counts,
         }
-        let told: Told = serde_json::from_str(&last_counts()?).ok()?;
-        let spec = function.spec();
-        let resources = IMAGES.iter().flat_map(|images| images.kernels).find(|kernel| kernel.name == spec.name)?;
-        Some(Launch {
-            kernel: spec.name,
-            grid,
-            threads: spec.threads,
-            shared: resources.static_shared + spec.dynamic_shared,
-            registers: resources.registers,
-            counts: told.counts,
-        })
+        let told = last_counts().and_then(|told| serde_json::from_str::<Told>(&told).ok());
+        Launch { counts: told.map_or(self.counts, |told| told.counts), ..self }
     }
 
     pub fn blocks(&self) -> u64 {

@@ -1,127 +1,341 @@
-//! cuBLAS, where it is installed: what our products are measured against. Nothing else calls it. The device's other
-//! `unsafe` is here.
+//! cuBLAS and cuBLASLt, where they are installed: what our products are measured against. Nothing else calls them. The
+//! device's other `unsafe` is here.
 
 use std::ffi::{c_int, c_void};
-
-use libloading::{Library, Symbol};
-
-use super::driver::{Event, Gpu, Memory};
-use crate::error::{Error, Result};
 use std::sync::Arc;
 
-/// x·Wᵀ: `[rows, k]` · `[n, k]`.
+use cudarc::cublas::sys as blas;
+use cudarc::cublaslt::result as lt;
+use cudarc::cublaslt::sys;
+use half::f16;
+
+use super::driver::{Gpu, Memory};
+use super::graph::Graph;
+use super::timing::{Effort, Rival, replayed};
+use crate::error::{Error, Result};
+
+/// out = func(x·Wᵀ + bias + residual): `[rows, k]` · `[n, k]`. With a residual, it and the output are float32.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     pub rows: usize,
     pub k: usize,
     pub n: usize,
+    pub residual: bool,
+    pub gelu: bool,
 }
 
-const LIBRARIES: &[&str] =
-    &["libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so", "cublas64_13.dll", "cublas64_12.dll"];
+/// What NVIDIA's libraries may use between their kernels.
+const WORKSPACE: usize = 32 << 20;
+/// Algorithms of cuBLASLt that are tried.
+const ALGORITHMS: usize = 8;
+/// Seconds and runs that each is tried for.
+const TRIAL: Effort = Effort { warm_up: 0.01, runs: 5 };
 
-type Handle = *mut c_void;
-type Create = unsafe extern "C" fn(*mut Handle) -> c_int;
-type Destroy = unsafe extern "C" fn(Handle) -> c_int;
-type SetStream = unsafe extern "C" fn(Handle, *mut c_void) -> c_int;
-#[rustfmt::skip]
-type GemmEx = unsafe extern "C" fn(
-    Handle, c_int, c_int, c_int, c_int, c_int, *const c_void,
-    *const c_void, c_int, c_int, *const c_void, c_int, c_int, *const c_void,
-    *mut c_void, c_int, c_int, c_int, c_int,
-) -> c_int;
-
-// cublas_api.h and library_types.h
-const NOT_TRANSPOSED: c_int = 0;
-const TRANSPOSED: c_int = 1;
-const FLOAT16: c_int = 2;
-const COMPUTE_FLOAT32: c_int = 68;
-const DEFAULT_ALGORITHM: c_int = -1;
-
-/// The library with a handle on the GPU's stream.
+/// Handles of both libraries on the GPU's stream.
 pub struct Cublas {
     gpu: Arc<Gpu>,
-    library: Library,
-    handle: Handle,
+    blas: blas::cublasHandle_t,
+    lt: sys::cublasLtHandle_t,
+    workspace: Memory,
+}
+
+// SAFETY: handles may move between threads; they are used by one at a time, with the context current.
+unsafe impl Send for Cublas {}
+
+fn refused(what: &str, why: impl std::fmt::Debug) -> Error {
+    Error::Device(format!("{what}: {why:?}"))
 }
 
 impl Cublas {
-    /// `None` where it is not installed, or does not take the GPU.
-    pub fn open(gpu: &Arc<Gpu>) -> Option<Cublas> {
-        let _current = gpu.enter().ok()?;
-        // SAFETY: the initialisers of NVIDIA's library.
-        let library = LIBRARIES.iter().find_map(|name| unsafe { Library::new(*name) }.ok())?;
-        let mut handle = std::ptr::null_mut();
-        {
-            // SAFETY: the functions have the types of cublas_api.h.
-            let create: Symbol<'_, Create> = unsafe { library.get(b"cublasCreate_v2") }.ok()?;
-            // SAFETY: a place for the handle.
-            if unsafe { create(&mut handle) } != 0 {
-                return None;
-            }
+    /// The GPU's context must be current.
+    ///
+    /// # Errors
+    /// Libraries that are not there, or do not take the GPU.
+    pub fn open(gpu: &Arc<Gpu>) -> Result<Cublas> {
+        // SAFETY: only looks for the libraries.
+        if !unsafe { blas::is_culib_present() && sys::is_culib_present() } {
+            let how = "put the folder with libcublas.so and libcublasLt.so into LD_LIBRARY_PATH (links to libcublas.so.13 and \
+                       libcublasLt.so.13 will do)";
+            return Err(Error::Device(format!("cuBLAS is not found: {how}")));
         }
-        let cublas = Cublas { gpu: Arc::clone(gpu), library, handle };
-        // SAFETY: as above; the stream lives as long as the GPU, which is kept.
-        let set = unsafe { cublas.library.get::<SetStream>(b"cublasSetStream_v2") }.ok().map(|symbol| *symbol)?;
-        // SAFETY: our own handle and stream.
-        (unsafe { set(cublas.handle, gpu.raw_stream()) } == 0).then_some(cublas)
-    }
-
-    /// Queues the product, everything in float16 with float32 sums.
-    fn product(&self, x: &Memory, w: &Memory, out: &Memory, product: Product) -> Result<()> {
-        let Product { rows, k, n } = product;
-        assert!(x.bytes() >= 2 * rows * k && w.bytes() >= 2 * n * k && out.bytes() >= 2 * rows * n);
-        let [m, columns, depth] = [n, rows, k].map(|side| c_int::try_from(side).unwrap_or(c_int::MAX));
-        let (one, zero) = (1.0f32, 0.0f32);
-        let failed =
-            |code: c_int| Error::Device(format!("cuBLAS refused a product of {rows}×{k} · {k}→{n}: code {code}"));
-        // SAFETY: the function has the type of cublas_api.h.
-        let gemm = unsafe { self.library.get::<GemmEx>(b"cublasGemmEx") }.map_err(|_| failed(-1))?;
-        // SAFETY: the matrices are as large as was asserted. cuBLAS counts down the columns: our rows are its columns, so that
-        // it computes out' = W'ᵀ · x'.
-        #[rustfmt::skip]
-        let code = unsafe {
-            gemm(
-                self.handle, TRANSPOSED, NOT_TRANSPOSED, m, columns, depth, (&raw const one).cast(),
-                w.address() as *const c_void, FLOAT16, depth, x.address() as *const c_void, FLOAT16, depth, (&raw const zero).cast(),
-                out.address() as *mut c_void, FLOAT16, m, COMPUTE_FLOAT32, DEFAULT_ALGORITHM,
-            )
+        let workspace = gpu.allocate(WORKSPACE, "cuBLAS's workspace")?;
+        let handle = cudarc::cublas::result::create_handle().map_err(|e| refused("starting cuBLAS", e.0))?;
+        let ready = || -> Result<sys::cublasLtHandle_t> {
+            let (stream, place) = (gpu.raw_stream().cast(), workspace.address() as *mut c_void);
+            // SAFETY: our own handle and stream, which lives as long as the GPU, which is kept; so does the workspace.
+            let set = unsafe {
+                blas::cublasSetStream_v2(handle, stream)
+                    .result()
+                    .and_then(|()| blas::cublasSetWorkspace_v2(handle, place, WORKSPACE).result())
+            };
+            set.map_err(|e| refused("giving cuBLAS its stream", e.0))?;
+            lt::create_handle().map_err(|e| refused("starting cuBLASLt", e.0))
         };
-        if code == 0 { Ok(()) } else { Err(failed(code)) }
-    }
-
-    /// Seconds of `runs` products on zeros, `flush` filled before each.
-    pub fn time(&self, product: Product, flush: &Memory, warm_up: usize, runs: usize) -> Result<Vec<f64>> {
-        let _current = self.gpu.enter()?;
-        let Product { rows, k, n } = product;
-        let [x, w, out] = [rows * k, n * k, rows * n].map(|values| self.gpu.allocate(2 * values, "cuBLAS's product"));
-        let (x, w, out) = (x?, w?, out?);
-        for memory in [&x, &w, &out] {
-            self.gpu.fill(memory, 0, 0, memory.bytes())?;
-        }
-        let (start, end) = (Event::new(&self.gpu)?, Event::new(&self.gpu)?);
-        let mut seconds = Vec::with_capacity(runs);
-        for i in 0..warm_up + runs {
-            self.gpu.fill(flush, 0, 0, flush.bytes())?;
-            start.record()?;
-            self.product(&x, &w, &out, product)?;
-            end.record()?;
-            self.gpu.synchronize()?;
-            if i >= warm_up {
-                seconds.push(end.seconds_since(&start)?);
+        match ready() {
+            Ok(lt) => Ok(Cublas { gpu: Arc::clone(gpu), blas: handle, lt, workspace }),
+            Err(error) => {
+                // SAFETY: made above, destroyed once.
+                let _ = unsafe { cudarc::cublas::result::destroy_handle(handle) };
+                Err(error)
             }
         }
-        Ok(seconds)
     }
 }
 
 impl Drop for Cublas {
     fn drop(&mut self) {
         let Ok(_current) = self.gpu.enter() else { return };
-        // SAFETY: the type of cublas_api.h; the handle was made by us.
-        if let Ok(destroy) = unsafe { self.library.get::<Destroy>(b"cublasDestroy_v2") } {
-            // SAFETY: as above, once.
-            let _ = unsafe { destroy(self.handle) };
+        // SAFETY: made by us, destroyed once.
+        let _ = unsafe { (lt::destroy_handle(self.lt), cudarc::cublas::result::destroy_handle(self.blas)) };
+    }
+}
+
+/// A product's operands, with weights for each pass of a graph.
+pub struct Products {
+    gpu: Arc<Gpu>,
+    product: Product,
+    x: Memory,
+    weights: Vec<Memory>,
+    bias: Memory,
+    /// float32
+    residual: Memory,
+    /// float16, or float32 beside a residual.
+    out: Memory,
+}
+
+/// Seeded values in [−1, 1): a GPU multiplies zeros quicker than numbers.
+fn values(count: usize, seed: u64) -> impl Iterator<Item = f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..count).map(move |_| {
+        // xorshift64 (Marsaglia 2003)
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+}
+
+fn uploaded<T: bytemuck::NoUninit>(gpu: &Arc<Gpu>, values: &[T]) -> Result<Memory> {
+    let bytes: &[u8] = bytemuck::cast_slice(values);
+    let memory = gpu.allocate(bytes.len(), "cuBLAS's product")?;
+    gpu.upload(&memory, 0, bytes)?;
+    Ok(memory)
+}
+
+impl Products {
+    pub fn new(gpu: &Arc<Gpu>, product: Product, passes: usize) -> Result<Products> {
+        let Product { rows, k, n, residual, .. } = product;
+        let halves = |count, seed| values(count, seed).map(f16::from_f32).collect::<Vec<_>>();
+        let weight: Vec<f16> = values(n * k, 2).map(|v| f16::from_f32(v / (k as f32).sqrt())).collect();
+        let added: Vec<f32> = values(rows * n, 4).collect();
+        Ok(Products {
+            gpu: Arc::clone(gpu),
+            product,
+            x: uploaded(gpu, &halves(rows * k, 1))?,
+            weights: (0..passes).map(|_| uploaded(gpu, &weight)).collect::<Result<_>>()?,
+            // Enough for either type.
+            bias: uploaded(gpu, &values(n, 3).collect::<Vec<f32>>())?,
+            residual: uploaded(gpu, &added)?,
+            out: gpu.allocate(rows * n * if residual { 4 } else { 2 }, "cuBLAS's product")?,
+        })
+    }
+
+    /// Times of one product, those of cuBLASLt by the quickest algorithm.
+    pub fn time(&self, cublas: &Cublas, effort: Effort) -> Result<Rival> {
+        let plain = self.in_graph(effort, |weight| self.plain(cublas, weight))?;
+        let fused = Fused::new(cublas, self)?;
+        let mut best: Option<(f64, &sys::cublasLtMatmulHeuristicResult_t)> = None;
+        for algorithm in &fused.algorithms {
+            // One that refuses to run is out of the race.
+            let Ok(mut seconds) = self.in_graph(TRIAL, |weight| fused.queue(weight, algorithm)) else { continue };
+            seconds.sort_by(f64::total_cmp);
+            let median = seconds[seconds.len() / 2];
+            if best.is_none_or(|(quickest, _)| median < quickest) {
+                best = Some((median, algorithm));
+            }
+        }
+        let lt = match best {
+            Some((_, algorithm)) => self.in_graph(effort, |weight| fused.queue(weight, algorithm))?,
+            None => Vec::new(),
+        };
+        Ok(Rival { cublas: plain, lt, algorithms: fused.algorithms.len() })
+    }
+
+    fn in_graph(&self, effort: Effort, queue: impl Fn(&Memory) -> Result<()>) -> Result<Vec<f64>> {
+        queue(&self.weights[0])?;
+        self.gpu.synchronize()?;
+        let graph = Graph::capture_foreign(&self.gpu, || self.weights.iter().try_for_each(&queue))?;
+        let passes = self.weights.len() as f64;
+        Ok(replayed(&self.gpu, &graph, effort)?.into_iter().map(|seconds| seconds / passes).collect())
+    }
+
+    /// The product alone, float16 with float32 sums.
+    fn plain(&self, cublas: &Cublas, weight: &Memory) -> Result<()> {
+        let Product { rows, k, n, residual, .. } = self.product;
+        let [m, columns, depth] = [n, rows, k].map(|side| c_int::try_from(side).unwrap_or(c_int::MAX));
+        let (one, zero) = (1.0f32, 0.0f32);
+        let (transposed, not) = (blas::cublasOperation_t::CUBLAS_OP_T, blas::cublasOperation_t::CUBLAS_OP_N);
+        let (half, float) = (blas::cudaDataType::CUDA_R_16F, blas::cudaDataType::CUDA_R_32F);
+        // SAFETY: the matrices are as large as `new` made them. cuBLAS counts down the columns: our rows are its columns, so
+        // that it computes out' = W'ᵀ · x'.
+        let queued = unsafe {
+            cudarc::cublas::result::gemm_ex(
+                cublas.blas,
+                transposed,
+                not,
+                m,
+                columns,
+                depth,
+                (&raw const one).cast(),
+                weight.address() as *const c_void,
+                half,
+                depth,
+                self.x.address() as *const c_void,
+                half,
+                depth,
+                (&raw const zero).cast(),
+                self.out.address() as *mut c_void,
+                if residual { float } else { half },
+                m,
+                blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        queued.map_err(|e| refused(&format!("cuBLAS refused a product of {rows}×{k} · {k}→{n}"), e.0))
+    }
+}
+
+/// The product with its epilogue, as cuBLASLt takes it.
+struct Fused<'a> {
+    cublas: &'a Cublas,
+    products: &'a Products,
+    operation: sys::cublasLtMatmulDesc_t,
+    /// Of W, x and out.
+    layouts: [sys::cublasLtMatrixLayout_t; 3],
+    algorithms: Vec<sys::cublasLtMatmulHeuristicResult_t>,
+}
+
+impl<'a> Fused<'a> {
+    fn new(cublas: &'a Cublas, products: &'a Products) -> Result<Fused<'a>> {
+        let told = |e: lt::CublasError| refused("describing a product to cuBLASLt", e.0);
+        let Product { rows, k, n, residual, .. } = products.product;
+        let out = if residual { sys::cudaDataType::CUDA_R_32F } else { sys::cudaDataType::CUDA_R_16F };
+        let half = sys::cudaDataType::CUDA_R_16F;
+        let layout = |element, rows: usize, columns: usize| {
+            lt::create_matrix_layout(element, rows as u64, columns as u64, rows as i64).map_err(told)
+        };
+        let mut fused = Fused {
+            cublas,
+            products,
+            operation: lt::create_matmul_desc(
+                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                sys::cudaDataType::CUDA_R_32F,
+            )
+            .map_err(told)?,
+            layouts: [layout(half, k, n)?, layout(half, k, rows)?, layout(out, n, rows)?],
+            algorithms: Vec::new(),
+        };
+        fused.describe()?;
+        fused.search()?;
+        Ok(fused)
+    }
+
+    fn describe(&self) -> Result<()> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let set = |attribute, value: *const c_void, bytes: usize| {
+            // SAFETY: our own description; the value is so many bytes.
+            unsafe { lt::set_matmul_desc_attribute(self.operation, attribute, value, bytes) }
+                .map_err(|e| refused("describing a product to cuBLASLt", e.0))
+        };
+        let transposed = blas::cublasOperation_t::CUBLAS_OP_T as i32;
+        set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const transposed).cast(), size_of::<i32>())?;
+        let epilogue = if self.products.product.gelu {
+            sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS
+        } else {
+            sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
+        } as u32;
+        set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of::<u32>())?;
+        let bias = self.products.bias.address();
+        set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, (&raw const bias).cast(), size_of::<u64>())
+    }
+
+    fn search(&mut self) -> Result<()> {
+        let told = |e: lt::CublasError| refused("asking cuBLASLt for algorithms", e.0);
+        let preference = lt::create_matmul_pref().map_err(told)?;
+        let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+        let [w, x, out] = self.layouts;
+        let (mut found, mut count, workspace) = (Vec::with_capacity(ALGORITHMS), 0, WORKSPACE);
+        // SAFETY: our own descriptions, all alive; room for so many results, of which `count` are written.
+        let asked = unsafe {
+            let limited =
+                lt::set_matmul_pref_attribute(preference, most, (&raw const workspace).cast(), size_of::<usize>());
+            let asked = limited.and_then(|()| {
+                sys::cublasLtMatmulAlgoGetHeuristic(
+                    self.cublas.lt,
+                    self.operation,
+                    w,
+                    x,
+                    out,
+                    out,
+                    preference,
+                    ALGORITHMS as c_int,
+                    found.as_mut_ptr(),
+                    &mut count,
+                )
+                .result()
+            });
+            found.set_len(if asked.is_ok() { (count as usize).min(ALGORITHMS) } else { 0 });
+            let _ = lt::destroy_matmul_pref(preference);
+            asked
+        };
+        match asked {
+            // It has none for such a product.
+            Err(lt::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) | Ok(()) => {
+                self.algorithms = found;
+                Ok(())
+            }
+            Err(error) => Err(told(error)),
+        }
+    }
+
+    fn queue(&self, weight: &Memory, algorithm: &sys::cublasLtMatmulHeuristicResult_t) -> Result<()> {
+        let products = self.products;
+        let (one, beta) = (1.0f32, if products.product.residual { 1.0f32 } else { 0.0 });
+        let [w, x, out] = self.layouts;
+        let c = if products.product.residual { &products.residual } else { &products.out };
+        // SAFETY: the matrices are as large as their layouts say; all descriptions are alive.
+        let queued = unsafe {
+            lt::matmul(
+                self.cublas.lt,
+                self.operation,
+                (&raw const one).cast(),
+                (&raw const beta).cast(),
+                weight.address() as *const c_void,
+                w,
+                products.x.address() as *const c_void,
+                x,
+                c.address() as *const c_void,
+                out,
+                products.out.address() as *mut c_void,
+                out,
+                &raw const algorithm.algo,
+                self.cublas.workspace.address() as *mut c_void,
+                WORKSPACE,
+                products.gpu.raw_stream().cast(),
+            )
+        };
+        queued.map_err(|e| refused("a product by cuBLASLt", e.0))
+    }
+}
+
+impl Drop for Fused<'_> {
+    fn drop(&mut self) {
+        // SAFETY: made by us, destroyed once.
+        unsafe {
+            let _ = lt::destroy_matmul_desc(self.operation);
+            for layout in self.layouts {
+                let _ = lt::destroy_matrix_layout(layout);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Everything goes to one stream, in order. Every function called exists in the driver of CUDA 11.4.
 
 use std::ffi::{CStr, CString, c_void};
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,8 +20,6 @@ use crate::error::{Error, Result};
 
 /// The oldest driver, as drivers count: CUDA 11.4, which is 470.
 const OLDEST_DRIVER: i32 = 11_040;
-/// Staged buffers begin at multiples of this.
-const ALIGN: usize = 256;
 
 /// A GPU with a context and a stream of our own. What ends one context leaves those of other engines as they are.
 pub struct Gpu {
@@ -33,7 +32,7 @@ pub struct Gpu {
     made: Made,
 }
 
-/// Which of the queued copies have been waited for: each takes a ticket, a wait ends all tickets taken before it.
+/// How much of what was queued has been waited for: everything queued takes a ticket, a wait ends all tickets taken before it.
 #[derive(Default)]
 struct Waits {
     taken: AtomicU64,
@@ -48,6 +47,7 @@ struct Made {
     copies_out: AtomicU64,
     launches: AtomicU64,
     graph_launches: AtomicU64,
+    synchronisations: AtomicU64,
 }
 
 fn one_more(counter: &AtomicU64) {
@@ -104,6 +104,10 @@ impl<T> Explain<T> for std::result::Result<T, DriverError> {
     }
 }
 
+/// What to do when a context has ended. The driver's documentation says of these errors that they leave the process in an
+/// inconsistent state, and that it must be started again to use CUDA.
+const ANOTHER: &str = "make a new one, and start the process again where that fails (CUDA's documentation asks for it)";
+
 /// Whether the context answers every later call with this error.
 fn ends_context(error: DriverError) -> bool {
     matches!(
@@ -131,6 +135,14 @@ pub fn is_present() -> bool {
     unsafe { sys::is_culib_present() }
 }
 
+/// The file that the driver was loaded from, where the system tells.
+pub fn file() -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let named = |path: &&str| path.rsplit('/').next().is_some_and(|name| name.starts_with("libcuda.so"));
+    // "7f…-7f… r--p 00000000 08:01 1234   /usr/lib/x86_64-linux-gnu/libcuda.so.580.65.06"
+    maps.lines().filter_map(|line| Some(&line[line.find('/')?..])).find(named).map(str::to_owned)
+}
+
 /// Starts the driver, however often it is called; the number of GPUs.
 ///
 /// # Errors
@@ -152,17 +164,28 @@ fn start() -> Result<usize> {
     // SAFETY: a valid place for an int; this may be asked before the driver is started.
     unsafe { sys::cuDriverGetVersion(&mut version) }
         .result()
-        .during(|| "asking for the driver's version".to_owned())?;
+        .map_err(|error| unfit("asking for the driver's version", error))?;
     if version < OLDEST_DRIVER {
         let found = format!("the driver is for CUDA {}.{}", version / 1000, version % 1000 / 10);
         return Err(Error::Device(format!("{found}, and one for CUDA 11.4 (470) or newer is needed")));
     }
-    result::init().during(|| "starting the CUDA driver".to_owned())?;
+    result::init().map_err(|error| unfit("starting the CUDA driver", error))?;
     let count = result::device::get_count().during(|| "counting the CUDA devices".to_owned())?;
     usize::try_from(count)
         .ok()
         .filter(|count| *count > 0)
         .ok_or(Error::Device("the CUDA driver finds no device".to_owned()))
+}
+
+/// A driver that does not even start: which file it is tells the most.
+fn unfit(what: &str, error: DriverError) -> Error {
+    let file = file().unwrap_or_else(|| "a file that is not known".to_owned());
+    let advice = if error.0 == CUresult::CUDA_ERROR_STUB_LIBRARY {
+        ", the toolkit's stub, which is for linking alone: take its folder out of LD_LIBRARY_PATH"
+    } else {
+        ""
+    };
+    Error::Device(format!("{} (libcuda was found as {file}{advice})", explain(what, error)))
 }
 
 fn device(ordinal: usize) -> Result<sys::CUdevice> {
@@ -233,6 +256,7 @@ impl Gpu {
             launches: read(&self.made.launches),
             graph_launches: read(&self.made.graph_launches),
             graph_nodes: 0,
+            synchronisations: read(&self.made.synchronisations),
         }
     }
 
@@ -248,7 +272,7 @@ impl Gpu {
     pub fn enter(&self) -> Result<Current<'_>> {
         if let Some(reason) = self.lost.get() {
             let Info { ordinal, name, .. } = &self.info;
-            let what = format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: make a new one");
+            let what = format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: {ANOTHER}");
             return Err(Error::Device(format!("{what}; the error was: {reason}")));
         }
         self.push()
@@ -270,7 +294,7 @@ impl Gpu {
             }
             let report = last_fault().filter(|report| !report.is_empty());
             let reason = report.map_or(reason.clone(), |report| format!("{reason}: {report}"));
-            let told = format!("{reason}; this engine is lost: make a new one");
+            let told = format!("{reason}; this engine is lost: {ANOTHER}");
             // The first is the cause of all others.
             let _ = self.lost.set(reason);
             Error::Device(told)
@@ -302,21 +326,22 @@ impl Gpu {
         let start = start.cast::<u8>();
         // SAFETY: so many bytes were allocated.
         unsafe { start.write_bytes(0, bytes.max(1)) };
-        Ok(Some(Pinned { gpu: Arc::clone(self), start, bytes, used: 0, ticket: 0 }))
+        Ok(Some(Pinned { gpu: Arc::clone(self), start, bytes }))
     }
 
-    /// Loads an image: a cubin, or PTX with a NUL at its end.
-    pub fn module(self: &Arc<Self>, image: &[u8]) -> std::result::Result<Arc<Module>, DriverError> {
-        assert_eq!(image.last(), Some(&0), "images end with NUL");
+    /// Loads an image: a cubin, or PTX, with a NUL at its end.
+    pub fn module(self: &Arc<Self>, image: Image, bytes: &[u8]) -> std::result::Result<Arc<Module>, DriverError> {
+        assert_eq!(bytes.last(), Some(&0), "images end with NUL");
         // SAFETY: the driver reads an ELF file's own length, or up to the NUL.
-        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }?;
-        Ok(Arc::new(Module { gpu: Arc::clone(self), module }))
+        let module = unsafe { result::module::load_data(bytes.as_ptr().cast()) }?;
+        Ok(Arc::new(Module { gpu: Arc::clone(self), module, image }))
     }
 
     /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
     pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
         assert_eq!(params.len(), function.spec.params, "{} takes a struct of another size", function.spec.name);
         one_more(&self.made.launches);
+        self.ticket();
         let (x, y, z) = (grid[0], grid[1], grid[2]);
         let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
         let (block, shared) = ((function.spec.threads, 1, 1), function.spec.dynamic_shared);
@@ -362,6 +387,7 @@ impl Gpu {
         memory.check(at, count);
         // SAFETY: in bounds.
         let filled = unsafe { result::memset_d8_async(memory.address + at as u64, value, count, self.stream) };
+        self.ticket();
         self.told(filled, || format!("filling {count} bytes on the GPU"))
     }
 
@@ -370,6 +396,7 @@ impl Gpu {
     /// # Errors
     /// Whatever went wrong in a kernel since the last wait.
     pub fn synchronize(&self) -> Result<()> {
+        one_more(&self.made.synchronisations);
         let before = self.queued.taken.load(Ordering::Acquire);
         // SAFETY: our own stream.
         let waited = unsafe { result::stream::synchronize(self.stream) };
@@ -378,13 +405,14 @@ impl Gpu {
         Ok(())
     }
 
-    /// For something just queued.
-    fn ticket(&self) -> u64 {
-        self.queued.taken.fetch_add(1, Ordering::AcqRel) + 1
+    /// Something is queued.
+    fn ticket(&self) {
+        self.queued.taken.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn has_ended(&self, ticket: u64) -> bool {
-        ticket <= self.queued.ended.load(Ordering::Acquire)
+    /// Whether everything queued has been waited for.
+    fn is_idle(&self) -> bool {
+        self.queued.taken.load(Ordering::Acquire) == self.queued.ended.load(Ordering::Acquire)
     }
 }
 
@@ -494,14 +522,11 @@ impl Drop for Memory {
     }
 }
 
-/// Page-locked memory of the host, filled from its start until everything queued has been waited for.
+/// Page-locked memory of the host. It is looked at only while nothing is queued, so no copy is ever in flight meanwhile.
 pub struct Pinned {
     gpu: Arc<Gpu>,
     start: *mut u8,
     bytes: usize,
-    used: usize,
-    /// Of the last copy that was queued.
-    ticket: u64,
 }
 
 // SAFETY: the memory is its own, as a Vec's is.
@@ -512,59 +537,59 @@ impl Pinned {
         self.bytes
     }
 
-    /// A place that no copy in flight uses; `None` where it is full.
-    fn room(&mut self, count: usize) -> Option<usize> {
-        if self.gpu.has_ended(self.ticket) {
-            self.used = 0;
-        }
-        let at = self.used;
-        (count <= self.bytes - at).then(|| {
-            self.used = (at + count).next_multiple_of(ALIGN).min(self.bytes);
-            at
-        })
+    /// Its bytes, once everything queued has ended.
+    pub fn slice(&self) -> Result<&[u8]> {
+        self.wait()?;
+        // SAFETY: so many bytes, initialised when they were allocated; no copy is in flight, and only this object's owner can
+        // queue another.
+        Ok(unsafe { std::slice::from_raw_parts(self.start, self.bytes) })
     }
 
-    /// Host → device, queued; the caller's bytes may be used again at once. False where there is no room.
-    pub fn send(&mut self, to: &Memory, at: usize, bytes: &[u8]) -> Result<bool> {
-        to.check(at, bytes.len());
-        let Some(place) = self.room(bytes.len()) else { return Ok(false) };
+    /// As [`Pinned::slice`].
+    pub fn slice_mut(&mut self) -> Result<&mut [u8]> {
+        self.wait()?;
+        // SAFETY: as for `slice`.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) })
+    }
+
+    fn wait(&self) -> Result<()> {
+        if self.gpu.is_idle() { Ok(()) } else { self.gpu.synchronize() }
+    }
+
+    /// Host → device: `count` bytes from `place` on, queued.
+    pub fn send(&mut self, place: usize, to: &Memory, at: usize, count: usize) -> Result<()> {
+        self.check(place, count);
+        to.check(at, count);
         one_more(&self.gpu.made.copies_in);
-        // SAFETY: `room` gives bytes of the allocation that no copy in flight touches; they are not touched again
-        // before this copy's ticket has ended, and not freed (drop waits).
+        self.gpu.ticket();
+        // SAFETY: in bounds of an allocation that is looked at only when the copy has ended, and not freed before (drop waits).
         let copied = unsafe {
-            let staged = std::slice::from_raw_parts_mut(self.start.add(place), bytes.len());
-            staged.copy_from_slice(bytes);
+            let staged = std::slice::from_raw_parts(self.start.add(place), count);
             result::memcpy_htod_async(to.address + at as u64, staged, self.gpu.stream)
         };
-        self.ticket = self.gpu.ticket();
-        self.gpu.told(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
-        Ok(true)
+        self.gpu.told(copied, || format!("copying {count} bytes to the GPU"))
     }
 
-    /// Device → host, queued; where the bytes will be for [`Pinned::read`]. `None` where there is no room.
-    pub fn receive(&mut self, from: &Memory, at: usize, count: usize) -> Result<Option<usize>> {
+    /// Device → host: `count` bytes to `place` on, queued.
+    pub fn receive(&mut self, place: usize, from: &Memory, at: usize, count: usize) -> Result<()> {
+        self.check(place, count);
         from.check(at, count);
-        let Some(place) = self.room(count) else { return Ok(None) };
         one_more(&self.gpu.made.copies_out);
+        self.gpu.ticket();
         // SAFETY: as for `send`.
         let copied = unsafe {
             let staged = std::slice::from_raw_parts_mut(self.start.add(place), count);
             result::memcpy_dtoh_async(staged, from.address + at as u64, self.gpu.stream)
         };
-        self.ticket = self.gpu.ticket();
-        self.gpu.told(copied, || format!("copying {count} bytes from the GPU"))?;
-        Ok(Some(place))
+        self.gpu.told(copied, || format!("copying {count} bytes from the GPU"))
     }
 
-    /// What was received at a place. Waits if nobody has.
-    pub fn read(&self, place: usize, bytes: &mut [u8]) -> Result<()> {
-        assert!(place <= self.bytes && bytes.len() <= self.bytes - place, "a place that was received");
-        if !self.gpu.has_ended(self.ticket) {
-            self.gpu.synchronize()?;
-        }
-        // SAFETY: in bounds, initialised when it was allocated, and no copy is in flight.
-        bytes.copy_from_slice(unsafe { std::slice::from_raw_parts(self.start.add(place), bytes.len()) });
-        Ok(())
+    fn check(&self, place: usize, count: usize) {
+        assert!(
+            place <= self.bytes && count <= self.bytes - place,
+            "{count} bytes at {place} of {} page-locked ones",
+            self.bytes
+        );
     }
 }
 
@@ -690,6 +715,7 @@ impl Executable {
     /// Queues all of it. The addresses that it was captured with must still be what they were.
     pub fn launch(&self) -> Result<()> {
         one_more(&self.gpu.made.graph_launches);
+        self.gpu.ticket();
         // SAFETY: graph and stream are ours; of its addresses as for `launch` of a kernel.
         let launched = unsafe { result::graph::launch(self.exec, self.gpu.stream) };
         self.gpu.told(launched, || "launching a graph".to_owned())
@@ -708,6 +734,25 @@ impl Drop for Executable {
 pub struct Module {
     gpu: Arc<Gpu>,
     module: sys::CUmodule,
+    image: Image,
+}
+
+/// What a kernel's code was loaded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Machine code for this architecture (90 is sm_90).
+    Cubin(u32),
+    /// Compiled by the driver.
+    Ptx,
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Image::Cubin(arch) => write!(f, "cubin sm_{arch}"),
+            Image::Ptx => f.write_str("PTX"),
+        }
+    }
 }
 
 // SAFETY: a handle that any thread may use once the context is current.
@@ -731,8 +776,11 @@ pub struct Spec {
 pub struct Function {
     function: sys::CUfunction,
     spec: Spec,
+    /// Of a thread, and bytes of a block's shared memory that its code has of itself: as the driver says.
+    registers: u32,
+    static_shared: u32,
     /// Its code.
-    _module: Arc<Module>,
+    module: Arc<Module>,
 }
 
 // SAFETY: as for modules.
@@ -748,15 +796,35 @@ impl Module {
         // SAFETY: a loaded module.
         let found = unsafe { result::module::get_function(self.module, name) };
         let function = self.gpu.told(found, || format!("looking for the kernel {}", spec.name))?;
-        if spec.dynamic_shared > 0 {
-            let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let set = |attribute, value: u32| {
             // SAFETY: a function of a loaded module.
-            let set =
-                unsafe { result::function::set_function_attribute(function, attribute, spec.dynamic_shared as i32) };
+            unsafe { result::function::set_function_attribute(function, attribute, value as i32) }
+        };
+        if spec.dynamic_shared > 0 {
+            let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, spec.dynamic_shared);
             self.gpu
-                .told(set, || format!("{} needs {} bytes of shared memory a block", spec.name, spec.dynamic_shared))?;
+                .told(done, || format!("{} needs {} bytes of shared memory a block", spec.name, spec.dynamic_shared))?;
         }
-        Ok(Function { function, spec, _module: Arc::clone(self) })
+        // The same division of first-level cache and shared memory for every kernel: a multiprocessor changes it only when
+        // nothing runs there, so that kernels of different wishes could not overlap.
+        let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
+        self.gpu.told(done, || format!("dividing the first-level cache for {}", spec.name))?;
+        let get = |attribute| {
+            // SAFETY: as above.
+            let found = unsafe { result::function::get_function_attribute(function, attribute) };
+            self.gpu.told(found, || format!("asking what {} needs", spec.name)).map(|value| value as u32)
+        };
+        Ok(Function {
+            function,
+            spec,
+            registers: get(FunctionAttribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
+            static_shared: get(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?,
+            module: Arc::clone(self),
+        })
+    }
+
+    pub fn image(&self) -> Image {
+        self.image
     }
 }
 
@@ -775,5 +843,17 @@ impl Function {
 
     pub fn spec(&self) -> Spec {
         self.spec
+    }
+
+    pub fn image(&self) -> Image {
+        self.module.image
+    }
+
+    pub fn registers(&self) -> u32 {
+        self.registers
+    }
+
+    pub fn static_shared(&self) -> u32 {
+        self.static_shared
     }
 }

@@ -231,7 +231,7 @@ fn launch(cuda: &Cuda, element: Element, items: usize, mut params: Params) {
     } else if element == Element::F32 {
         (tiles::choose_among(&[Tile::Small], shape, gpu), &kernels.small.float)
     } else {
-        let choice = tiles::choose(shape, gpu);
+        let choice = tiles::choose_or(cuda.forced.choice, shape, gpu);
         let kernel = match choice.tile {
             Tile::Wide => &kernels.wide,
             Tile::Large => &kernels.large,
@@ -241,5 +241,6 @@ fn launch(cuda: &Cuda, element: Element, items: usize, mut params: Params) {
         (choice, kernel)
     };
     params.split = kernels.parts.split(parts);
-    cuda.launch(kernel, [shape.tiles(tile) / items, 1, items * parts], &params);
+    let grid = [shape.tiles(tile) / items, 1, items * parts];
+    cuda.launch_tiled(kernel, grid, &params, Some(Choice { tile, parts }));
 }

@@ -1,11 +1,12 @@
 //! The kernels' images as build.rs embedded them, and which of them a GPU takes.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::sync::Arc;
 
 use flate2::read::ZlibDecoder;
 
-use super::driver::{Function, Gpu, Module, Spec};
+use super::driver::{Function, Gpu, Image, Module, Spec};
 use crate::error::{Error, Result};
 
 /// What build.rs made of one kernels/*.cu.
@@ -55,6 +56,17 @@ pub struct Library<'a> {
     gpu: &'a Arc<Gpu>,
     /// PTX in the place of some modules' images.
     replaced: &'a [(&'a str, &'a str)],
+    loaded: RefCell<Vec<LoadedModule>>,
+}
+
+/// A module as a GPU has it.
+#[derive(Clone, Debug)]
+pub struct LoadedModule {
+    /// "gemm" for kernels/gemm.cu
+    pub module: &'static str,
+    pub image: Image,
+    /// The machine code for this GPU that the driver did not take, and its error, where the image is PTX for that reason.
+    pub refused: Option<String>,
 }
 
 /// The kernels of one module.
@@ -65,31 +77,43 @@ pub struct Loaded {
 
 impl<'a> Library<'a> {
     pub fn new(gpu: &'a Arc<Gpu>, replaced: &'a [(&'a str, &'a str)]) -> Library<'a> {
-        Library { gpu, replaced }
+        Library { gpu, replaced, loaded: RefCell::new(Vec::new()) }
+    }
+
+    /// What was loaded so far, and as what.
+    pub fn into_loaded(self) -> Vec<LoadedModule> {
+        self.loaded.into_inner()
     }
 
     /// The module of kernels/`name`.cu: as machine code where the GPU and its driver take it, else as PTX.
     pub fn load(&self, name: &str) -> Result<Loaded> {
         let images = IMAGES.iter().find(|images| images.module == name).expect("every module is built");
-        let module = self.module(images)?;
+        let (module, refused) = self.module(images)?;
+        self.loaded.borrow_mut().push(LoadedModule { module: images.module, image: module.image(), refused });
         Ok(Loaded { module, images })
     }
 
-    fn module(&self, images: &Images) -> Result<Arc<Module>> {
+    /// The module, and which machine code the driver refused although it should fit.
+    fn module(&self, images: &Images) -> Result<(Arc<Module>, Option<String>)> {
         if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == images.module) {
             let ended = [ptx.as_bytes(), &[0]].concat();
-            return self.gpu.module(&ended).map_err(|error| {
+            let module = self.gpu.module(Image::Ptx, &ended).map_err(|error| {
                 Error::Device(format!("the PTX given for {name}.cu does not load: CUDA error {}", error.0 as u32))
-            });
+            })?;
+            return Ok((module, None));
         }
         let (major, minor) = self.gpu.info().capability;
         // Code runs on its own architecture and later ones of the same major number.
         let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;
         let best = images.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
-        if let Some(module) = best.and_then(|(_, cubin)| self.gpu.module(&cubin.unpacked()).ok()) {
-            return Ok(module);
+        let mut refused = None;
+        if let Some((arch, cubin)) = best {
+            match self.gpu.module(Image::Cubin(*arch), &cubin.unpacked()) {
+                Ok(module) => return Ok((module, None)),
+                Err(error) => refused = Some(format!("cubin sm_{arch}: CUDA error {}", error.0 as u32)),
+            }
         }
-        self.gpu.module(&images.ptx.unpacked()).map_err(|error| {
+        let module = self.gpu.module(Image::Ptx, &images.ptx.unpacked()).map_err(|error| {
             let (info, name) = (self.gpu.info(), images.module);
             let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
             let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";
@@ -98,7 +122,8 @@ impl<'a> Library<'a> {
                  {version}): CUDA error {}; {need}",
                 info.name, error.0 as u32
             ))
-        })
+        })?;
+        Ok((module, refused))
     }
 }
 

@@ -29,6 +29,7 @@ mod similarity;
 mod staging;
 mod take_rows;
 mod tiles;
+mod timing;
 mod upsample;
 mod upsample_scores;
 
@@ -38,16 +39,18 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 
 use self::clock::Clock;
-pub use self::counted::{Counts, Launch};
+pub use self::counted::{Counts, Launch, Record};
 pub use self::cublas::Product;
 use self::driver::{Function, Gpu, Memory, unusable};
-pub use self::driver::{Info, last_fault};
+pub use self::driver::{Image, Info, file as driver_file, last_fault};
 use self::graph::Graph;
 use self::images::Library;
-pub use self::images::{IMAGES, Images, Packed, Resources};
+pub use self::images::{IMAGES, Images, LoadedModule, Packed, Resources};
 use self::memory::{Arena, Moved, Weights};
 use self::passes::Passes;
 use self::staging::Staging;
+pub use self::tiles::{Choice, MOST_PARTS, Tile};
+pub use self::timing::{Effort, Rival};
 use super::plan::Plan;
 use super::*;
 use crate::error::Error;
@@ -67,10 +70,25 @@ pub struct Cuda {
     is_capturing: bool,
     /// What first went wrong in the running pass; the rest of the pass is then skipped.
     failed: RefCell<Option<Error>>,
-    /// Filled before a measured pass, so that nothing of the pass before is cached.
+    /// Read before a measured pass, so that nothing of the pass before is cached.
     flush: Option<Memory>,
-    /// What each launch did, where the virtual GPU was asked to tell.
-    launches: RefCell<Option<Vec<Launch>>>,
+    /// Once something was measured against it.
+    cublas: Option<cublas::Cublas>,
+    record: Record,
+    /// What was recorded.
+    launches: RefCell<Vec<Launch>>,
+    modules: Vec<LoadedModule>,
+    /// For trying what the device would not choose.
+    forced: Forced,
+}
+
+/// Choices that are made for the device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forced {
+    /// The tile and parts of products and convolutions that have a kernel for that tile.
+    pub choice: Option<Choice>,
+    /// Queries of a block of attention: 128 or 64.
+    pub queries: Option<usize>,
 }
 
 /// Every kernel, by operation.
@@ -89,6 +107,7 @@ struct Kernels {
     sample: sample::Kernels,
     similarity: similarity::Kernels,
     take_rows: take_rows::Kernels,
+    timing: timing::Kernels,
     upsample: upsample::Kernels,
     upsample_scores: upsample_scores::Kernels,
 }
@@ -110,6 +129,7 @@ impl Kernels {
             sample: sample::Kernels::load(library)?,
             similarity: similarity::Kernels::load(library)?,
             take_rows: take_rows::Kernels::load(library)?,
+            timing: timing::Kernels::load(library)?,
             upsample: upsample::Kernels::load(library)?,
             upsample_scores: upsample_scores::Kernels::load(library)?,
         })
@@ -136,7 +156,9 @@ impl Cuda {
         }
         let gpu = Gpu::open(ordinal)?;
         let current = gpu.enter()?;
-        let (kernels, clock) = (Kernels::load(&Library::new(&gpu, replaced), &gpu)?, Clock::new(&gpu)?);
+        let library = Library::new(&gpu, replaced);
+        let (kernels, clock) = (Kernels::load(&library, &gpu)?, Clock::new(&gpu)?);
+        let modules = library.into_loaded();
         drop(current);
         Ok(Cuda {
             passes: Passes::with_room(),
@@ -150,7 +172,11 @@ impl Cuda {
             is_capturing: false,
             failed: RefCell::new(None),
             flush: None,
-            launches: RefCell::new(None),
+            cublas: None,
+            record: Record::Nothing,
+            launches: RefCell::new(Vec::new()),
+            modules,
+            forced: Forced::default(),
             gpu,
         })
     }
@@ -184,53 +210,38 @@ impl Cuda {
         self.gpu.info()
     }
 
-    /// As [`Executor::run`], operation by operation on an empty L2 cache: the seconds that the GPU took.
-    ///
-    /// # Errors
-    /// As for [`Executor::run`].
-    pub fn time(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<f64> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
-        let flush = self.flush_memory()?;
-        gpu.fill(&flush, 0, 0, flush.bytes())?;
-        self.flush = Some(flush);
-        self.pass(plan, forward, false)?;
-        Ok(self.clock.total())
+    /// What is kept of the launches to come. While anything is, no pass is replayed.
+    pub fn record(&mut self, record: Record) {
+        self.record = record;
+        self.launches.get_mut().clear();
     }
 
-    /// Seconds of each of `runs` products by cuBLAS on an empty L2 cache; `None` where it is not installed.
-    ///
-    /// # Errors
-    /// Too little memory; a product that cuBLAS refuses.
-    pub fn time_cublas(&mut self, product: Product, warm_up: usize, runs: usize) -> Result<Option<Vec<f64>>> {
-        let Some(cublas) = cublas::Cublas::open(&self.gpu) else { return Ok(None) };
-        let flush = self.flush_memory()?;
-        let seconds = cublas.time(product, &flush, warm_up, runs);
-        self.flush = Some(flush);
-        seconds.map(Some)
-    }
-
-    /// Twice the cache, so that whatever it evicts first, nothing of the pass before stays.
-    fn flush_memory(&mut self) -> Result<Memory> {
-        match self.flush.take() {
-            Some(memory) => Ok(memory),
-            None => self.gpu.allocate(2 * self.gpu.info().l2_bytes.max(1 << 20), "emptying the cache"),
-        }
-    }
-
-    /// From now on every launch is waited for, and what the virtual GPU counts of it is kept.
-    pub fn record_launches(&mut self) {
-        self.launches.replace(Some(Vec::new()));
-    }
-
-    /// The launches since the last call, in their order: nothing on a real GPU.
+    /// The launches since the last call, in their order.
     pub fn take_launches(&mut self) -> Vec<Launch> {
-        self.launches.get_mut().as_mut().map(std::mem::take).unwrap_or_default()
+        std::mem::take(self.launches.get_mut())
     }
 
-    /// Where each operation is timed or counted, no graph is used.
+    /// The modules, and as what the GPU has them.
+    pub fn modules(&self) -> &[LoadedModule] {
+        &self.modules
+    }
+
+    /// From now on.
+    pub fn force(&mut self, forced: Forced) {
+        self.forced = forced;
+        self.passes.forget_all();
+    }
+
+    /// Where each operation is timed or recorded, no graph is used.
     fn may_replay(&self) -> bool {
-        !self.clock.is_recording() && self.launches.borrow().is_none()
+        !self.clock.is_recording() && self.record == Record::Nothing
+    }
+
+    /// Queues the inputs' copies, the operations, the outputs' copies.
+    fn forward_with_copies(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
+        self.staging.send(plan, self.arena.memory())?;
+        self.forward(plan, forward)?;
+        self.staging.receive(plan, self.arena.memory())
     }
 
     /// Queues the operations one by one.
@@ -249,14 +260,14 @@ impl Cuda {
             let gpu = Arc::clone(&self.gpu);
             self.weights.take_used_movable();
             self.is_capturing = true;
-            let graph = Graph::capture(&gpu, || self.forward(plan, forward));
+            let graph = Graph::capture(&gpu, || self.forward_with_copies(plan, forward));
             self.is_capturing = false;
             self.passes.keep(plan.id, graph?, self.weights.take_used_movable());
         }
         Ok(())
     }
 
-    /// One pass, its outputs and times on the host at the end.
+    /// One pass, from the host's memory to the host's memory, and its times.
     fn pass(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send), may_replay: bool) -> Result<()> {
         if may_replay {
             self.capture(plan, forward)?;
@@ -268,13 +279,13 @@ impl Cuda {
             }
             None => {
                 self.clock.start(false)?;
-                self.forward(plan, forward)?;
+                self.forward_with_copies(plan, forward)?;
                 self.passes.ran(plan.id);
             }
         }
         self.clock.finish()?;
-        self.staging.receive(self.arena.memory(), plan)?;
         self.gpu.synchronize()?;
+        self.staging.ran(plan);
         self.clock.read()
     }
 
@@ -328,6 +339,11 @@ impl Cuda {
 
     /// Queues a kernel with its parameter struct. A failure ends the pass.
     fn launch<P: NoUninit>(&self, function: &Function, grid: [usize; 3], params: &P) {
+        self.launch_tiled(function, grid, params, None);
+    }
+
+    /// The same of a product's kernel, for records.
+    fn launch_tiled<P: NoUninit>(&self, function: &Function, grid: [usize; 3], params: &P, choice: Option<Choice>) {
         let mut failed = self.failed.borrow_mut();
         if failed.is_some() {
             return;
@@ -335,7 +351,9 @@ impl Cuda {
         let launched = match grid.map(u32::try_from) {
             [Ok(x), Ok(y), Ok(z)] => {
                 let grid = [x, y, z];
-                self.gpu.launch(function, grid, bytemuck::bytes_of(params)).and_then(|()| self.note(function, grid))
+                self.gpu
+                    .launch(function, grid, bytemuck::bytes_of(params))
+                    .and_then(|()| self.note(function, grid, choice))
             }
             _ => Err(Error::Device(format!(
                 "{} would need a grid of {grid:?} blocks; try a smaller size",
@@ -345,12 +363,20 @@ impl Cuda {
         *failed = launched.err();
     }
 
-    /// Keeps what the launch just made did, where that is wanted.
-    fn note(&self, function: &Function, grid: [u32; 3]) -> Result<()> {
-        if let Some(launches) = self.launches.borrow_mut().as_mut() {
-            self.gpu.synchronize()?;
-            launches.extend(Launch::last(function, grid));
-        }
+    /// Keeps what the launch just made is, and did, where that is wanted. On a real GPU nothing waits: whoever times launches
+    /// records them too.
+    fn note(&self, function: &Function, grid: [u32; 3], choice: Option<Choice>) -> Result<()> {
+        let is_virtual = self.gpu.info().is_virtual;
+        let launch = || Launch::of(function, grid, choice, is_virtual);
+        let launch = match self.record {
+            Record::Nothing => return Ok(()),
+            Record::Counts if is_virtual && !self.is_capturing => {
+                self.gpu.synchronize()?;
+                launch().counted()
+            }
+            Record::Launches | Record::Counts => launch(),
+        };
+        self.launches.borrow_mut().push(launch);
         Ok(())
     }
 }
@@ -522,17 +548,30 @@ impl Executor for Cuda {
             self.arena.grow(plan.arena_bytes)?;
         }
         self.clock.reserve(plan)?;
-        self.staging.reserve(plan)
+        if self.staging.reserve(plan)? {
+            self.passes.forget_all();
+        }
+        Ok(())
     }
 
-    fn write(&mut self, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, plan: &Plan, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
         let _current = self.gpu.enter()?;
-        self.staging.write(self.arena.memory(), buf.offset + first, bytes)
+        self.staging.write(plan, self.arena.memory(), buf, first, bytes)
     }
 
-    fn read(&mut self, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
+    fn input_memory(&mut self, plan: &Plan, buf: Buf) -> Result<Option<&mut [u8]>> {
         let _current = self.gpu.enter()?;
-        self.staging.read(self.arena.memory(), buf.offset + first, bytes)
+        self.staging.input(plan, buf)
+    }
+
+    fn output_memory(&self, plan: &Plan, buf: Buf) -> Result<Option<&[u8]>> {
+        let _current = self.gpu.enter()?;
+        self.staging.output(plan, buf)
+    }
+
+    fn read(&mut self, plan: &Plan, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
+        let _current = self.gpu.enter()?;
+        self.staging.read(plan, self.arena.memory(), buf, first, bytes)
     }
 
     fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
@@ -554,6 +593,10 @@ impl Executor for Cuda {
         self.clock.replays().then_some(self.clock.total())
     }
 
+    fn clock_mhz(&mut self) -> Result<Option<f64>> {
+        self.sm_mhz().map(Some)
+    }
+
     fn calls(&self) -> Calls {
         let calls = self.gpu.calls();
         Calls { graph_nodes: if calls.graph_launches == 0 { 0 } else { self.passes.nodes() }, ..calls }
@@ -569,7 +612,7 @@ impl Executor for Cuda {
 }
 
 /// What no GPU can make good: this build has no kernels, this machine no driver.
-fn missing() -> Option<String> {
+pub fn missing() -> Option<String> {
     let kernels = IMAGES.is_empty().then_some(
         "this build has no CUDA kernels (install CUDA's nvcc, 13.0, name it with LSEG_NVCC where it is not in PATH, and \
          build again)",

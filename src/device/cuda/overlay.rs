@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::Cuda;
 use super::driver::Function;
 use super::images::Library;
-use crate::device::Buf;
+use crate::device::{Buf, Element};
 use crate::error::Result;
 
 /// Pixels of a block.
@@ -25,7 +25,7 @@ struct Params {
     out: u64,
     pixels: u64,
     labels: u32,
-    padding: u32,
+    wide: u32,
 }
 
 impl Kernels {
@@ -42,7 +42,7 @@ pub fn run(cuda: &Cuda, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
         out: cuda.address(out),
         pixels: mask.len() as u64,
         labels: palette.rows() as u32,
-        padding: 0,
+        wide: u32::from(mask.element == Element::U16),
     };
     cuda.launch(&cuda.kernels.overlay.overlay, [mask.len().div_ceil(PIXELS), 1, 1], &params);
 }

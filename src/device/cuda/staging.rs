@@ -1,9 +1,11 @@
-//! Photos and results pass through page-locked memory, so that a copy is queued like a kernel and nothing is allocated.
-//! On boards whose GPU and CPU share their memory, and for what is larger than is worth it, the driver copies directly.
+//! The inputs and outputs that a plan names pass through page-locked memory: the host fills or reads that, and the copies are
+//! queued with the pass, so that a captured pass has them as nodes of its graph. On boards whose GPU and CPU share their
+//! memory, and for what is larger than is worth it, the driver copies directly.
 
 use std::sync::Arc;
 
 use super::driver::{Gpu, Memory, Pinned};
+use crate::device::Buf;
 use crate::device::plan::Plan;
 use crate::error::Result;
 
@@ -16,72 +18,123 @@ pub struct Staging {
     gpu: Arc<Gpu>,
     input: Option<Pinned>,
     output: Option<Pinned>,
-    received: Vec<Received>,
+    /// Whose outputs lie in `output`.
+    received: Option<u64>,
 }
 
-/// An output of the last pass, on the host already.
-struct Received {
-    /// In the arena.
-    offset: usize,
-    bytes: usize,
-    /// In `output`.
-    place: usize,
+/// Bytes of one way's memory that these buffers of a plan take.
+fn bytes(plan: &Plan, list: &[usize]) -> usize {
+    list.iter().map(|index| plan.buffers[*index].bytes.next_multiple_of(ALIGN)).sum()
+}
+
+/// The buffers of a list, each with its place in that memory.
+fn places<'a>(plan: &'a Plan, list: &'a [usize]) -> impl Iterator<Item = (usize, usize)> + 'a {
+    list.iter().scan(0, |next, index| {
+        let place = *next;
+        *next += plan.buffers[*index].bytes.next_multiple_of(ALIGN);
+        Some((*index, place))
+    })
 }
 
 impl Staging {
     pub fn new(gpu: Arc<Gpu>) -> Staging {
-        Staging { gpu, input: None, output: None, received: Vec::new() }
+        Staging { gpu, input: None, output: None, received: None }
     }
 
-    /// Room for all that such a pass takes in and gives out.
-    pub fn reserve(&mut self, plan: &Plan) -> Result<()> {
-        self.received.clear();
-        self.received.reserve(plan.outputs.len());
+    /// Room for all that such a pass takes in and gives out. Whether memory that a graph may copy from or to has moved.
+    pub fn reserve(&mut self, plan: &Plan) -> Result<bool> {
         if self.gpu.info().unified {
-            return Ok(());
+            return Ok(false);
         }
-        let bytes = |list: &[usize]| list.iter().map(|i| plan.buffers[*i].bytes.next_multiple_of(ALIGN)).sum();
-        grow(&self.gpu, &mut self.input, bytes(&plan.inputs))?;
-        grow(&self.gpu, &mut self.output, bytes(&plan.outputs))
+        let grown = grow(&self.gpu, &mut self.input, bytes(plan, &plan.inputs))?;
+        if grow(&self.gpu, &mut self.output, bytes(plan, &plan.outputs))? {
+            self.received = None;
+            return Ok(true);
+        }
+        Ok(grown)
     }
 
-    /// To the arena's byte `at` and on, behind everything queued; the caller's bytes may be used again at once.
-    pub fn write(&mut self, arena: &Memory, at: usize, bytes: &[u8]) -> Result<()> {
-        self.received.clear();
-        let sent = match &mut self.input {
-            Some(pinned) => pinned.send(arena, at, bytes)?,
-            None => false,
+    /// The memory that passes of this plan take an input from.
+    pub fn input(&mut self, plan: &Plan, buf: Buf) -> Result<Option<&mut [u8]>> {
+        let whole = bytes(plan, &plan.inputs);
+        let Some(pinned) = fitting_mut(&mut self.input, whole) else { return Ok(None) };
+        let Some((_, place)) = places(plan, &plan.inputs).find(|(index, _)| *index == buf.index) else {
+            return Ok(None);
         };
-        if sent { Ok(()) } else { self.gpu.upload(arena, at, bytes) }
+        Ok(Some(&mut pinned.slice_mut()?[place..place + plan.buffers[buf.index].bytes]))
     }
 
-    /// Queues the copies of the plan's outputs, behind its operations.
-    pub fn receive(&mut self, arena: &Memory, plan: &Plan) -> Result<()> {
-        self.received.clear();
-        let Some(pinned) = &mut self.output else { return Ok(()) };
-        for buffer in plan.outputs.iter().map(|index| &plan.buffers[*index]) {
-            if let Some(place) = pinned.receive(arena, buffer.offset, buffer.bytes)? {
-                self.received.push(Received { offset: buffer.offset, bytes: buffer.bytes, place });
+    /// To the arena, or to where the pass takes it from.
+    pub fn write(&mut self, plan: &Plan, arena: &Memory, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+        // Outputs may be written before a pass as well.
+        self.received = None;
+        match self.input(plan, buf)? {
+            Some(memory) => {
+                memory[first..first + bytes.len()].copy_from_slice(bytes);
+                Ok(())
             }
+            None => self.gpu.upload(arena, buf.offset + first, bytes),
         }
-        Ok(())
     }
 
-    /// The arena's bytes from `at` on, after a pass.
-    pub fn read(&self, arena: &Memory, at: usize, bytes: &mut [u8]) -> Result<()> {
-        let end = at + bytes.len();
-        let holds = |received: &&Received| received.offset <= at && end <= received.offset + received.bytes;
-        match (self.received.iter().find(holds), &self.output) {
-            (Some(received), Some(pinned)) => pinned.read(received.place + at - received.offset, bytes),
-            _ => self.gpu.download(arena, at, bytes),
+    /// Queues the copies of the plan's inputs, before its operations.
+    pub fn send(&mut self, plan: &Plan, arena: &Memory) -> Result<()> {
+        let whole = bytes(plan, &plan.inputs);
+        let Some(pinned) = fitting_mut(&mut self.input, whole) else { return Ok(()) };
+        places(plan, &plan.inputs).try_for_each(|(index, place)| {
+            pinned.send(place, arena, plan.buffers[index].offset, plan.buffers[index].bytes)
+        })
+    }
+
+    /// Queues the copies of its outputs, behind them.
+    pub fn receive(&mut self, plan: &Plan, arena: &Memory) -> Result<()> {
+        let whole = bytes(plan, &plan.outputs);
+        let Some(pinned) = fitting_mut(&mut self.output, whole) else { return Ok(()) };
+        places(plan, &plan.outputs).try_for_each(|(index, place)| {
+            pinned.receive(place, arena, plan.buffers[index].offset, plan.buffers[index].bytes)
+        })
+    }
+
+    /// A pass of this plan, with its copies, has run or been replayed.
+    pub fn ran(&mut self, plan: &Plan) {
+        self.received = Some(plan.id);
+    }
+
+    /// Where a pass of this plan, the last, left an output.
+    pub fn output(&self, plan: &Plan, buf: Buf) -> Result<Option<&[u8]>> {
+        let whole = bytes(plan, &plan.outputs);
+        let pinned = self.output.as_ref().filter(|pinned| whole <= pinned.bytes() && self.received == Some(plan.id));
+        let place = places(plan, &plan.outputs).find(|(index, _)| *index == buf.index);
+        let Some((pinned, (_, place))) = pinned.zip(place) else { return Ok(None) };
+        Ok(Some(&pinned.slice()?[place..place + plan.buffers[buf.index].bytes]))
+    }
+
+    /// The buffer's bytes from `first` on, after a pass of the plan.
+    pub fn read(&self, plan: &Plan, arena: &Memory, buf: Buf, first: usize, into: &mut [u8]) -> Result<()> {
+        match self.output(plan, buf)? {
+            Some(memory) => {
+                into.copy_from_slice(&memory[first..first + into.len()]);
+                Ok(())
+            }
+            None => self.gpu.download(arena, buf.offset + first, into),
         }
     }
 }
 
-fn grow(gpu: &Arc<Gpu>, pinned: &mut Option<Pinned>, bytes: usize) -> Result<()> {
-    if (1..=MOST).contains(&bytes) && pinned.as_ref().is_none_or(|pinned| pinned.bytes() < bytes) {
-        *pinned = None;
-        *pinned = gpu.pinned(bytes)?;
+/// The memory, where it is large enough for all of a plan's.
+fn fitting_mut(pinned: &mut Option<Pinned>, bytes: usize) -> Option<&mut Pinned> {
+    pinned.as_mut().filter(|pinned| bytes <= pinned.bytes())
+}
+
+/// Whether it moved. What was in it moves along: a frame may be in the making there.
+fn grow(gpu: &Arc<Gpu>, pinned: &mut Option<Pinned>, bytes: usize) -> Result<bool> {
+    if !(1..=MOST).contains(&bytes) || pinned.as_ref().is_some_and(|pinned| pinned.bytes() >= bytes) {
+        return Ok(false);
     }
-    Ok(())
+    let Some(mut larger) = gpu.pinned(bytes)? else { return Ok(false) };
+    if let Some(old) = pinned {
+        larger.slice_mut()?[..old.bytes()].copy_from_slice(old.slice()?);
+    }
+    *pinned = Some(larger);
+    Ok(true)
 }

@@ -45,8 +45,6 @@ pub struct Size {
     pub l2: f64,
 }
 
-/// Parts are summed up through memory; more are never worth it.
-const MOST_PARTS: usize = 8;
 /// Blocks of four warps that a multiprocessor's registers hold.
 const RESIDENT: usize = 2;
 /// What CUDA takes of shared memory for itself, for each block.
@@ -62,7 +60,12 @@ const BYTES: f64 = 32.0;
 /// Parts must gain at least a tenth: their way through memory is in the way of others.
 const CUT: f64 = 1.1;
 
+/// Parts are summed up through memory; more are never worth it.
+pub const MOST_PARTS: usize = 8;
+
 impl Tile {
+    pub const ALL: [Tile; 4] = [Tile::Wide, Tile::Large, Tile::Middle, Tile::Small];
+
     pub fn rows(self) -> usize {
         match self {
             Tile::Wide | Tile::Large | Tile::Middle => 128,
@@ -143,7 +146,12 @@ impl Shape {
 
 /// The quickest of all tiles and parts by the model.
 pub fn choose(shape: Shape, gpu: Size) -> Choice {
-    choose_among(&[Tile::Wide, Tile::Large, Tile::Middle, Tile::Small], shape, gpu)
+    choose_among(&Tile::ALL, shape, gpu)
+}
+
+/// What was chosen elsewhere, where the shape allows it; else the quickest.
+pub fn choose_or(forced: Option<Choice>, shape: Shape, gpu: Size) -> Choice {
+    forced.filter(|choice| allowed(shape, *choice, gpu)).unwrap_or_else(|| choose(shape, gpu))
 }
 
 /// The same where some tiles alone have a kernel. `tiles` is not empty.

@@ -1,0 +1,148 @@
+//! Whether a GPU computes what it should: every kernel at every case of the table against the CPU device, in every way that the
+//! device could choose, then the golden networks against PyTorch.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::golden::NETWORKS;
+use super::kernels::{difference, result, tolerance, ways};
+use crate::cases::{AWKWARD, Case, LONG, data};
+use crate::device::Executor;
+use crate::device::cpu::Cpu;
+use crate::device::cuda::{Cuda, Forced, IMAGES, MOST_PARTS, Record};
+use crate::engine::{DeviceChoice, Options};
+use crate::error::Result;
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    pub device: String,
+    #[serde(rename = "virtual")]
+    pub is_virtual: bool,
+    pub cases: usize,
+    /// Ways to compute them that were compared.
+    pub comparisons: usize,
+    /// Different kernels launched, of those in the program.
+    pub kernels: usize,
+    pub kernels_of: usize,
+    pub networks: usize,
+    pub failures: Vec<Failure>,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    pub name: String,
+    pub reason: String,
+}
+
+/// Kernels that no operation launches.
+const MEASURING: &str = "bench";
+
+/// The number of steps that [`check`] reports.
+pub fn steps() -> usize {
+    AWKWARD.len() + LONG.len() + NETWORKS.len()
+}
+
+/// Everything; `step` hears the name of each step that begins.
+///
+/// # Errors
+/// A GPU that cannot be opened (again, after a kernel went wrong).
+pub fn check(ordinal: usize, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
+    let begin = Instant::now();
+    let mut cpu = Cpu::new(None)?;
+    let mut cuda = Cuda::new(ordinal)?;
+    let (device, is_virtual) = (cuda.describe(), cuda.info().is_virtual);
+    let (mut failures, mut comparisons, mut launched) = (Vec::new(), 0, BTreeSet::new());
+    for case in AWKWARD.iter().chain(LONG) {
+        step(case.op.name());
+        let outcome = check_case(case, &mut cuda, &mut cpu, &mut launched);
+        comparisons += outcome.comparisons;
+        if !outcome.wrong.is_empty() {
+            let name = format!("{} {:?}", case.op.name(), case.op);
+            failures.extend(outcome.wrong.into_iter().map(|reason| Failure { name: name.clone(), reason }));
+            // A kernel that went wrong may have taken the device with it.
+            drop(cuda);
+            cuda = Cuda::new(ordinal)?;
+        }
+    }
+    drop(cuda);
+    let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: None };
+    for network in NETWORKS {
+        step(network.name);
+        if let Err(reason) = network.check(&options) {
+            failures.push(Failure { name: network.name.to_owned(), reason: reason.to_string() });
+        }
+    }
+    let all = || IMAGES.iter().filter(|images| images.module != MEASURING).flat_map(|images| images.kernels);
+    let never: Vec<&str> = all().map(|kernel| kernel.name).filter(|name| !launched.contains(name)).collect();
+    if !never.is_empty() {
+        let reason = format!("no case launched them: {}", never.join(", "));
+        failures.push(Failure { name: "kernels".to_owned(), reason });
+    }
+    Ok(Verdict {
+        device,
+        is_virtual,
+        cases: AWKWARD.len() + LONG.len(),
+        comparisons,
+        kernels: launched.len(),
+        kernels_of: all().count(),
+        networks: NETWORKS.len(),
+        failures,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
+}
+
+struct Outcome {
+    comparisons: usize,
+    wrong: Vec<String>,
+}
+
+fn check_case(case: &Case, cuda: &mut Cuda, cpu: &mut Cpu, launched: &mut BTreeSet<&'static str>) -> Outcome {
+    let prepared = data::prepare(case).rounded(&case.op);
+    let expected = match result(cpu, &case.op, &prepared) {
+        Ok(expected) => expected,
+        Err(reason) => return Outcome { comparisons: 0, wrong: vec![reason.to_string()] },
+    };
+    let (mut comparisons, mut wrong) = (0, Vec::new());
+    // As it chooses by itself, then each tile uncut and cut in two and in most parts.
+    let few = |way: &Forced| way.choice.is_none_or(|choice| [1, 2, MOST_PARTS].contains(&choice.parts));
+    let forced = ways(&case.op).into_iter().filter(few);
+    for way in std::iter::once(Forced::default()).chain(forced) {
+        cuda.force(way);
+        cuda.record(Record::Launches);
+        let got = result(cuda, &case.op, &prepared);
+        let launches = cuda.take_launches();
+        cuda.drop_weights();
+        let error = match got {
+            Ok(got) => difference(&got, &expected, prepared.out_element),
+            Err(reason) => {
+                // Nothing more can be asked of it.
+                wrong.push(reason.to_string());
+                break;
+            }
+        };
+        // The shape does not allow this one: it was computed as before.
+        if way.choice.is_some() && launches.first().is_none_or(|launch| launch.choice != way.choice) {
+            continue;
+        }
+        comparisons += 1;
+        launched.extend(launches.iter().map(|launch| launch.kernel));
+        // Not `error > tolerance`: NaN must not pass.
+        if error <= tolerance(prepared.out_element) {
+            continue;
+        }
+        let by: Vec<String> = launches
+            .iter()
+            .map(|launch| match launch.choice {
+                Some(choice) => format!("{} in {} parts", launch.kernel, choice.parts),
+                None => launch.kernel.to_owned(),
+            })
+            .collect();
+        wrong.push(format!("{}: off by {error:.2e} of the CPU's result", by.join(", ")));
+    }
+    cuda.force(Forced::default());
+    Outcome { comparisons, wrong }
+}

@@ -1,0 +1,160 @@
+//! The golden networks inside the program: small seeded networks of every kind in the published format, a photo each, and what
+//! PyTorch makes of it in float64 (`tests/golden/`). The build feature `golden` puts them there.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::convert::{self, convert};
+use crate::engine::{Engine, Frame, Options};
+use crate::error::{Error, Result};
+use crate::image::decode::{DEFAULT_MAX_PIXELS, decode};
+use crate::model::config::{Activation, HeadBlockKind};
+use crate::model::recognise::{Flags, recognise};
+use crate::protocol::Size;
+
+/// How far scores may be from PyTorch's, over their range; pixels are decided whose two best labels differ by more.
+const SCORES: f32 = 0.01;
+/// Of the network with planted outliers, whose decoder takes differences of large values: what half precision makes of it in
+/// PyTorch (tests/golden/half_network.py).
+const OUTLIERS: f32 = 0.161;
+/// Of the decided pixels, those that must have PyTorch's label.
+const AGREE: f64 = 0.995;
+
+pub struct Network {
+    pub name: &'static str,
+    model: &'static [u8],
+    photo: &'static [u8],
+    /// What is stored beside it: the labels.
+    case: &'static str,
+    /// `scores`, among others.
+    expected: &'static [u8],
+    limit: f32,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    labels: Vec<String>,
+}
+
+#[cfg(feature = "golden")]
+macro_rules! network {
+    ($name:literal, $limit:expr) => {
+        Network {
+            name: $name,
+            model: include_bytes!(concat!("../../tests/golden/", $name, "/model.ckpt")),
+            photo: include_bytes!(concat!("../../tests/golden/", $name, "/photo_0.png")),
+            case: include_str!(concat!("../../tests/golden/", $name, "/case.json")),
+            expected: include_bytes!(concat!("../../tests/golden/", $name, "/expected_0.safetensors")),
+            limit: $limit,
+        }
+    };
+}
+
+#[cfg(feature = "golden")]
+pub const NETWORKS: &[Network] = &[
+    network!("vit16", SCORES),
+    network!("vit32", SCORES),
+    network!("resnet", SCORES),
+    network!("vit16_relu", OUTLIERS),
+];
+#[cfg(not(feature = "golden"))]
+pub const NETWORKS: &[Network] = &[];
+
+impl Network {
+    /// Runs it: how far its scores are from PyTorch's, over their range.
+    ///
+    /// # Errors
+    /// Scores or labels that are too far away; whatever the device answers.
+    pub fn check(&self, options: &Options) -> Result<f64> {
+        let wrong = |what: String| Error::Device(format!("golden network {}: {what}", self.name));
+        let folder = tempfile::tempdir().map_err(|e| wrong(format!("no temporary folder: {e}")))?;
+        let mut engine = self.engine(folder.path(), options)?;
+        let path = folder.path().join("photo.png");
+        std::fs::write(&path, self.photo).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
+        let photo = decode(&path, DEFAULT_MAX_PIXELS)?;
+        let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+        let (segmentation, scores) = engine.segment_with_scores(&frame)?;
+        let expected = Checkpoint::from_static(self.name, self.expected)?;
+        let shape = [scores.labels, scores.height, scores.width];
+        let mut right = Vec::new();
+        expected.read_f32("scores", &shape, &mut right)?;
+        let (error, agree) = compare(&scores.data, &segmentation.mask, &right, self.limit);
+        // Not `>`: NaN must not pass.
+        if error <= f64::from(self.limit) && agree >= AGREE {
+            return Ok(error);
+        }
+        Err(wrong(format!(
+            "its scores are off by {:.2} % of their range from PyTorch's (at most {:.1} %), and {:.2} % of the decided pixels have \
+             its labels (at least {:.1} %)",
+            100.0 * error,
+            100.0 * self.limit,
+            100.0 * agree,
+            100.0 * AGREE
+        )))
+    }
+
+    fn engine(&self, folder: &Path, options: &Options) -> Result<Engine> {
+        let checkpoint = Checkpoint::from_static(self.name, self.model)?;
+        // Its file does not tell its head blocks.
+        let relu =
+            Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(2), activation: Some(Activation::Relu) };
+        let flags = if self.name == "vit16_relu" { relu } else { Flags::default() };
+        let out = folder.join("model.safetensors");
+        let config = recognise(&checkpoint, &flags)?;
+        let target = convert::Options { out: out.clone(), dtype: convert::TargetDtype::Source };
+        convert(&checkpoint, &config, &target, &mut |_, _| {})?;
+        let mut engine = Engine::load(&out, options)?;
+        let case: Case = serde_json::from_str(self.case)
+            .map_err(|e| Error::Device(format!("golden network {}: case.json: {e}", self.name)))?;
+        engine.set_size(Size::Native);
+        engine.set_labels(&case.labels)?;
+        Ok(engine)
+    }
+}
+
+/// The largest error over the range of what is right, and the part of the decided pixels whose label is right.
+fn compare(got: &[f32], mask: &[u16], right: &[f32], limit: f32) -> (f64, f64) {
+    let (low, high) = right.iter().fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
+    let range = high - low;
+    // NaN is worse than any error.
+    let worst = |worst: f32, error: f32| if worst.is_nan() || error <= worst { worst } else { error };
+    let error = got.iter().zip(right).map(|(g, r)| (g - r).abs()).fold(0.0, worst);
+    let pixels = mask.len();
+    let (mut decided, mut agree) = (0usize, 0usize);
+    for (i, label) in mask.iter().enumerate() {
+        let at = right.iter().skip(i).step_by(pixels);
+        let (mut best, mut second, mut winner) = (f32::MIN, f32::MIN, 0);
+        for (k, score) in at.enumerate() {
+            if *score > best {
+                (second, best, winner) = (best, *score, k);
+            } else {
+                second = second.max(*score);
+            }
+        }
+        if best - second > limit * range {
+            decided += 1;
+            agree += usize::from(winner == usize::from(*label));
+        }
+    }
+    (f64::from(error / range), agree as f64 / decided.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare;
+
+    #[test]
+    fn comparing_sees_errors_and_wrong_labels() {
+        // Two labels, three pixels: decided for 0, decided for 1, undecided.
+        let right = [1.0, 0.0, 0.5, 0.0, 1.0, 0.495];
+        assert_eq!(compare(&right, &[0, 1, 1], &right, 0.01), (0.0, 1.0));
+        assert_eq!(compare(&right, &[1, 1, 0], &right, 0.01), (0.0, 0.5));
+        let mut off = right;
+        off[2] = 0.75;
+        assert_eq!(compare(&off, &[0, 1, 1], &right, 0.01).0, 0.25);
+        off[4] = f32::NAN;
+        assert!(compare(&off, &[0, 1, 1], &right, 0.01).0.is_nan());
+    }
+}

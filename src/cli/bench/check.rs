@@ -1,0 +1,60 @@
+//! `bench check`: whether the GPU computes what it should.
+
+use clap::Args;
+use lseg_fast::DeviceChoice;
+use lseg_fast::bench::check::{Verdict, check, steps};
+
+use super::super::batch::progress_bar;
+use super::super::print::Printer;
+use super::super::{Failure, Outcome, message};
+use super::ordinal;
+
+/// Check that this GPU computes what it should: every kernel, and whole networks
+///
+/// Every kernel at every case of the project's tests, in all tiles, against the CPU; then the golden networks against what PyTorch
+/// makes of them in float64. One line of verdict; exit code 1 where something is wrong. Under a minute on a GPU, many minutes on
+/// the virtual one.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The GPU: cuda or cuda:N
+    #[arg(long, default_value = "cuda", value_name = "DEVICE")]
+    device: DeviceChoice,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast bench check
+  lseg-fast bench check --device cuda:1 --json";
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let progress = progress_bar(steps(), false);
+    let verdict = check(ordinal(arguments.device)?, &mut |name| {
+        progress.set_message(name.to_owned());
+        progress.inc(1);
+    });
+    progress.finish_and_clear();
+    let verdict = verdict?;
+    for failure in &verdict.failures {
+        message::error(format!("{}: {}", failure.name, failure.reason));
+    }
+    printer.print(&verdict, render)?;
+    Ok(if verdict.failures.is_empty() { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+fn render(verdict: &Verdict) -> String {
+    let Verdict { device, cases, comparisons, kernels, kernels_of, networks, failures, seconds, .. } = verdict;
+    let word = match failures.len() {
+        0 => "right".to_owned(),
+        1 => "WRONG in 1 place".to_owned(),
+        many => format!("WRONG in {many} places"),
+    };
+    let networks = match networks {
+        0 => "no golden network (this build has none)".to_owned(),
+        many => format!("{many} golden networks"),
+    };
+    format!(
+        "{device}: {word}; {kernels} of {kernels_of} kernels in {comparisons} comparisons of {cases} cases, {networks}, \
+         {seconds:.0} s\n"
+    )
+}

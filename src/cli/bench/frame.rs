@@ -1,0 +1,347 @@
+//! `bench frame`: photo to mask.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use lseg_fast::bench::frame::{self, Frames, Prediction, Spread, Stage};
+use lseg_fast::bench::prediction::{Board, assumptions, boards};
+use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::device::cuda::{Cuda, Effort};
+use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
+use lseg_fast::labels::{self, MAX_LABELS};
+use lseg_fast::model::config::Config;
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
+use serde::Serialize;
+
+use super::super::common::read_config;
+use super::super::plan::without_photo;
+use super::super::print::Printer;
+use super::super::table::{Align, Table, grouped, mib};
+use super::super::{Failure, Outcome};
+use super::{gpu, refuse_compiled};
+
+/// Time a whole frame: photo in the host's memory to mask in the host's memory, then its stages
+///
+/// By the host's clock, and of that the GPU's part (its copies included) by its own; after --warm-up seconds of the same, because an
+/// idle GPU runs at a sixth of its clock. On the virtual GPU there is no time: it counts what a frame does as an H100, an RTX 4090
+/// and an AGX Orin, and predicts from that by a model. A large model takes minutes there.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// A model made by `lseg-fast convert`, or a published checkpoint [default: the small demo model in this program]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// The network's size: HEIGHTxWIDTH, or long:L for a square photo [default: the model's, of the photo where one is given]
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+
+    /// The photo [default: a made-up one of the network's size]
+    #[arg(long, value_name = "FILE")]
+    photo: Option<PathBuf>,
+
+    /// The labels, split at commas, or @FILE with one a line [default: made-up ones]
+    #[arg(long, value_name = "WORDS|@FILE", conflicts_with = "labels_count")]
+    labels: Option<String>,
+
+    /// How many labels, made up
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LABELS as i64))]
+    labels_count: u32,
+
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "cuda", value_name = "DEVICE")]
+    device: DeviceChoice,
+
+    /// Timed frames
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+
+    /// Seconds of the same work before
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    warm_up: f64,
+
+    /// Measure when told to on standard input: "round WHO WHAT SECONDS FRAMES" a line; print JSON a round
+    #[arg(long, hide = true)]
+    paced: bool,
+
+    /// Go the way of a real GPU on the virtual one: times mean nothing
+    #[arg(long, hide = true)]
+    rehearse: bool,
+
+    /// Count on the virtual GPU as it is, and predict for this board alone
+    #[arg(long, value_name = "BOARD", hide = true)]
+    board: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast bench frame --model lseg.safetensors --size 480x480
+  lseg-fast bench frame --model lseg.safetensors --photo photo.jpg --labels \"dog,grass,other\"
+  lseg-fast bench frame --model lseg.safetensors --labels-count 150 --runs 1000 --json
+  lseg-fast bench frame --device cpu --runs 5 --warm-up 0";
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("{text:?}: expected seconds, from 0 to 3600")),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    preset: String,
+    /// Of the photo.
+    height: usize,
+    width: usize,
+    labels: usize,
+    #[serde(flatten)]
+    result: FrameResult,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum FrameResult {
+    Measured {
+        /// The photo copied from the caller's memory.
+        frames: Frames,
+        /// The photo written to the engine's frame buffer before.
+        buffered: Frames,
+        stages: Vec<Stage>,
+    },
+    Predicted {
+        assumptions: String,
+        boards: Vec<Prediction>,
+    },
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    if let Some(board) = &arguments.board {
+        return predict_board(arguments, board, printer);
+    }
+    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
+    let is_virtual = match arguments.device {
+        DeviceChoice::Cuda(ordinal) => {
+            let cuda = Cuda::new(ordinal.unwrap_or(0))?;
+            if !cuda.info().is_virtual {
+                refuse_compiled(&cuda.info().name, cuda.modules())?;
+            }
+            cuda.info().is_virtual
+        }
+        _ => false,
+    };
+    if is_virtual && !arguments.rehearse {
+        return predict(arguments, config, printer);
+    }
+    let photo = photo(arguments, &config)?;
+    let (mut engine, labels) = engine(arguments, &checkpoint, &config)?;
+    let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+    if arguments.paced {
+        return paced(&mut engine, &frame);
+    }
+    let effort = Effort { warm_up: arguments.warm_up, runs: arguments.runs as usize };
+    let frames = frame::measure(&mut engine, &frame, effort, false)?;
+    let buffered = frame::measure(&mut engine, &frame, Effort { warm_up: 0.0, ..effort }, true)?;
+    let stages = frame::stages(&mut engine, &frame, effort.runs)?;
+    let result = FrameResult::Measured { frames, buffered, stages };
+    let Frame { width, height, .. } = frame;
+    let device = engine.device().to_owned();
+    printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
+    Ok(Outcome::Done)
+}
+
+/// A made-up photo has the network's size.
+fn photo(arguments: &Arguments, config: &Config) -> Result<Photo, Failure> {
+    match &arguments.photo {
+        Some(path) => Ok(decode(path, DEFAULT_MAX_PIXELS)?),
+        None => {
+            let (height, width) = without_photo(size(arguments, config)?)?;
+            let rgb = (0..height * width * 3).map(|i| (i * 31 % 251) as u8).collect();
+            Ok(Photo { width, height, rgb })
+        }
+    }
+}
+
+fn size(arguments: &Arguments, config: &Config) -> Result<Size, Failure> {
+    match arguments.size {
+        Some(size) => Ok(size),
+        None => Ok(config.default_size.parse()?),
+    }
+}
+
+/// With its labels, and how many they are.
+fn engine(arguments: &Arguments, checkpoint: &Checkpoint, config: &Config) -> Result<(Engine, usize), Failure> {
+    let options = Options { device: arguments.device, threads: None };
+    let mut engine = Engine::from_checkpoint(checkpoint, &options)?;
+    engine.set_size(size(arguments, config)?);
+    let labels = match &arguments.labels {
+        Some(words) => labels::parse(words).map_err(Failure::call)?,
+        None => (0..arguments.labels_count).map(|i| format!("label {i}")).collect(),
+    };
+    engine.set_labels(&labels)?;
+    Ok((engine, labels.len()))
+}
+
+/// What is printed when all is loaded.
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    who: &'a str,
+    device: &'a str,
+}
+
+/// A round's times, in milliseconds.
+#[derive(Serialize)]
+struct Round<'a> {
+    who: &'a str,
+    what: &'a str,
+    gpu: Option<Spread>,
+    host: Spread,
+    n: usize,
+    sm_mhz: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Absent<'a> {
+    who: &'a str,
+    what: &'a str,
+    absent: &'a str,
+}
+
+/// What this program is called in a race.
+const WHO: &str = "lseg-fast";
+
+/// Measures when told to, so that contenders can take turns on one GPU.
+fn paced(engine: &mut Engine, frame: &Frame<'_>) -> Result<Outcome, Failure> {
+    let mut printer = Printer::new(true);
+    let device = engine.device().to_owned();
+    printer.print(&Ready { ready: true, who: WHO, device: &device }, |_| String::new())?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|e| Failure::Input(format!("standard input: {e}")))?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let wrong = || Failure::call(format!("{line:?}: expected \"round WHO WHAT SECONDS FRAMES\""));
+        let ["round", who, what, warm_up, runs] = words[..] else { return Err(wrong()) };
+        let effort =
+            Effort { warm_up: seconds(warm_up).map_err(|_| wrong())?, runs: runs.parse().map_err(|_| wrong())? };
+        let buffered = match what {
+            "mask" => false,
+            "mask-buffered" => true,
+            _ => {
+                let absent = "embeddings go to the host in this version";
+                printer.print(&Absent { who, what, absent }, |_| String::new())?;
+                continue;
+            }
+        };
+        let Frames { host, gpu, frames, sm_mhz } = frame::measure(engine, frame, effort, buffered)?;
+        printer.print(&Round { who, what, gpu, host, n: frames, sm_mhz }, |_| String::new())?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn predict(arguments: &Arguments, config: Config, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let (height, width) = without_photo(size(arguments, &config)?)?;
+    let boards = boards().iter().map(|board| in_child(&board.name)).collect::<Result<_, _>>()?;
+    let result = FrameResult::Predicted { assumptions: assumptions(), boards };
+    let (device, labels) = ("the virtual GPU".to_owned(), arguments.labels_count as usize);
+    printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
+    Ok(Outcome::Done)
+}
+
+/// The same call once more, on the virtual GPU as another board: the kind is read once a process.
+fn in_child(board: &str) -> Result<Prediction, Failure> {
+    let failed = |why: String| Failure::Input(format!("counting a frame as {board}: {why}"));
+    let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
+    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--json");
+    let mut child = Command::new(program);
+    child.args(arguments).args(["--json", "--board", board]).env("VGPU_DEVICE", board);
+    let output = child.stderr(Stdio::inherit()).output().map_err(|e| failed(e.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(format!("it ended with {}", output.status)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| failed(e.to_string()))
+}
+
+fn predict_board(arguments: &Arguments, name: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
+    let network = without_photo(size(arguments, &config)?)?;
+    let board = Board::named(name).ok_or_else(|| Failure::call(format!("there is no board {name:?}")))?;
+    let mut cuda = gpu(arguments.device)?;
+    if !cuda.info().is_virtual {
+        return Err(Failure::call("--board predicts from the counts of the virtual GPU, which this is not"));
+    }
+    let prediction = frame::predict(&checkpoint, &mut cuda, board, network, arguments.labels_count as usize)?;
+    printer.print(&prediction, render_prediction)?;
+    Ok(Outcome::Done)
+}
+
+fn render(report: &Report) -> String {
+    let Report { device, preset, height, width, labels, result } = report;
+    let head = format!("{preset} at {height}x{width} with {labels} labels, mask only, on {device}\n");
+    match result {
+        FrameResult::Measured { frames, buffered, stages } => {
+            let clock =
+                frames.sm_mhz.map_or_else(String::new, |mhz| format!("the GPU's clock just after: {mhz:.0} MHz\n"));
+            format!("{head}{clock}{}\n{}", render_frames(frames, buffered), render_stages(stages))
+        }
+        FrameResult::Predicted { assumptions, boards } => {
+            let boards: Vec<String> = boards.iter().map(render_prediction).collect();
+            format!("{head}{assumptions}\n\n{}", boards.join("\n"))
+        }
+    }
+}
+
+fn render_frames(frames: &Frames, buffered: &Frames) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::headed([Left, Right, Right, Right], ["ms a frame", "p50", "p99", "max"]);
+    let mut row = |name: &str, spread: &Spread| {
+        let Spread { p50, p99, max } = spread;
+        table.row([name.to_owned(), format!("{p50:.3}"), format!("{p99:.3}"), format!("{max:.3}")]);
+    };
+    row("photo to mask, by the host's clock", &frames.host);
+    frames.gpu.iter().for_each(|gpu| row("of that the GPU's part, copies included", gpu));
+    row("from the engine's frame buffer to mask", &buffered.host);
+    table.render()
+}
+
+fn render_stages(stages: &[Stage]) -> String {
+    let mut table =
+        Table::headed([Align::Left, Align::Right, Align::Right], ["stage, operation by operation", "ms", "p99"]);
+    for Stage { name, median_ms, p99_ms } in stages {
+        table.row([(*name).to_owned(), format!("{median_ms:.3}"), format!("{p99_ms:.3}")]);
+    }
+    table.render()
+}
+
+/// Most of what a frame costs.
+const COSTLIEST: usize = 5;
+
+fn render_prediction(prediction: &Prediction) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::headed(
+        [Left, Right, Right, Right, Right, Right, Right],
+        ["kernel", "launches", "µs", "instructions", "tensor GFLOP", "conflicts", "memory"],
+    );
+    for cost in &prediction.kernels {
+        table.row([
+            cost.kernel.clone(),
+            cost.launches.to_string(),
+            format!("{:.0}", cost.microseconds),
+            grouped(cost.instructions),
+            format!("{:.1}", cost.mma_flop as f64 / 1e9),
+            grouped(cost.bank_conflicts),
+            mib(cost.touched_bytes),
+        ]);
+    }
+    let costliest: Vec<&str> = prediction.kernels.iter().take(COSTLIEST).map(|cost| cost.kernel.as_str()).collect();
+    format!(
+        "{}: {:.2} ms predicted, {} launches, arena {}; most of it in {}\n{}",
+        prediction.gpu,
+        prediction.milliseconds,
+        prediction.launches,
+        mib(prediction.arena_bytes as u64),
+        costliest.join(", "),
+        table.render()
+    )
+}

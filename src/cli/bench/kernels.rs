@@ -1,0 +1,328 @@
+//! `bench kernels`: every operation at the real model's shapes.
+
+use clap::Args;
+use lseg_fast::DeviceChoice;
+use lseg_fast::bench::kernels::{self, Checked, Configuration, Counted, Efforts, Kernel, Measured, Row, Subject, Time};
+use lseg_fast::bench::peaks::Peaks;
+use lseg_fast::device::cpu::Cpu;
+use lseg_fast::device::cuda::Cuda;
+use regex::Regex;
+use serde::Serialize;
+
+use super::super::batch::progress_bar;
+use super::super::print::Printer;
+use super::super::table::{Align, Table, grouped};
+use super::super::{Failure, Outcome, message};
+use super::{gpu, refuse_compiled};
+
+/// Check and time every kernel at the real model's shapes (vitl16 at 480×480; rn101; the text tower)
+///
+/// All cases are first computed on the CPU and compared, then timed by CUDA events, after 0.3 s of the same work, in two states of
+/// the caches. Frame-like: in a graph one behind the other, activations in the L2 cache, weights not (each pass takes another
+/// copy, until the copies are three times that cache). Cold: the L2 cache read full of other bytes before each run. Shares are of
+/// the GPU's ceilings at its highest clocks. On the virtual GPU there is no time: it prints what the kernels did.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Only the cases whose name this regular expression finds
+    #[arg(long, value_name = "REGEX")]
+    case: Option<Regex>,
+
+    /// The GPU: cuda or cuda:N
+    #[arg(long, default_value = "cuda", value_name = "DEVICE")]
+    device: DeviceChoice,
+
+    /// Timed runs of each case
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+
+    /// Also time the products by cuBLAS, and by the quickest of eight algorithms of cuBLASLt with their epilogue
+    #[arg(long)]
+    cublas: bool,
+
+    /// Compare with the CPU and time nothing
+    #[arg(long, conflicts_with_all = ["cublas", "sweep"])]
+    check_only: bool,
+
+    /// Try every tile, and every cut of the depth, of products, convolutions and attention: each is checked, then timed
+    #[arg(long, conflicts_with = "cublas")]
+    sweep: bool,
+
+    /// Go the way of a real GPU on the virtual one, with small shapes: times mean nothing
+    #[arg(long, hide = true)]
+    rehearse: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast bench kernels
+  lseg-fast bench kernels --case '^gemm 901' --runs 1000 --cublas
+  lseg-fast bench kernels --case 'attention|conv' --sweep --json --device cuda:1";
+
+/// What comes before the cases.
+#[derive(Serialize)]
+struct Heading {
+    device: String,
+    #[serde(rename = "virtual")]
+    is_virtual: bool,
+    peaks: Option<Peaks>,
+    runs: u32,
+}
+
+/// How cases are treated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    CheckOnly,
+    Counts,
+    Times,
+}
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let cuda = gpu(arguments.device)?;
+    let is_virtual = cuda.info().is_virtual;
+    let rehearses = arguments.rehearse && is_virtual;
+    if is_virtual && !rehearses && (arguments.cublas || arguments.sweep) {
+        return Err(Failure::call("--cublas and --sweep take times, which the virtual GPU has none of"));
+    }
+    let way = match () {
+        () if arguments.check_only => Way::CheckOnly,
+        () if is_virtual && !rehearses => Way::Counts,
+        () => Way::Times,
+    };
+    if way == Way::Times && !is_virtual {
+        refuse_compiled(&cuda.info().name, cuda.modules())?;
+    }
+    let chosen = |subject: &Subject| arguments.case.as_ref().is_none_or(|regex| regex.is_match(subject.name()));
+    let all: Vec<Subject> = if rehearses { kernels::small_subjects().collect() } else { kernels::subjects().collect() };
+    let subjects: Vec<Subject> =
+        all.into_iter().filter(|subject| chosen(subject) && (!arguments.sweep || subject.has_choices())).collect();
+    if subjects.is_empty() {
+        return Err(Failure::call("no case has such a name; without --case all are measured"));
+    }
+    let heading = Heading {
+        device: cuda.info().name.clone(),
+        is_virtual,
+        peaks: (!is_virtual).then(|| Peaks::of(cuda.info())).flatten(),
+        runs: arguments.runs,
+    };
+    printer.print(&heading, |heading| render_heading(heading, way, arguments.sweep))?;
+    let efforts = if rehearses { Efforts::rehearsal() } else { Efforts::of(arguments.runs as usize) };
+    let mut bench = Bench { arguments, cuda, cpu: Cpu::new(None)?, efforts, failed: false };
+    if arguments.sweep {
+        bench.sweep(&subjects, printer)?
+    } else {
+        bench.measure(&subjects, way, printer)?
+    }
+    Ok(if bench.failed { Outcome::SomeFailed } else { Outcome::Done })
+}
+
+struct Bench<'a> {
+    arguments: &'a Arguments,
+    cuda: Cuda,
+    cpu: Cpu,
+    efforts: Efforts,
+    failed: bool,
+}
+
+impl Bench<'_> {
+    /// Checks all, then measures what is right: a GPU that waits for the CPU between two measurements would lower its clock.
+    fn measure(&mut self, subjects: &[Subject], way: Way, printer: &mut Printer) -> Result<(), Failure> {
+        let steps = subjects.len() * if way == Way::Times { 2 } else { 1 };
+        let progress = progress_bar(steps, false);
+        let (mut checked, mut rows) = (Vec::new(), Vec::new());
+        for subject in subjects {
+            progress.set_message(subject.name().to_owned());
+            let outcome = kernels::check(subject, &mut self.cuda, &mut self.cpu);
+            if let Some(case) = self.passed(outcome, &progress)? {
+                match way {
+                    Way::Times => checked.push(case),
+                    Way::Counts => rows.push(told(case.counted(), printer, &progress)?),
+                    Way::CheckOnly => rows.push(told(case.unmeasured(), printer, &progress)?),
+                }
+            }
+            progress.inc(1);
+        }
+        for case in checked {
+            progress.set_message(Checked::name(&case).to_owned());
+            let outcome = case.time(&mut self.cuda, &self.efforts, self.arguments.cublas);
+            if let Some(row) = self.passed(outcome, &progress)? {
+                rows.push(told(row, printer, &progress)?);
+            }
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        printer.text(|| render(&rows))
+    }
+
+    fn sweep(&mut self, subjects: &[Subject], printer: &mut Printer) -> Result<(), Failure> {
+        let progress = progress_bar(subjects.len(), false);
+        let mut rows = Vec::new();
+        for subject in subjects {
+            progress.set_message(subject.name().to_owned());
+            let (cuda, cpu, failed) = (&mut self.cuda, &mut self.cpu, &mut self.failed);
+            let outcome = kernels::sweep(subject, cuda, cpu, &self.efforts, &mut |configuration: Configuration| {
+                *failed |= !configuration.ok;
+                rows.push(told(configuration, printer, &progress)?);
+                Ok::<(), Failure>(())
+            });
+            self.passed(outcome, &progress)?;
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        printer.text(|| render_sweep(&rows))
+    }
+
+    /// What came of a case; a failure is told, and the GPU opened anew: a kernel that went wrong may have taken it.
+    fn passed<T, E: std::fmt::Display>(
+        &mut self,
+        outcome: Result<T, E>,
+        progress: &indicatif::ProgressBar,
+    ) -> Result<Option<T>, Failure> {
+        match outcome {
+            Ok(result) => Ok(Some(result)),
+            Err(reason) => {
+                self.failed = true;
+                progress.suspend(|| message::error(&reason));
+                self.cuda = gpu(self.arguments.device)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// As JSON at once; as text all come in one table at the end.
+fn told<T: Serialize>(row: T, printer: &mut Printer, progress: &indicatif::ProgressBar) -> Result<T, Failure> {
+    progress.suspend(|| printer.print(&row, |_| String::new()))?;
+    Ok(row)
+}
+
+fn render_heading(heading: &Heading, way: Way, sweep: bool) -> String {
+    let ceilings = match &heading.peaks {
+        Some(peaks) => format!("; at most {:.0} TFLOP/s and {:.0} GB/s: {}", peaks.tflops, peaks.gb_per_s, peaks.basis),
+        None => String::new(),
+    };
+    match way {
+        Way::Counts => format!("{}: counts, not times. A GPU without a GPU has no clock.\n", heading.device),
+        Way::CheckOnly => format!("{}: compared with the CPU\n", heading.device),
+        Way::Times if sweep => format!("{}, frame-like{ceilings}\n", heading.device),
+        Way::Times => format!("{}, {} runs of each{ceilings}\n", heading.device, heading.runs),
+    }
+}
+
+fn render(rows: &[Row]) -> String {
+    let counts = rows.iter().filter_map(|row| match &row.result {
+        Measured::Counts(counted) => Some((row, counted)),
+        _ => None,
+    });
+    let times = rows.iter().filter_map(|row| match &row.result {
+        Measured::Time(time) => Some((row, &**time)),
+        _ => None,
+    });
+    match rows.first().map(|row| &row.result) {
+        Some(Measured::Counts(_)) => render_counts(counts),
+        Some(Measured::Time(_)) => render_times(times),
+        _ => render_checks(rows),
+    }
+}
+
+fn render_checks(rows: &[Row]) -> String {
+    let mut table = Table::headed([Align::Left, Align::Left, Align::Right], ["case", "kernels", "error"]);
+    for row in rows {
+        table.row([row.name.clone(), of_each(row, |kernel| kernel.name.to_owned()), format!("{:.1e}", row.error)]);
+    }
+    table.render()
+}
+
+fn render_times<'a>(rows: impl Iterator<Item = (&'a Row, &'a Time)>) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::headed(
+        [Left, Left, Right, Right, Right, Right, Right, Left, Right, Right, Right, Right],
+        ["case", "kernels", "µs", "p99", "cold µs", "TFLOP/s", "share", "of", "of cuBLAS", "of Lt", "MHz", "error"],
+    );
+    for (row, time) in rows {
+        let spread = &time.frame_like;
+        let share = spread.peak_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+        let ratio = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{:.2}", us / spread.median_us));
+        table.row([
+            row.name.clone(),
+            of_each(row, |kernel| match (kernel.tile, kernel.parts) {
+                (Some(_), Some(parts)) if parts > 1 => format!("{} ÷{parts}", kernel.name),
+                _ => kernel.name.to_owned(),
+            }),
+            format!("{:.1}", spread.median_us),
+            format!("{:.1}", spread.p99_us),
+            format!("{:.1}", time.cold.median_us),
+            format!("{:.1}", spread.tflops),
+            share,
+            spread.peak.unwrap_or("-").to_owned(),
+            ratio(time.cublas_us),
+            ratio(time.cublaslt_us),
+            format!("{:.0}", time.sm_mhz),
+            format!("{:.1e}", row.error),
+        ]);
+    }
+    table.render()
+}
+
+fn render_sweep(rows: &[Configuration]) -> String {
+    use Align::{Left, Right};
+    let mut table =
+        Table::headed([Left, Left, Right, Right, Right, Left], ["case", "kernel", "parts", "µs", "error", ""]);
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            row.kernel.to_owned(),
+            row.parts.map_or_else(|| "-".to_owned(), |parts| parts.to_string()),
+            row.us.map_or_else(|| "-".to_owned(), |us| format!("{us:.1}")),
+            format!("{:.1e}", row.error),
+            if !row.ok {
+                "WRONG"
+            } else if row.chosen {
+                "chosen"
+            } else {
+                ""
+            }
+            .to_owned(),
+        ]);
+    }
+    table.render()
+}
+
+fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> String {
+    use Align::{Left, Right};
+    let mut table = Table::headed(
+        [Left, Left, Right, Right, Right, Right, Right, Right, Right, Right],
+        [
+            "case",
+            "kernels",
+            "registers",
+            "shared KiB",
+            "instructions",
+            "tensor GFLOP",
+            "conflicts",
+            "coalesced",
+            "bytes of least",
+            "error",
+        ],
+    );
+    for (row, counted) in rows {
+        table.row([
+            row.name.clone(),
+            of_each(row, |kernel| kernel.name.to_owned()),
+            of_each(row, |kernel| kernel.registers.to_string()),
+            of_each(row, |kernel| (kernel.shared_bytes >> 10).to_string()),
+            grouped(counted.issued),
+            format!("{:.3}", counted.mma_flop as f64 / 1e9),
+            grouped(counted.bank_conflicts),
+            format!("{:.1} %", 100.0 * counted.coalesced),
+            format!("{:.2}", counted.touched_bytes as f64 / counted.least_bytes.max(1) as f64),
+            format!("{:.1e}", row.error),
+        ]);
+    }
+    table.render()
+}
+
+/// One thing of each launch.
+fn of_each(row: &Row, what: fn(&Kernel) -> String) -> String {
+    row.kernels.iter().map(what).collect::<Vec<_>>().join(", ")
+}
