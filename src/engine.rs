@@ -817,6 +817,7 @@ fn device(options: &Options, weights: &Loader<'_>) -> Result<(Box<dyn Executor>,
         let cuda = found?;
         let emulated = cuda.info().is_virtual;
         let note = emulated.then(|| "a virtual GPU: all times are the emulation's, not a GPU's".to_owned());
+        let note = note.or_else(|| cuda.refused());
         Ok((with_room(Box::new(cuda))?, note))
     };
     let or_cpu = |error: Error| Error::Device(format!("{error}; --device cpu needs none"));

@@ -75,17 +75,41 @@ fn fields(value: &Value, at: &str, seen: &mut BTreeMap<String, BTreeSet<&'static
 
 #[track_caller]
 fn check(folder: &TempDir, arguments: &str, without: &[&str]) -> Value {
-    let output = call(folder, &format!("--json {arguments}"));
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {output:?}");
-    let [object] = &objects(&output)[..] else { panic!("{arguments}: one object expected, {output:?}") };
-    let mut seen = BTreeMap::new();
-    fields(object, "", &mut seen);
-    let seen: BTreeMap<String, String> =
-        seen.into_iter().map(|(field, kinds)| (field, kinds.into_iter().collect::<Vec<_>>().join(" or "))).collect();
+    let objects = printed(folder, arguments);
+    let [object] = &objects[..] else { panic!("{arguments}: one object expected, {objects:?}") };
     let words: Vec<&str> = arguments.split_whitespace().collect();
     let command = words[..if words[0] == "bench" { 2 } else { 1 }].join(" ");
-    assert_eq!(seen, documented(&command, without), "{arguments}");
+    check_fields(std::slice::from_ref(object), &command, without);
     object.clone()
+}
+
+/// The objects that a call printed, which must have done all.
+#[track_caller]
+fn printed(folder: &TempDir, arguments: &str) -> Vec<Value> {
+    let output = call(folder, &format!("--json {arguments}"));
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {output:?}");
+    objects(&output)
+}
+
+/// All that these objects have is what a section of the document says, and the other way round. A field that may be null is
+/// seen as what it was, and documented as "null or" the other.
+#[track_caller]
+fn check_fields(objects: &[Value], section: &str, without: &[&str]) {
+    let mut seen = BTreeMap::new();
+    objects.iter().for_each(|object| fields(object, "", &mut seen));
+    let documented = documented(section, without);
+    let seen: BTreeMap<String, String> = seen
+        .into_iter()
+        .map(|(field, mut kinds)| {
+            if let Some(other) = documented.get(&field).and_then(|kinds| kinds.strip_prefix("null or ")) {
+                kinds.remove("null");
+                let kinds: Vec<&str> = if kinds.is_empty() { vec![other] } else { kinds.into_iter().collect() };
+                return (field, format!("null or {}", kinds.join(" or ")));
+            }
+            (field, kinds.into_iter().collect::<Vec<_>>().join(" or "))
+        })
+        .collect();
+    assert_eq!(seen, documented, "{section}");
 }
 
 #[test]
@@ -122,10 +146,29 @@ fn bench_prints_the_documented_fields() {
     }
     drop(gpu);
     let folder = folder();
-    let kernels = check(&folder, "bench kernels --case take_rows", &["on a GPU"]);
-    let [case] = &kernels["cases"].as_array().unwrap()[..] else { panic!("{kernels}") };
+    check(&folder, "bench device", &["on a GPU"]);
+    let verdict = check(&folder, "bench check --case TakeRows|vit16$", &["where not"]);
+    assert_eq!((&verdict["cases"], &verdict["networks"], &verdict["kernels"]), (&3.into(), &1.into(), &1.into()));
+
+    let [heading, case] = &printed(&folder, "bench kernels --case take_rows")[..] else { panic!("one case") };
+    check_fields(std::slice::from_ref(heading), "bench kernels", &["on a GPU"]);
+    check_fields(std::slice::from_ref(case), "bench kernels, a case", &["on a GPU", "timed", "products"]);
     assert_eq!((&case["kernels"][0]["name"], &case["local_bytes"]), (&"take_rows".into(), &0.into()));
-    let frame = check(&folder, "bench frame --size 32x64 --model MODEL", &["on a GPU"]);
+    // The way of a real GPU, where times would mean something.
+    let timed = printed(&folder, "bench kernels --rehearse --case ^gemm");
+    check_fields(&timed[1..], "bench kernels, a case", &["on a GPU", "counted"]);
+    let swept = printed(&folder, "bench kernels --rehearse --sweep --case ^gemm");
+    check_fields(&swept[1..], "bench kernels --sweep, a configuration", &[]);
+    let chosen = |object: &&Value| object["chosen"] == true && object["ok"] == true;
+    assert!(swept.len() > 4 && swept[1..].iter().filter(chosen).count() == 1, "{swept:?}");
+    let checked = printed(&folder, "bench kernels --check-only --case take_rows");
+    check_fields(&checked[1..], "bench kernels, a case", &["on a GPU", "timed", "counted", "products"]);
+    let wrong = call(&folder, "bench kernels --cublas");
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
+
+    let rehearsed = "bench frame --rehearse --size 32x64 --model MODEL --runs 2 --warm-up 0";
+    check(&folder, rehearsed, &["predicted"]);
+    let frame = check(&folder, "bench frame --size 32x64 --model MODEL", &["timed"]);
     assert!(frame["predicted"]["assumptions"].as_str().unwrap().starts_with("model prediction, not measured"));
     let boards = frame["predicted"]["boards"].as_array().unwrap().iter();
     let sums: Vec<(f64, f64)> = boards

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use regex::Regex;
 use serde::Serialize;
 
-use super::golden::NETWORKS;
+use super::golden::{NETWORKS, Network};
 use super::kernels::{difference, result, tolerance, ways};
 use crate::cases::{AWKWARD, Case, LONG, data};
 use crate::device::Executor;
@@ -41,27 +42,38 @@ pub struct Failure {
 /// Kernels that no operation launches.
 const MEASURING: &str = "bench";
 
-/// The number of steps that [`check`] reports.
-pub fn steps() -> usize {
-    AWKWARD.len() + LONG.len() + NETWORKS.len()
+/// The cases and networks whose names are chosen.
+fn chosen(only: Option<&Regex>) -> (Vec<(String, &'static Case)>, Vec<&'static Network>) {
+    let takes = |name: &str| only.is_none_or(|only| only.is_match(name));
+    let cases = AWKWARD.iter().chain(LONG).map(|case| (format!("{:?}", case.op), case));
+    (
+        cases.filter(|(name, case)| takes(name) || takes(case.op.name())).collect(),
+        NETWORKS.iter().filter(|network| takes(network.name)).collect(),
+    )
 }
 
-/// Everything; `step` hears the name of each step that begins.
+/// The number of steps that [`check`] reports.
+pub fn steps(only: Option<&Regex>) -> usize {
+    let (cases, networks) = chosen(only);
+    cases.len() + networks.len()
+}
+
+/// Everything, or the operations and networks that `only` finds; `step` hears the name of each step that begins.
 ///
 /// # Errors
 /// A GPU that cannot be opened (again, after a kernel went wrong).
-pub fn check(ordinal: usize, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
+pub fn check(ordinal: usize, only: Option<&Regex>, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
     let begin = Instant::now();
     let mut cpu = Cpu::new(None)?;
     let mut cuda = Cuda::new(ordinal)?;
     let (device, is_virtual) = (cuda.describe(), cuda.info().is_virtual);
     let (mut failures, mut comparisons, mut launched) = (Vec::new(), 0, BTreeSet::new());
-    for case in AWKWARD.iter().chain(LONG) {
+    let (cases, networks) = chosen(only);
+    for (name, case) in &cases {
         step(case.op.name());
         let outcome = check_case(case, &mut cuda, &mut cpu, &mut launched);
         comparisons += outcome.comparisons;
         if !outcome.wrong.is_empty() {
-            let name = format!("{} {:?}", case.op.name(), case.op);
             failures.extend(outcome.wrong.into_iter().map(|reason| Failure { name: name.clone(), reason }));
             // A kernel that went wrong may have taken the device with it.
             drop(cuda);
@@ -70,7 +82,7 @@ pub fn check(ordinal: usize, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
     }
     drop(cuda);
     let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: None };
-    for network in NETWORKS {
+    for network in &networks {
         step(network.name);
         if let Err(reason) = network.check(&options) {
             failures.push(Failure { name: network.name.to_owned(), reason: reason.to_string() });
@@ -78,18 +90,18 @@ pub fn check(ordinal: usize, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
     }
     let all = || IMAGES.iter().filter(|images| images.module != MEASURING).flat_map(|images| images.kernels);
     let never: Vec<&str> = all().map(|kernel| kernel.name).filter(|name| !launched.contains(name)).collect();
-    if !never.is_empty() {
+    if only.is_none() && !never.is_empty() {
         let reason = format!("no case launched them: {}", never.join(", "));
         failures.push(Failure { name: "kernels".to_owned(), reason });
     }
     Ok(Verdict {
         device,
         is_virtual,
-        cases: AWKWARD.len() + LONG.len(),
+        cases: cases.len(),
         comparisons,
         kernels: launched.len(),
         kernels_of: all().count(),
-        networks: NETWORKS.len(),
+        networks: networks.len(),
         failures,
         seconds: begin.elapsed().as_secs_f64(),
     })

@@ -99,7 +99,7 @@ impl Network {
         let checkpoint = Checkpoint::from_static(self.name, self.model)?;
         // Its file does not tell its head blocks.
         let relu =
-            Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(2), activation: Some(Activation::Relu) };
+            Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(0), activation: Some(Activation::Relu) };
         let flags = if self.name == "vit16_relu" { relu } else { Flags::default() };
         let out = folder.join("model.safetensors");
         let config = recognise(&checkpoint, &flags)?;

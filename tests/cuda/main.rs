@@ -9,6 +9,7 @@ mod cases;
 #[path = "../../vgpu/tests/cuda/children.rs"]
 mod children;
 mod counts;
+mod gelu;
 mod golden;
 mod gpu;
 mod mutants;

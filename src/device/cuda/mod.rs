@@ -226,6 +226,24 @@ impl Cuda {
         &self.modules
     }
 
+    /// Machine code for this GPU that its driver refused, so that it compiles PTX in its place: other code at another speed.
+    pub fn refused(&self) -> Option<String> {
+        let refused: Vec<String> = self
+            .modules
+            .iter()
+            .filter_map(|module| Some(format!("{} ({})", module.module, module.refused.as_ref()?)))
+            .collect();
+        // The virtual GPU runs PTX alone.
+        if refused.is_empty() || self.info().is_virtual {
+            return None;
+        }
+        let name = &self.info().name;
+        Some(format!(
+            "the driver of {name} compiles PTX in the place of machine code that it refuses: {}",
+            refused.join(", ")
+        ))
+    }
+
     /// From now on.
     pub fn force(&mut self, forced: Forced) {
         self.forced = forced;
