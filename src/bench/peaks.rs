@@ -15,8 +15,11 @@ const FULL_RATE: &[&str] = &["A10", "A16", "A2 ", "A40", "RTX A", "L4", "L40", "
 #[derive(Clone, Debug, Serialize)]
 pub struct Peaks {
     pub gpu: String,
+    /// At the highest clock; a GPU under load may run at a lower one.
     pub tflops: f64,
     pub gb_per_s: f64,
+    /// The highest clock.
+    pub mhz: f64,
     /// How they follow from what the driver says.
     pub basis: String,
 }
@@ -31,6 +34,7 @@ impl Peaks {
         Some(Peaks {
             gpu: info.name.clone(),
             tflops: f64::from(flop) * f64::from(info.multiprocessors) * clock / 1e12,
+            mhz: clock / 1e6,
             gb_per_s: 2.0 * memory * f64::from(info.memory_bus_bits) / 8.0 / 1e9,
             basis: format!(
                 "{flop} FLOP a clock on each of {} multiprocessors at {:.2} GHz, float16 products with float32 sums; {} bits of \

@@ -107,7 +107,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     };
     printer.print(&heading, |heading| render_heading(heading, way, arguments.sweep))?;
     let efforts = if rehearses { Efforts::rehearsal() } else { Efforts::of(arguments.runs as usize) };
-    let mut bench = Bench { arguments, cuda, cpu: Cpu::new(None)?, efforts, failed: false };
+    let peaks = heading.peaks;
+    let mut bench = Bench { arguments, cuda, cpu: Cpu::new(None)?, efforts, peaks, failed: false };
     if arguments.sweep {
         bench.sweep(&subjects, printer)?
     } else {
@@ -121,6 +122,7 @@ struct Bench<'a> {
     cuda: Cuda,
     cpu: Cpu,
     efforts: Efforts,
+    peaks: Option<Peaks>,
     failed: bool,
 }
 
@@ -151,7 +153,7 @@ impl Bench<'_> {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        printer.text(|| render(&rows))
+        printer.text(|| render(&rows) + &render_clock(&rows, self.peaks.as_ref()))
     }
 
     fn sweep(&mut self, subjects: &[Subject], printer: &mut Printer) -> Result<(), Failure> {
@@ -262,6 +264,26 @@ fn render_times<'a>(rows: impl Iterator<Item = (&'a Row, &'a Time)>) -> String {
         ]);
     }
     table.render()
+}
+
+/// The ceiling at the clock that was seen, beside that at the highest, which shares are of.
+fn render_clock(rows: &[Row], peaks: Option<&Peaks>) -> String {
+    let mut seen: Vec<f64> = rows
+        .iter()
+        .filter_map(|row| match &row.result {
+            Measured::Time(time) => Some(time.sm_mhz),
+            _ => None,
+        })
+        .collect();
+    let Some(peaks) = peaks.filter(|_| !seen.is_empty()) else { return String::new() };
+    let median = kernels::quantiles(&mut seen).0;
+    format!(
+        "the multiprocessors' clock just after, median: {median:.0} MHz of {:.0}, at which the tensor cores' ceiling is {:.0} of {:.0} \
+         TFLOP/s\n",
+        peaks.mhz,
+        peaks.tflops * median / peaks.mhz,
+        peaks.tflops
+    )
 }
 
 fn render_sweep(rows: &[Configuration]) -> String {

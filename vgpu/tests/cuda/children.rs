@@ -40,6 +40,7 @@ pub fn in_children(test: &str, settings: &[&[(&str, &str)]], body: impl FnOnce()
         };
         let ran = output.status.success() && said.stdout.contains("1 passed");
         assert!(ran, "{test} with {}:\n{}{}", said.setting, said.stdout, said.stderr);
+        said.stderr.lines().filter(|line| line.starts_with("skipped")).for_each(|line| eprintln!("{line}"));
         said
     };
     settings.iter().map(run).collect()
