@@ -16,9 +16,9 @@ use crate::protocol::Size;
 
 /// How far scores may be from PyTorch's, over their range; pixels are decided whose two best labels differ by more.
 const SCORES: f32 = 0.01;
-/// Of the network with planted outliers, whose decoder takes differences of large values: what half precision makes of it in
-/// PyTorch (tests/golden/half_network.py).
-const OUTLIERS: f32 = 0.161;
+/// Of the network with planted outliers, whose decoder takes differences of large values: float16 leaves 0.0096 of it on the virtual
+/// GPU, and the order of sums is another on every GPU.
+const OUTLIERS: f32 = 0.03;
 /// Of the decided pixels, those that must have PyTorch's label.
 const AGREE: f64 = 0.995;
 

@@ -1,11 +1,20 @@
-//! The project's chores: `cargo xtask vgpu` makes the virtual GPU ready, `cargo xtask test` runs every test on it.
+//! The project's chores: `cargo xtask vgpu` makes the virtual GPU ready, `cargo xtask test` runs every test on it,
+//! `cargo xtask bundle` and `import` are the way to a real GPU and back.
 
+mod built;
+mod bundle;
 mod kernels;
 mod library;
 mod nvcc;
+mod rehearsal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+use gpu_run::Outcome;
+use gpu_run::import::{self, Import};
+
+use self::bundle::Profile;
 
 const HELP: &str = "\
 Chores of this workspace.
@@ -13,13 +22,21 @@ Chores of this workspace.
 Usage: cargo xtask <command>
 
   vgpu          make the virtual GPU ready: nvcc, the library, the test kernels (all under target/)
-  test [ARGS]   the same, then `cargo test --locked` with ARGS (default: --workspace) on the virtual GPU
+  test [ARGS]   the same, then `cargo test --locked` with ARGS on the virtual GPU; without ARGS --workspace, and after it
+                a quick rehearsal of the bundle (at most 3 minutes)
+  bundle        make target/bundle: all that a machine with a GPU needs for tests and measurements, which its run.sh
+                makes (benches/gpu/README.md); `target/bundle/run.sh --dry` rehearses it here
+  bundle --quick
+                the same of the builds that `cargo test` has made, in target/bundle-quick
+  import DIR [--rates]
+                a folder of results of run.sh into benches/runs, and docs/gpu.md of all runs; with --rates the
+                predictions take over what was measured (src/bench/boards.json)
+  import DIR --dry-ok --out FOLDER
+                the same into FOLDER, of a rehearsal too
+  import        docs/gpu.md anew, of what lies in benches/runs
 
 nvcc is the one of LSEG_NVCC, CUDA_HOME or PATH; without any, NVIDIA's wheels that kernels/requirements.txt pins are
 fetched once with python3 and pip (about 100 MB) into target/cuda.";
-
-/// A failure in words for the terminal.
-type Outcome<T = ()> = Result<T, String>;
 
 /// Where things are.
 pub struct Places {
@@ -81,7 +98,10 @@ fn test(places: &Places, arguments: &[String]) -> Outcome {
             tests.env_remove("VGPU_KERNELS").env_remove("LSEG_NVCC");
         }
     }
-    let result = run(&mut tests, "cargo test");
+    let mut result = run(&mut tests, "cargo test");
+    if arguments.is_empty() && result.is_ok() {
+        result = rehearsal::run(places, nvcc.as_deref().ok());
+    }
     match (&nvcc, &result) {
         (Err(_), _) => {
             eprintln!("left out: the tests that compile CUDA (there is no nvcc, see above); all others were run.")
@@ -90,6 +110,33 @@ fn test(places: &Places, arguments: &[String]) -> Outcome {
         (Ok(_), Err(_)) => {}
     }
     result
+}
+
+/// A folder of results, or none: then the page alone.
+fn import(places: &Places, arguments: &[&str]) -> Outcome {
+    let (mut from, mut out, mut dry, mut rates) = (None, None, false, false);
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--dry-ok" => dry = true,
+            "--rates" => rates = true,
+            "--out" => out = Some(words.next().ok_or("--out: the folder is missing")?),
+            option if option.starts_with('-') => return Err(format!("import has no option {option:?}")),
+            folder => from = Some(folder),
+        }
+    }
+    if dry && out.is_none() {
+        return Err(
+            "--dry-ok: a rehearsal's numbers do not go into the repository; name another folder with --out".into()
+        );
+    }
+    let root = out.map_or(places.root.as_path(), Path::new);
+    let said = match from {
+        Some(from) => Import { from: from.as_ref(), root, dry, rates }.run()?,
+        None => vec![import::write_page(root)?],
+    };
+    said.iter().for_each(|line| println!("{line}"));
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -101,6 +148,10 @@ fn main() -> ExitCode {
         }
         ["vgpu"] => Places::find().and_then(|places| make_vgpu(&places)),
         ["test", ..] => Places::find().and_then(|places| test(&places, &arguments[1..])),
+        ["bundle"] => Places::find().and_then(|places| bundle::make(&places, Profile::Release).map(|_| ())),
+        ["bundle", "--quick"] => Places::find().and_then(|places| bundle::make(&places, Profile::Dev).map(|_| ())),
+        ["bundle", unknown, ..] => Err(format!("bundle has no option {unknown:?}")),
+        ["import", words @ ..] => Places::find().and_then(|places| import(&places, words)),
         [unknown, ..] => Err(format!("there is no command {unknown:?}; `cargo xtask` alone lists them")),
     };
     match result {
