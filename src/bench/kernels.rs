@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::peaks::Peaks;
 use crate::cases::traffic::least_bytes;
-use crate::cases::{AWKWARD, Add, Case, Op, Prepared, REAL, Weights, data, run};
+use crate::cases::{AWKWARD, Add, Case, Op, Prepared, REAL, Values, Weights, data, run};
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{Choice, Cuda, Effort, Forced, Launch, MOST_PARTS, Product, Record, Rival, Tile};
 use crate::device::plan::{self, Plan};
@@ -125,6 +125,9 @@ pub struct Time {
     pub cublaslt_us: Option<f64>,
     /// Of how many algorithms.
     pub cublaslt_algorithms: Option<usize>,
+    /// Why there are none although they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rivals_failed: Option<String>,
 }
 
 /// Times in one state of the caches.
@@ -354,20 +357,19 @@ impl Checked {
     /// Measures it, and its rivals where they are wanted.
     ///
     /// # Errors
-    /// Whatever the GPU or a rival answers.
+    /// Whatever the GPU answers. What a rival answers is in the row.
     pub fn time(&self, cuda: &mut Cuda, efforts: &Efforts, rivals: bool) -> Result<Row> {
         let passes = self.passes(cuda, efforts);
-        let frame_like = self.frame_like(cuda, passes, efforts.frame_like)?;
-        let weights = self.prepared.upload(cuda)?;
+        let weights = self.uploaded(cuda, passes)?;
+        let frame_like = self.frame_like(cuda, &weights, efforts.frame_like)?;
         let cold = cuda.time_cold(&self.plan, efforts.cold, &mut |d| {
-            run::forward(d, &self.op, &self.prepared, &weights);
+            run::forward(d, &self.op, &self.prepared, &weights[0]);
         })?;
         let sm_mhz = cuda.sm_mhz()?;
         cuda.drop_weights();
-        let rival = match product(&self.op).filter(|_| rivals) {
-            Some(product) => Some(cuda.time_rivals(product, passes, efforts.rival)?),
-            None => None,
-        };
+        let rival = product(&self.op).filter(|_| rivals).map(|p| cuda.time_rivals(p, passes, efforts.rival));
+        let rivals_failed = rival.as_ref().and_then(|rival| rival.as_ref().err()).map(ToString::to_string);
+        let rival = rival.and_then(Result::ok);
         let median = |seconds: &[f64]| (!seconds.is_empty()).then(|| 1e6 * quantiles(&mut seconds.to_vec()).0);
         let peaks = Peaks::of(cuda.info()).filter(|_| !cuda.info().is_virtual);
         let spread = |seconds| self.spread(seconds, peaks.as_ref());
@@ -378,6 +380,7 @@ impl Checked {
             cublas_us: rival.as_ref().and_then(|rival| median(&rival.cublas)),
             cublaslt_us: rival.as_ref().and_then(|rival| median(&rival.lt)),
             cublaslt_algorithms: rival.as_ref().map(|Rival { algorithms, .. }| *algorithms),
+            rivals_failed,
         }))))
     }
 
@@ -389,12 +392,16 @@ impl Checked {
         copies.clamp(PASSES.0, PASSES.1).min(efforts.passes)
     }
 
-    fn frame_like(&self, cuda: &mut Cuda, passes: usize, effort: Effort) -> Result<Vec<f64>> {
-        let Checked { op, prepared, plan, .. } = self;
+    /// Copies of the weights, one for each pass; all others are given back.
+    fn uploaded(&self, cuda: &mut Cuda, passes: usize) -> Result<Vec<Weights>> {
         cuda.drop_weights();
-        let (matrices, vectors) = prepared.shapes();
+        let (matrices, vectors) = self.prepared.shapes();
         cuda.expect(&matrices.repeat(passes), &vectors.repeat(passes))?;
-        let weights = (0..passes).map(|_| prepared.upload(cuda)).collect::<Result<Vec<Weights>>>()?;
+        (0..passes).map(|_| self.prepared.upload(cuda)).collect()
+    }
+
+    fn frame_like(&self, cuda: &mut Cuda, weights: &[Weights], effort: Effort) -> Result<Vec<f64>> {
+        let Checked { op, prepared, plan, .. } = self;
         cuda.reserve(plan)?;
         let mut io = None;
         // The same buffers as the plan's, for their places.
@@ -404,7 +411,7 @@ impl Checked {
             let bytes = input.values.bytes(buf.element, cuda.activation_bytes());
             cuda.write(plan, plan.placed(*buf), 0, &bytes)?;
         }
-        cuda.time_in_graph(plan, passes, effort, &mut |d, pass| {
+        cuda.time_in_graph(plan, weights.len(), effort, &mut |d, pass| {
             run::forward(d, op, prepared, &weights[pass]);
         })
     }
@@ -455,18 +462,22 @@ pub fn sweep<E: From<Error>>(
 ) -> std::result::Result<(), E> {
     let Subject { case, name } = subject;
     let (prepared, plan) = planned(case);
-    let expected = result(cpu, &case.op, &prepared)?;
+    let (op, element) = (case.op, prepared.out_element);
+    let expected = result(cpu, &op, &prepared)?;
+    let checked = Checked { name: name.clone(), op, prepared, plan, error: 0.0, launches: Vec::new() };
+    let passes = checked.passes(cuda, efforts);
+    let weights = checked.uploaded(cuda, passes)?;
     let attempt = |cuda: &mut Cuda| -> Result<(Vec<f32>, Vec<Launch>)> {
         cuda.record(Record::Launches);
-        let got = result(cuda, &case.op, &prepared);
+        let values: Vec<&Values> = checked.prepared.inputs.iter().map(|input| &input.values).collect();
+        let bytes = run::pass(cuda, &values, &|d| run::forward(d, &op, &checked.prepared, &weights[0]));
         let launches = cuda.take_launches();
         cuda.record(Record::Nothing);
-        cuda.drop_weights();
-        Ok((got?, launches))
+        Ok((run::numbers(&bytes?, element, cuda.activation_bytes()), launches))
     };
     let identity = |launches: &[Launch]| launches.first().map(|launch| (launch.kernel, launch.choice));
     let chosen = identity(&attempt(cuda)?.1);
-    for way in ways(&case.op) {
+    for way in ways(&op) {
         cuda.force(way);
         let (got, launches) = attempt(cuda)?;
         let Some(launch) = launches.first() else { continue };
@@ -474,21 +485,21 @@ pub fn sweep<E: From<Error>>(
         if way.choice.is_some() && launch.choice != way.choice {
             continue;
         }
-        let error = difference(&got, &expected, prepared.out_element);
-        let ok = error <= tolerance(prepared.out_element);
-        let (kernel, image, registers) = (launch.kernel, launch.image.to_string(), launch.registers);
-        let (tile, parts) = (tile(launch), launch.choice.map(|choice| choice.parts));
-        let is_chosen = identity(&launches) == chosen;
-        let us = if ok {
-            let (prepared, plan) = (prepared.clone(), plan.clone());
-            let checked = Checked { name: name.clone(), op: case.op, prepared, plan, error, launches };
-            let passes = checked.passes(cuda, efforts);
-            Some(1e6 * quantiles(&mut checked.frame_like(cuda, passes, efforts.sweep)?).0)
-        } else {
-            None
-        };
-        let name = name.clone();
-        told(Configuration { name, kernel, image, tile, parts, registers, chosen: is_chosen, error, ok, us })?;
+        let error = difference(&got, &expected, element);
+        let ok = error <= tolerance(element);
+        let seconds = if ok { Some(checked.frame_like(cuda, &weights, efforts.sweep)?) } else { None };
+        told(Configuration {
+            name: name.clone(),
+            kernel: launch.kernel,
+            image: launch.image.to_string(),
+            tile: tile(launch),
+            parts: launch.choice.map(|choice| choice.parts),
+            registers: launch.registers,
+            chosen: identity(&launches) == chosen,
+            error,
+            ok,
+            us: seconds.map(|mut seconds| 1e6 * quantiles(&mut seconds).0),
+        })?;
     }
     cuda.force(Forced::default());
     cuda.drop_weights();

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let cuda = gpu(arguments.device)?;
     let is_virtual = cuda.info().is_virtual;
     let rehearses = arguments.rehearse && is_virtual;
-    if is_virtual && !rehearses && (arguments.cublas || arguments.sweep) {
+    if is_virtual && (arguments.cublas || (arguments.sweep && !rehearses)) {
         return Err(Failure::call("--cublas and --sweep take times, which the virtual GPU has none of"));
     }
     let way = match () {
@@ -144,16 +144,37 @@ impl Bench<'_> {
             }
             progress.inc(1);
         }
+        let rivals = self.arguments.cublas && way == Way::Times && self.rivals(&progress);
         for case in checked {
             progress.set_message(Checked::name(&case).to_owned());
-            let outcome = case.time(&mut self.cuda, &self.efforts, self.arguments.cublas);
+            let outcome = case.time(&mut self.cuda, &self.efforts, rivals);
             if let Some(row) = self.passed(outcome, &progress)? {
+                self.hear_of_rivals(&row, &progress);
                 rows.push(told(row, printer, &progress)?);
             }
             progress.inc(1);
         }
         progress.finish_and_clear();
         printer.text(|| render(&rows) + &render_clock(&rows, self.peaks.as_ref()))
+    }
+
+    /// Whether the rivals are there. Without them this program is measured all the same.
+    fn rivals(&mut self, progress: &indicatif::ProgressBar) -> bool {
+        let opened = self.cuda.open_rivals();
+        if let Err(reason) = &opened {
+            self.failed = true;
+            progress.suspend(|| message::error(reason));
+        }
+        opened.is_ok()
+    }
+
+    fn hear_of_rivals(&mut self, row: &Row, progress: &indicatif::ProgressBar) {
+        if let Measured::Time(time) = &row.result
+            && let Some(reason) = &time.rivals_failed
+        {
+            self.failed = true;
+            progress.suspend(|| message::error(format!("{}: {reason}", row.name)));
+        }
     }
 
     fn sweep(&mut self, subjects: &[Subject], printer: &mut Printer) -> Result<(), Failure> {

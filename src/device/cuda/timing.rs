@@ -150,15 +150,26 @@ impl Cuda {
     /// # Errors
     /// A library that is not there, or refuses the product; too little memory.
     pub fn time_rivals(&mut self, product: Product, passes: usize, effort: Effort) -> Result<Rival> {
+        self.open_rivals()?;
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        let cublas = match self.cublas.take() {
-            Some(cublas) => cublas,
-            None => Cublas::open(&gpu)?,
-        };
+        let cublas = self.cublas.take().expect("it was just opened");
         let rival = Products::new(&gpu, product, passes).and_then(|products| products.time(&cublas, effort));
         self.cublas = Some(cublas);
         rival
+    }
+
+    /// cuBLAS and cuBLASLt, unless they are open.
+    ///
+    /// # Errors
+    /// A library that is not there, or does not take the GPU.
+    pub fn open_rivals(&mut self) -> Result<()> {
+        if self.cublas.is_none() {
+            let gpu = Arc::clone(&self.gpu);
+            let _current = gpu.enter()?;
+            self.cublas = Some(Cublas::open(&gpu)?);
+        }
+        Ok(())
     }
 
     /// The multiprocessors' clock in MHz, just after what was queued before.

@@ -1,0 +1,95 @@
+//! The programs of a bundle, as cargo builds them and names their places.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::bundle::Profile;
+use crate::{Outcome, Places, cargo};
+
+/// The test programs that make sense on a GPU.
+const TESTS: [&str; 2] = ["cuda", "cuda_host"];
+
+/// Machine code in them; it runs on 8.x and 9.0, PTX on all others. Everything three times would be too large.
+const TEST_ARCHS: &str = "80,90";
+
+pub struct Built {
+    pub program: PathBuf,
+    pub stages: PathBuf,
+    /// Their names and places.
+    pub tests: Vec<(String, PathBuf)>,
+}
+
+/// A release in builds of its own; the others out of one build, the one that `cargo test` has made.
+pub fn programs(places: &Places, profile: Profile, nvcc: Option<&Path>) -> Outcome<Built> {
+    let artifacts = match profile {
+        Profile::Dev => build(places, nvcc, None, &["test", "--no-run", "--workspace"])?,
+        Profile::Release => release(places, nvcc)?,
+    };
+    let program = |name| executable(&artifacts, "bin", name);
+    let tests = TESTS.iter().map(|name| Ok(((*name).to_owned(), executable(&artifacts, "test", name)?)));
+    Ok(Built { program: program("lseg-fast")?, stages: program("stages")?, tests: tests.collect::<Outcome<_>>()? })
+}
+
+/// The program without the demo model, which nothing there needs, and with the golden networks, for `bench check`. The
+/// test programs without both: other features are another build, so that neither undoes the other.
+fn release(places: &Places, nvcc: Option<&Path>) -> Outcome<Vec<Value>> {
+    let ours = ["--release", "--package", "lseg-fast", "--no-default-features"];
+    let program = [&["build", "--bin", "lseg-fast", "--features", "golden"], &ours[..]].concat();
+    let tests = TESTS.iter().flat_map(|test| ["--test", test]);
+    let tests: Vec<&str> = ["test", "--no-run"].into_iter().chain(ours).chain(tests).collect();
+    let mut artifacts = build(places, nvcc, Some(TEST_ARCHS), &tests)?;
+    // Last: the tests came with a program of their features, under the same name.
+    artifacts.extend(build(places, nvcc, None, &program)?);
+    artifacts.extend(build(places, nvcc, None, &["build", "--release", "--package", "xtask", "--bin", "stages"])?);
+    Ok(artifacts)
+}
+
+/// What cargo says of each thing that it has built.
+fn build(places: &Places, nvcc: Option<&Path>, archs: Option<&str>, arguments: &[&str]) -> Outcome<Vec<Value>> {
+    let mut command = cargo();
+    command.current_dir(&places.root).args(arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
+    match nvcc {
+        Some(nvcc) => command.env("LSEG_NVCC", nvcc),
+        None => command.env_remove("LSEG_NVCC"),
+    };
+    if let Some(archs) = archs {
+        command.env("LSEG_CUDA_ARCHS", archs);
+    }
+    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo {} failed ({})", arguments.join(" "), output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// The last one of that kind and name that is a program, and no test harness unless it is a test.
+fn executable(artifacts: &[Value], kind: &str, name: &str) -> Outcome<PathBuf> {
+    let fits = |artifact: &&Value| {
+        let is_kind = artifact["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind));
+        is_kind && artifact["target"]["name"] == name && artifact["profile"]["test"] == (kind == "test")
+    };
+    let found = artifacts.iter().rev().filter(fits).find_map(|artifact| artifact["executable"].as_str());
+    found.map(PathBuf::from).ok_or(format!("cargo built no {kind} {name:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_program_is_told_from_its_own_tests() {
+        let artifact = |kind: &str, test: bool, executable: &str| {
+            let target = json!({"kind": [kind], "name": "a"});
+            json!({"target": target, "profile": {"test": test}, "executable": executable})
+        };
+        let artifacts =
+            [artifact("bin", true, "harness"), artifact("bin", false, "program"), artifact("test", true, "test")];
+        assert_eq!(executable(&artifacts, "bin", "a"), Ok("program".into()));
+        assert_eq!(executable(&artifacts, "test", "a"), Ok("test".into()));
+        assert!(executable(&artifacts, "bin", "b").is_err_and(|reason| reason.contains("\"b\"")));
+    }
+}

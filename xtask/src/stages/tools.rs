@@ -1,0 +1,132 @@
+//! The machine's tools: where they are, or why they are not used.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::budget::Mode;
+use super::places::Bundle;
+
+/// A program that may not be there.
+pub type Tool = Result<PathBuf, String>;
+
+pub struct Tools {
+    pub nvidia_smi: Tool,
+    pub nvcc: Tool,
+    pub ncu: Tool,
+    pub compute_sanitizer: Tool,
+    pub python: Tool,
+}
+
+/// Where CUDA's tools are beside PATH.
+const CUDA: &str = "/usr/local/cuda/bin";
+const IN_WHEELS: &str = "cuda/nvidia/cu13/bin/nvcc";
+
+impl Tools {
+    pub fn find(bundle: &Bundle, mode: Mode) -> Tools {
+        let real = |name: &str| match mode {
+            Mode::Real => searched(name, &[PathBuf::from(CUDA).join(name)]),
+            Mode::Dry | Mode::Quick => Err(format!("{name}: of no use on a virtual GPU")),
+        };
+        Tools {
+            nvidia_smi: real("nvidia-smi"),
+            ncu: real("ncu"),
+            compute_sanitizer: real("compute-sanitizer"),
+            nvcc: named("LSEG_NVCC")
+                .unwrap_or_else(|| searched("nvcc", &[bundle.beside(IN_WHEELS), PathBuf::from(CUDA).join("nvcc")])),
+            // It needs half a minute of two cores to be loaded.
+            python: match mode {
+                Mode::Quick => Err("PyTorch: left out of a quick rehearsal".to_owned()),
+                Mode::Real | Mode::Dry => named("LSEG_PYTHON").unwrap_or_else(|| python(bundle)),
+            },
+        }
+    }
+}
+
+/// One that a variable insists on.
+fn named(variable: &str) -> Option<Tool> {
+    let path = PathBuf::from(std::env::var_os(variable).filter(|path| !path.is_empty())?);
+    Some(match path.is_file() {
+        true => std::path::absolute(&path).map_err(|e| format!("{variable}={}: {e}", path.display())),
+        false => Err(format!("{variable}={}: there is no such file", path.display())),
+    })
+}
+
+/// The repository's own environment where the bundle lies in its target folder, else the machine's.
+fn python(bundle: &Bundle) -> Tool {
+    let own = bundle.beside("../tests/golden/.venv/bin/python");
+    if own.is_file() { Ok(own) } else { searched("python3", &[]) }
+}
+
+/// In PATH, then at these places.
+fn searched(name: &str, others: &[PathBuf]) -> Tool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let found = in_path.chain(others.iter().cloned()).find(|path| path.is_file());
+    found.ok_or(format!("{name}: neither in PATH nor in {CUDA}"))
+}
+
+/// The library path of our own programs, and what was changed in it.
+pub struct Libraries {
+    pub path: OsString,
+    /// Where cuBLAS is.
+    pub cublas: Option<PathBuf>,
+    /// A toolkit's stubs answer every call of the driver with an error.
+    pub stubs: Vec<PathBuf>,
+    pub virtual_gpu: Option<PathBuf>,
+}
+
+impl Libraries {
+    pub fn find(bundle: &Bundle, mode: Mode, python: Option<&Path>) -> Libraries {
+        let given = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+        let given = std::env::split_paths(&given).filter(|folder| !folder.as_os_str().is_empty());
+        let (stubs, mut folders): (Vec<PathBuf>, Vec<PathBuf>) = given.partition(|folder| is_stub(folder));
+        let virtual_gpu = (mode != Mode::Real).then(|| virtual_gpu(bundle, &folders)).flatten();
+        if let Some(folder) = virtual_gpu.as_deref().and_then(Path::parent) {
+            folders.insert(0, folder.to_path_buf());
+        }
+        let cublas = cublas_folders(&folders, python).into_iter().find_map(|folder| cublas_in(&folder));
+        if let Some(folder) = cublas.as_deref().and_then(Path::parent) {
+            folders.push(folder.to_path_buf());
+        }
+        // Folders that were in a path can be joined to one.
+        let path = std::env::join_paths(&folders).unwrap_or_default();
+        Libraries { path, cublas, stubs, virtual_gpu }
+    }
+}
+
+fn is_stub(folder: &Path) -> bool {
+    folder.components().any(|part| part.as_os_str() == "stubs")
+}
+
+/// The one that was given, else the one that was built beside the bundle.
+fn virtual_gpu(bundle: &Bundle, given: &[PathBuf]) -> Option<PathBuf> {
+    let beside = bundle.beside("vgpu");
+    let library = |folder: &PathBuf| Some(folder.join("libcuda.so")).filter(|file| file.is_file());
+    given.iter().find_map(library).or_else(|| library(&beside)).and_then(|file| std::path::absolute(file).ok())
+}
+
+/// The loader's path, PyTorch's own copy, the toolkit's.
+fn cublas_folders(given: &[PathBuf], python: Option<&Path>) -> Vec<PathBuf> {
+    let mut folders = given.to_vec();
+    let environments =
+        python.and_then(|python| python.parent()?.parent()).into_iter().chain([Path::new("/opt/torch/.venv")]);
+    for lib in environments.map(|environment| environment.join("lib")) {
+        for version in entries(&lib) {
+            folders.extend(entries(&version.join("site-packages/nvidia")).into_iter().map(|part| part.join("lib")));
+        }
+    }
+    folders.extend(["/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu"].map(PathBuf::from));
+    folders
+}
+
+fn cublas_in(folder: &Path) -> Option<PathBuf> {
+    ["libcublas.so.13", "libcublas.so.12"].iter().map(|name| folder.join(name)).find(|file| file.is_file())
+}
+
+/// What lies in a folder, in order; nothing where there is none.
+pub fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
