@@ -152,7 +152,11 @@ fn bench_prints_the_documented_fields() {
 
     let [heading, case] = &printed(&folder, "bench kernels --case take_rows")[..] else { panic!("one case") };
     check_fields(std::slice::from_ref(heading), "bench kernels", &["on a GPU"]);
-    check_fields(std::slice::from_ref(case), "bench kernels, a case", &["on a GPU", "timed", "products", "where a rival"]);
+    check_fields(
+        std::slice::from_ref(case),
+        "bench kernels, a case",
+        &["on a GPU", "timed", "products", "where a rival"],
+    );
     assert_eq!((&case["kernels"][0]["name"], &case["local_bytes"]), (&"take_rows".into(), &0.into()));
     // The way of a real GPU, where times would mean something.
     let timed = printed(&folder, "bench kernels --rehearse --case ^gemm");
@@ -162,7 +166,11 @@ fn bench_prints_the_documented_fields() {
     let chosen = |object: &&Value| object["chosen"] == true && object["ok"] == true;
     assert!(swept.len() > 4 && swept[1..].iter().filter(chosen).count() == 1, "{swept:?}");
     let checked = printed(&folder, "bench kernels --check-only --case take_rows");
-    check_fields(&checked[1..], "bench kernels, a case", &["on a GPU", "timed", "counted", "products", "where a rival"]);
+    check_fields(
+        &checked[1..],
+        "bench kernels, a case",
+        &["on a GPU", "timed", "counted", "products", "where a rival"],
+    );
     let wrong = call(&folder, "bench kernels --cublas");
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
 

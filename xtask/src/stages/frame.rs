@@ -90,7 +90,10 @@ pub fn race(stage: &mut Stage, subject: &Subject) -> Vec<Value> {
         Err(reason) => stage.missing("frame torch", reason),
     }
     let mut race = Race { sides: [ours, theirs], pace, answers: Vec::new() };
-    let masks = [OURS].into_iter().chain(THEIRS).map(|who| Contender { who, what: "mask" }).collect();
+    let mut masks: Vec<Contender> =
+        [OURS].into_iter().chain(THEIRS).map(|who| Contender { who, what: "mask" }).collect();
+    // From the engine's own frame buffer, where a camera would have written.
+    masks.push(Contender { who: OURS, what: "mask-buffered" });
     race.run(stage, masks);
     let mut embeddings = vec![Contender { who: OURS, what: "embed" }];
     embeddings.extend(race.best_of_theirs().map(|who| Contender { who, what: "embed" }));

@@ -32,7 +32,9 @@ impl Session {
     pub fn begin(arguments: Arguments, bundle: Bundle) -> Outcome<Session> {
         let started = Instant::now();
         let tools = Tools::find(&bundle, arguments.mode);
-        let libraries = Libraries::find(&bundle, arguments.mode, tools.python.as_deref().ok());
+        let scratch = Scratch::new()?;
+        let python = tools.python.as_deref().ok();
+        let libraries = Libraries::find(&bundle, arguments.mode, python, &scratch.file("libraries"));
         if arguments.mode != Mode::Real && libraries.virtual_gpu.is_none() {
             return Err(NO_VIRTUAL_GPU.to_owned());
         }
@@ -40,7 +42,7 @@ impl Session {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
         let recorder = Recorder::create(out)?;
         let log = Log::create(out, started)?;
-        Ok(Session { scratch: Scratch::new()?, bundle, tools, libraries, recorder, log, started, arguments })
+        Ok(Session { scratch, bundle, tools, libraries, recorder, log, started, arguments })
     }
 
     pub fn mode(&self) -> Mode {

@@ -76,7 +76,7 @@ pub struct Libraries {
 }
 
 impl Libraries {
-    pub fn find(bundle: &Bundle, mode: Mode, python: Option<&Path>) -> Libraries {
+    pub fn find(bundle: &Bundle, mode: Mode, python: Option<&Path>, links: &Path) -> Libraries {
         let given = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let given = std::env::split_paths(&given).filter(|folder| !folder.as_os_str().is_empty());
         let (stubs, mut folders): (Vec<PathBuf>, Vec<PathBuf>) = given.partition(|folder| is_stub(folder));
@@ -85,8 +85,9 @@ impl Libraries {
             folders.insert(0, folder.to_path_buf());
         }
         let cublas = cublas_folders(&folders, python).into_iter().find_map(|folder| cublas_in(&folder));
-        if let Some(folder) = cublas.as_deref().and_then(Path::parent) {
-            folders.push(folder.to_path_buf());
+        if let Some(file) = &cublas {
+            folders.extend(plainly_named(file, links));
+            folders.extend(file.parent().map(Path::to_path_buf));
         }
         // Folders that were in a path can be joined to one.
         let path = std::env::join_paths(&folders).unwrap_or_default();
@@ -123,10 +124,48 @@ fn cublas_in(folder: &Path) -> Option<PathBuf> {
     ["libcublas.so.13", "libcublas.so.12"].iter().map(|name| folder.join(name)).find(|file| file.is_file())
 }
 
+/// A folder in which cuBLAS and cuBLASLt have the names without a version, under which our program looks for them: PyTorch's copies
+/// have none such. Where the links cannot be made the program says that cuBLAS is not there.
+fn plainly_named(cublas: &Path, links: &Path) -> Option<PathBuf> {
+    let version = cublas.file_name()?.to_str()?.strip_prefix("libcublas.so.")?;
+    std::fs::create_dir_all(links).ok()?;
+    for library in ["libcublas.so", "libcublasLt.so"] {
+        let link = links.join(library);
+        if !link.exists() {
+            std::os::unix::fs::symlink(cublas.with_file_name(format!("{library}.{version}")), link).ok()?;
+        }
+    }
+    Some(links.to_path_buf())
+}
+
 /// What lies in a folder, in order; nothing where there is none.
 pub fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     paths.sort();
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cublas_is_found_under_the_name_that_it_is_looked_for_by() {
+        let folder = std::env::temp_dir().join(format!("lseg-cublas-{}", std::process::id()));
+        let links = folder.join("links");
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["libcublas.so.13", "libcublasLt.so.13"] {
+            std::fs::write(folder.join(name), name).unwrap();
+        }
+        let found = cublas_in(&folder).unwrap();
+        // Twice: a folder may be used again.
+        for _ in 0..2 {
+            assert_eq!(plainly_named(&found, &links).as_deref(), Some(links.as_path()));
+            for name in ["libcublas.so", "libcublasLt.so"] {
+                assert_eq!(std::fs::read_to_string(links.join(name)).unwrap(), format!("{name}.13"));
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
