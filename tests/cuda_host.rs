@@ -154,8 +154,11 @@ fn nothing_waits_between_the_events_of_a_measurement() {
     let planned = small.plan(&mut cuda, 20);
     small.run(&mut cuda, &planned, 1).unwrap();
     let effort = |runs| Effort { warm_up: 0.0, runs };
-    let mut cold = |cuda: &mut Cuda, runs| {
-        cuda.time_cold(&planned.plan, effort(runs), &mut |d| drop(small.forward(d, planned.rows))).unwrap()
+    let cold = |cuda: &mut Cuda, runs| {
+        let forward = &mut |d: &mut dyn Device| {
+            small.forward(d, planned.rows);
+        };
+        cuda.time_cold(&planned.plan, effort(runs), forward).unwrap()
     };
     // The first one makes and fills the memory that empties the cache.
     cold(&mut cuda, 1);

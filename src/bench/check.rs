@@ -2,6 +2,7 @@
 //! device could choose, then the golden networks against PyTorch.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use regex::Regex;
@@ -42,33 +43,42 @@ pub struct Failure {
 /// Kernels that no operation launches.
 const MEASURING: &str = "bench";
 
-/// The cases and networks whose names are chosen.
-fn chosen(only: Option<&Regex>) -> (Vec<(String, &'static Case)>, Vec<&'static Network>) {
-    let takes = |name: &str| only.is_none_or(|only| only.is_match(name));
+/// What is checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope<'a> {
+    /// Only the operations and networks whose name this finds.
+    pub only: Option<&'a Regex>,
+    /// Where the golden networks are, such as `tests/golden`; the program's own if none.
+    pub golden: Option<&'a Path>,
+}
+
+/// The cases and networks that are meant.
+fn chosen(scope: Scope<'_>) -> (Vec<(String, &'static Case)>, Vec<&'static Network>) {
+    let takes = |name: &str| scope.only.is_none_or(|only| only.is_match(name));
     let cases = AWKWARD.iter().chain(LONG).map(|case| (format!("{:?}", case.op), case));
     (
         cases.filter(|(name, case)| takes(name) || takes(case.op.name())).collect(),
-        NETWORKS.iter().filter(|network| takes(network.name)).collect(),
+        NETWORKS.iter().filter(|network| takes(network.name) && network.is_there(scope.golden)).collect(),
     )
 }
 
 /// The number of steps that [`check`] reports.
-pub fn steps(only: Option<&Regex>) -> usize {
-    let (cases, networks) = chosen(only);
+pub fn steps(scope: Scope<'_>) -> usize {
+    let (cases, networks) = chosen(scope);
     cases.len() + networks.len()
 }
 
-/// Everything, or the operations and networks that `only` finds; `step` hears the name of each step that begins.
+/// All of that; `step` hears the name of each step that begins.
 ///
 /// # Errors
 /// A GPU that cannot be opened (again, after a kernel went wrong).
-pub fn check(ordinal: usize, only: Option<&Regex>, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
+pub fn check(ordinal: usize, scope: Scope<'_>, step: &mut dyn FnMut(&str)) -> Result<Verdict> {
     let begin = Instant::now();
     let mut cpu = Cpu::new(None)?;
     let mut cuda = Cuda::new(ordinal)?;
     let (device, is_virtual) = (cuda.describe(), cuda.info().is_virtual);
     let (mut failures, mut comparisons, mut launched) = (Vec::new(), 0, BTreeSet::new());
-    let (cases, networks) = chosen(only);
+    let (cases, networks) = chosen(scope);
     for (name, case) in &cases {
         step(case.op.name());
         let outcome = check_case(case, &mut cuda, &mut cpu, &mut launched);
@@ -84,13 +94,13 @@ pub fn check(ordinal: usize, only: Option<&Regex>, step: &mut dyn FnMut(&str)) -
     let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: None };
     for network in &networks {
         step(network.name);
-        if let Err(reason) = network.check(&options) {
+        if let Err(reason) = network.check(scope.golden, &options) {
             failures.push(Failure { name: network.name.to_owned(), reason: reason.to_string() });
         }
     }
     let all = || IMAGES.iter().filter(|images| images.module != MEASURING).flat_map(|images| images.kernels);
     let never: Vec<&str> = all().map(|kernel| kernel.name).filter(|name| !launched.contains(name)).collect();
-    if only.is_none() && !never.is_empty() {
+    if scope.only.is_none() && !never.is_empty() {
         let reason = format!("no case launched them: {}", never.join(", "));
         failures.push(Failure { name: "kernels".to_owned(), reason });
     }

@@ -1,5 +1,5 @@
-//! The golden networks inside the program: small seeded networks of every kind in the published format, a photo each, and what
-//! PyTorch makes of it in float64 (`tests/golden/`). The build feature `golden` puts them there.
+//! The golden networks: small seeded networks of every kind in the published format, a photo each, and what PyTorch makes of it in
+//! float64 (`tests/golden/`). The build feature `golden` puts them into the program.
 
 use std::path::Path;
 
@@ -22,15 +22,12 @@ const OUTLIERS: f32 = 0.03;
 /// Of the decided pixels, those that must have PyTorch's label.
 const AGREE: f64 = 0.995;
 
+/// A network, and how far float16 takes it from PyTorch.
 pub struct Network {
     pub name: &'static str,
-    model: &'static [u8],
-    photo: &'static [u8],
-    /// What is stored beside it: the labels.
-    case: &'static str,
-    /// `scores`, among others.
-    expected: &'static [u8],
     limit: f32,
+    /// What the program holds of it.
+    files: &'static [(&'static str, &'static [u8])],
 }
 
 #[derive(Deserialize)]
@@ -38,45 +35,67 @@ struct Case {
     labels: Vec<String>,
 }
 
+const MODEL: &str = "model.ckpt";
+const PHOTO: &str = "photo_0.png";
+/// Its labels, among other things.
+const CASE: &str = "case.json";
+/// PyTorch's `scores`, among other things.
+const EXPECTED: &str = "expected_0.safetensors";
+
+/// The files of a network where the program holds them.
 #[cfg(feature = "golden")]
-macro_rules! network {
-    ($name:literal, $limit:expr) => {
-        Network {
-            name: $name,
-            model: include_bytes!(concat!("../../tests/golden/", $name, "/model.ckpt")),
-            photo: include_bytes!(concat!("../../tests/golden/", $name, "/photo_0.png")),
-            case: include_str!(concat!("../../tests/golden/", $name, "/case.json")),
-            expected: include_bytes!(concat!("../../tests/golden/", $name, "/expected_0.safetensors")),
-            limit: $limit,
-        }
+macro_rules! files {
+    ($name:literal) => {
+        &[
+            (MODEL, include_bytes!(concat!("../../tests/golden/", $name, "/model.ckpt"))),
+            (PHOTO, include_bytes!(concat!("../../tests/golden/", $name, "/photo_0.png"))),
+            (CASE, include_bytes!(concat!("../../tests/golden/", $name, "/case.json"))),
+            (EXPECTED, include_bytes!(concat!("../../tests/golden/", $name, "/expected_0.safetensors"))),
+        ]
+    };
+}
+#[cfg(not(feature = "golden"))]
+macro_rules! files {
+    ($name:literal) => {
+        &[]
     };
 }
 
-#[cfg(feature = "golden")]
 pub const NETWORKS: &[Network] = &[
-    network!("vit16", SCORES),
-    network!("vit32", SCORES),
-    network!("resnet", SCORES),
-    network!("vit16_relu", OUTLIERS),
+    Network { name: "vit16", limit: SCORES, files: files!("vit16") },
+    Network { name: "vit32", limit: SCORES, files: files!("vit32") },
+    Network { name: "resnet", limit: SCORES, files: files!("resnet") },
+    Network { name: "vit16_relu", limit: OUTLIERS, files: files!("vit16_relu") },
 ];
-#[cfg(not(feature = "golden"))]
-pub const NETWORKS: &[Network] = &[];
 
 impl Network {
-    /// Runs it: how far its scores are from PyTorch's, over their range.
+    /// Whether its files are at hand: in the program, or in a folder that was given.
+    pub fn is_there(&self, folder: Option<&Path>) -> bool {
+        folder.is_some() || !self.files.is_empty()
+    }
+
+    /// Runs it: how far its scores are from PyTorch's, over their range. Its files are those of `folder/name`, or the program's.
     ///
     /// # Errors
-    /// Scores or labels that are too far away; whatever the device answers.
-    pub fn check(&self, options: &Options) -> Result<f64> {
+    /// Files that are not there; scores or labels that are too far away; whatever the device answers.
+    pub fn check(&self, folder: Option<&Path>, options: &Options) -> Result<f64> {
         let wrong = |what: String| Error::Device(format!("golden network {}: {what}", self.name));
-        let folder = tempfile::tempdir().map_err(|e| wrong(format!("no temporary folder: {e}")))?;
-        let mut engine = self.engine(folder.path(), options)?;
-        let path = folder.path().join("photo.png");
-        std::fs::write(&path, self.photo).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
-        let photo = decode(&path, DEFAULT_MAX_PIXELS)?;
+        let scratch = tempfile::tempdir().map_err(|e| wrong(format!("no temporary folder: {e}")))?;
+        let folder = match folder {
+            Some(folder) => folder.join(self.name),
+            None => {
+                for (file, bytes) in self.files {
+                    let path = scratch.path().join(file);
+                    std::fs::write(&path, bytes).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
+                }
+                scratch.path().to_path_buf()
+            }
+        };
+        let mut engine = self.engine(&folder, scratch.path(), options)?;
+        let photo = decode(&folder.join(PHOTO), DEFAULT_MAX_PIXELS)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let (segmentation, scores) = engine.segment_with_scores(&frame)?;
-        let expected = Checkpoint::from_static(self.name, self.expected)?;
+        let expected = Checkpoint::open(&folder.join(EXPECTED))?;
         let shape = [scores.labels, scores.height, scores.width];
         let mut right = Vec::new();
         expected.read_f32("scores", &shape, &mut right)?;
@@ -95,19 +114,21 @@ impl Network {
         )))
     }
 
-    fn engine(&self, folder: &Path, options: &Options) -> Result<Engine> {
-        let checkpoint = Checkpoint::from_static(self.name, self.model)?;
+    fn engine(&self, folder: &Path, scratch: &Path, options: &Options) -> Result<Engine> {
+        let checkpoint = Checkpoint::open(&folder.join(MODEL))?;
         // Its file does not tell its head blocks.
         let relu =
             Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(0), activation: Some(Activation::Relu) };
         let flags = if self.name == "vit16_relu" { relu } else { Flags::default() };
-        let out = folder.join("model.safetensors");
+        let out = scratch.join("converted.safetensors");
         let config = recognise(&checkpoint, &flags)?;
         let target = convert::Options { out: out.clone(), dtype: convert::TargetDtype::Source };
         convert(&checkpoint, &config, &target, &mut |_, _| {})?;
         let mut engine = Engine::load(&out, options)?;
-        let case: Case = serde_json::from_str(self.case)
-            .map_err(|e| Error::Device(format!("golden network {}: case.json: {e}", self.name)))?;
+        let case = folder.join(CASE);
+        let wrong = |what: String| Error::Device(format!("{}: {what}", case.display()));
+        let text = std::fs::read_to_string(&case).map_err(|e| wrong(e.to_string()))?;
+        let case: Case = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         engine.set_size(Size::Native);
         engine.set_labels(&case.labels)?;
         Ok(engine)

@@ -32,15 +32,15 @@ pub fn programs(places: &Places, profile: Profile, nvcc: Option<&Path>) -> Outco
     Ok(Built { program: program("lseg-fast")?, stages: program("stages")?, tests: tests.collect::<Outcome<_>>()? })
 }
 
-/// The program without the demo model, which nothing there needs, and with the golden networks, for `bench check`. The
-/// test programs without both: other features are another build, so that neither undoes the other.
+/// Without the demo model, which nothing there needs, and the golden networks, which lie in files beside them. The program
+/// runs on every architecture, the test programs on fewer.
 fn release(places: &Places, nvcc: Option<&Path>) -> Outcome<Vec<Value>> {
     let ours = ["--release", "--package", "lseg-fast", "--no-default-features"];
-    let program = [&["build", "--bin", "lseg-fast", "--features", "golden"], &ours[..]].concat();
+    let program = [&["build", "--bin", "lseg-fast"], &ours[..]].concat();
     let tests = TESTS.iter().flat_map(|test| ["--test", test]);
     let tests: Vec<&str> = ["test", "--no-run"].into_iter().chain(ours).chain(tests).collect();
     let mut artifacts = build(places, nvcc, Some(TEST_ARCHS), &tests)?;
-    // Last: the tests came with a program of their features, under the same name.
+    // Last: the tests came with a program of their architectures, under the same name.
     artifacts.extend(build(places, nvcc, None, &program)?);
     artifacts.extend(build(places, nvcc, None, &["build", "--release", "--package", "xtask", "--bin", "stages"])?);
     Ok(artifacts)

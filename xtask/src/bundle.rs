@@ -82,7 +82,30 @@ pub fn make(places: &Places, profile: Profile) -> Outcome<PathBuf> {
         ));
     }
     eprintln!("made {shown}");
+    if profile == Profile::Release {
+        pack(places, profile)?;
+    }
     Ok(complete)
+}
+
+/// The same as one file, for the way to a machine: target/bundle.tar.gz.
+fn pack(places: &Places, profile: Profile) -> Outcome {
+    let complete = places.target.join(format!("{}.tar.gz", profile.folder()));
+    let fresh = places.target.join(format!("{}.tar.gz.{}", profile.folder(), std::process::id()));
+    let mut command = Command::new("tar");
+    command.arg("-C").arg(&places.target).arg("-czf").arg(&fresh).arg(profile.folder());
+    match command.stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(format!("tar failed ({status})")),
+        Err(reason) => {
+            eprintln!("tar: {reason}; the bundle is there as a folder alone");
+            return Ok(());
+        }
+    }
+    fs::rename(&fresh, &complete).map_err(|e| format!("{} to {}: {e}", fresh.display(), complete.display()))?;
+    let bytes = fs::metadata(&complete).map_err(|e| format!("{}: {e}", complete.display()))?.len();
+    eprintln!("packed {}, {:.1} MiB", complete.display(), mib(bytes));
+    Ok(())
 }
 
 fn fill(places: &Places, profile: Profile, built: &Built, nvcc: Option<&Path>, folder: &Path) -> Outcome {

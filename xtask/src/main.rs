@@ -25,7 +25,7 @@ Usage: cargo xtask <command>
   test [ARGS]   the same, then `cargo test --locked` with ARGS on the virtual GPU; without ARGS --workspace, and after it
                 a quick rehearsal of the bundle (at most 3 minutes)
   bundle        make target/bundle: all that a machine with a GPU needs for tests and measurements, which its run.sh
-                makes (benches/gpu/README.md); `target/bundle/run.sh --dry` rehearses it here
+                makes (benches/gpu/README.md), and target/bundle.tar.gz of it; `target/bundle/run.sh --dry` rehearses it here
   bundle --quick
                 the same of the builds that `cargo test` has made, in target/bundle-quick
   import DIR [--rates]

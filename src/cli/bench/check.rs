@@ -1,8 +1,10 @@
 //! `bench check`: whether the GPU computes what it should.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use lseg_fast::DeviceChoice;
-use lseg_fast::bench::check::{Verdict, check, steps};
+use lseg_fast::bench::check::{Scope, Verdict, check, steps};
 use regex::Regex;
 
 use super::super::batch::progress_bar;
@@ -25,6 +27,10 @@ pub struct Arguments {
     /// Only the operations and networks whose name this regular expression finds, such as '^Gemm' or 'vit16$'
     #[arg(long, value_name = "REGEX")]
     case: Option<Regex>,
+
+    /// A folder of golden networks, such as the repository's tests/golden [default: those in this program]
+    #[arg(long, value_name = "DIR")]
+    golden: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -33,12 +39,12 @@ Examples:
   lseg-fast bench check --device cuda:1 --json";
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let only = arguments.case.as_ref();
-    if steps(only) == 0 {
+    let scope = Scope { only: arguments.case.as_ref(), golden: arguments.golden.as_deref() };
+    if steps(scope) == 0 {
         return Err(Failure::call("no operation and no network has such a name; without --case all are checked"));
     }
-    let progress = progress_bar(steps(only), false);
-    let verdict = check(ordinal(arguments.device)?, only, &mut |name| {
+    let progress = progress_bar(steps(scope), false);
+    let verdict = check(ordinal(arguments.device)?, scope, &mut |name| {
         progress.set_message(name.to_owned());
         progress.inc(1);
     });
@@ -60,6 +66,7 @@ fn render(verdict: &Verdict) -> String {
     };
     let networks = match networks {
         0 => "no golden network".to_owned(),
+        1 => "1 golden network".to_owned(),
         many => format!("{many} golden networks"),
     };
     format!(

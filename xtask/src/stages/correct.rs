@@ -27,7 +27,7 @@ fn limit(stage: &Stage, seconds: f64) -> f64 {
 
 fn check(stage: &mut Stage) {
     let mut command = stage.session.program();
-    command.args(["bench", "check", "--json"]);
+    command.args(["bench", "check", "--json", "--golden"]).arg(stage.session.bundle.root().join("tests/golden"));
     let limit = limit(stage, 35.0);
     stage.judged(Step::new("bench check", command, limit), |output| {
         let data = output.json.last().cloned();
