@@ -265,11 +265,18 @@ fn a_toolkit_s_stub_of_the_driver_is_taken_out_of_the_way() {
     let stubs = machine.folder.join("cuda/lib64/stubs");
     fs::create_dir_all(&stubs).unwrap();
     fs::write(stubs.join("libcuda.so"), "").unwrap();
+    // One that only what it answers gives away.
+    let misnamed = machine.folder.join("linking");
+    fs::create_dir_all(&misnamed).unwrap();
+    fs::write(misnamed.join("libcuda.so"), "stub").unwrap();
     let ran = machine.run("", |command| {
-        command.env("STAGES", "0").env("LD_LIBRARY_PATH", format!("{}:/elsewhere", stubs.display()));
+        command
+            .env("STAGES", "0")
+            .env("LD_LIBRARY_PATH", format!("{}:{}:/elsewhere", stubs.display(), misnamed.display()));
     });
     ran.ends(0, "passed");
-    assert_eq!(ran.record(0, "libraries")["data"]["stubs_left_out"][0], stubs.to_str().unwrap());
+    let left_out = &ran.record(0, "libraries")["data"]["stubs_left_out"];
+    assert_eq!([&left_out[0], &left_out[1]], [stubs.to_str().unwrap(), misnamed.to_str().unwrap()]);
     let file = ran.record(0, "device")["data"]["driver_file"].as_str().unwrap();
     assert!(file.contains("/elsewhere") && !file.contains("stubs"), "{file}");
 }

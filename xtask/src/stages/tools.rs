@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use super::budget::Mode;
 use super::places::Bundle;
@@ -79,7 +80,7 @@ impl Libraries {
     pub fn find(bundle: &Bundle, mode: Mode, python: Option<&Path>, links: &Path) -> Libraries {
         let given = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let given = std::env::split_paths(&given).filter(|folder| !folder.as_os_str().is_empty());
-        let (stubs, mut folders): (Vec<PathBuf>, Vec<PathBuf>) = given.partition(|folder| is_stub(folder));
+        let (stubs, mut folders): (Vec<PathBuf>, Vec<PathBuf>) = given.partition(|folder| is_stub(folder, bundle));
         let virtual_gpu = (mode != Mode::Real).then(|| virtual_gpu(bundle, &folders)).flatten();
         if let Some(folder) = virtual_gpu.as_deref().and_then(Path::parent) {
             folders.insert(0, folder.to_path_buf());
@@ -95,8 +96,17 @@ impl Libraries {
     }
 }
 
-fn is_stub(folder: &Path) -> bool {
-    folder.components().any(|part| part.as_os_str() == "stubs")
+/// By its name, or because the program says so of what it finds there.
+fn is_stub(folder: &Path, bundle: &Bundle) -> bool {
+    let is_named_so = folder.components().any(|part| part.as_os_str() == "stubs");
+    is_named_so || (folder.join("libcuda.so").is_file() && answers_as_a_stub(folder, bundle))
+}
+
+fn answers_as_a_stub(folder: &Path, bundle: &Bundle) -> bool {
+    let mut program = Command::new(bundle.program());
+    program.args(["bench", "device"]).env("LD_LIBRARY_PATH", folder).stdin(Stdio::null());
+    let said = program.output().map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    said.is_ok_and(|said| said.contains("CUDA_ERROR_STUB_LIBRARY"))
 }
 
 /// The one that was given, else the one that was built beside the bundle.
