@@ -409,6 +409,20 @@ impl Engine {
     /// a decoder that writes there saves a copy. What is in it stays, until this engine sees other frames or other words; to be
     /// segmented by [`Engine::segment_buffered`].
     ///
+    /// ```
+    /// # use lseg_fast::{Engine, Options, Segmentation};
+    /// # fn main() -> lseg_fast::Result<()> {
+    /// # let mut engine = Engine::load("weights/seeded/seeded.ckpt".as_ref(), &Options::default())?;
+    /// # engine.set_labels(&["cat", "wall", "other"])?;
+    /// let mut segmentation = Segmentation::default();
+    /// // Here a camera's driver would write.
+    /// engine.frame_buffer(64, 32)?.fill(128);
+    /// engine.segment_buffered(&mut segmentation)?;
+    /// assert_eq!(segmentation.mask.len(), 64 * 32);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Engine::segment`].
     pub fn frame_buffer(&mut self, width: usize, height: usize) -> Result<&mut [u8]> {
