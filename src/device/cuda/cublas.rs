@@ -96,6 +96,7 @@ pub struct Products {
     product: Product,
     x: Memory,
     weights: Vec<Memory>,
+    /// Of the output's type.
     bias: Memory,
     /// float32
     residual: Memory,
@@ -133,8 +134,11 @@ impl Products {
             product,
             x: uploaded(gpu, &halves(rows * k, 1))?,
             weights: (0..passes).map(|_| uploaded(gpu, &weight)).collect::<Result<_>>()?,
-            // Enough for either type.
-            bias: uploaded(gpu, &values(n, 3).collect::<Vec<f32>>())?,
+            bias: if residual {
+                uploaded(gpu, &values(n, 3).collect::<Vec<f32>>())?
+            } else {
+                uploaded(gpu, &halves(n, 3))?
+            },
             residual: uploaded(gpu, &added)?,
             out: gpu.allocate(rows * n * if residual { 4 } else { 2 }, "cuBLAS's product")?,
         })
