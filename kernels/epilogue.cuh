@@ -8,8 +8,8 @@
 enum Func : uint32_t { IDENTITY, RELU, GELU, QUICK_GELU };
 
 // x·Φ(x) as max(x, 0) − |x|·Φ(−|x|), where log2 Φ(−a) is a polynomial: a minimax fit on [0, 6], of the error in units of the last
-// place of the float16 nearest to |x|·Φ(−|x|), where that error is 0.14 at most before rounding; beyond, it is rounded to 0. Nine
-// instructions, one of them a special function, where erff takes thirty and two. +∞ stays, −∞ becomes 0.
+// place of the float16 nearest to |x|·Φ(−|x|), where that error is 0.14 at most before rounding; beyond, it is rounded to 0. Ten
+// machine instructions (nvcc 13.0, sm_90), one of them a special function, where erff takes 32. +∞ stays, −∞ becomes 0.
 __device__ __forceinline__ float gelu(float x) {
     // Φ(−16) is 0 in float32; ∞·0 would be no number.
     const float a = fminf(fabsf(x), 16.0f);

@@ -42,6 +42,8 @@ HERE = Path(__file__).resolve().parent
 if not (HERE / "lseg_reference.py").exists():  # in the repository; in a bundle they lie beside this file
     sys.path.append(str(HERE.parents[1] / "tests" / "golden"))
 
+from full_size_case import CONFIG, FLOAT16, LABELS, SEED  # noqa: E402
+
 WHO = ("eager", "graph", "compile", "compile-max")
 WHAT = ("mask", "embed")
 MODES = {"compile": "default", "compile-max": "max-autotune-no-cudagraphs"}
@@ -56,28 +58,8 @@ WARM = [("compile", "mask", "folded"), ("compile", "embed", "folded"), ("compile
         ("compile-max", "mask", "folded"), ("compile-max", "embed", "folded"), ("compile", "embed", "published"),
         ("compile", "mask", "rewritten"), ("compile", "embed", "rewritten")]  # fmt: skip
 
-HALVES = [0.5, 0.5, 0.5]
-SEED = 9001
-LABELS = ["cat", "potted plant", "wooden floor", "wall", "other"]
-# tests/golden/full_size.py's case: CONFIG, seed, labels, and its limits in float16: the largest error of the scores over their
-# range; a pixel is decided where its two best labels differ by more than this share of the range; share of those that agree.
-LIMITS = (0.01, 0.01, 0.995)
 FULL = {
-    "config": {
-        "preset": "vitl16",
-        "image": {
-            "kind": "vit", "patch": 16, "dim": 1024, "depth": 24, "heads": 16, "mlp": 4096, "grid": 24,
-            "hooks": [5, 11, 17, 23],
-        },
-        "reassemble": [256, 512, 1024, 1024],
-        "features": 256,
-        "text": {"vocab": 49408, "context": 77, "width": 512, "layers": 12, "heads": 8, "mlp": 2048},
-        "embed_dim": 512,
-        "head_block": {"kind": "none", "depth": 0, "activation": "relu"},
-        "mean": HALVES,
-        "std": HALVES,
-        "default_size": "long:480",
-    },
+    "config": CONFIG,
     "labels": LABELS,
     # open_clip's, which is not where this runs.
     "tokens": [[49406, 2368, 49407], [49406, 48581, 3912, 49407], [49406, 9057, 4125, 49407], [49406, 2569, 49407],
@@ -927,7 +909,7 @@ def agree(args, say):
         half = network.scores(torch.from_numpy(photo).to(args.device))[0].float().cpu().numpy()
         unit = text / text.norm(dim=1, keepdim=True)
         text_error = float((got - unit).abs().max() / unit.abs().max()) if own.exists() else None
-    result, most = compare(scores, ours), dict(zip(("error", "decisive", "agreement_decided"), LIMITS))
+    result, most = compare(scores, ours), dict(zip(("error", "decisive", "agreement_decided"), FLOAT16))
     ok = result["error"] is not None and result["error"] <= most["error"]
     ok = ok and result["agreement_decided"] >= most["agreement_decided"]
     beside = {"pytorch_half": compare(scores, half), "text_error": text_error, "limits": most, "ok": ok}
@@ -942,7 +924,7 @@ def compare(reference, got):
     assert got.shape == reference.shape and got.dtype == np.float32, f"{got.shape} {got.dtype} for {reference.shape}"
     span = float(reference.max() - reference.min())
     second, best = np.sort(reference, axis=0)[-2:]
-    decided = best - second > LIMITS[1] * span
+    decided = best - second > FLOAT16[1] * span
     same = got.argmax(0) == reference.argmax(0)
     error = float(np.abs(got - reference).max()) / span if np.isfinite(got).all() else None  # JSON has no infinity
     return {"error": error, "agreement": float(same.mean()), "agreement_decided": float(same[decided].mean()),

@@ -24,31 +24,13 @@ from PIL import Image
 import published
 import seeded
 from clip_tokens import tokenizer
-from generate import DECISIVE, HALF, tolerance
+from full_size_case import CONFIG, FLOAT16, LABELS, SEED, SIDE
+from generate import DECISIVE, tolerance
 from lseg_reference import Lseg
 
 PHOTO = Path(__file__).parents[2] / "weights" / "photos" / "cat.jpg"
-SIDE = 480
-LABELS = ["cat", "potted plant", "wooden floor", "wall", "other"]
-SEED = 9001
-# By device: the largest error of the scores over their range; a pixel is decided where its two best labels differ by more than
-# this share of the range; the share of decided pixels that must agree. CUDA computes in float16.
-LIMITS = {"cpu": (tolerance("scores"), DECISIVE, 0.9999), "cuda": (0.01, 0.01, 0.995)}
-CONFIG = {
-    "preset": "vitl16",
-    "image": {
-        "kind": "vit", "patch": 16, "dim": 1024, "depth": 24, "heads": 16, "mlp": 4096, "grid": 24,
-        "hooks": [5, 11, 17, 23],
-    },
-    "reassemble": [256, 512, 1024, 1024],
-    "features": 256,
-    "text": {"vocab": 49408, "context": 77, "width": 512, "layers": 12, "heads": 8, "mlp": 2048},
-    "embed_dim": 512,
-    "head_block": {"kind": "none", "depth": 0, "activation": "relu"},
-    "mean": HALF,
-    "std": HALF,
-    "default_size": "long:480",
-}  # fmt: skip
+# By device: see full_size_case.FLOAT16, which is what CUDA computes in.
+LIMITS = {"cpu": (tolerance("scores"), DECISIVE, 0.9999), "cuda": FLOAT16}
 
 
 def make(folder):

@@ -26,6 +26,7 @@ const GPU: &[&str] = &[
     "benches/gpu/micro.cu",
     "benches/gpu/torch_lseg.py",
     "benches/gpu/README.md",
+    "tests/golden/full_size_case.py",
     "tests/golden/lseg_reference.py",
     "tests/golden/seeded.py",
     "tests/golden/published.py",

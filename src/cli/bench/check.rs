@@ -15,8 +15,8 @@ use super::ordinal;
 /// Check that this GPU computes what it should: every kernel, and whole networks
 ///
 /// Every kernel at every case of the project's tests, in all tiles, against the CPU; then the golden networks against what PyTorch
-/// makes of them in float64. One line of verdict; exit code 1 where something is wrong. Under a minute on a GPU, a few on the
-/// virtual one.
+/// makes of them in float64. One line of verdict; exit code 1 where something is wrong. Half a minute on the
+/// virtual GPU.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {

@@ -107,8 +107,9 @@ enum FrameResult {
     Measured {
         /// The photo copied from the caller's memory.
         frames: Frames,
-        /// The photo written to the engine's frame buffer before.
-        buffered: Frames,
+        /// The photo written to the engine's frame buffer before, which saves a GPU a copy.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        buffered: Option<Frames>,
         stages: Vec<Stage>,
     },
     Predicted {
@@ -143,7 +144,9 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     }
     let effort = Effort { warm_up: arguments.warm_up, runs: arguments.runs as usize };
     let frames = frame::measure(&mut engine, &frame, effort, false)?;
-    let buffered = frame::measure(&mut engine, &frame, Effort { warm_up: 0.0, ..effort }, true)?;
+    let again = Effort { warm_up: 0.0, ..effort };
+    let on_gpu = frames.gpu.is_some();
+    let buffered = on_gpu.then(|| frame::measure(&mut engine, &frame, again, true)).transpose()?;
     let stages = frame::stages(&mut engine, &frame, effort.runs)?;
     let result = FrameResult::Measured { frames, buffered, stages };
     let Frame { width, height, .. } = frame;
@@ -283,7 +286,7 @@ fn render(report: &Report) -> String {
         FrameResult::Measured { frames, buffered, stages } => {
             let clock =
                 frames.sm_mhz.map_or_else(String::new, |mhz| format!("the GPU's clock just after: {mhz:.0} MHz\n"));
-            format!("{head}{clock}{}\n{}", render_frames(frames, buffered), render_stages(stages))
+            format!("{head}{clock}{}\n{}", render_frames(frames, buffered.as_ref()), render_stages(stages))
         }
         FrameResult::Predicted { assumptions, boards } => {
             let boards: Vec<String> = boards.iter().map(render_prediction).collect();
@@ -292,7 +295,7 @@ fn render(report: &Report) -> String {
     }
 }
 
-fn render_frames(frames: &Frames, buffered: &Frames) -> String {
+fn render_frames(frames: &Frames, buffered: Option<&Frames>) -> String {
     use Align::{Left, Right};
     let mut table = Table::headed([Left, Right, Right, Right], ["ms a frame", "p50", "p99", "max"]);
     let mut row = |name: &str, spread: &Spread| {
@@ -301,7 +304,7 @@ fn render_frames(frames: &Frames, buffered: &Frames) -> String {
     };
     row("photo to mask, by the host's clock", &frames.host);
     frames.gpu.iter().for_each(|gpu| row("of that the GPU's part, copies included", gpu));
-    row("from the engine's frame buffer to mask", &buffered.host);
+    buffered.iter().for_each(|frames| row("from the engine's frame buffer to mask", &frames.host));
     table.render()
 }
 
