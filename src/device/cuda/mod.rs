@@ -630,7 +630,7 @@ impl Executor for Cuda {
 }
 
 /// What no GPU can make good: this build has no kernels, this machine no driver.
-pub fn missing() -> Option<String> {
+fn missing() -> Option<String> {
     let kernels = IMAGES.is_empty().then_some(
         "this build has no CUDA kernels (install CUDA's nvcc, 13.0, name it with LSEG_NVCC where it is not in PATH, and \
          build again)",
