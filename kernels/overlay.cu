@@ -1,8 +1,8 @@
-// The photo tinted: each channel the mean, rounded down, of the photo's and of the colour of the pixel's label.
+// The photo tinted: each channel the mean, rounded down, of the photo's and of the colour of the pixel's label, which has a weight.
 //
 //   photo    [pixels, 3]   u8
 //   mask     [pixels]      u8, or u16 (`wide`) for more than 256 labels
-//   palette  [labels, 4]   u8, red, green, blue and a byte that is not looked at
+//   palette  [labels, 4]   u8, red, green, blue and the colours' weight in 128ths, the same for all
 //   out      [pixels, 3]   u8
 //
 // Needs: all aligned to 16 bytes; the mask below `labels`.  Launch: 128 threads, grid ⌈pixels / 640⌉. A warp takes 160 pixels of any
@@ -12,7 +12,7 @@
 //
 // Mutants: 1 what is left behind whole chunks is not written, 2 the second part of a group sees the first one's labels, 3 a
 // part begins with a whole pixel, 4 labels that no lane holds, 5 a mean that rounds up,
-// 6 bytes' parts all begin with a whole word.
+// 6 bytes' parts all begin with a whole word, 7 the weight is always a half.
 
 #include "common.cuh"
 
@@ -47,10 +47,12 @@ __device__ __forceinline__ void store(uint8_t* to, size_t at, size_t end, const 
         if (at + i < end && !mutant(1)) to[at + i] = words[i / 4] >> 8 * (i % 4);
 }
 
-// The mean of each of four bytes: what they share and half of what they do not.
-__device__ __forceinline__ uint32_t mean(uint32_t a, uint32_t b) {
-    const uint32_t half = ((a ^ b) & 0xfefefefe) >> 1;
-    return mutant(5) ? (a | b) - half : (a & b) + half;
+// The mean of each of four bytes, b's of weight w in 128ths: two bytes at a time, each in 16 bits.
+__device__ __forceinline__ uint32_t mean(uint32_t a, uint32_t b, uint32_t w) {
+    constexpr uint32_t LOW = 0x00ff00ff, UP = 0x007f007f;
+    const uint32_t v = 128 - w, up = mutant(5) ? UP : 0;
+    const uint32_t even = (a & LOW) * v + (b & LOW) * w + up, odd = (a >> 8 & LOW) * v + (b >> 8 & LOW) * w + up;
+    return (even >> 7 & LOW) | (odd >> 7 & LOW) << 8;
 }
 
 // The labels of six pixels, two a word: of a group's eight words part 0 sees 0 to 2, part 1 half of 2 to half of 5, part 2 5 to 7.
@@ -84,6 +86,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_co
     const size_t first = (static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / 32) * PIXELS;
     const bool in_lanes = p.labels <= 32 || mutant(4);
     const uint32_t held = in_lanes ? __ldg(p.palette + min(lane, p.labels - 1)) : 0;
+    const uint32_t weight = mutant(7) ? 64 : __ldg(p.palette) >> 24;
     uint32_t labels[6];
     if (p.wide) {
         const uint4 two = lane < 2 * GROUPS ? load(p.mask, 2 * first + 16 * lane, 2 * p.pixels) : uint4{};
@@ -112,10 +115,10 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_co
     const size_t at = 3 * first + 16 * lane, end = 3 * p.pixels;
     const uint4 photo = load(p.photo, at, end);
     const uint32_t words[4] = {
-        mean(photo.x, __funnelshift_r(bytes[0], bytes[1], shift)),
-        mean(photo.y, __funnelshift_r(bytes[1], bytes[2], shift)),
-        mean(photo.z, __funnelshift_r(bytes[2], bytes[3], shift)),
-        mean(photo.w, __funnelshift_r(bytes[3], bytes[4], shift)),
+        mean(photo.x, __funnelshift_r(bytes[0], bytes[1], shift), weight),
+        mean(photo.y, __funnelshift_r(bytes[1], bytes[2], shift), weight),
+        mean(photo.z, __funnelshift_r(bytes[2], bytes[3], shift), weight),
+        mean(photo.w, __funnelshift_r(bytes[3], bytes[4], shift), weight),
     };
     store(p.out, at, end, words);
 }

@@ -124,6 +124,25 @@ pub struct Extras<'a> {
     pub best: bool,
     /// For an overlay: one RGB colour a label, such as [`palette`](crate::image::palette::palette) has.
     pub colours: Option<&'a [[u8; 3]]>,
+    /// The colours' weight in the overlay.
+    pub alpha: Alpha,
+}
+
+/// The weight of the labels' colours in an overlay, the photo's is what is left to 1. Kept in 128ths; a half by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alpha(u8);
+
+impl Alpha {
+    /// `None` for a weight that is not within 0 (the photo as it is) and 1 (the colours alone).
+    pub fn new(weight: f64) -> Option<Alpha> {
+        (0.0..=1.0).contains(&weight).then(|| Alpha((128.0 * weight).round() as u8))
+    }
+}
+
+impl Default for Alpha {
+    fn default() -> Alpha {
+        Alpha(64)
+    }
 }
 
 /// A frame's mask and what was asked for beside it.
@@ -135,7 +154,7 @@ pub struct Segmented {
     /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is; NaN
     /// where NaN won.
     pub best: Option<Vec<f32>>,
-    /// `[height, width, 3]`: the frame tinted half by half with its labels' colours, rounded down.
+    /// `[height, width, 3]`: the frame tinted with its labels' colours, each channel rounded down.
     pub overlay: Option<Vec<u8>>,
 }
 
@@ -507,9 +526,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`]; [`Error::Labels`] also for more or fewer colours than labels.
     pub fn segment_with(&mut self, frame: &Frame<'_>, extras: Extras<'_>) -> Result<Segmented> {
-        let Extras { scores, best, colours } = extras;
+        let Extras { scores, best, colours, alpha } = extras;
         let overlay = colours.is_some();
-        let palette: Vec<[u8; 4]> = colours.unwrap_or_default().iter().map(|[r, g, b]| [*r, *g, *b, 0]).collect();
+        let palette: Vec<[u8; 4]> = colours.unwrap_or_default().iter().map(|[r, g, b]| [*r, *g, *b, alpha.0]).collect();
         if overlay && palette.len() != self.labels.len() {
             let (colours, labels) = (palette.len(), self.labels.len());
             return Err(Error::Labels(format!("{colours} colours for {labels} labels: give one a label")));

@@ -295,7 +295,12 @@ pub fn prepare(case: &Case) -> Prepared {
         Op::Overlay { batch, photo: (h, w), labels } => {
             p.out_shape = [batch, h, w, 3];
             let mut bytes = |count| Values::U8((0..count).map(|_| s.below(256) as u8).collect());
-            let (photo, palette) = (bytes(count(p.out_shape)), bytes(4 * labels));
+            let (photo, mut palette) = (bytes(count(p.out_shape)), bytes(4 * labels));
+            if let Values::U8(palette) = &mut palette {
+                // The colours' weight: half of 128 for some, and all of it, and between.
+                let weight = [64, 128, 37, 101, 64][labels % 5];
+                palette.iter_mut().skip(3).step_by(4).for_each(|byte| *byte = weight);
+            }
             let element = Element::of_labels(labels);
             let mask: Vec<u16> = (0..batch * h * w).map(|_| s.below(labels) as u16).collect();
             let mask = match element {

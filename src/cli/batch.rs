@@ -1,27 +1,27 @@
 //! One photo after the other, with a progress bar; one that fails does not stop the rest.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::photos::Photo;
 use super::print::Printer;
 use super::{Failure, Outcome, message};
 
 /// Does `work` on every photo and prints each result, as `render` shows it or as JSON. Failures are named on stderr.
 pub fn each<R: Serialize>(
-    photos: &[PathBuf],
+    photos: Vec<Photo>,
     quiet: bool,
     printer: &mut Printer,
-    mut work: impl FnMut(&Path) -> lseg_fast::Result<R>,
+    mut work: impl FnMut(&Photo) -> lseg_fast::Result<R>,
     render: impl Fn(&R) -> String,
 ) -> Result<Outcome, Failure> {
     let progress = progress_bar(photos.len(), quiet);
     let mut outcome = Outcome::Done;
-    for photo in photos {
-        progress.set_message(photo.display().to_string());
-        match work(photo) {
+    for mut photo in photos {
+        progress.set_message(photo.path.display().to_string());
+        match photo.fault.take().map_or_else(|| work(&photo), Err) {
             Ok(report) => progress.suspend(|| printer.print(&report, &render))?,
             Err(error) => {
                 progress.suspend(|| message::error(error));
@@ -38,7 +38,7 @@ pub fn each<R: Serialize>(
 pub fn progress_bar(steps: usize, quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len}, {per_sec}, {eta} left, {wide_msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(100));

@@ -1,5 +1,6 @@
 //! Arguments that several subcommands share.
 
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,13 +8,15 @@ use clap::Args;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::demo;
 use lseg_fast::engine::{DeviceChoice, Engine, Options};
-use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
+use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode, decode_from};
 use lseg_fast::labels;
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::output::create_folder;
+use lseg_fast::output::{create_folder, write_atomically};
 use lseg_fast::protocol::Size;
+use lseg_fast::Error;
 
+use super::photos::{Photo, STANDARD};
 use super::result::Heading;
 use super::{Failure, message, photos};
 
@@ -50,13 +53,23 @@ impl LabelArguments {
 /// Which photos, how large the network sees them, and where results go.
 #[derive(Args)]
 pub struct PhotoArguments {
-    /// Photos, or folders of photos
-    #[arg(required = true, value_name = "PHOTO|DIR")]
+    /// Photos, folders of photos, or - for a photo from standard input
+    ///
+    /// Of a folder, all files that are pictures by their ending or their content are taken, but no hidden ones.
+    #[arg(required = true, value_name = "PHOTO|DIR|-")]
     photos: Vec<PathBuf>,
 
-    /// Folder for the results; created where it is missing
-    #[arg(long, default_value = "out", value_name = "DIR")]
+    /// Folder for the results, created where it is missing; or - for standard output, which takes one result of one photo
+    #[arg(long, default_value = "out", value_name = "DIR|-")]
     out: PathBuf,
+
+    /// Go into the folders of folders too; the results' folder gets the same tree
+    #[arg(short, long)]
+    recursive: bool,
+
+    /// Pass over photos that have all their results already
+    #[arg(long)]
+    skip_existing: bool,
 
     /// The network's size: native (the photo's own), HEIGHTxWIDTH, or long:L (longer side L) [default: the model's]
     ///
@@ -71,27 +84,75 @@ pub struct PhotoArguments {
 
 /// A decoded photo and what is known before it is computed on.
 pub struct Opened {
-    pub photo: Photo,
+    pub photo: decode::Photo,
     pub heading: Heading,
     pub decoding: Duration,
 }
 
 impl PhotoArguments {
-    /// The photos, once it is sure that no result, with these `endings`, would replace one of them.
-    pub fn collect(&self, endings: &[&str]) -> Result<Vec<PathBuf>, Failure> {
-        let photos = photos::collect(&self.photos)?;
-        let results = photos.iter().flat_map(|photo| endings.iter().map(|e| self.result(photo, e)));
-        photos::refuse_overwriting(&photos, results)?;
-        Ok(photos)
+    /// The photos that are to be done, once it is sure that no result, with these `endings`, would replace one of them. What
+    /// is passed over is said on stderr unless `quiet`.
+    pub fn collect(&self, endings: &[String], quiet: bool) -> Result<Vec<Photo>, Failure> {
+        if self.to_stdout() {
+            self.check_stdout(endings)?;
+        }
+        let mut found = photos::collect(&self.photos, self.recursive)?;
+        if !self.to_stdout() {
+            photos::refuse_overwriting(&found.photos, &self.out, endings)?;
+        }
+        if self.skip_existing {
+            let before = found.photos.len();
+            found.photos.retain(|photo| !endings.iter().all(|ending| photo.result(&self.out, ending).is_file()));
+            let skipped = before - found.photos.len();
+            found.notes.push(format!("{skipped} of {before} photos have their results already"));
+        }
+        if !quiet {
+            found.notes.iter().for_each(message::note);
+        }
+        Ok(found.photos)
     }
 
-    /// `<out>/<stem of photo>.<ending>`
-    pub fn result(&self, photo: &Path, ending: &str) -> PathBuf {
-        photos::result(&self.out, photo, ending)
+    /// Whether the result goes to standard output.
+    pub fn to_stdout(&self) -> bool {
+        self.out == Path::new(STANDARD)
+    }
+
+    fn check_stdout(&self, endings: &[String]) -> Result<(), Failure> {
+        let refused = |what: String| Err(Failure::call(format!("--out - writes one result of one photo: {what}")));
+        match &*self.photos {
+            [photo] if photo.is_dir() => return refused(format!("{} is a folder", photo.display())),
+            [_] => {}
+            photos => return refused(format!("{} photos are given", photos.len())),
+        }
+        if endings.len() != 1 {
+            return refused(format!("{} results are asked for ({}); choose one by --save", endings.len(), endings.join(", ")));
+        }
+        if io::stdout().is_terminal() {
+            return refused("standard output is a terminal; send it to a file or program (… > result)".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Writes a photo's result with this `ending`, whole or not at all where it is a file. Returns its path.
+    pub fn write(
+        &self,
+        photo: &Photo,
+        ending: &str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> lseg_fast::Result<PathBuf> {
+        if self.to_stdout() {
+            let mut out = BufWriter::new(io::stdout().lock());
+            let written = write(&mut out).and_then(|()| out.flush());
+            written.map_err(|e| Error::io("write to", "standard output".as_ref(), e))?;
+            return Ok(STANDARD.into());
+        }
+        let path = photo.result(&self.out, ending);
+        write_atomically(&path, |out| write(out))?;
+        Ok(path)
     }
 
     pub fn create_folder(&self) -> Result<(), Failure> {
-        create_folder(&self.out).map_err(Failure::call)
+        if self.to_stdout() { Ok(()) } else { create_folder(&self.out).map_err(Failure::call) }
     }
 
     /// The size asked for, or the model's, put on the engine.
@@ -104,13 +165,18 @@ impl PhotoArguments {
         Ok(size)
     }
 
-    pub fn open(&self, path: &Path, size: Size, engine: &Engine) -> lseg_fast::Result<Opened> {
+    pub fn open(&self, photo: &Photo, size: Size, engine: &Engine) -> lseg_fast::Result<Opened> {
         let start = Instant::now();
-        let photo = decode(path, self.max_pixels)?;
+        let path = &photo.path;
+        let photo = if photo.is_stdin() {
+            decode_from("standard input".as_ref(), io::stdin().lock(), self.max_pixels)?
+        } else {
+            decode(path, self.max_pixels)?
+        };
         let decoding = start.elapsed();
         let (network_height, network_width) = size.network_size(photo.height, photo.width)?;
         let heading = Heading {
-            photo: path.to_owned(),
+            photo: path.clone(),
             height: photo.height,
             width: photo.width,
             network_height,

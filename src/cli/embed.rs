@@ -1,19 +1,19 @@
 //! `embed`: the pixels' embeddings as arrays.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use lseg_fast::embedding::{self, At, Dtype};
 use lseg_fast::engine::{Engine, Frame};
 use lseg_fast::image::npy;
-use lseg_fast::output::write_atomically;
 use lseg_fast::points::Points;
 use lseg_fast::protocol::Size;
 use lseg_fast::{Embedding, Error};
 use serde::Serialize;
 
 use super::common::{EngineArguments, Opened, PhotoArguments};
+use super::photos::Photo;
 use super::print::Printer;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::{Failure, Outcome, batch};
@@ -54,6 +54,8 @@ Examples:
   lseg-fast embed photo.jpg --model lseg.safetensors
   lseg-fast embed photos/ --at photo --dtype f16 --normalize --model m.safetensors
   lseg-fast embed photo.jpg --points pixels.csv --model lseg.safetensors
+  lseg-fast embed photos/ --recursive --skip-existing --model lseg.safetensors
+  camera | lseg-fast embed - --out - --model lseg.safetensors > frame.npy
 
 Writes, for photo.jpg, out/photo.embed.npy:
   [channels, height, width]  with --at half (the default), full or photo
@@ -76,14 +78,20 @@ enum DtypeName {
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let photos = arguments.photos.collect(&[ENDING])?;
+    if arguments.photos.to_stdout() {
+        printer.leave_stdout(arguments.quiet);
+    }
+    let photos = arguments.photos.collect(&[ENDING.to_owned()], arguments.quiet)?;
+    if photos.is_empty() {
+        return Ok(Outcome::Done);
+    }
     let points = arguments.points.as_deref().map(Points::read).transpose().map_err(Failure::call)?;
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
     let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
     let size = arguments.photos.set_size(&mut engine)?;
     let mut session = Session { engine, size, points, arguments };
-    batch::each(&photos, arguments.quiet, printer, |photo| session.embed(photo), Report::render)
+    batch::each(photos, arguments.quiet, printer, |photo| session.embed(photo), Report::render)
 }
 
 /// What stays the same from photo to photo.
@@ -95,22 +103,21 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn embed(&mut self, path: &Path) -> lseg_fast::Result<Report> {
-        let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
+    fn embed(&mut self, given: &Photo) -> lseg_fast::Result<Report> {
+        let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let made = match &self.points {
             Some(points) => {
-                points.check(photo.height, photo.width).map_err(|e| Error::photo(path, e.to_string()))?;
+                points.check(photo.height, photo.width).map_err(|e| Error::photo(&given.path, e.to_string()))?;
                 Made::Points(self.engine.embed_at(&frame, points.values())?)
             }
             None => Made::Map(self.engine.embed(&frame)?),
         };
 
         let start = Instant::now();
-        let file = self.arguments.photos.result(path, ENDING);
-        let shape = match made {
-            Made::Map(map) => self.save_map(path, &file, &map, (photo.height, photo.width))?,
-            Made::Points(samples) => self.save_points(path, &file, samples)?,
+        let (path, shape) = match made {
+            Made::Map(map) => self.save_map(given, &map, (photo.height, photo.width))?,
+            Made::Points(samples) => self.save_points(given, samples)?,
         };
         let saving = start.elapsed();
 
@@ -128,18 +135,17 @@ impl Session<'_> {
             },
             normalized: self.arguments.normalize,
             stages,
-            files: vec![SavedFile { kind: "embed", path: file }],
+            files: vec![SavedFile { kind: "embed", index: None, path }],
         })
     }
 
-    /// Returns the array's shape.
+    /// Returns the file's path and the array's shape.
     fn save_map(
         &self,
-        path: &Path,
-        file: &Path,
+        photo: &Photo,
         map: &Embedding,
         (height, width): (usize, usize),
-    ) -> lseg_fast::Result<Vec<usize>> {
+    ) -> lseg_fast::Result<(PathBuf, Vec<usize>)> {
         let at = match self.arguments.at {
             AtName::Half => At::Half,
             AtName::Full => At::Full,
@@ -147,29 +153,29 @@ impl Session<'_> {
         };
         let (dtype, normalize) = (self.dtype(), self.arguments.normalize);
         if dtype == Dtype::F16 && !normalize {
-            refuse_beyond_f16(path, map.beyond_f16())?;
+            refuse_beyond_f16(photo, map.beyond_f16())?;
         }
-        write_atomically(file, |out| map.write(out, at, dtype, normalize))?;
+        let path = self.arguments.photos.write(photo, ENDING, |mut out| map.write(&mut out, at, dtype, normalize))?;
         let (height, width) = map.size(at);
-        Ok(vec![map.channels, height, width])
+        Ok((path, vec![map.channels, height, width]))
     }
 
-    /// Returns the array's shape.
-    fn save_points(&self, path: &Path, file: &Path, mut samples: Vec<f32>) -> lseg_fast::Result<Vec<usize>> {
+    /// Returns the file's path and the array's shape.
+    fn save_points(&self, photo: &Photo, mut samples: Vec<f32>) -> lseg_fast::Result<(PathBuf, Vec<usize>)> {
         let channels = self.engine.config().embed_dim;
         if self.arguments.normalize {
             embedding::normalise(&mut samples, channels);
         }
         let dtype = self.dtype();
         if dtype == Dtype::F16 {
-            refuse_beyond_f16(path, embedding::beyond_f16(&samples))?;
+            refuse_beyond_f16(photo, embedding::beyond_f16(&samples))?;
         }
         let shape = vec![samples.len() / channels, channels];
-        write_atomically(file, |out| {
-            npy::write_header(out, dtype, &shape)?;
-            npy::write_values(out, dtype, &samples)
+        let path = self.arguments.photos.write(photo, ENDING, |mut out| {
+            npy::write_header(&mut out, dtype, &shape)?;
+            npy::write_values(&mut out, dtype, &samples)
         })?;
-        Ok(shape)
+        Ok((path, shape))
     }
 
     fn dtype(&self) -> Dtype {
@@ -195,10 +201,10 @@ enum Made {
     Points(Vec<f32>),
 }
 
-fn refuse_beyond_f16(path: &Path, value: Option<f32>) -> lseg_fast::Result<()> {
+fn refuse_beyond_f16(photo: &Photo, value: Option<f32>) -> lseg_fast::Result<()> {
     match value {
         Some(value) => Err(Error::photo(
-            path,
+            &photo.path,
             format!("its embedding has the value {value}, beyond float16's 65504; use --dtype f32 or --normalize"),
         )),
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Results on stdout.
+//! What is said about results: on stdout, or on stderr where stdout gets the result itself.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -10,12 +10,25 @@ use super::Failure;
 /// and the work goes on, because files may be its product.
 pub struct Printer {
     json: bool,
-    gone: bool,
+    to: To,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Stdout,
+    Stderr,
+    /// The reader has gone away, or nothing is to be said.
+    Nobody,
 }
 
 impl Printer {
     pub fn new(json: bool) -> Self {
-        Printer { json, gone: false }
+        Printer { json, to: To::Stdout }
+    }
+
+    /// Leaves stdout to a result: what is said goes to stderr, and nowhere where `quiet`.
+    pub fn leave_stdout(&mut self, quiet: bool) {
+        self.to = if quiet { To::Nobody } else { To::Stderr };
     }
 
     /// Prints one result at once: its fields, or what `text` makes of it.
@@ -34,13 +47,15 @@ impl Printer {
     }
 
     fn write(&mut self, text: &str) -> Result<(), Failure> {
-        if self.gone {
-            return Ok(());
-        }
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        let written = match self.to {
+            To::Stdout => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
+            To::Stderr => io::stderr().write_all(text.as_bytes()),
+            To::Nobody => Ok(()),
+        };
+        match written {
             Err(e) if e.kind() == ErrorKind::BrokenPipe => {
-                self.gone = true;
+                self.to = To::Nobody;
                 Ok(())
             }
             Err(e) => Err(Failure::Input(format!("cannot write to standard output: {e}"))),

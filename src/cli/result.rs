@@ -42,6 +42,9 @@ impl From<(&'static str, Duration)> for StageTime {
 #[derive(Serialize)]
 pub struct SavedFile {
     pub kind: &'static str,
+    /// The label's index, where the file is of one label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
     #[serde(serialize_with = "path")]
     pub path: PathBuf,
 }

@@ -1,24 +1,24 @@
 //! `run`: photos and words in; masks, overlays, scores and a table of shares out.
 
-use std::path::Path;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use lseg_fast::engine::{Engine, Extras, Frame, Segmentation, Segmented};
-use lseg_fast::image::decode::Photo;
+use lseg_fast::engine::{Alpha, Engine, Extras, Frame, Segmentation, Segmented};
+use lseg_fast::image::decode;
 use lseg_fast::image::legend::percent;
-use lseg_fast::image::palette::palette;
-use lseg_fast::image::{mask, npy, overlay};
-use lseg_fast::output::write_atomically;
+use lseg_fast::image::palette::Palette;
+use lseg_fast::image::{contours, mask, npy, overlay};
 use lseg_fast::protocol::Size;
 use serde::Serialize;
 
 use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments};
+use super::photos::Photo;
 use super::print::Printer;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::table::{Align, Table};
 use super::timings::Timings;
-use super::{Failure, Outcome, batch};
+use super::{Failure, Outcome, batch, message};
 
 /// Segment photos: every pixel gets the label that fits it best.
 #[derive(Args)]
@@ -33,9 +33,21 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
 
-    /// What to write for each photo
-    #[arg(long, value_delimiter = ',', default_value = "mask,overlay", value_name = "LIST")]
+    /// What to write for each photo [default: mask,overlay; with --out -: mask]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
     save: Vec<Save>,
+
+    /// The labels' colours: default, ade20k, cityscapes or voc, or a file with one colour a line (#rrggbb or r g b)
+    #[arg(long, default_value = "default", value_name = "NAME|FILE")]
+    palette: String,
+
+    /// The weight of the colours in the overlay, 0 (the photo as it is) to 1 (colours alone) [default: 0.5]
+    #[arg(long, value_name = "WEIGHT", value_parser = alpha)]
+    alpha: Option<Alpha>,
+
+    /// Draw the regions' borders into the overlay; with --alpha 0, nothing but them
+    #[arg(long)]
+    contours: bool,
 
     /// Show each operation's time beside its cost and this machine's matmul rate
     #[arg(long)]
@@ -55,10 +67,14 @@ Examples:
       --template \"a drawing of a {}\" --model lseg.safetensors
   lseg-fast run a.jpg --labels \"sky,road\" --timings --model lseg.safetensors
   lseg-fast run photos/ --labels @words.txt --json --model lseg.safetensors
+  lseg-fast run photos/ --recursive --skip-existing --labels @words.txt --model m.safetensors
+  lseg-fast run a.jpg --labels "cat,dog" --save masks,overlay --alpha 0 --contours
+  curl … | lseg-fast run - --labels "cat,other" --out - --save overlay > cat.png
 
 Writes, for photo.jpg:
   out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
   out/photo.overlay.png  the photo in the labels' colours, with a legend
+  out/photo.mask.0.dog.png, … with --save masks: white where this label is, one for each
   out/photo.scores.npy   float32 [labels, height, width] at the network's size
   out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label";
 
@@ -68,6 +84,8 @@ enum Save {
     Mask,
     /// <stem>.overlay.png
     Overlay,
+    /// <stem>.mask.<index>.<label>.png, one a label
+    Masks,
     /// <stem>.scores.npy
     Scores,
     /// <stem>.best.npy
@@ -79,25 +97,81 @@ impl Save {
         match self {
             Save::Mask => "mask",
             Save::Overlay => "overlay",
+            Save::Masks => "masks",
             Save::Scores => "scores",
             Save::Best => "best",
         }
     }
 
-    fn ending(self) -> &'static str {
-        match self {
+    /// The endings of the files, which for masks are as many as `labels`.
+    fn endings(self, labels: &[String]) -> Vec<String> {
+        let ending = match self {
             Save::Mask => "mask.png",
             Save::Overlay => "overlay.png",
+            Save::Masks => return (0..labels.len()).map(|index| mask_ending(index, labels)).collect(),
             Save::Scores => "scores.npy",
             Save::Best => "best.npy",
+        };
+        vec![ending.to_owned()]
+    }
+}
+
+/// `mask.07.tall-grass.png`: the label's index, with zeros as the last one needs, and as much of it as a file's name takes.
+fn mask_ending(index: usize, labels: &[String]) -> String {
+    const LONGEST: usize = 60;
+    let digits = (labels.len() - 1).to_string().len();
+    let words = labels[index].split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut name = words.collect::<Vec<_>>().join("-");
+    while name.len() > LONGEST {
+        name.pop();
+    }
+    let name = if name.is_empty() { "label".to_owned() } else { name };
+    format!("mask.{index:0digits$}.{name}.png")
+}
+
+fn alpha(text: &str) -> Result<Alpha, String> {
+    text.parse().ok().and_then(Alpha::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.3".to_owned())
+}
+
+impl Arguments {
+    /// What is to be written for a photo, each kind once.
+    fn saved(&self) -> Vec<Save> {
+        let all = [Save::Mask, Save::Overlay, Save::Masks, Save::Scores, Save::Best];
+        let wanted: &[Save] = match (&*self.save, self.photos.to_stdout()) {
+            ([], true) => &[Save::Mask],
+            ([], false) => &[Save::Mask, Save::Overlay],
+            (given, _) => given,
+        };
+        all.into_iter().filter(|save| wanted.contains(save)).collect()
+    }
+
+    /// The labels' colours. That a palette has too few is said on stderr unless `quiet`.
+    fn colours(&self, labels: &[String]) -> Result<Vec<[u8; 3]>, Failure> {
+        let palette = Palette::parse(&self.palette).map_err(Failure::call)?;
+        let made_up = palette.made_up(labels.len());
+        if made_up > 0 && !self.quiet {
+            let (labels, has) = (labels.len(), labels.len() - made_up);
+            message::note(format!("palette {} has {has} colours for {labels} labels; the others are made up", self.palette));
         }
+        Ok(palette.colours(labels.len()))
     }
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let labels = arguments.labels.resolve()?;
-    let endings: Vec<&str> = arguments.save.iter().map(|save| save.ending()).collect();
-    let photos = arguments.photos.collect(&endings)?;
+    let saved = arguments.saved();
+    if (arguments.alpha.is_some() || arguments.contours) && !saved.contains(&Save::Overlay) {
+        return Err(Failure::call("--alpha and --contours are for the overlay, which --save leaves out; add overlay to it"));
+    }
+    if arguments.photos.to_stdout() {
+        printer.leave_stdout(arguments.quiet);
+    }
+    let colours = arguments.colours(&labels)?;
+    let endings: Vec<String> = saved.iter().flat_map(|save| save.endings(&labels)).collect();
+    let photos = arguments.photos.collect(&endings, arguments.quiet)?;
+    if photos.is_empty() {
+        return Ok(Outcome::Done);
+    }
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
 
@@ -110,9 +184,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     engine.record_times(arguments.timings);
 
     let text = Some(engine.text_time());
-    let colours = palette(labels.len());
-    let mut session = Session { engine, labels, colours, size, text, arguments };
-    batch::each(&photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
+    let mut session = Session { engine, labels, colours, saved, size, text, arguments };
+    batch::each(photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
 }
 
 /// What stays the same from photo to photo.
@@ -121,6 +194,7 @@ struct Session<'a> {
     labels: Vec<String>,
     /// One a label.
     colours: Vec<[u8; 3]>,
+    saved: Vec<Save>,
     size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
@@ -128,12 +202,13 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn segment(&mut self, path: &Path) -> lseg_fast::Result<Report> {
-        let Opened { photo, heading, decoding } = self.arguments.photos.open(path, self.size, &self.engine)?;
+    fn segment(&mut self, given: &Photo) -> lseg_fast::Result<Report> {
+        let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
-        let wanted = |save| self.arguments.save.contains(&save);
+        let wanted = |save| self.saved.contains(&save);
         let colours = wanted(Save::Overlay).then_some(&*self.colours);
-        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours };
+        let alpha = self.arguments.alpha.unwrap_or_default();
+        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours, alpha };
         let segmented = self.engine.segment_with(&frame, extras)?;
         let timings = self.arguments.timings.then(|| {
             let operations = self.engine.timings();
@@ -143,7 +218,7 @@ impl Session<'_> {
         let shares = segmented.segmentation.shares(self.labels.len());
 
         let start = Instant::now();
-        let files = self.save(path, segmented, &shares)?;
+        let files = self.save(given, segmented, &shares)?;
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
@@ -156,37 +231,40 @@ impl Session<'_> {
         Ok(Report { heading, labels, stages, files, timings })
     }
 
-    fn save(&self, path: &Path, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
-        let mut saved = Vec::new();
+    fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
+        let mut files = Vec::new();
         let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, overlay } = segmented;
-        let tinted = overlay.map(|rgb| Photo { width, height, rgb });
-        for save in [Save::Mask, Save::Overlay, Save::Scores, Save::Best] {
-            if !self.arguments.save.contains(&save) {
-                continue;
+        let mut tinted = overlay.map(|rgb| decode::Photo { width, height, rgb });
+        for &save in &self.saved {
+            for (index, ending) in save.endings(&self.labels).iter().enumerate() {
+                let write = |write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
+                    self.arguments.photos.write(photo, ending, write)
+                };
+                let path = match save {
+                    Save::Mask => write(&|out| mask::write(out, &values, width, height, &self.colours))?,
+                    Save::Masks => write(&|out| mask::write_binary(out, &values, width, height, index as u16))?,
+                    Save::Overlay => {
+                        let Some(tinted) = &mut tinted else { continue };
+                        if self.arguments.contours {
+                            contours::draw(tinted, &values, &self.colours);
+                        }
+                        let picture = overlay::overlay(tinted, &self.labels, &self.colours, shares)?;
+                        write(&|out| overlay::write(out, &picture))?
+                    }
+                    Save::Scores => {
+                        let Some(scores) = &scores else { continue };
+                        let shape = [scores.labels, scores.height, scores.width];
+                        write(&|out| npy::write(out, &shape, &scores.data))?
+                    }
+                    Save::Best => {
+                        let Some(best) = &best else { continue };
+                        write(&|out| npy::write(out, &[height, width], best))?
+                    }
+                };
+                files.push(SavedFile { kind: save.kind(), index: (save == Save::Masks).then_some(index), path });
             }
-            let file = self.arguments.photos.result(path, save.ending());
-            match save {
-                Save::Mask => {
-                    write_atomically(&file, |out| mask::write(out, &values, width, height, self.labels.len()))?;
-                }
-                Save::Overlay => {
-                    let Some(tinted) = &tinted else { continue };
-                    let picture = overlay::overlay(tinted, &self.labels, &self.colours, shares)?;
-                    write_atomically(&file, |out| overlay::write(out, &picture))?;
-                }
-                Save::Scores => {
-                    let Some(scores) = &scores else { continue };
-                    let shape = [scores.labels, scores.height, scores.width];
-                    write_atomically(&file, |out| npy::write(out, &shape, &scores.data))?;
-                }
-                Save::Best => {
-                    let Some(best) = &best else { continue };
-                    write_atomically(&file, |out| npy::write(out, &[height, width], best))?;
-                }
-            }
-            saved.push(SavedFile { kind: save.kind(), path: file });
         }
-        Ok(saved)
+        Ok(files)
     }
 }
 
@@ -246,7 +324,7 @@ mod tests {
                 ("decode", Duration::from_micros(4_250)).into(),
                 ("image", Duration::from_millis(1_200)).into(),
             ],
-            files: vec![SavedFile { kind: "mask", path: "out/a.mask.png".into() }],
+            files: vec![SavedFile { kind: "mask", index: None, path: "out/a.mask.png".into() }],
             timings: None,
         };
         let expected = "\

@@ -334,8 +334,8 @@ pub trait Device {
     fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>);
 
     /// Photo (`U8`, `[b, h, w, 3]`), mask (`[b, h, w, 1]`, as from `argmax`) and a colour a label (`U8`, `[1, 1, labels, 4]`,
-    /// the fourth byte unused) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel the mean of the photo's and the colour's,
-    /// rounded down.
+    /// the fourth byte the colours' weight w in 128ths, the same for all) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel
+    /// ((128 − w) · photo + w · colour) / 128, rounded down.
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf);
 }
 

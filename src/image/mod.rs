@@ -1,5 +1,6 @@
 //! Photos in; masks, overlays and arrays out.
 
+pub mod contours;
 pub mod decode;
 pub mod legend;
 pub mod mask;

@@ -286,8 +286,9 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
             let [photo, palette] = [0, 2].map(|i| p.inputs[i].values.u8());
             let labels = p.inputs[1].values.labels();
             let colours = labels.iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
-            let mean = |(a, b): (&u8, &u8)| exact(f64::from((u16::from(*a) + u16::from(*b)) / 2));
-            photo.iter().zip(colours).map(mean).collect()
+            let weight = f64::from(palette[3]) / 128.0;
+            let mix = |(a, b): (&u8, &u8)| exact(((1.0 - weight) * f64::from(*a) + weight * f64::from(*b)).floor());
+            photo.iter().zip(colours).map(mix).collect()
         }
         Op::Argmax { map, labels, mask, output: Winner::Best, .. } => maps(&|x| best(x, map, labels, mask)),
         Op::Argmax { map, labels, mask, .. } => {

@@ -181,7 +181,8 @@ class Types:
 
     def overlay(self, op, inputs, matrices, vectors):
         photo, mask, palette = (values.int() for values in inputs)
-        return (photo + palette[0, 0][mask[..., 0], :3]) // 2
+        weight = palette[0, 0, 0, 3]
+        return ((128 - weight) * photo + weight * palette[0, 0][mask[..., 0], :3]) // 128
 
 
 def name(kind):
