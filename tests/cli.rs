@@ -149,7 +149,7 @@ fn wrong_calls_are_exit_code_2() {
     let run = |more: &[&str]| folder.call(&[&["run", "a.png", "--labels", "dog"], more].concat());
     run(&["--size", "480"]).refused(2, &["\"480\"", "HEIGHTxWIDTH", "long:480"]);
     run(&["--device", "gpu"]).refused(2, &["\"gpu\"", "auto, cpu, cuda or cuda:N"]);
-    run(&["--save", "pictures"]).refused(2, &["mask, overlay, scores, best"]);
+    run(&["--save", "pictures"]).refused(2, &["mask, overlay, masks, scores, best"]);
 }
 
 /// The demo model stands in, and what it is not good for is said, unless --quiet.
@@ -197,17 +197,182 @@ fn wrong_labels_are_named() {
 }
 
 #[test]
-fn photos_of_one_stem_are_refused() {
+fn photos_of_one_stem_stop_only_themselves() {
     let folder = Folder::new();
-    for name in ["x/a.png", "y/a.png", "y/a.bmp", "empty/readme.txt"] {
+    for name in ["x/a.png", "y/a.png", "y/a.bmp", "y/b.bmp", "empty/readme.txt"] {
         if name.ends_with("txt") { folder.write(name, "") } else { folder.photo(name) }
     }
-    let run = |photos: &[&str]| folder.call(&run_on(photos, "m", &[]));
-    run(&["x/a.png", "y/a.png"]).refused(2, &["x/a.png", "y/a.png", "a.*"]);
-    run(&["y"]).refused(2, &["y/a.png", "y/a.bmp"]);
-    run(&["x", "x/a.png"]).refused(2, &["x/a.png"]);
+    let run = |photos: &[&str]| folder.call(&run_on(photos, &seeded_model(), &["--save", "mask", "--size", "32x32"]));
+    run(&["x/a.png", "y/a.png"]).refused(1, &["error: x/a.png: its results and those of y/a.png", "error: y/a.png", "a.*"]);
+    assert_eq!(folder.names("out"), <[&str; 0]>::default());
+    let answer = run(&["y"]);
+    answer.refused(1, &["error: y/a.png", "error: y/a.bmp", "a.*"]);
+    assert_eq!(answer.stderr.lines().count(), 2, "{answer:?}");
+    assert_eq!(folder.names("out"), ["b.mask.png"]);
+    // One photo, asked for twice.
+    assert_eq!(run(&["x", "x/a.png"]).done().matches("x/a.png: ").count(), 1);
     run(&["empty"]).refused(2, &["empty: no photo in this folder"]);
-    assert_eq!(folder.names("."), ["empty", "x", "y"]);
+}
+
+#[test]
+fn everything_in_a_folder_that_is_a_photo_gets_a_result_or_a_line() {
+    let folder = Folder::new();
+    folder.photo("set/a.png");
+    let jpeg = |name: &str| {
+        let picture = image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([6 * x as u8, 8 * y as u8, 9]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+        folder.write(name, bytes.into_inner());
+    };
+    ["set/b.jfif", "set/c.jpe", "set/d.JPG", "set/without-ending", "set/wrong.txt"].map(jpeg);
+    folder.write("set/e.heic", b"\0\0\0\x18ftypheic\0\0\0\0heicmif1");
+    folder.write("set/notes.txt", "dog");
+    folder.write("set/.hidden.jpg", "");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/nowhere/f.png", folder.path("set/f.png")).unwrap();
+    #[cfg(unix)]
+    assert!(Command::new("mkfifo").arg(folder.path("set/g.png")).status().unwrap().success());
+    let answer = folder.call(&run_on(&["set"], &seeded_model(), &["--save", "mask", "--size", "32x32"]));
+    answer.refused(1, &["e.heic", "HEIC"]);
+    let expected = ["a", "b", "c", "d", "without-ending", "wrong"].map(|name| format!("{name}.mask.png"));
+    assert_eq!(folder.names("out"), expected);
+    #[cfg(unix)]
+    answer.refused(1, &["cannot open set/f.png", "set/g.png: has a photo's name, but is a device or pipe"]);
+    assert_eq!(answer.stderr.lines().count(), if cfg!(unix) { 3 } else { 1 }, "{answer:?}");
+}
+
+#[test]
+fn recursion_keeps_the_tree_and_what_is_there_is_skipped() {
+    let folder = Folder::new();
+    ["set/a.png", "set/day1/a.png", "set/day1/noon/b.png", "set/.cache/c.png"].map(|name| folder.photo(name));
+    let flat = folder.call(&run_on(&["set"], &seeded_model(), &["--save", "mask", "--size", "32x32"]));
+    flat.done();
+    assert!(flat.stderr.contains("note: set: 1 folder in it passed over; --recursive"), "{flat:?}");
+    assert_eq!(folder.names("out"), ["a.mask.png"]);
+
+    let more = ["--recursive", "--save", "mask", "--size", "32x32", "--skip-existing"];
+    let deep = folder.call(&run_on(&["set"], &seeded_model(), &more));
+    assert!(deep.done().contains("set/day1/a.png") && !deep.stdout.contains("set/a.png"), "{deep:?}");
+    assert!(deep.stderr.contains("1 of 3 photos have their results already"), "{deep:?}");
+    assert_eq!(folder.names("out"), ["a.mask.png", "day1"]);
+    assert_eq!(folder.names("out/day1"), ["a.mask.png", "noon"]);
+    assert_eq!(folder.names("out/day1/noon"), ["b.mask.png"]);
+
+    // With the results among the photos: none of them becomes a photo, and nothing is left to do, not even to load a model.
+    let among = ["--recursive", "--save", "mask,overlay,masks", "--size", "32x32", "--skip-existing", "--out", "set"];
+    folder.call(&run_on(&["set"], &seeded_model(), &among)).done();
+    let again = folder.call(&run_on(&["set"], "no-model", &among));
+    assert_eq!(again.done(), "");
+    assert!(again.stderr.contains("3 of 3 photos have their results already"), "{again:?}");
+}
+
+#[test]
+fn a_photo_comes_from_stdin_and_a_result_goes_to_stdout() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    let model = seeded_model();
+    let through = |more: &[&str]| {
+        let photo = fs::File::open(folder.path("a.png")).unwrap();
+        folder.command(&run_on(&["-"], &model, &[&["--size", "32x64"], more].concat())).stdin(photo).output().unwrap()
+    };
+    let kept = through(&[]);
+    assert!(kept.status.success() && folder.names("out") == ["stdin.mask.png", "stdin.overlay.png"], "{kept:?}");
+
+    folder.call(&run_on(&["a.png"], &model, &["--size", "32x64", "--out", "files", "--save", "mask,overlay,best"])).done();
+    for (save, file) in [(&[][..], "mask.png"), (&["--save", "overlay"], "overlay.png"), (&["--save", "best"], "best.npy")] {
+        let piped = through(&[&["--out", "-"], save].concat());
+        assert!(piped.status.success(), "{piped:?}");
+        assert!(piped.stdout == fs::read(folder.path(&format!("files/a.{file}"))).unwrap(), "{file}");
+        let said = String::from_utf8(piped.stderr).unwrap();
+        assert!(said.contains("-: 70 wide, 50 high") && said.contains("share"), "{said}");
+    }
+    assert!(through(&["--out", "-", "-q"]).stderr.is_empty());
+    let json = through(&["--out", "-", "--json"]);
+    assert!(String::from_utf8(json.stderr).unwrap().contains("\"path\":\"-\""));
+
+    folder.photo("b.png");
+    let run = |photos: &[&str], more: &[&str]| folder.call(&run_on(photos, &model, &[&["--out", "-"], more].concat()));
+    run(&["a.png", "b.png"], &[]).refused(2, &["one result of one photo", "2 photos"]);
+    run(&["."], &[]).refused(2, &["one result of one photo", "is a folder"]);
+    run(&["a.png"], &["--save", "mask,overlay"]).refused(2, &["2 results", "mask.png, overlay.png"]);
+    run(&["a.png"], &["--save", "masks"]).refused(2, &["3 results"]);
+    let nothing = folder.call(&run_on(&["-"], &model, &[]));
+    nothing.refused(1, &["standard input: an empty file"]);
+    #[cfg(target_os = "linux")]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = folder.command(&run_on(&["a.png"], &model, &["--out", "-"])).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
+    }
+}
+
+/// The pixels of a picture in the results.
+fn picture(folder: &Folder, name: &str) -> image::RgbImage {
+    image::open(folder.path(name)).unwrap().into_rgb8()
+}
+
+#[test]
+fn each_label_has_a_binary_mask() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    let labels = ["--labels", "cat,„wall“ / left,…", "--model", &seeded_model(), "--device", "cpu", "--size", "64x96"];
+    let call = [&["run", "a.png", "--save", "mask,masks"][..], &labels].concat();
+    folder.call(&call).done();
+    let names = ["a.mask.0.cat.png", "a.mask.1.wall-left.png", "a.mask.2.label.png"];
+    assert_eq!(folder.names("out"), [&names[..], &["a.mask.png"]].concat());
+    let mut reader = png::Decoder::new(std::io::BufReader::new(fs::File::open(folder.path("out/a.mask.png")).unwrap()))
+        .read_info()
+        .unwrap();
+    let mut mask = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut mask).unwrap();
+    for (index, name) in (0..).zip(names) {
+        let binary = image::open(folder.path("out").join(name)).unwrap();
+        assert_eq!(binary.color(), image::ColorType::L8);
+        let expected: Vec<u8> = mask.iter().map(|&label| if label == index { 255 } else { 0 }).collect();
+        assert_eq!(binary.into_luma8().into_raw(), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_overlay_has_the_colours_the_weight_and_the_borders_asked_for() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    folder.write("mine.txt", "# three\n#ff0000 cat\n0 128 255\n7,8,9\n");
+    let model = seeded_model();
+    let run = |out: &str, more: &[&str]| {
+        let call = run_on(&["a.png"], &model, &[&["--size", "64x96", "--palette", "mine.txt", "--out", out], more].concat());
+        folder.call(&call).done();
+        (picture(&folder, &format!("{out}/a.mask.png")), picture(&folder, &format!("{out}/a.overlay.png")))
+    };
+    let photo = picture(&folder, "a.png");
+    let (colours, plain) = run("plain", &["--alpha", "0"]);
+    assert!(colours.pixels().all(|pixel| [[255, 0, 0], [0, 128, 255], [7, 8, 9]].contains(&pixel.0)));
+    let (_, full) = run("full", &["--alpha", "1"]);
+    let (_, quarter) = run("quarter", &["--alpha", "0.25"]);
+    let (_, borders) = run("borders", &["--alpha", "0", "--contours"]);
+    for (x, y, colour) in colours.enumerate_pixels() {
+        assert_eq!(plain.get_pixel(x, y), photo.get_pixel(x, y), "{x}, {y}");
+        assert_eq!(full.get_pixel(x, y), colour, "{x}, {y}");
+        let mixed = |i: usize| ((3 * u16::from(photo.get_pixel(x, y).0[i]) + u16::from(colour.0[i])) / 4) as u8;
+        assert_eq!(quarter.get_pixel(x, y).0, [0, 1, 2].map(mixed), "{x}, {y}");
+        let around = (x.max(1) - 1..=(x + 1).min(69)).flat_map(|x| (y.max(1) - 1..=(y + 1).min(49)).map(move |y| (x, y)));
+        let border = around.into_iter().any(|(x, y)| colours.get_pixel(x, y) != colour);
+        assert_eq!(borders.get_pixel(x, y), if border { colour } else { photo.get_pixel(x, y) }, "{x}, {y}");
+    }
+    assert!(colours.pixels().any(|pixel| pixel != colours.get_pixel(0, 0)), "one label only: nothing was tested");
+
+    let (city, _) = run("city", &["--palette", "cityscapes"]);
+    assert!(city.pixels().all(|pixel| [[128, 64, 128], [244, 35, 232], [70, 70, 70]].contains(&pixel.0)));
+    let short = run_on(&["a.png"], &model, &["--palette", "two.txt", "--size", "32x32"]);
+    folder.write("two.txt", "#ff0000\n#00ff00\n");
+    let answer = folder.call(&short);
+    assert!(answer.code == Some(0) && answer.stderr.contains("2 colours for 3 labels"), "{answer:?}");
+    let call = |more: &[&str]| folder.call(&run_on(&["a.png"], &model, more));
+    call(&["--alpha", "1.5"]).refused(2, &["from 0 to 1"]);
+    call(&["--alpha", "NaN"]).refused(2, &["from 0 to 1"]);
+    call(&["--contours", "--save", "mask"]).refused(2, &["add overlay"]);
+    call(&["--palette", "nonsense"]).refused(2, &["nonsense"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use lseg_fast::device::cuda::{Cuda, Effort, IMAGES, Record};
 use lseg_fast::device::plan::{self, Plan};
 use lseg_fast::device::{Buf, Calls, Device, Element, Epilogue, Executor, LayerNorm, Linear, Matrix, Upload, Vector};
-use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Segmented, Size};
+use lseg_fast::{Alpha, DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Segmented, Size};
 
 mod support_gpu;
 
@@ -422,7 +422,7 @@ fn what_comes_beside_the_mask_is_replayed_too() {
     for i in 0..6 {
         let (photo, colours) = (photo(i % 2), [[0, 130, 255], [200, 10, 91], [i as u8, 7, 180]]);
         let before = engine.device_calls();
-        let extras = Extras { scores: true, best: true, colours: Some(&colours) };
+        let extras = Extras { scores: true, best: true, colours: Some(&colours), ..Extras::default() };
         let got = engine.segment_with(&frame(&photo), extras).unwrap();
         let asked = difference(before, engine.device_calls());
         assert_eq!(got.segmentation, alone[i % 2]);
@@ -494,18 +494,22 @@ fn masks_hold_every_label() {
     }
     let [mut cpu, mut cuda] = [DeviceChoice::Cpu, FIRST].map(engine);
     let photo = photo(0);
-    for count in [256, 257, 300] {
+    for (count, alpha) in [(256, 0.5), (257, 0.25), (300, 1.0)] {
         let words: Vec<String> = (0..count).map(|i| format!("word {i}")).collect();
         let palette: Vec<[u8; 3]> = (0..count).map(|i| [i as u8, (i / 3) as u8, (i / 7) as u8]).collect();
         let [got, expected] = [&mut cuda, &mut cpu].map(|engine| {
             engine.set_labels(&words).unwrap();
-            let extras = Extras { colours: Some(&palette), scores: true, ..Extras::default() };
+            let alpha = Alpha::new(alpha).unwrap();
+            let extras = Extras { colours: Some(&palette), alpha, scores: true, ..Extras::default() };
             engine.segment_with(&frame(&photo), extras).unwrap()
         });
         let (mask, right) = (&got.segmentation.mask, &expected.segmentation.mask);
         let same = mask.iter().zip(right).filter(|(got, right)| got == right).count();
         assert!(same * 100 >= 90 * right.len(), "{count} labels: {same} of {} pixels agree", right.len());
-        let tint = |(i, byte): (usize, &u8)| byte.midpoint(palette[usize::from(mask[i / 3])][i % 3]);
+        let tint = |(i, byte): (usize, &u8)| {
+            let colour = palette[usize::from(mask[i / 3])][i % 3];
+            ((1.0 - alpha) * f64::from(*byte) + alpha * f64::from(colour)).floor() as u8
+        };
         let tinted: Vec<u8> = photo.iter().enumerate().map(tint).collect();
         assert_eq!(got.overlay.as_ref(), Some(&tinted), "{count} labels");
         assert_eq!(cuda.segment(&frame(&photo)).unwrap(), got.segmentation);

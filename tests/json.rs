@@ -115,7 +115,7 @@ fn check_fields(objects: &[Value], section: &str, without: &[&str]) {
 #[test]
 fn every_command_prints_the_documented_fields() {
     let folder = folder();
-    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,scores,best -q --model MODEL";
+    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,masks,scores,best -q --model MODEL";
     let object = check(&folder, run, &["with `--timings`"]);
     assert_eq!((&object["height"], &object["network_width"]), (&33.into(), &64.into()));
     let shares = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());

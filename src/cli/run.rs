@@ -68,8 +68,8 @@ Examples:
   lseg-fast run a.jpg --labels \"sky,road\" --timings --model lseg.safetensors
   lseg-fast run photos/ --labels @words.txt --json --model lseg.safetensors
   lseg-fast run photos/ --recursive --skip-existing --labels @words.txt --model m.safetensors
-  lseg-fast run a.jpg --labels "cat,dog" --save masks,overlay --alpha 0 --contours
-  curl … | lseg-fast run - --labels "cat,other" --out - --save overlay > cat.png
+  lseg-fast run a.jpg --labels \"cat,dog\" --save masks,overlay --alpha 0 --contours
+  curl … | lseg-fast run - --labels \"cat,other\" --out - --save overlay > cat.png
 
 Writes, for photo.jpg:
   out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
