@@ -1,8 +1,9 @@
 //! One photo after the other, with a progress bar; one that fails does not stop the rest.
 
+use std::fmt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use super::photos::Photo;
@@ -34,12 +35,22 @@ pub fn each<R: Serialize>(
     Ok(outcome)
 }
 
+fn rate(steps_a_second: f64) -> String {
+    match steps_a_second {
+        0.0 => "waiting".to_owned(),
+        slow @ ..1.0 => format!("{:.1} s each", slow.recip()),
+        fast => format!("{fast:.1}/s"),
+    }
+}
+
 /// On stderr, and only where that is a terminal.
 pub fn progress_bar(steps: usize, quiet: bool) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len}, {per_sec}, {eta} left, {wide_msg}") {
-        bar.set_style(style);
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len}, {rate}, {eta} left, {wide_msg}") {
+        bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            let _ = text.write_str(&rate(state.per_sec()));
+        }));
     }
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
