@@ -1,9 +1,12 @@
 //! Photos in; masks, overlays and arrays out.
 
 pub mod decode;
+mod exif;
+mod jpeg;
 pub mod legend;
 pub mod mask;
 pub mod npy;
 pub mod overlay;
 pub mod palette;
 mod text;
+mod tiff;
