@@ -25,6 +25,7 @@ const LONGEST_SIDE: u16 = 65_500;
 const MOST_SCANS: usize = 500;
 
 /// One component as the frame header describes it: its number of samples against the others', across and down.
+#[derive(Clone)]
 struct Component {
     id: u8,
     across: u8,
@@ -32,7 +33,10 @@ struct Component {
 }
 
 /// What the frame header says.
+#[derive(Clone)]
 struct Frame {
+    /// Where its components are in the file.
+    at: usize,
     /// The marker, which names the coding process.
     process: u8,
     bits: u8,
@@ -71,7 +75,7 @@ enum Colours {
 /// The picture as stored and the EXIF orientation.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(DynamicImage, Option<u8>), String> {
     let markers = Markers::read(bytes)?;
-    let Some(frame) = &markers.frame else { return Err(undecodable("JPEG", "it has no frame header")) };
+    let mut frame = markers.frame.as_ref().ok_or_else(|| undecodable("JPEG", "it has no frame header"))?.clone();
     frame.check()?;
     check_size(frame.width.into(), frame.height.into(), max_pixels)?;
     if !markers.complete {
@@ -80,13 +84,20 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(DynamicImage, Opt
     if markers.scans.len() > MOST_SCANS {
         return Err(format!("a JPEG of {} scans, more than {MOST_SCANS}; save it again", markers.scans.len()));
     }
-    let colours = markers.colours(frame)?;
-    let coded = markers.coded(bytes, colours);
-    let rgb = if frame.is_usual() && markers.are_usual(frame, colours) {
+    if markers.scans.iter().all(|scan| scan.len() == 2) && !frame.is_progressive() {
+        frame.reduce();
+    }
+    let colours = markers.colours(&frame)?;
+    let coded = markers.coded(bytes, colours, &frame);
+    let rgb = if frame.is_usual() && markers.are_usual(&frame, colours) {
+        usual(&coded)?
+    } else if markers.suit_unusual(&frame)? {
+        unusual(&coded, colours)?
+    } else if frame.is_progressive() {
         usual(&coded)?
     } else {
-        frame.check_scans(&markers.scans)?;
-        unusual(&coded, colours)?
+        let factors = frame.components.iter().map(|c| format!("{}×{}", c.across, c.down));
+        return Err(unread(&format!("of separate scans sampled {}", factors.collect::<Vec<_>>().join(", "))));
     };
     let picture = RgbImage::from_raw(frame.width.into(), frame.height.into(), rgb)
         .ok_or_else(|| undecodable("JPEG", "its pixels do not fill its size"))?;
@@ -114,7 +125,7 @@ impl<'a> Markers<'a> {
             let length = bytes.get(start..start + 2).map_or(0, |b| usize::from(u16::from_be_bytes([b[0], b[1]])));
             let Some(segment) = bytes.get(start + 2..start + length.max(2)) else { break };
             at = start + length.max(2);
-            markers.segment(marker, segment)?;
+            markers.segment(marker, segment, start + 2)?;
             if matches!(marker, 0xE1..=0xEF | 0xFE) {
                 markers.coded.push(coded_from..start - 2);
                 coded_from = at;
@@ -123,14 +134,14 @@ impl<'a> Markers<'a> {
         Ok(markers)
     }
 
-    fn segment(&mut self, marker: u8, segment: &'a [u8]) -> Result<(), String> {
+    fn segment(&mut self, marker: u8, segment: &'a [u8], at: usize) -> Result<(), String> {
         match marker {
             0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => {
                 if self.frame.is_some() {
                     return Err(unread("of several frames (hierarchical)"));
                 }
                 self.frame =
-                    Some(Frame::read(marker, segment).ok_or_else(|| undecodable("JPEG", "a bad frame header"))?);
+                    Some(Frame::read(marker, segment, at).ok_or_else(|| undecodable("JPEG", "a bad frame header"))?);
             }
             START_OF_SCAN => self.scans.push(segment.split_first().map_or(&[], |(&count, rest)| {
                 let ids = rest.as_chunks::<2>().0;
@@ -171,8 +182,26 @@ impl<'a> Markers<'a> {
         scans && (colours == Colours::Rgb || !frame.components.iter().map(|c| &c.id).eq(b"RGB"))
     }
 
+    /// Whether jpeg-decoder reads these scans rightly. A component that is alone in a scan it takes for one of full
+    /// size or of the smallest. A component that is coded twice is an error: two passes over the picture for a few bytes.
+    fn suit_unusual(&self, frame: &Frame) -> Result<bool, String> {
+        let mut seen = [false; 256];
+        for id in self.scans.iter().flat_map(|scan| scan.iter().step_by(2)) {
+            if std::mem::replace(&mut seen[usize::from(*id)], true) && !frame.is_progressive() {
+                return Err(undecodable("JPEG", "a component is coded twice"));
+            }
+        }
+        let between = |factor: fn(&Component) -> u8| {
+            let largest = frame.largest(factor);
+            frame.components.iter().any(|c| (2..largest).contains(&factor(c)))
+        };
+        let has_middle = between(|c| c.across) || between(|c| c.down);
+        let has_alone = self.scans.iter().any(|scan| scan.len() == 2) && frame.components.len() > 1;
+        Ok(!(has_middle && has_alone))
+    }
+
     /// The file as the decoders get it: what tells the pixels, and one Adobe segment that tells the colours.
-    fn coded(&self, bytes: &[u8], colours: Colours) -> Vec<u8> {
+    fn coded(&self, bytes: &[u8], colours: Colours, frame: &Frame) -> Vec<u8> {
         let transform = match colours {
             Colours::Grey | Colours::Rgb | Colours::Cmyk => 0,
             Colours::YCbCr => 1,
@@ -183,18 +212,26 @@ impl<'a> Markers<'a> {
         coded.extend(*b"Adobe\0\x64\0\0\0\0");
         coded.push(transform);
         for part in &self.coded {
+            let start = coded.len();
             coded.extend(&bytes[part.clone()]);
+            if part.contains(&frame.at) {
+                let components = coded[start + frame.at - part.start..].as_chunks_mut::<3>().0;
+                for (coded, component) in components.iter_mut().zip(&frame.components) {
+                    coded[1] = component.across << 4 | component.down;
+                }
+            }
         }
         coded
     }
 }
 
 impl Frame {
-    fn read(process: u8, segment: &[u8]) -> Option<Self> {
+    fn read(process: u8, segment: &[u8], at: usize) -> Option<Self> {
         let (head, components) = segment.split_first_chunk::<6>()?;
         let &[bits, h1, h0, w1, w0, count] = head;
         let components = components.get(..3 * usize::from(count))?.as_chunks::<3>().0;
         Some(Frame {
+            at: at + head.len(),
             process,
             bits,
             width: u16::from_be_bytes([w1, w0]),
@@ -229,6 +266,19 @@ impl Frame {
         self.components.iter().map(factor).max().unwrap_or(1)
     }
 
+    /// Divides the numbers of samples by what they have in common. Scans of one component each do not change with that.
+    fn reduce(&mut self) {
+        let common = |factor: fn(&Component) -> u8| {
+            let divides = |by: &u8| self.components.iter().all(|c| factor(c).is_multiple_of(*by));
+            (2..=4).rev().find(divides).unwrap_or(1)
+        };
+        let (across, down) = (common(|c| c.across), common(|c| c.down));
+        for component in &mut self.components {
+            component.across /= across;
+            component.down /= down;
+        }
+    }
+
     /// Each component is of full size, or of the same part of it, across and down; the first is of full size.
     fn is_usual(&self) -> bool {
         let usual = |factor: fn(&Component) -> u8| {
@@ -238,29 +288,6 @@ impl Frame {
                 && self.components.iter().all(|c| [1, largest].contains(&factor(c)))
         };
         usual(|c| c.across) && usual(|c| c.down)
-    }
-
-    /// Whether jpeg-decoder reads these scans rightly. It takes a component alone for one of full size or of the
-    /// smallest; and a component twice is two passes over the picture for a few bytes.
-    fn check_scans(&self, scans: &[&[u8]]) -> Result<(), String> {
-        let middle = |c: &Component| {
-            let between = |factor: fn(&Component) -> u8| (2..self.largest(factor)).contains(&factor(c));
-            between(|c| c.across) || between(|c| c.down)
-        };
-        let mut seen = [false; 256];
-        for scan in scans {
-            for id in scan.iter().step_by(2) {
-                if std::mem::replace(&mut seen[usize::from(*id)], true) && !self.is_progressive() {
-                    return Err(undecodable("JPEG", "a component is coded twice"));
-                }
-            }
-        }
-        let alone = scans.iter().any(|scan| scan.len() == 2) && self.components.len() > 1;
-        if alone && self.components.iter().any(middle) {
-            let factors = self.components.iter().map(|c| format!("{}×{}", c.across, c.down));
-            return Err(unread(&format!("of separate scans sampled {}", factors.collect::<Vec<_>>().join(", "))));
-        }
-        Ok(())
     }
 }
 
