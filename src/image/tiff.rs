@@ -21,6 +21,7 @@ mod tag {
     pub const STRIP_OFFSETS: u16 = 273;
     pub const SAMPLES_PER_PIXEL: u16 = 277;
     pub const STRIP_BYTE_COUNTS: u16 = 279;
+    pub const PLANAR_CONFIGURATION: u16 = 284;
     pub const COLOR_MAP: u16 = 320;
     pub const TILE_OFFSETS: u16 = 324;
     pub const TILE_BYTE_COUNTS: u16 = 325;
@@ -199,6 +200,10 @@ impl Pixels {
         if bits.iter().any(|&other| other != depth) {
             return Err(unread("of channels with different numbers of bits"));
         }
+        // The crate takes such tiles for others' and fails.
+        if first.entry(tag::TILE_OFFSETS).is_some() && first.integer(tag::PLANAR_CONFIGURATION) == Some(2) {
+            return Err(unread("of tiles with a plane for each channel"));
+        }
         if !matches!(depth, 1 | 2 | 4 | 8 | 16 | 32 | 64) {
             return Err(unread(&format!("of {depth} bits a channel")));
         }
@@ -231,6 +236,10 @@ impl Pixels {
         let named = count + extra.len().max(usize::from(alpha.is_some()));
         if named > samples {
             return Err(damaged(&format!("it has {samples} samples a pixel, and its tags speak of {named}")));
+        }
+        // Bands of a sensor: that the first of them is the picture's grey is a guess.
+        if count == 1 && samples > 2 {
+            return Err(unread(&format!("of {samples} channels")));
         }
         if named < samples {
             return Err(unread(&format!("of {samples} channels of which {named} are told what they are")));
@@ -353,7 +362,11 @@ impl Samples {
         };
         let count = (self.width * self.height * samples.len()) as f64;
         let share = |holds: &dyn Fn(f64) -> bool| all().filter(|&value| holds(value)).count() as f64 / count;
-        let fits = |white: f64| share(&|value| !(0.0..=white).contains(&value)) <= OUTLIERS;
+        // Up to half of an 8-bit level outside is rounding.
+        let fits = |white: f64| {
+            let half = white / 510.0;
+            share(&|value| !(-half..=white + half).contains(&value)) <= OUTLIERS
+        };
         // Floats from 0 to 1 are the rule; any other range must be used to be believed.
         let is_used = |white: f64| white == 1.0 || share(&|value| value > white / 2.0) > OUTLIERS;
         match ranges.iter().find(|&&white| fits(white)) {
@@ -363,6 +376,7 @@ impl Samples {
                     all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
                 let odd = if all().any(f64::is_nan) { ", and some are no numbers" } else { "" };
                 let known = ranges.iter().map(|white| format!("0 to {white}")).collect::<Vec<_>>().join(", ");
+                let (low, high) = (low as f32, high as f32);
                 Err(format!(
                     "a TIFF of {bits}-bit {name} from {low} to {high}{odd}: what is white cannot be told (expected values \
                      that use {known}); scale it, or save it as 8-bit TIFF or PNG"
