@@ -67,10 +67,11 @@ impl Directory<'_> {
         if self.tiff.big { 20 } else { 12 }
     }
 
-    /// The place of `tag`'s entry.
+    /// The place of `tag`'s entry, all of which is in the file.
     pub(super) fn entry(self, tag: u16) -> Option<usize> {
-        let entries = (0..self.count).map(|index| self.start + index * self.entry_size());
-        entries.into_iter().find(|&entry| self.tiff.number(entry, 2) == Some(tag.into()))
+        let entries = self.tiff.bytes.get(self.start..)?.chunks_exact(self.entry_size()).take(self.count);
+        let places = entries.enumerate().map(|(index, _)| self.start + index * self.entry_size());
+        places.into_iter().find(|&entry| self.tiff.number(entry, 2) == Some(tag.into()))
     }
 
     /// A tag's values, where they are integers; negative ones are left out.

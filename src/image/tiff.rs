@@ -211,6 +211,9 @@ impl Pixels {
         if formats.iter().any(|&format| format != formats[0] || !(1..=3).contains(&format)) {
             return Err(unread("of complex numbers, or of channels of different types"));
         }
+        if depth < 8 && formats.first() != Some(&1) {
+            return Err(unread(&format!("of signed numbers of {depth} bits")));
+        }
         let samples = usize::try_from(first.integer(tag::SAMPLES_PER_PIXEL).unwrap_or(1)).unwrap_or(usize::MAX);
         let extra = first.integers(tag::EXTRA_SAMPLES).unwrap_or_default();
 
