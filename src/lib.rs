@@ -12,6 +12,7 @@ pub mod device;
 pub mod embedding;
 pub mod engine;
 pub mod error;
+mod foreign;
 pub mod image;
 pub mod labels;
 pub mod model;

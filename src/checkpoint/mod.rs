@@ -23,6 +23,7 @@ use std::path::Path;
 
 pub use ::safetensors::Dtype;
 
+use crate::foreign::{Class, recognise};
 use crate::{Error, Result};
 use layout::Layout;
 use source::Source;
@@ -268,14 +269,14 @@ fn foreign(head: &[u8]) -> String {
     let expected = "expected a PyTorch checkpoint (.ckpt, .pt, .pth) or a safetensors file";
     let found = if head.is_empty() {
         "is empty; download it again".to_owned()
-    } else if head.starts_with(b"version https://git-lfs") {
-        "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`".to_owned()
-    } else if head.trim_ascii_start().first() == Some(&b'<') {
-        "is a web page, not the file itself; download it again".to_owned()
-    } else if head.get(257..262) == Some(b"ustar") {
-        "is a tar archive; unpack it, or save the model again with torch.save".to_owned()
-    } else if head.starts_with(&[0x1f, 0x8b]) {
-        "is gzip-compressed; unpack it first".to_owned()
+    } else if let Some(found) = recognise(head) {
+        let remedy = match found.class {
+            Class::LfsPointer => "fetch it with `git lfs pull`; ",
+            Class::WebPage => "download it again; ",
+            Class::Archive => "unpack it, or save the model again with torch.save; ",
+            _ => "",
+        };
+        format!("is {}; {remedy}", found.what).trim_end_matches("; ").to_owned()
     } else {
         let start = head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
         format!("is of no known format (it starts with bytes {start})")

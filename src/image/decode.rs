@@ -6,9 +6,10 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
-use tiff::tags::{CompressionMethod, Tag};
 
+use super::{exif, jpeg, tiff};
 use crate::checkpoint::printable;
+use crate::foreign::{self, Class};
 use crate::{Error, Result};
 
 /// The largest photo taken by default, in pixels: 64 megapixels.
@@ -16,6 +17,16 @@ pub const DEFAULT_MAX_PIXELS: u64 = 64_000_000;
 
 /// The formats that this program reads; the file's content decides, not its name.
 pub const FORMATS: &str = "JPEG, PNG, WebP, GIF (first frame), BMP, TIFF (not of JPEG parts), PNM";
+
+/// The endings of pictures of pixels: those that are read here, those that are not, cameras' raw files.
+const ENDINGS: [&str; 3] = [
+    "jpg jpeg jpe jfif jif jfi mpo png apng webp gif bmp dib tif tiff pbm pgm ppm pnm pam",
+    "heic heics heif heifs hif avif avifs jxl jp2 j2k j2c jpc jpf jpx jxr wdp hdp qoi psd psb exr hdr tga dds ico pcx",
+    "dng cr2 cr3 crw nef nrw arw sr2 srf orf rw2 raf raw rwl pef srw x3f 3fr fff iiq mef mos mrw erf kdc dcr gpr",
+];
+
+/// The first bytes of a file that [`is_picture`] looks at.
+pub const HEAD: usize = foreign::HEAD;
 
 /// Room for a decoder's tables and for a small photo's metadata, beside what grows with the pixels.
 const FIXED_BYTES: u64 = 64 << 20;
@@ -42,47 +53,79 @@ pub struct Photo {
 /// [`Error::Io`] if the file cannot be opened or read; [`Error::Photo`] if it is empty, in no supported format,
 /// damaged, cut short or larger than `max_pixels`.
 pub fn decode(path: &Path, max_pixels: u64) -> Result<Photo> {
-    let bytes = read(path, byte_limit(max_pixels))?;
-    decode_bytes(&bytes, max_pixels).map_err(|reason| Error::photo(path, reason))
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    decode_from(path, file, max_pixels)
 }
 
-fn byte_limit(max_pixels: u64) -> u64 {
+/// As [`decode`], for a photo that is read to its end from `reader`; errors call it `name`.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_from(name: &Path, reader: impl Read, max_pixels: u64) -> Result<Photo> {
+    let bytes = read(name, reader, byte_limit(max_pixels))?;
+    decode_bytes(bytes, max_pixels).map_err(|reason| Error::photo(name, reason))
+}
+
+/// Whether `head`, a file's first [`HEAD`] bytes (or all that it has), belong to a picture of pixels, of a format that
+/// is read here or of another.
+pub fn is_picture(head: &[u8]) -> bool {
+    match format(head) {
+        // Two letters each, with which a text may start.
+        Some(ImageFormat::Pnm) => head.get(2).is_some_and(|c| c.is_ascii_whitespace() || *c == b'#'),
+        Some(ImageFormat::Bmp) => head.get(15..18) == Some(&[0; 3]),
+        Some(_) => true,
+        None => foreign::recognise(head).is_some_and(|found| matches!(found.class, Class::Picture | Class::Raw)),
+    }
+}
+
+/// Whether `name` has the ending of a picture of pixels, of a format that is read here or of another.
+pub fn is_picture_name(name: &Path) -> bool {
+    let ending = name.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    ending.is_some_and(|ending| ENDINGS.iter().any(|endings| endings.split(' ').any(|known| known == ending)))
+}
+
+/// Bytes that a photo may have, as a file and decoded.
+pub(super) fn byte_limit(max_pixels: u64) -> u64 {
     max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL).saturating_add(FIXED_BYTES)
 }
 
 /// The whole file, or an error once it passes `limit` bytes (an endless device, a film).
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+fn read(name: &Path, reader: impl Read, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+    reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", name, e))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::photo(path, format!("more than {} MB, too large for a photo", limit / 1_000_000)));
+        return Err(Error::photo(name, format!("more than {} MB, too large for a photo", limit / 1_000_000)));
     }
     Ok(bytes)
 }
 
-fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Photo, String> {
+/// The format of which a file's first bytes are the signature. (BigTIFF is TIFF.)
+fn format(head: &[u8]) -> Option<ImageFormat> {
+    if head.starts_with(b"II+\0") || head.starts_with(b"MM\0+") {
+        return Some(ImageFormat::Tiff);
+    }
+    image::guess_format(head).ok()
+}
+
+fn decode_bytes(bytes: Vec<u8>, max_pixels: u64) -> Result<Photo, String> {
     if bytes.is_empty() {
         return Err("an empty file; expected a photo".into());
     }
-    let format = image::guess_format(bytes)
-        .map_err(|_| format!("not a photo: its first bytes belong to no format that is read here ({FORMATS})"))?;
-    if !format.reading_enabled() {
-        return Err(format!("{} photos are not read here; convert it to one of {FORMATS}", name(format)));
-    }
-    let damaged = |e: image::ImageError| {
-        // Some decoders' messages have line ends or the file's own text in them.
-        let reason = printable(&e.to_string());
-        format!(
-            "cannot be decoded as {} ({reason}); the file is damaged, cut short or of an unusual kind",
-            name(format)
-        )
+    let (mut picture, orientation) = match format(&bytes) {
+        Some(ImageFormat::Jpeg) => jpeg::decode(&bytes, max_pixels)?,
+        Some(ImageFormat::Tiff) => tiff::decode(bytes, max_pixels)?,
+        Some(format) if format.reading_enabled() => other(&bytes, format, max_pixels)?,
+        _ => return Err(no_photo(&bytes)),
     };
-
-    if format == ImageFormat::Tiff && holds_jpeg(bytes) {
-        return Err("a TIFF of JPEG-compressed parts, which is not read here; save it as JPEG or PNG".into());
+    if let Some(orientation) = orientation.and_then(Orientation::from_exif) {
+        picture.apply_orientation(orientation);
     }
+    Ok(opaque(picture))
+}
 
+/// A photo of a format that the `image` crate reads rightly, as stored, and its EXIF orientation.
+fn other(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(DynamicImage, Option<u8>), String> {
+    let damaged = |e: image::ImageError| undecodable(&format!("{format:?}").to_uppercase(), &e.to_string());
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(byte_limit(max_pixels));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -93,17 +136,29 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64) -> Result<Photo, String> {
     if decoder.total_bytes() > byte_limit(max_pixels) {
         return Err(format!("would take {} MB when decoded, more than allowed", decoder.total_bytes() / 1_000_000));
     }
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-        return Err("a JPEG that is cut short: it has no end-of-image marker; copy or download it again".into());
-    }
-
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    picture.apply_orientation(orientation);
-    Ok(opaque(picture))
+    let orientation = decoder.exif_metadata().ok().flatten().and_then(|block| exif::orientation(&block));
+    Ok((DynamicImage::from_decoder(decoder).map_err(damaged)?, orientation))
 }
 
-fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(), String> {
+/// What a file is that is in no format that is read here, and what to do.
+fn no_photo(bytes: &[u8]) -> String {
+    match foreign::recognise(&bytes[..bytes.len().min(HEAD)]) {
+        Some(found) if matches!(found.class, Class::Picture | Class::Raw | Class::Drawing | Class::Video) => {
+            format!("{}, which is not read here; {}", found.what, found.class.remedy())
+        }
+        Some(found) => format!("not a photo but {}; {} (one of {FORMATS})", found.what, found.class.remedy()),
+        None => format!("not a photo: its first bytes belong to no format that is read here ({FORMATS})"),
+    }
+}
+
+/// The error of a file that is of `format` but cannot be decoded. Some decoders' reasons have line ends or the file's
+/// own text in them.
+pub(super) fn undecodable(format: &str, reason: &str) -> String {
+    let reason = printable(reason);
+    format!("cannot be decoded as {format} ({reason}); the file is damaged, cut short or of an unusual kind")
+}
+
+pub(super) fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
         return Err(format!("{width}×{height} pixels: there is nothing in it"));
@@ -129,49 +184,13 @@ fn opaque(picture: DynamicImage) -> Photo {
     Photo { width, height, rgb }
 }
 
-fn on_white(colour: u8, alpha: u8) -> u8 {
+/// A colour of which `alpha` of 255 cover white.
+pub(super) fn on_white(colour: u8, alpha: u8) -> u8 {
     let (colour, alpha) = (u32::from(colour), u32::from(alpha));
     ((colour * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
-fn name(format: ImageFormat) -> String {
-    format!("{format:?}").to_uppercase()
-}
-
-/// Whether a TIFF's pixels are JPEG streams. Each of them states a size of its own, which the decoder follows whatever
-/// the photo's size and the limits are: a file of a kilobyte would take a gigabyte.
-fn holds_jpeg(bytes: &[u8]) -> bool {
-    let compression = tiff::decoder::Decoder::new(Cursor::new(bytes))
-        .and_then(|mut decoder| decoder.get_tag(Tag::Compression))
-        .and_then(|value| value.into_u16());
-    compression.is_ok_and(|method| method == CompressionMethod::ModernJPEG.to_u16())
-}
-
-/// Whether a JPEG's segments and scans lead to its end-of-image marker. The decoder itself fills missing rows with
-/// grey, as photo viewers do; a segmentation of that would be nonsense that looks like a result.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    const END_OF_IMAGE: u8 = 0xD9;
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    while let Some((marker, after)) = next_marker(rest) {
-        rest = match marker {
-            END_OF_IMAGE => return true,
-            // Markers without a length: start of image, TEM.
-            0x01 | 0xD8 => after,
-            _ => {
-                let Some(length) = after.first_chunk::<2>().map(|b| usize::from(u16::from_be_bytes(*b))) else {
-                    return false;
-                };
-                let Some(after_segment) = after.get(length.max(2)..) else { return false };
-                after_segment
-            }
-        };
-    }
-    false
-}
-
-/// The next marker's code and what follows it. Skips entropy-coded data, in which 0xFF is followed by 0 (a stuffed
-/// byte) or by a restart marker, and fill bytes.
-fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let at = bytes.windows(2).position(|w| w[0] == 0xFF && !matches!(w[1], 0x00 | 0xD0..=0xD7 | 0xFF))?;
-    Some((bytes[at + 1], bytes.get(at + 2..)?))
+/// The R G B of C M Y K, as most programs show it where no colour profile is followed.
+pub(super) fn cmyk([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    [c, m, y].map(|ink| ((u32::from(255 - ink) * u32::from(255 - k) + 127) / 255) as u8)
 }

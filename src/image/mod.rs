@@ -2,9 +2,12 @@
 
 pub mod contours;
 pub mod decode;
+mod exif;
+mod jpeg;
 pub mod legend;
 pub mod mask;
 pub mod npy;
 pub mod overlay;
 pub mod palette;
 mod text;
+mod tiff;
