@@ -103,7 +103,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 
     let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
     let size = arguments.photos.set_size(&mut engine)?;
-    arguments.labels.set(&mut engine, &labels)?;
+    arguments.labels.set(&mut engine, &labels, arguments.quiet)?;
+    let labels = engine.labels().to_vec();
     if arguments.timings {
         engine.matmul_rate().map_err(Failure::call)?;
     }
