@@ -5,7 +5,7 @@ use safetensors::Dtype;
 
 use super::layout::{Extent, Layout, MAX_DIMENSIONS, element_size};
 use super::pickle::{Id, Node, Pickle};
-use super::{HyperParameter, HyperParameters, printable};
+use super::{HyperParameter, HyperParameters, is_networks, printable};
 
 /// More entries than this are no model's; a pickle can repeat one tensor millions of times in a few bytes each.
 const MAX_ENTRIES: usize = 100_000;
@@ -78,13 +78,7 @@ pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String
              a dict of tensors is expected: save model.state_dict() with torch.save"
         )
     })?;
-    let entries = match find(pickle, &root, "state_dict") {
-        None => root,
-        Some(id) => entries(pickle, id).ok_or_else(|| {
-            let class = printable(&pickle.class_name(id));
-            format!("its state_dict is an object of class {class}, a dict of tensors is expected")
-        })?,
-    };
+    let entries = network(pickle, root)?;
     if entries.len() > MAX_ENTRIES {
         return Err(format!(
             "its state dict has {} entries, at most {MAX_ENTRIES} are read; save the model alone",
@@ -98,6 +92,144 @@ pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String
         found.push((name.to_owned(), value));
     }
     Ok(found)
+}
+
+type Items = Vec<(Id, Id)>;
+
+/// The items of the dict that holds the network: the root's `state_dict` or the root itself; where these have none of
+/// its names, another entry of the root.
+fn network(pickle: &Pickle, root: Items) -> Result<Items, String> {
+    let named = find(pickle, &root, "state_dict");
+    let state = match named {
+        Some(id) => entries(pickle, id),
+        None => Some(root.clone()),
+    };
+    let first = state.as_ref().and_then(|items| tensors(pickle, items));
+    if first.as_ref().is_some_and(|first| first.is_networks) {
+        return Ok(state.unwrap_or_default());
+    }
+    let dicts = dicts_below(pickle, &root);
+    let networks: Vec<&Below> = dicts.iter().filter(|dict| dict.tensors.is_networks).collect();
+    let direct: Vec<&&Below> = networks.iter().filter(|dict| dict.path.len() == 1).collect();
+    match direct.as_slice() {
+        [] => {}
+        [one] => return Ok(entries(pickle, one.id).unwrap_or_default()),
+        several => {
+            let names: Vec<String> = several.iter().take(SHOWN).map(|dict| dict.path()).collect();
+            return Err(format!("holds several networks, in its entries {}; save one of them alone", names.join(", ")));
+        }
+    }
+    if let Some(deep) = networks.first() {
+        return Err(format!("holds its network in {}, deeper than is read; save that dict alone", deep.path()));
+    }
+    let Some(state) = state else {
+        let class = printable(&named.map_or(String::new(), |id| pickle.class_name(id)));
+        return Err(format!("its state_dict is an object of class {class}, a dict of tensors is expected"));
+    };
+    // Any other tensors are read; that they are no LSeg is said where its own are missed.
+    if first.is_some() || state.len() > MAX_ENTRIES {
+        return Ok(state);
+    }
+    if let Some(dict) = dicts.first() {
+        return Err(format!(
+            "is no LSeg checkpoint: its tensors are in {}, the first of them is {}; names such as scratch.head1.weight are \
+             expected",
+            dict.path(),
+            printable(&dict.tensors.first)
+        ));
+    }
+    let shown: Vec<String> = state
+        .iter()
+        .filter_map(|&(key, value)| Some((pickle.text(key)?, pickle.class_name(value))))
+        .take(SHOWN)
+        .map(|(name, class)| format!("{} ({})", printable(name), printable(&class)))
+        .collect();
+    let what = if shown.is_empty() { String::new() } else { format!(", only {}", shown.join(", ")) };
+    Err(format!("holds no tensors{what}; a dict of tensors is expected: save model.state_dict() with torch.save"))
+}
+
+/// Entries that a message names.
+const SHOWN: usize = 5;
+
+/// Dicts inside dicts are looked at to this depth, and all of them together to this many items: a pickle can repeat one
+/// dict millions of times.
+const MAX_DEPTH: usize = 4;
+const MAX_LOOKED_AT: usize = 100_000;
+
+/// What tensors a dict holds.
+struct Tensors {
+    first: String,
+    /// Whether some have LSeg's names.
+    is_networks: bool,
+}
+
+/// A dict with tensors below the root.
+struct Below {
+    /// The keys that lead there.
+    path: Vec<String>,
+    id: Id,
+    tensors: Tensors,
+}
+
+impl Below {
+    fn path(&self) -> String {
+        printable(&self.path.join("."))
+    }
+}
+
+fn tensors(pickle: &Pickle, items: &[(Id, Id)]) -> Option<Tensors> {
+    let mut tensors =
+        items.iter().filter(|(_, value)| is_tensor(pickle, *value)).filter_map(|(key, _)| pickle.text(*key));
+    let first = tensors.next()?;
+    let is_networks = is_networks(first) || tensors.any(is_networks);
+    Some(Tensors { first: first.to_owned(), is_networks })
+}
+
+/// The dicts with tensors below the root, nearest first.
+fn dicts_below(pickle: &Pickle, root: &[(Id, Id)]) -> Vec<Below> {
+    let mut found = Vec::new();
+    let mut left = MAX_LOOKED_AT;
+    let mut level = vec![(Vec::new(), root.to_vec())];
+    for _ in 0..MAX_DEPTH {
+        let mut next = Vec::new();
+        for (path, items) in level {
+            for (key, id) in items {
+                let Some(name) = pickle.text(key) else { continue };
+                let Some(rest) = item_count(pickle, id).and_then(|count| left.checked_sub(count + 1)) else { continue };
+                let Some(items) = entries(pickle, id) else { continue };
+                left = rest;
+                let path: Vec<String> = path.iter().cloned().chain([name.to_owned()]).collect();
+                if let Some(tensors) = tensors(pickle, &items) {
+                    found.push(Below { path: path.clone(), id, tensors });
+                }
+                next.push((path, items));
+            }
+        }
+        level = next;
+    }
+    found
+}
+
+/// How many items [`entries`] would look through.
+fn item_count(pickle: &Pickle, id: Id) -> Option<usize> {
+    match pickle.node(id) {
+        Node::Dict(items) => Some(items.len()),
+        Node::Object(object) => {
+            let args = pickle.tuple(object.args).unwrap_or_default().iter().take(MAX_PARTS);
+            let given = args.map(|&arg| match pickle.node(arg) {
+                Node::Dict(items) => items.len(),
+                Node::List(list) => list.len(),
+                _ => 0,
+            });
+            Some(object.items.len() + given.sum::<usize>())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a value is a call that builds a tensor.
+fn is_tensor(pickle: &Pickle, id: Id) -> bool {
+    matches!(pickle.node(id), Node::Object(object) if pickle.class_name(object.class).starts_with("torch._utils._rebuild_"))
 }
 
 /// Lightning's `hyper_parameters`: a dict, or an object that carries one.
