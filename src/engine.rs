@@ -422,7 +422,7 @@ impl Engine {
                 }
                 let read = self.tokenizer.decode(ids)?;
                 let end: String = read.chars().skip(read.chars().count().saturating_sub(SHOWN)).collect();
-                notes.push(format!("{long}: only the first {room} are read, to \"…{end}\""));
+                notes.push(format!("{long}: only the first {room} are read, to \"…{}\"", end.trim_start()));
             }
             let visible: Vec<&[u32]> = texts.iter().map(|text| tokens(text).visible()).collect();
             if let Some(first) = seen.insert(visible, i) {
