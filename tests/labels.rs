@@ -76,7 +76,7 @@ fn engine() -> Engine {
     Engine::load(MODEL.as_ref(), &Options { device: DeviceChoice::Cpu, threads: Some(1) }).unwrap()
 }
 
-fn message(result: lseg_fast::Result<()>) -> String {
+fn reason(result: lseg_fast::Result<()>) -> String {
     match result {
         Err(error @ Error::Labels(_)) => error.to_string(),
         other => panic!("{other:?}"),
@@ -127,8 +127,8 @@ fn labels_that_the_text_tower_cannot_tell_apart_are_refused_with_their_lines() {
     assert!(message.starts_with("label 2 \"sky\" repeats \"dog\" of label 1"), "{message}");
     let mut engine = engine();
     engine.set_labels(&["sky"]).unwrap();
-    assert!(message(engine.set_labels(&["dog", "dog<end_of_text>"])).contains("label 2"));
-    assert!(message(engine.set_labels(&["dog", "sky\nsea"])).contains("line end"));
+    assert!(reason(engine.set_labels(&["dog", "dog<end_of_text>"])).contains("label 2"));
+    assert!(reason(engine.set_labels(&["dog", "sky\nsea"])).contains("line end"));
     assert_eq!(engine.labels(), ["sky"]);
 }
 
@@ -188,12 +188,12 @@ fn long_labels_are_refused_or_cut() {
 fn the_engine_cuts_long_labels_only_while_it_is_told_to() {
     let mut engine = engine();
     let long = "word ".repeat(100);
-    assert!(message(engine.set_labels(&["sky", &long])).contains("shorten it"));
+    assert!(reason(engine.set_labels(&["sky", &long])).contains("shorten it"));
     engine.set_long_labels(LongLabels::Cut);
     engine.set_labels(&["sky", &long]).unwrap();
     assert_eq!(engine.label_notes().len(), 1);
     engine.set_labels(&["sky"]).unwrap();
     assert!(engine.label_notes().is_empty());
     engine.set_long_labels(LongLabels::Refuse);
-    assert!(message(engine.set_labels(&["sky", &long])).contains("shorten it"));
+    assert!(reason(engine.set_labels(&["sky", &long])).contains("shorten it"));
 }
