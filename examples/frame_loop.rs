@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut engine = Engine::load(&arguments.model, &Options { device: arguments.device, threads: arguments.threads })?;
     engine.set_size(arguments.size);
-    engine.set_labels(&labels::parse(&arguments.labels)?)?;
+    engine.set_list(&labels::parse(&arguments.labels)?)?;
     let photo = decode(&arguments.photo, DEFAULT_MAX_PIXELS)?;
     let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
     println!("ready");

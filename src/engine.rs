@@ -18,7 +18,7 @@ use crate::device::plan::{self, Plan};
 use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu, cuda::Cuda};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
-use crate::labels;
+use crate::labels::{self, List};
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
@@ -26,12 +26,14 @@ use crate::model::{FrameIo, FrameShape, Model, Outputs, tensors};
 use crate::points;
 use crate::protocol::Size;
 use crate::report::OpTiming;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, Tokens};
 
 /// Sessions kept for sizes and outputs seen before. A plan is small; the arena is one for all.
 const SESSIONS: usize = 8;
 /// Texts that pass the text tower together.
 const TEXT_BATCH: usize = 32;
+/// Characters that a note shows of the end of a label that was cut.
+const SHOWN: usize = 30;
 /// Text features kept for words that come back.
 const TEXTS: usize = 16_384;
 
@@ -66,6 +68,16 @@ impl FromStr for DeviceChoice {
         }
         Err(Error::Device(format!("device {text:?}: expected auto, cpu, cuda or cuda:N")))
     }
+}
+
+/// What becomes of labels that have more tokens than the text tower reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongLabels {
+    /// [`Engine::set_labels`] fails.
+    #[default]
+    Refuse,
+    /// Only their beginning is read, as with CLIP's `tokenize(text, truncate=True)`; [`Engine::label_notes`] says so.
+    Cut,
 }
 
 /// How to load a model.
@@ -202,12 +214,14 @@ pub struct Engine {
     tokenizer: Tokenizer,
     size: Size,
     labels: Vec<String>,
+    long_labels: LongLabels,
+    label_notes: Vec<String>,
     bank: Option<Similarity>,
     /// `[labels, embed_dim]`: what the bank was made of, of any length.
     features: Vec<f32>,
     templates: Vec<String>,
-    /// The text tower's outputs for labels seen, before normalisation.
-    texts: HashMap<String, Box<[f32]>>,
+    /// Labels seen, in their templates.
+    texts: HashMap<String, Text>,
     /// The most recently used last.
     sessions: Vec<Session>,
     stage_times: Vec<(&'static str, Duration)>,
@@ -217,6 +231,13 @@ pub struct Engine {
     /// The size (width, height) of a frame that the caller writes or has written, and its memory where the device has none.
     buffered: Option<(usize, usize)>,
     own_buffer: Vec<u8>,
+}
+
+/// A text that the text tower has read.
+struct Text {
+    tokens: Tokens,
+    /// The tower's output, before normalisation.
+    features: Box<[f32]>,
 }
 
 /// A planned frame.
@@ -275,6 +296,8 @@ impl Engine {
             tokenizer,
             size,
             labels: Vec::new(),
+            long_labels: LongLabels::default(),
+            label_notes: Vec::new(),
             bank: None,
             features: Vec::new(),
             templates: Vec::new(),
@@ -338,15 +361,25 @@ impl Engine {
     /// The words to look for. Labels that this engine has encoded before cost nothing again.
     ///
     /// # Errors
-    /// [`Error::Labels`] for an empty list, an empty or repeated label, more than 65,535 labels, or a label longer than
-    /// the text tower's context. The old labels then stay. [`Error::Device`] where memory runs out; there may be no labels
-    /// then.
+    /// [`Error::Labels`] for an empty list, more than 65,535 labels, an empty label or one with a line end, a label in which
+    /// the text tower sees nothing or the same as in another, and, unless they are to be cut
+    /// ([`Engine::set_long_labels`]), a label longer than the text tower's context. The old labels then stay.
+    /// [`Error::Device`] where memory runs out; there may be no labels then.
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
-        let labels = labels::checked(labels)?;
+        self.set_list(&labels::checked(labels)?)
+    }
+
+    /// As [`Engine::set_labels`]; errors name the places in the list's file.
+    ///
+    /// # Errors
+    /// As [`Engine::set_labels`].
+    pub fn set_list(&mut self, list: &List) -> Result<()> {
         self.text_time = Duration::ZERO;
-        let texts: Vec<Vec<String>> = labels.iter().map(|label| templates::fill(&self.templates, label)).collect();
-        self.encode_unknown(&texts)?;
-        let features = |text: &String| &*self.texts[text];
+        let texts: Vec<Vec<String>> = list.texts().map(|label| templates::fill(&self.templates, label)).collect();
+        let unknown = self.tokens_of_unknown(&texts)?;
+        let notes = self.check_tokens(list, &texts, &unknown)?;
+        self.encode_unknown(&texts, unknown)?;
+        let features = |text: &String| &*self.texts[text].features;
         let bank: Vec<f32> = if self.templates.is_empty() {
             texts.iter().flatten().flat_map(|text| features(text).iter().copied()).collect()
         } else {
@@ -355,9 +388,11 @@ impl Engine {
         let old = self.bank.map(|bank| bank.labels);
         // Where the upload fails half-way there are neither the old labels nor the new.
         self.labels.clear();
+        self.label_notes.clear();
         self.features.clear();
         self.bank = Some(self.model.head.upload_bank(&mut *self.device, &bank, old)?);
-        self.labels = labels;
+        self.labels = list.texts().map(str::to_owned).collect();
+        self.label_notes = notes;
         self.features = bank;
         if self.texts.len() > TEXTS {
             let current: HashSet<&String> = texts.iter().flatten().collect();
@@ -366,18 +401,81 @@ impl Engine {
         Ok(())
     }
 
-    /// Encodes the texts that this engine has not seen.
-    fn encode_unknown(&mut self, texts: &[Vec<String>]) -> Result<()> {
-        let mut seen = HashSet::new();
-        let unknown: Vec<&String> =
-            texts.iter().flatten().filter(|text| !self.texts.contains_key(*text) && seen.insert(*text)).collect();
-        let tokens = unknown.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
-        for (names, tokens) in unknown.chunks(TEXT_BATCH).zip(tokens.chunks(TEXT_BATCH)) {
-            for (name, features) in names.iter().zip(self.encode(tokens)?) {
-                self.texts.insert((*name).clone(), features);
+    /// The texts that this engine has not seen.
+    fn tokens_of_unknown(&self, texts: &[Vec<String>]) -> Result<HashMap<String, Tokens>> {
+        let mut unknown = HashMap::new();
+        for text in texts.iter().flatten() {
+            if !self.texts.contains_key(text) && !unknown.contains_key(text) {
+                unknown.insert(text.clone(), self.tokenizer.encode_cut(text)?);
             }
         }
+        Ok(unknown)
+    }
+
+    /// Refuses labels without a token of their own, labels that are the same to the text tower, and long ones unless they
+    /// are cut; of the latter, one note a label.
+    fn check_tokens(
+        &self,
+        list: &List,
+        texts: &[Vec<String>],
+        unknown: &HashMap<String, Tokens>,
+    ) -> Result<Vec<String>> {
+        let room = self.tokenizer.room();
+        let tokens = |text: &String| self.texts.get(text).map_or_else(|| &unknown[text], |text| &text.tokens);
+        let mut seen = HashMap::with_capacity(texts.len());
+        let mut notes = Vec::new();
+        for (i, (label, texts)) in list.texts().zip(texts).enumerate() {
+            let alone = if self.templates.is_empty() { None } else { Some(self.tokenizer.encode_cut(label)?) };
+            if alone.as_ref().unwrap_or_else(|| tokens(&texts[0])).visible().len() <= 2 {
+                return Err(list.without_tokens(i));
+            }
+            let longest = texts.iter().max_by_key(|text| tokens(text).count).filter(|text| tokens(text).count > room);
+            if let Some(text) = longest {
+                let Tokens { ids, count } = tokens(text);
+                let within = if self.templates.is_empty() { "" } else { " in its template" };
+                let long = format!("{} is {count} tokens long{within}", list.show(i));
+                if self.long_labels == LongLabels::Refuse {
+                    return Err(Error::Labels(format!(
+                        "{long}, but the model reads at most {room}; shorten it, or pass --long-labels cut"
+                    )));
+                }
+                let read = self.tokenizer.decode(ids)?;
+                let end: String = read.chars().skip(read.chars().count().saturating_sub(SHOWN)).collect();
+                notes.push(format!("{long}: only the first {room} are read, to \"…{}\"", end.trim_start()));
+            }
+            let visible: Vec<&[u32]> = texts.iter().map(|text| tokens(text).visible()).collect();
+            if let Some(first) = seen.insert(visible, i) {
+                let why = if longest.is_some() {
+                    " (to where they are read they are the same)"
+                } else {
+                    " (the text tower sees no difference)"
+                };
+                return Err(list.repeated(i, first, why));
+            }
+        }
+        Ok(notes)
+    }
+
+    /// Passes the unknown among the texts through the text tower, in their order, and keeps what comes out.
+    fn encode_unknown(&mut self, texts: &[Vec<String>], mut unknown: HashMap<String, Tokens>) -> Result<()> {
+        let unknown: Vec<_> = texts.iter().flatten().filter_map(|text| unknown.remove_entry(text)).collect();
+        let mut features = Vec::with_capacity(unknown.len());
+        for texts in unknown.chunks(TEXT_BATCH) {
+            features.extend(self.encode(texts)?);
+        }
+        let read = unknown.into_iter().zip(features);
+        self.texts.extend(read.map(|((text, tokens), features)| (text, Text { tokens, features })));
         Ok(())
+    }
+
+    /// What to do with labels that are too long for the text tower, in the next [`Engine::set_labels`].
+    pub fn set_long_labels(&mut self, long_labels: LongLabels) {
+        self.long_labels = long_labels;
+    }
+
+    /// Which of the labels are cut, and where; one line each.
+    pub fn label_notes(&self) -> &[String] {
+        &self.label_notes
     }
 
     /// Texts around the labels, such as "a photo of a {}", for the next [`Engine::set_labels`]: each filled-in text is
@@ -400,7 +498,7 @@ impl Engine {
     /// The text tower's output for a text that has been encoded (a label that was set, or a template filled in):
     /// `embed_dim` values, not normalised.
     pub fn text_features(&self, text: &str) -> Option<&[f32]> {
-        self.texts.get(text).map(|features| &**features)
+        self.texts.get(text).map(|text| &*text.features)
     }
 
     /// Each pixel's label.
@@ -810,15 +908,14 @@ impl Engine {
         Ok(Scores { labels, height, width, data: self.read_all(io.scores)? })
     }
 
-    /// The text tower on a batch of token lists.
-    fn encode(&mut self, tokens: &[Vec<u32>]) -> Result<Vec<Box<[f32]>>> {
-        let (n, longest) = (tokens.len(), tokens.iter().map(Vec::len).max().unwrap_or(0));
+    /// The text tower on a batch of texts.
+    fn encode(&mut self, texts: &[(String, Tokens)]) -> Result<Vec<Box<[f32]>>> {
+        let longest = texts.iter().map(|(_, tokens)| tokens.ids.len()).max().unwrap_or(0);
+        let n = texts.len();
         let (mut ids, mut ends) = (vec![0u32; n * longest], vec![0u32; n]);
-        for ((row, end), tokens) in ids.chunks_exact_mut(longest).zip(&mut ends).zip(tokens) {
-            row[..tokens.len()].copy_from_slice(tokens);
-            // CLIP reads at the largest id: the first end token, which a label may bring itself ("<end_of_text>").
-            let last = tokens.iter().max();
-            *end = tokens.iter().position(|id| Some(id) == last).unwrap_or(0) as u32;
+        for ((row, end), (_, tokens)) in ids.chunks_exact_mut(longest).zip(&mut ends).zip(texts) {
+            row[..tokens.ids.len()].copy_from_slice(&tokens.ids);
+            *end = tokens.end() as u32;
         }
         let mut io = None;
         let plan =

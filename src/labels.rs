@@ -1,99 +1,167 @@
 //! The list of labels as it is typed or kept in a file.
 
+mod argument;
+mod file;
+mod quotes;
+mod rows;
+
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::printable;
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// The most labels at once: a mask's values are 16 bits wide.
 pub const MAX_LABELS: usize = 65_535;
 
-/// The largest file of labels that is read.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Labels that were checked, each with the place where it stands. What only a model's tokenizer can tell (words that
+/// it sees no difference between) is checked by [`Engine::set_list`](crate::Engine::set_list).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List {
+    /// None where they were typed or come from a program.
+    file: Option<PathBuf>,
+    labels: Vec<Label>,
+    note: Option<String>,
+}
 
-/// Reads the labels from what `--labels` was given: `a,b c,d`, split at commas and trimmed, or `@FILE` with one label
-/// a line, where a line whose first character is `#` is a comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Label {
+    text: String,
+    /// Its line in the file, or its number in the list; from 1.
+    number: usize,
+}
+
+impl List {
+    /// How many they are.
+    #[allow(clippy::len_without_is_empty, reason = "no list is empty")]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The labels in their order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|label| label.text.as_str())
+    }
+
+    /// What the user should know of how the list was read.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Where label `index` stands, and the label: `words.txt: line 3 "dog"`.
+    pub(crate) fn show(&self, index: usize) -> String {
+        let label = &self.labels[index];
+        format!("{} \"{}\"", place(self.file.as_deref(), label.number), printable(&label.text))
+    }
+
+    /// The error for a label of which nothing is left to read.
+    pub(crate) fn without_tokens(&self, index: usize) -> Error {
+        let place = place(self.file.as_deref(), self.labels[index].number);
+        Error::Labels(format!("{place} is empty: nothing in it is a token; remove it or write a word there"))
+    }
+
+    /// The error for a label in which the text tower sees the same as in an earlier one; `why`, where that is not plain.
+    pub(crate) fn repeated(&self, index: usize, first: usize, why: &str) -> Error {
+        let (place, earlier) = (self.show(index), &self.labels[first]);
+        let first_place = self::place(self.file.as_deref(), earlier.number);
+        let why = if earlier.text == self.labels[index].text { "" } else { why };
+        Error::Labels(format!(
+            "{place} repeats \"{}\" of {first_place}{why}; keep one of them",
+            printable(&earlier.text)
+        ))
+    }
+
+    fn checked(self) -> Result<List> {
+        if self.labels.is_empty() {
+            return Err(Error::Labels("no labels; expected at least one, such as --labels \"dog,grass,other\"".into()));
+        }
+        if self.len() > MAX_LABELS {
+            return Err(Error::Labels(format!("{} labels; at most {MAX_LABELS} are possible", self.len())));
+        }
+        let mut seen = HashMap::with_capacity(self.len());
+        for (i, Label { text, number }) in self.labels.iter().enumerate() {
+            let place = || place(self.file.as_deref(), *number);
+            if text.is_empty() {
+                return Err(Error::Labels(format!("{} is empty; remove it or write a word there", place())));
+            }
+            if text.contains(is_line_end) {
+                return Err(Error::Labels(format!(
+                    "{} has a line end in it, which no label has; make two labels of it, or put a space there",
+                    self.show(i)
+                )));
+            }
+            if text.len() > Tokenizer::MAX_BYTES {
+                return Err(Error::Labels(format!(
+                    "{} is {} bytes long, but at most {} are read; shorten it",
+                    self.show(i),
+                    text.len(),
+                    Tokenizer::MAX_BYTES
+                )));
+            }
+            let clean = Tokenizer::clean(text);
+            if clean.is_empty() {
+                return Err(self.without_tokens(i));
+            }
+            if let Some(first) = seen.insert(clean, i) {
+                return Err(self.repeated(i, first, " (case, spaces and typography make no difference)"));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Reads the labels from what `--labels` was given: `a,b c,"d, e"`, split at commas and line ends and trimmed, or `@FILE`
+/// with one label a line. Double quotes around a label keep its commas; `""` between them is a quote. Where there are
+/// several lines, those whose first character is `#` are comments. A file may also be a table as LSeg's own label files
+/// are (all columns but the last are numbers), of which the last column counts, to its first semicolon.
 ///
 /// # Errors
-/// [`Error::Labels`] if there is none, one is empty, or one is there twice, with its place; if there are more than
-/// [`MAX_LABELS`]; if the file is not UTF-8. [`Error::Io`] if the file cannot be read.
-pub fn parse(argument: &str) -> Result<Vec<String>> {
-    let labels = match argument.strip_prefix('@') {
-        Some(file) => from_file(Path::new(file))?,
-        None if argument.trim().is_empty() => Vec::new(),
-        None => argument
-            .split(',')
-            .enumerate()
-            .map(|(i, label)| (format!("label {}", i + 1), label.trim().into()))
-            .collect(),
+/// [`Error::Labels`] if there is none, one is empty, or one is there twice, with its place; if a quote opens or closes
+/// a label alone; if the file is another table, a numbered list, or in some other way no list of one label a line; if
+/// there are more than [`MAX_LABELS`]; if the file is not UTF-8. [`Error::Io`] if the file cannot be read.
+pub fn parse(argument: &str) -> Result<List> {
+    let list = match argument.strip_prefix('@') {
+        Some(file) => file::read(Path::new(file))?,
+        None => argument::split(argument)?,
     };
-    check(labels)
+    list.checked()
 }
 
-/// (place, label)
-type Placed = (String, String);
-
-fn from_file(path: &Path) -> Result<Vec<Placed>> {
-    let file = File::open(path).map_err(|e| Error::io("open the labels", path, e))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read the labels", path, e))?;
-    let refused = |what: String| Error::Labels(format!("{}: {what}", path.display()));
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(refused(format!("more than {} MiB; expected one label a line", MAX_FILE_BYTES >> 20)));
-    }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
-        refused(format!("line {line} is not UTF-8; save the file as UTF-8 text"))
-    })?;
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
-    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.starts_with('#'));
-    Ok(lines.map(|(i, line)| (format!("{}: line {}", path.display(), i + 1), line.to_owned())).collect())
-}
-
-/// Checks a list that a program gives.
+/// Checks a list that a program gives; each label is trimmed.
 ///
 /// # Errors
-/// As [`parse`].
-pub fn checked<S: AsRef<str>>(labels: &[S]) -> Result<Vec<String>> {
-    let places = (1..).map(|i| format!("label {i}"));
-    check(places.zip(labels.iter().map(|label| label.as_ref().trim().to_owned())).collect())
+/// [`Error::Labels`] if there is none, one is empty, has a line end or is there twice; if there are more than
+/// [`MAX_LABELS`].
+pub fn checked<S: AsRef<str>>(labels: &[S]) -> Result<List> {
+    numbered(labels.iter().map(|label| label.as_ref().trim().to_owned())).checked()
 }
 
-fn check(labels: Vec<Placed>) -> Result<Vec<String>> {
-    if labels.is_empty() {
-        return Err(Error::Labels("no labels; expected at least one, such as --labels \"dog,grass,other\"".into()));
+fn numbered(texts: impl Iterator<Item = String>) -> List {
+    List { labels: texts.zip(1..).map(|(text, number)| Label { text, number }).collect(), ..List::default() }
+}
+
+fn place(file: Option<&Path>, number: usize) -> String {
+    match file {
+        Some(file) => format!("{}: line {number}", file.display()),
+        None => format!("label {number}"),
     }
-    if labels.len() > MAX_LABELS {
-        return Err(Error::Labels(format!("{} labels; at most {MAX_LABELS} are possible", labels.len())));
-    }
-    // The text tower sees neither case nor the amount of white space: such twins could never be told apart.
-    let mut seen: HashMap<String, &Placed> = HashMap::with_capacity(labels.len());
-    for labelled in &labels {
-        let (place, label) = labelled;
-        if label.is_empty() {
-            return Err(Error::Labels(format!("{place} is empty; remove it or write a word there")));
-        }
-        let key = label.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some((first_place, first)) = seen.insert(key, labelled) {
-            let alike = if first == label { "" } else { " (case and spaces make no difference)" };
-            return Err(Error::Labels(format!(
-                "{place} \"{}\" repeats \"{}\" of {first_place}{alike}; keep one of them",
-                printable(label),
-                printable(first)
-            )));
-        }
-    }
-    Ok(labels.into_iter().map(|(_, label)| label).collect())
+}
+
+/// The characters at which Python's `splitlines` ends a line.
+fn is_line_end(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{1C}'..='\u{1E}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || is_line_end(c)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(content: &[u8]) -> (tempfile::TempDir, String) {
+    fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.txt");
         std::fs::write(&path, content).unwrap();
@@ -101,21 +169,30 @@ mod tests {
         (folder, argument)
     }
 
+    #[track_caller]
+    fn read(content: impl AsRef<[u8]>) -> Vec<String> {
+        let (_folder, argument) = file(content);
+        parse(&argument).unwrap().texts().map(str::to_owned).collect()
+    }
+
     fn error(argument: &str) -> String {
         parse(argument).unwrap_err().to_string()
     }
 
-    #[test]
-    fn labels_are_split_at_commas_and_trimmed() {
-        assert_eq!(parse("dog, tall  grass ,other").unwrap(), ["dog", "tall  grass", "other"]);
-        assert_eq!(parse("#1,é,a@b").unwrap(), ["#1", "é", "a@b"]);
+    fn file_error(content: impl AsRef<[u8]>) -> String {
+        let (_folder, argument) = file(content);
+        let message = error(&argument);
+        message.split_once("labels.txt: ").expect("the file's name").1.to_owned()
     }
 
     #[test]
     fn a_file_has_one_label_a_line() {
-        let (_folder, argument) =
-            file("\u{FEFF}# words\r\ndog\r\n  # more\r\n grass, tall \r\n@home\r\nc#\r\n".as_bytes());
-        assert_eq!(parse(&argument).unwrap(), ["dog", "grass, tall", "@home", "c#"]);
+        let labels = ["dog", "grass, tall", "@home", "c#"];
+        for end in ["\n", "\r\n", "\r", "\u{B}", "\u{C}", "\u{85}", "\u{2028}", "\u{2029}"] {
+            let lines = ["\u{FEFF}# words", "dog", "  # more", " grass, tall ", "@home", "c#", "", "# end", " "];
+            assert_eq!(read(lines.join(end)), labels, "{end:?}");
+        }
+        assert_eq!(read("\"dog, cat\"\n\"a \"\"b\"\"\"\npipe 2\"\n"), ["dog, cat", "a \"b\"", "pipe 2\""]);
     }
 
     #[test]
@@ -124,26 +201,69 @@ mod tests {
         assert!(error("  ").contains("no labels"));
         assert!(error("a,,b").contains("label 2 is empty"));
         assert!(error("a,").contains("label 2 is empty"));
-        let (_folder, argument) = file(b"# a\nx\n\ny\n");
-        assert!(error(&argument).contains("labels.txt: line 3 is empty"));
-        let (_folder, argument) = file(b"# only a comment\n");
-        assert!(error(&argument).contains("no labels"));
+        assert!(error("\u{FEFF},dog").contains("label 1 is empty"));
+        assert!(error("dog,\u{1}").contains("label 2 is empty"));
+        assert!(error("dog,\"\"").contains("label 2 is empty"));
+        assert!(file_error("# a\nx\n\ny\n").starts_with("line 3 is empty"));
+        assert!(error(&file("# only a comment\n\n").1).contains("no labels"));
     }
 
     #[test]
     fn duplicates_are_named_with_both_places() {
         assert!(error("dog,cat,dog").contains("label 3 \"dog\" repeats \"dog\" of label 1;"));
         assert!(error("Dog,cat,dog").contains("label 3 \"dog\" repeats \"Dog\" of label 1 (case"));
-        let (_folder, argument) = file(b"x\n# y\n x\n");
-        let error = error(&argument);
-        assert!(error.contains("line 3 \"x\"") && error.contains("line 1;"), "{error}");
+        for twins in ["don’t,don't", "ﬂag,flag", "Ｔree,tree", "fish &amp; chips,fish & chips", "a  b,a b"] {
+            assert!(error(twins).contains("repeats"), "{twins}");
+        }
+        let error = file_error("x\n# y\n x\n");
+        assert!(error.starts_with("line 3 \"x\"") && error.contains("line 1;"), "{error}");
+    }
+
+    #[test]
+    fn a_label_has_no_line_end() {
+        assert!(error("\"dog\ncat\",sky").contains("has a line end in it"));
+        let message = checked(&["sky", "dog\u{2028}cat"]).unwrap_err().to_string();
+        assert!(message.contains("label 2") && message.contains("line end"), "{message}");
+        assert_eq!(checked(&["dog\n", " a, b"]).unwrap().texts().collect::<Vec<_>>(), ["dog", "a, b"]);
     }
 
     #[test]
     fn files_that_are_no_text_are_refused() {
-        let (_folder, argument) = file(b"dog\ncaf\xE9\n");
-        assert!(error(&argument).contains("line 2 is not UTF-8"));
+        assert!(file_error(b"dog\ncaf\xE9\n").starts_with("line 2 is not UTF-8"));
+        assert!(file_error(b"d\0o\0g\0\n\0").starts_with("line 1 is not UTF-8"));
+        assert!(file_error(b"\xFF\xFEd\0o\0g\0").starts_with("line 1 is not UTF-8"));
         assert!(matches!(parse("@/does/not/exist"), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn lsegs_own_tables_are_read_as_lseg_reads_them() {
+        let table = "Idx,Ratio,Train,Val,Stuff,Name\n1,0.20,900,90,1,wall\n2,0.1,5,5,0,door;double;door\n";
+        assert_eq!(read(table), ["wall", "door"]);
+        assert_eq!(read("1,wall\n2,sky\n"), ["wall", "sky"]);
+        let (_folder, argument) = file(table);
+        assert!(parse(&argument).unwrap().note().unwrap().contains("last column"));
+        let twice = file_error(format!("{table}3,0.1,1,1,0,wall;brick\n"));
+        assert!(twice.starts_with("line 4 \"wall\" repeats \"wall\" of") && twice.contains("line 2;"), "{twice}");
+        // A word more, a number for a name, a column less: no table of LSeg's.
+        for other in ["1,wall,a\n2,sky,b", "wall,1\nsky,2", "a,b\n1,2", "1,2,wall\n2,sky"] {
+            assert!(file_error(other).contains("expected one label a line"), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused_with_its_line() {
+        let message = file_error("# ids\n0 person\n1 car\n");
+        assert!(
+            message.starts_with("line 2 \"0 person\": the lines are numbered; expected one label a line"),
+            "{message}"
+        );
+        assert_eq!(read("\"0 person\"\n\"1 car\"\n"), ["0 person", "1 car"]);
+        assert!(file_error("dog\n\"tall grass\n").starts_with("line 2 \"\"tall grass\" has an opening quote"));
+    }
+
+    #[test]
+    fn a_long_label_is_refused_unread() {
+        assert!(error(&format!("dog,&{}lt;", "amp;".repeat(1 << 20))).contains("4194308 bytes long"));
     }
 
     #[test]

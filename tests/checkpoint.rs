@@ -110,6 +110,97 @@ fn lightning_files_load_as_plain_ones() {
     }
 }
 
+/// However training code wraps, compiles, nests or saves the network, the tensors are those of the plain file.
+#[test]
+fn other_layouts_load_as_plain_files() {
+    let plain = open("state_dict_legacy.pt");
+    let part = |name: &&str| name.starts_with("pretrained.layer1.") || name.starts_with("scratch.head1.");
+    let expected: Vec<&str> = plain.names().filter(part).collect();
+    for file in ["compiled.pt", "under_model.pt", "under_network_legacy.pt", "no_crc32.pt"] {
+        let other = open(file);
+        assert_eq!(other.names().collect::<Vec<_>>(), expected, "{file}");
+        for name in &expected {
+            assert_eq!(other.info(name), plain.info(name), "{file}: {name}");
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            other.read_raw(name, &mut a).unwrap();
+            plain.read_raw(name, &mut b).unwrap();
+            assert_eq!(a, b, "{file}: {name}");
+        }
+    }
+}
+
+/// An entry of a pickled dict: a key and its value.
+fn entry(key: &str, value: &[u8]) -> Vec<u8> {
+    [text(key), value.to_vec()].concat()
+}
+
+/// A pickled dict of these entries.
+fn dict_of(entries: &[Vec<u8>]) -> Vec<u8> {
+    [b"}(".to_vec(), entries.concat(), b"u".to_vec()].concat()
+}
+
+/// A float32 tensor of one element.
+fn one() -> Vec<u8> {
+    tensor("0", 1, 0, &[1], &[1])
+}
+
+fn one_storage(objects: &[u8]) -> Vec<u8> {
+    legacy(objects, &[("0", &[1.0])])
+}
+
+#[test]
+fn the_entry_with_the_networks_names_is_taken() {
+    let network = dict("net._orig_mod.scratch.head1.bias", &one());
+    let other = dict("weight", &one());
+    let names = |entries: &[Vec<u8>]| {
+        let checkpoint = open_bytes(&one_storage(&dict_of(entries))).unwrap();
+        checkpoint.names().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let beside = |key: &str| [entry("epoch", &int(3)), entry("x", &other), entry(key, &network)];
+    for key in ["model", "ema", "network", "weights", "model_state_dict", "state_dict"] {
+        assert_eq!(names(&beside(key)), ["scratch.head1.bias"], "{key}");
+    }
+    // A state_dict without the network's names gives way, one with them does not; nor do names in the root itself.
+    assert_eq!(names(&[entry("state_dict", &other), entry("ema", &network)]), ["scratch.head1.bias"]);
+    assert_eq!(names(&[entry("state_dict", b"N"), entry("ema", &network)]), ["scratch.head1.bias"]);
+    let second = dict("scratch.head1.weight", &one());
+    assert_eq!(names(&[entry("ema", &second), entry("state_dict", &network)]), ["scratch.head1.bias"]);
+    assert_eq!(names(&[entry("ema", &second), entry("scratch.a", &one())]), ["scratch.a"]);
+    // Where there is no network at all, tensors are read as ever.
+    assert_eq!(names(&[entry("state_dict", &other), entry("ema", &other)]), ["weight"]);
+}
+
+#[test]
+fn what_is_there_is_named_where_no_network_is() {
+    let network = dict("scratch.head1.bias", &one());
+    // A tensor in a list is never looked for; here it keeps the file's storage in use.
+    let list = [b"](".to_vec(), one(), b"e".to_vec()].concat();
+    let refused = |entries: &[Vec<u8>], words: &str| {
+        let message = refusal(&one_storage(&dict_of(&[entries, &[entry("unread", &list)]].concat())));
+        assert!(message.contains(words), "{message}");
+    };
+    refused(
+        &[entry("model", &network), entry("ema", &network)],
+        "several networks, in its entries model, ema; save one",
+    );
+    refused(
+        &[entry("a", &int(1)), entry("b", &dict("model", &network))],
+        "its network in b.model, deeper than is read",
+    );
+    refused(&[entry("state_dict", &dict("model", &network))], "its network in state_dict.model,");
+    let resnet = dict("conv1.weight", &one());
+    refused(
+        &[entry("epoch", &int(3)), entry("model", &resnet)],
+        "its tensors are in model, the first of them is conv1.weight",
+    );
+    let module = b"cmodels\nNet\n)R";
+    refused(
+        &[entry("epoch", &int(3)), entry("model", module)],
+        "holds no tensors, only epoch (int), model (models.Net), unread (list);",
+    );
+    refused(&[entry("state_dict", module), entry("epoch", b"N")], "its state_dict is an object of class models.Net");
+}
+
 #[test]
 fn hyper_parameters_are_read_from_dicts_and_attribute_objects() {
     let expected = HyperParameters {
@@ -142,14 +233,31 @@ fn wrappers_come_off_and_two_networks_are_refused() {
         let entries: Vec<u8> = names.iter().flat_map(|name| one(name)).collect();
         legacy(&[b"}(".as_slice(), &entries, b"u"].concat(), &[("0", &[1.0])])
     };
-    for prefix in ["", "net.", "module.", "model.", "module.net."] {
+    let prefixes = [
+        "",
+        "net.",
+        "module.",
+        "model.",
+        "module.net.",
+        "_orig_mod.",
+        "net._orig_mod.",
+        "_orig_mod.module.model.",
+        "module._orig_mod.net._orig_mod.",
+    ];
+    for prefix in prefixes {
         let bytes =
             file(&[&format!("{prefix}scratch.head1.bias"), &format!("{prefix}pretrained.model.x"), "loss.weight"]);
         let checkpoint = open_bytes(&bytes).unwrap();
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["loss.weight", "pretrained.model.x", "scratch.head1.bias"]);
     }
-    let message = refusal(&file(&["net.scratch.a", "scratch.a"]));
-    assert!(message.contains("two networks"), "{message}");
+    // A part may be compiled alone, but no tensor may be there twice.
+    assert!(open_bytes(&file(&["net.scratch.a", "net._orig_mod.scratch.b"])).is_ok());
+    for names in
+        [["net.scratch.a", "scratch.a"], ["scratch.a", "_orig_mod.scratch.a"], ["scratch._orig_mod.a", "scratch.a"]]
+    {
+        let message = refusal(&file(&names));
+        assert!(message.contains("two networks"), "{message}");
+    }
 }
 
 #[test]
@@ -293,6 +401,43 @@ fn pickle_bombs_are_harmless() {
         (b"NN\x93", "no text"),
     ] {
         refused(objects, expected);
+    }
+}
+
+/// Dicts in which a network is looked for, to no end.
+#[test]
+fn dict_bombs_are_harmless() {
+    let many = |count: usize, value: &[u8]| {
+        let key = [text("k"), b"q\x01".to_vec(), value.to_vec(), b"q\x02".to_vec()].concat();
+        [b"}(".to_vec(), key, b"h\x01h\x02".repeat(count - 1), b"u".to_vec()].concat()
+    };
+    let wide = many(90_000, b"N");
+    let pairs = [b"](".to_vec(), b"]".to_vec(), b"2".repeat(900_000), b"e".to_vec()].concat();
+    let ordered = [b"ccollections\nOrderedDict\nq\x05".to_vec(), pairs, b"\x85q\x06R".to_vec()].concat();
+    let bombs = [
+        many(1_000_000, b"}"),
+        many(1_000_000, &wide),
+        many(1_000_000, &dict("k", &dict("k", &dict("k", &wide)))),
+        // A hundred thousand dicts made of one list of a million pairs.
+        [
+            b"}(".to_vec(),
+            entry("a", &ordered),
+            (0..100_000).flat_map(|_| b"h\x05h\x06R".to_vec()).collect(),
+            b"u".to_vec(),
+        ]
+        .concat(),
+        // A dict in itself, a thousand times.
+        [b"}q\x01(".to_vec(), [text("k"), b"h\x01".to_vec()].concat().repeat(1000), b"u".to_vec()].concat(),
+        // Distinct dicts.
+        [b"}(".to_vec(), [text("k"), b"}".to_vec()].concat().repeat(600_000), b"u".to_vec()].concat(),
+    ];
+    for (i, bomb) in bombs.iter().enumerate() {
+        for objects in [bomb.clone(), dict("model", bomb), dict("state_dict", bomb)] {
+            let started = Instant::now();
+            let message = refusal(&legacy(&objects, &[]));
+            assert!(message.contains("no tensors") || message.contains("entries, at most"), "{i}: {message}");
+            assert!(started.elapsed() < Duration::from_secs(2), "{i}: {:?}", started.elapsed());
+        }
     }
 }
 

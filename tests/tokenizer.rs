@@ -106,6 +106,35 @@ fn a_label_that_is_too_long_is_named_with_its_length_and_the_limit() {
     );
 }
 
+/// open_clip.tokenize(text)[0], which cuts.
+#[test]
+fn a_text_that_is_too_long_is_cut_as_open_clip_cuts_it() {
+    let tokenizer = Tokenizer::new(VOCAB, CONTEXT).unwrap();
+    let cut = tokenizer.encode_cut(&"the quick brown fox ".repeat(20)).unwrap();
+    let fox = [518, 3712, 2866, 3240];
+    let words = fox.iter().cycle().take(75).copied();
+    assert_eq!(cut.ids, [49406].into_iter().chain(words).chain([49407]).collect::<Vec<u32>>());
+    assert_eq!(cut.count, 80);
+    assert_eq!(tokenizer.decode(&cut.ids[..7]).unwrap(), "the quick brown fox the quick");
+    assert_eq!(tokenizer.decode(&tokenizer.encode("Café  天空, 2x!").unwrap()).unwrap(), "café 天空 , 2 x !");
+    for Case { text, ids, .. } in golden().cases {
+        let whole = tokenizer.encode_cut(&text).unwrap();
+        assert_eq!((whole.count, whole.ids), (ids.len() - 2, ids), "{text:?}");
+    }
+}
+
+/// The text tower reads at the argmax of the ids, which is the first end token.
+#[test]
+fn what_stands_behind_the_first_end_token_is_not_visible() {
+    let tokenizer = Tokenizer::new(VOCAB, CONTEXT).unwrap();
+    // open_clip.tokenize("a <end_of_text> dog")
+    let tokens = tokenizer.encode_cut("a <end_of_text> dog").unwrap();
+    assert_eq!(tokens.ids, [49406, 320, 49407, 1929, 49407]);
+    assert_eq!(tokens.visible(), [49406, 320, 49407]);
+    assert_eq!(tokenizer.encode_cut("<end_of_text>").unwrap().visible(), [49406, 49407]);
+    assert_eq!(tokenizer.encode_cut("a dog").unwrap().visible(), [49406, 320, 1929, 49407]);
+}
+
 #[test]
 fn a_label_of_megabytes_is_refused_unread() {
     let tokenizer = Tokenizer::new(VOCAB, CONTEXT).unwrap();

@@ -18,6 +18,7 @@ mod torch;
 mod torch_legacy;
 mod torch_zip;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -41,6 +42,9 @@ const ROOTS: [&str; 3] = ["clip_pretrained.", "pretrained.", "scratch."];
 
 /// Names under which training code holds the network (Lightning's attribute, DataParallel, wrappers).
 const WRAPPERS: [&str; 3] = ["net.", "module.", "model."];
+
+/// What `torch.compile` puts into names, in front of whatever it compiled: the network or a part of it.
+const COMPILED: &str = "_orig_mod";
 
 /// A tensor's element type and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +158,8 @@ impl Checkpoint {
         self.format
     }
 
-    /// The names of all tensors, sorted, the network's without a wrapper's `net.`, `module.` or `model.`.
+    /// The names of all tensors, sorted, the network's without a wrapper's `net.`, `module.` or `model.`, and without the
+    /// `_orig_mod.` of `torch.compile`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.contents.tensors.keys().map(String::as_str)
     }
@@ -237,22 +242,55 @@ impl Checkpoint {
     }
 }
 
-/// Takes the wrapper's name off the network's tensors, so that a file loads the same with and without it.
-fn unwrapped(mut contents: Contents) -> Result<Contents, String> {
-    let names = contents.tensors.keys().chain(contents.inert.keys());
-    let wrappers: BTreeSet<String> = names.filter_map(|name| wrapper(name)).map(str::to_owned).collect();
+/// Takes the wrappers' names off the network's tensors, so that a file loads the same with and without them.
+fn unwrapped(contents: Contents) -> Result<Contents, String> {
+    let names = contents.tensors.keys().chain(contents.inert.keys()).map(|name| uncompiled(name));
+    let wrappers: BTreeSet<String> = names.filter_map(|name| wrapper(&name).map(str::to_owned)).collect();
     let mut wrappers = wrappers.into_iter();
-    let Some(prefix) = wrappers.next() else { return Ok(contents) };
+    let prefix = wrappers.next().unwrap_or_default();
     if let Some(second) = wrappers.next() {
         return Err(format!(
             "holds two networks, with names that start with \"{prefix}\" and \"{second}\"; save one of them alone"
         ));
     }
-    // All of the network's names have this prefix, so that none of them can meet another's name.
-    let strip = |name: String| name.strip_prefix(&prefix).map(str::to_owned).unwrap_or(name);
-    contents.tensors = contents.tensors.into_iter().map(|(name, layout)| (strip(name), layout)).collect();
-    contents.inert = contents.inert.into_iter().map(|(name, class)| (strip(name), class)).collect();
-    Ok(contents)
+    let Contents { tensors, inert, metadata, hyper_parameters } = contents;
+    let (tensors, inert) = (renamed(tensors, &prefix)?, renamed(inert, &prefix)?);
+    if let Some(name) = inert.keys().find(|name| tensors.contains_key(*name)) {
+        return Err(twice(name));
+    }
+    Ok(Contents { tensors, inert, metadata, hyper_parameters })
+}
+
+/// The entries under their own names, without `prefix` where they have it.
+fn renamed<T>(entries: BTreeMap<String, T>, prefix: &str) -> Result<BTreeMap<String, T>, String> {
+    let mut renamed = BTreeMap::new();
+    for (name, entry) in entries {
+        let plain = uncompiled(&name);
+        let plain = plain.strip_prefix(prefix).unwrap_or(&plain);
+        if renamed.insert(plain.to_owned(), entry).is_some() {
+            return Err(twice(plain));
+        }
+    }
+    Ok(renamed)
+}
+
+fn twice(name: &str) -> String {
+    format!("holds two networks: {} is in it compiled and not compiled; save one of them alone", printable(name))
+}
+
+/// A name as it was before `torch.compile`.
+fn uncompiled(name: &str) -> Cow<'_, str> {
+    if !name.contains(COMPILED) {
+        return name.into();
+    }
+    let (path, last) = name.rsplit_once('.').unwrap_or(("", name));
+    let parts = path.split('.').filter(|&part| part != COMPILED && !path.is_empty());
+    parts.chain([last]).collect::<Vec<_>>().join(".").into()
+}
+
+/// Whether a network's tensor has this name, in whatever wrappers.
+fn is_networks(name: &str) -> bool {
+    wrapper(&uncompiled(name)).is_some()
 }
 
 /// The wrapper's part of a network's name (empty where there is none), or `None` for other names.

@@ -1,11 +1,13 @@
 //! What the objects of a PyTorch pickle mean: which dict is the state dict, which calls are tensors, what the
 //! hyper-parameters say. Both file formats (zip and before 1.6) share it; they differ in where storages lie.
 
+use std::collections::VecDeque;
+
 use safetensors::Dtype;
 
 use super::layout::{Extent, Layout, MAX_DIMENSIONS, element_size};
-use super::pickle::{Id, Node, Pickle};
-use super::{HyperParameter, HyperParameters, printable};
+use super::pickle::{Id, Node, Object, Pickle};
+use super::{HyperParameter, HyperParameters, is_networks, printable};
 
 /// More entries than this are no model's; a pickle can repeat one tensor millions of times in a few bytes each.
 const MAX_ENTRIES: usize = 100_000;
@@ -71,20 +73,7 @@ pub(super) enum Value {
 
 /// The state dict's entries by name.
 pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String> {
-    let root = entries(pickle, pickle.root).ok_or_else(|| {
-        let class = printable(&pickle.class_name(pickle.root));
-        format!(
-            "holds one object of class {class}, which is not built from strangers' files; \
-             a dict of tensors is expected: save model.state_dict() with torch.save"
-        )
-    })?;
-    let entries = match find(pickle, &root, "state_dict") {
-        None => root,
-        Some(id) => entries(pickle, id).ok_or_else(|| {
-            let class = printable(&pickle.class_name(id));
-            format!("its state_dict is an object of class {class}, a dict of tensors is expected")
-        })?,
-    };
+    let entries = entries(pickle, network(pickle)?).unwrap_or_default();
     if entries.len() > MAX_ENTRIES {
         return Err(format!(
             "its state dict has {} entries, at most {MAX_ENTRIES} are read; save the model alone",
@@ -98,6 +87,150 @@ pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String
         found.push((name.to_owned(), value));
     }
     Ok(found)
+}
+
+/// The dict that holds the network: the root's `state_dict` or the root itself; where these have none of its names, another
+/// entry of the root.
+fn network(pickle: &Pickle) -> Result<Id, String> {
+    let root = entries(pickle, pickle.root).ok_or_else(|| {
+        let class = printable(&pickle.class_name(pickle.root));
+        format!(
+            "holds one object of class {class}, which is not built from strangers' files; \
+             a dict of tensors is expected: save model.state_dict() with torch.save"
+        )
+    })?;
+    let state_id = find(pickle, &root, "state_dict").unwrap_or(pickle.root);
+    let state = if state_id == pickle.root { Some(root) } else { entries(pickle, state_id) };
+    let held = state.as_ref().and_then(|items| tensors(pickle, items));
+    if held.as_ref().is_some_and(|held| held.is_networks) {
+        return Ok(state_id);
+    }
+    let below = dicts_below(pickle);
+    let networks = || below.iter().filter(|dict| dict.tensors.is_networks);
+    let near: Vec<&Below> = networks().filter(|dict| dict.path.len() == 1).collect();
+    match near.as_slice() {
+        [] => {}
+        [one] => return Ok(one.id),
+        several => {
+            let names: Vec<String> = several.iter().take(SHOWN).map(|dict| dict.path()).collect();
+            return Err(format!("holds several networks, in its entries {}; save one of them alone", names.join(", ")));
+        }
+    }
+    if let Some(deep) = networks().next() {
+        return Err(format!("holds its network in {}, deeper than is read; save that dict alone", deep.path()));
+    }
+    let Some(state) = state else {
+        let class = printable(&pickle.class_name(state_id));
+        return Err(format!("its state_dict is an object of class {class}, a dict of tensors is expected"));
+    };
+    // Other tensors are read; that they are no LSeg is said where its own are missed.
+    if held.is_some() || state.len() > MAX_ENTRIES {
+        return Ok(state_id);
+    }
+    Err(match below.first() {
+        Some(dict) => format!(
+            "is no LSeg checkpoint: its tensors are in {}, the first of them is {}; names such as scratch.head1.weight are \
+             expected",
+            dict.path(),
+            printable(&dict.tensors.first)
+        ),
+        None => format!(
+            "holds no tensors{}; a dict of tensors is expected: save model.state_dict() with torch.save",
+            what_is_there(pickle, &state)
+        ),
+    })
+}
+
+/// `, only epoch (int), model (lseg.Net)`
+fn what_is_there(pickle: &Pickle, items: &[(Id, Id)]) -> String {
+    let named = items.iter().filter_map(|&(key, value)| Some((pickle.text(key)?, pickle.class_name(value))));
+    let shown = named.take(SHOWN).map(|(name, class)| format!("{} ({})", printable(name), printable(&class)));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    if shown.is_empty() { shown } else { format!(", only {shown}") }
+}
+
+/// Entries that a message names.
+const SHOWN: usize = 5;
+
+/// Dicts inside dicts are looked at to this depth, and to this many items, of one dict and of all of them together: a pickle
+/// can repeat one dict millions of times.
+const MAX_DEPTH: usize = 4;
+const MAX_LOOKED_AT: usize = 100_000;
+
+/// What tensors a dict holds.
+struct Tensors {
+    first: String,
+    /// Whether some have LSeg's names.
+    is_networks: bool,
+}
+
+/// A dict with tensors below the root.
+struct Below {
+    /// The keys that lead there.
+    path: Vec<String>,
+    id: Id,
+    tensors: Tensors,
+}
+
+impl Below {
+    fn path(&self) -> String {
+        printable(&self.path.join("."))
+    }
+}
+
+fn tensors(pickle: &Pickle, items: &[(Id, Id)]) -> Option<Tensors> {
+    if items.len() > MAX_ENTRIES {
+        return None;
+    }
+    let mut tensors =
+        items.iter().filter(|(_, value)| is_tensor(pickle, *value)).filter_map(|(key, _)| pickle.text(*key));
+    let first = tensors.next()?;
+    let is_networks = is_networks(first) || tensors.any(is_networks);
+    Some(Tensors { first: first.to_owned(), is_networks })
+}
+
+/// The dicts with tensors below the root, nearest first.
+fn dicts_below(pickle: &Pickle) -> Vec<Below> {
+    let mut found = Vec::new();
+    let mut left = MAX_LOOKED_AT;
+    let mut queue = VecDeque::from([(Vec::new(), pickle.root)]);
+    while let Some((path, id)) = queue.pop_front() {
+        let items = entries(pickle, id).unwrap_or_default();
+        if path.len() < MAX_DEPTH {
+            for &(key, id) in items.iter().take(MAX_LOOKED_AT) {
+                let Some(name) = pickle.text(key) else { continue };
+                let Some(rest) = item_count(pickle, id).and_then(|count| left.checked_sub(count + 1)) else { continue };
+                left = rest;
+                queue.push_back((path.iter().cloned().chain([name.to_owned()]).collect(), id));
+            }
+        }
+        if !path.is_empty()
+            && let Some(tensors) = tensors(pickle, &items)
+        {
+            found.push(Below { path, id, tensors });
+        }
+    }
+    found
+}
+
+/// How many items [`entries`] would look through.
+fn item_count(pickle: &Pickle, id: Id) -> Option<usize> {
+    if let Node::Dict(items) = pickle.node(id) {
+        return Some(items.len());
+    }
+    let object = dict_object(pickle, id)?;
+    let args = pickle.tuple(object.args).unwrap_or_default().iter().take(MAX_PARTS);
+    let given = args.map(|&arg| match pickle.node(arg) {
+        Node::Dict(items) => items.len(),
+        Node::List(list) => list.len(),
+        _ => 0,
+    });
+    Some(object.items.len() + given.sum::<usize>())
+}
+
+/// Whether a value is a call that makes a tensor.
+fn is_tensor(pickle: &Pickle, id: Id) -> bool {
+    matches!(pickle.node(id), Node::Object(object) if pickle.class_name(object.class).starts_with("torch._utils._rebuild_"))
 }
 
 /// Lightning's `hyper_parameters`: a dict, or an object that carries one.
@@ -145,20 +278,21 @@ pub(super) fn storages(pickle: &Pickle) -> impl Iterator<Item = Result<Storage, 
 
 /// The items of a dict or of one of Python's own dict classes; of a repeated key, the last counts.
 fn entries(pickle: &Pickle, id: Id) -> Option<Vec<(Id, Id)>> {
-    match pickle.node(id) {
-        Node::Dict(items) => Some(items.clone()),
-        Node::Object(object) => {
-            let class = pickle.class_name(object.class);
-            let known = ["collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"];
-            if !known.contains(&class.as_str()) {
-                return None;
-            }
-            let mut items = constructor_items(pickle, object.args);
-            items.extend_from_slice(&object.items);
-            Some(items)
-        }
-        _ => None,
+    if let Node::Dict(items) = pickle.node(id) {
+        return Some(items.clone());
     }
+    let object = dict_object(pickle, id)?;
+    let mut items = constructor_items(pickle, object.args);
+    items.extend_from_slice(&object.items);
+    Some(items)
+}
+
+/// An instance of one of Python's own dict classes.
+fn dict_object<'a>(pickle: &'a Pickle, id: Id) -> Option<&'a Object> {
+    let Node::Object(object) = pickle.node(id) else { return None };
+    let class = pickle.class_name(object.class);
+    let known = ["collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"];
+    known.contains(&class.as_str()).then_some(object)
 }
 
 /// The items of whatever carries some: a dict, a dict class's instance, an object with a `__dict__`.

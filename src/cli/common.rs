@@ -4,12 +4,12 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::demo;
-use lseg_fast::engine::{DeviceChoice, Engine, Options};
+use lseg_fast::engine::{self, DeviceChoice, Engine, Options};
 use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode, decode_from};
-use lseg_fast::labels;
+use lseg_fast::labels::{self, List};
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::output::{create_folder, write_atomically};
@@ -25,24 +25,51 @@ use super::{Failure, message, photos};
 pub struct LabelArguments {
     /// The labels, split at commas ("dog,tall grass,other"), or @FILE with one a line
     ///
-    /// In a file, lines that start with # are comments. A label that starts with @ goes in a file.
+    /// Double quotes around a label keep its commas: --labels '"tall grass, dry",dog'. A line end parts labels as a comma
+    /// does, and of several lines those that start with # are comments. A label that starts with @ goes in a file.
+    ///
+    /// In a file, a line in double quotes is one label whatever is in it, and empty lines at the end are passed over.
+    /// Tables and numbered lists are refused, but for LSeg's own (numbers in all columns but the last), whose last column
+    /// is read.
     #[arg(long, value_name = "WORDS|@FILE")]
     labels: String,
 
     /// A text around each label, with {} in its place, such as "a photo of a {}"; repeat it for the mean of several
     #[arg(long = "template", value_name = "TEXT")]
     templates: Vec<String>,
+
+    /// What to do with labels of more tokens than the model reads
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    long_labels: LongLabels,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum LongLabels {
+    /// End with an error
+    #[default]
+    Refuse,
+    /// Read only their beginning, as CLIP's tokenize(text, truncate=True) does, and say so
+    Cut,
 }
 
 impl LabelArguments {
-    pub fn resolve(&self) -> Result<Vec<String>, Failure> {
+    pub fn resolve(&self) -> Result<List, Failure> {
         labels::parse(&self.labels).map_err(Failure::call)
     }
 
-    /// Puts the labels, in their templates, on the engine.
-    pub fn set(&self, engine: &mut Engine, labels: &[String]) -> Result<(), Failure> {
+    /// Puts the labels, in their templates, on the engine; what was done to them is said on stderr unless `quiet`.
+    pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> Result<(), Failure> {
         engine.set_templates(&self.templates).map_err(Failure::call)?;
-        engine.set_labels(labels).map_err(Failure::call)
+        engine.set_long_labels(match self.long_labels {
+            LongLabels::Refuse => engine::LongLabels::Refuse,
+            LongLabels::Cut => engine::LongLabels::Cut,
+        });
+        engine.set_list(list).map_err(Failure::call)?;
+        if !quiet {
+            list.note().into_iter().for_each(message::note);
+            engine.label_notes().iter().for_each(message::note);
+        }
+        Ok(())
     }
 
     pub fn templates(&self) -> &[String] {

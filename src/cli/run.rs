@@ -158,7 +158,8 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let labels = arguments.labels.resolve()?;
+    let list = arguments.labels.resolve()?;
+    let labels: Vec<String> = list.texts().map(str::to_owned).collect();
     let saved = arguments.saved();
     if (arguments.alpha.is_some() || arguments.contours) && !saved.contains(&Save::Overlay) {
         return Err(Failure::call("--alpha and --contours are for the overlay, which --save leaves out; add overlay to it"));
@@ -177,7 +178,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 
     let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
     let size = arguments.photos.set_size(&mut engine)?;
-    arguments.labels.set(&mut engine, &labels)?;
+    arguments.labels.set(&mut engine, &list, arguments.quiet)?;
     if arguments.timings {
         engine.matmul_rate().map_err(Failure::call)?;
     }

@@ -51,12 +51,12 @@ struct Report<'a> {
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let labels = arguments.labels.resolve()?;
     let mut engine = arguments.engine.load(&arguments.engine.open()?, arguments.quiet)?;
-    arguments.labels.set(&mut engine, &labels)?;
+    arguments.labels.set(&mut engine, &labels, arguments.quiet)?;
     let (embeddings, channels) = (engine.label_embeddings(), engine.config().embed_dim);
     write_atomically(&arguments.out, |out| npy::write(out, &[labels.len(), channels], &embeddings))?;
     let report = Report {
         file: &arguments.out,
-        labels: &labels,
+        labels: engine.labels(),
         templates: arguments.labels.templates(),
         channels,
         device: engine.device(),

@@ -14,7 +14,8 @@ mod vocabulary;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{
-    Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior, models::bpe::BPE,
+    Decoder, Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    models::bpe::BPE,
 };
 
 use crate::{Error, Result};
@@ -27,10 +28,6 @@ use crate::{Error, Result};
 const PIECES: &str =
     concat!(r"(?i:<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d)", r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+");
 
-/// The longest label that is looked at, in bytes. A label within any model's tokens is far shorter, and cleaning may
-/// take time in the square of its length.
-const MAX_BYTES: usize = 16 * 1024;
-
 /// Turns labels into token ids for a text tower with a certain token table and context length.
 pub struct Tokenizer {
     model: BPE,
@@ -41,7 +38,34 @@ pub struct Tokenizer {
     context: usize,
 }
 
+/// A text as the text tower reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Start and end included, no more than the context holds.
+    pub ids: Vec<u32>,
+    /// Tokens of the whole text, start and end not counted: more than there are in `ids` where it was cut.
+    pub count: usize,
+}
+
+impl Tokens {
+    /// The ids to the first end token. The text tower reads there and looks back only, so that nothing behind it counts
+    /// (`<end_of_text>` may stand in a label).
+    pub fn visible(&self) -> &[u32] {
+        &self.ids[..=self.end()]
+    }
+
+    /// Where the first end token stands. It is the largest id, as CLIP finds it.
+    pub fn end(&self) -> usize {
+        let largest = self.ids.iter().max();
+        self.ids.iter().position(|id| Some(id) == largest).unwrap_or(0)
+    }
+}
+
 impl Tokenizer {
+    /// The longest text that is looked at, in bytes. A label within any model's tokens is far shorter, and cleaning may
+    /// take time in the square of its length.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
     /// Fewest rows of a token table: every byte, every byte at a word's end, start and end.
     pub const MIN_VOCAB: usize = vocabulary::FIXED_IDS;
 
@@ -82,27 +106,56 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Labels`] where `text` has more than `context` − 2 tokens of its own, or is longer than 16 KiB.
+    /// [`Error::Labels`] where `text` has more than `context` − 2 tokens of its own, or is longer than
+    /// [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        if text.len() > MAX_BYTES {
+        let tokens = self.encode_cut(text)?;
+        if tokens.count > self.room() {
             return Err(Error::Labels(format!(
-                "label {} is {} bytes long, but at most {MAX_BYTES} are read; shorten it",
+                "label {} is {} tokens long, but the model reads at most {}; shorten it",
                 quoted(text),
-                text.len()
+                tokens.count,
+                self.room()
+            )));
+        }
+        Ok(tokens.ids)
+    }
+
+    /// As [`encode`](Self::encode), but of a text that is too long only as many tokens as there is room for, the end token
+    /// the last of them (CLIP's `tokenize(text, truncate=True)`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Labels`] where `text` is longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    pub fn encode_cut(&self, text: &str) -> Result<Tokens> {
+        if text.len() > Self::MAX_BYTES {
+            return Err(Error::Labels(format!(
+                "label {} is {} bytes long, but at most {} are read; shorten it",
+                quoted(text),
+                text.len(),
+                Self::MAX_BYTES
             )));
         }
         let mut ids = vec![self.start];
         self.push_pieces(&Self::clean(text), &mut ids).map_err(failed)?;
+        let count = ids.len() - 1;
+        ids.truncate(self.context - 1);
         ids.push(self.start + 1);
-        if ids.len() > self.context {
-            return Err(Error::Labels(format!(
-                "label {} is {} tokens long, but the model reads at most {}; shorten it",
-                quoted(text),
-                ids.len() - 2,
-                self.context - 2
-            )));
-        }
-        Ok(ids)
+        Ok(Tokens { ids, count })
+    }
+
+    /// The text of ids, as far as they are not start or end: clean, with a space behind every piece.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        // The byte alphabet's space.
+        const SPACE: &str = "Ġ";
+        let tokens = ids.iter().filter_map(|id| self.model.id_to_token(*id));
+        let tokens = tokens.map(|token| token.replace(vocabulary::END_OF_WORD, SPACE)).collect();
+        Ok(self.bytes.decode_chain(tokens).map_err(failed)?.concat().trim_end().to_owned())
+    }
+
+    /// How many tokens a text may have, start and end not counted.
+    pub fn room(&self) -> usize {
+        self.context - 2
     }
 
     /// `text` as it is before it is split: HTML character references decoded, curly quotes, ligatures and

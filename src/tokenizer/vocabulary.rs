@@ -15,7 +15,8 @@ pub(super) const FIXED_IDS: usize = 514;
 /// All ids of CLIP's vocabulary. The embedded file has more merges; CLIP does not use them.
 pub(super) const ALL_IDS: usize = 49_408;
 
-const END_OF_WORD: &str = "</w>";
+/// What a token ends with that ends a piece.
+pub(super) const END_OF_WORD: &str = "</w>";
 
 /// `bpe_simple_vocab_16e6.txt`: a comment line, then one merge a line, two pieces with a space between them.
 static MERGES: &[u8] = include_bytes!("../../weights/vocab/bpe_simple_vocab_16e6.txt.gz");

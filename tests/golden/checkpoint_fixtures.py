@@ -239,6 +239,18 @@ def main():
     save("state_dict_legacy.pt", state, _use_new_zipfile_serialization=False)
     save("lightning_vit.ckpt", lightning(tiny_vit(), {}), _use_new_zipfile_serialization=False)
 
+    # Parts of that model. As torch.compile names what it compiled, the whole or a part, inside DataParallel:
+    part = {n: t for n, t in state.items() if n.startswith(("pretrained.layer1.", "scratch.head1."))}
+    named = {n.replace("layer1.", "layer1._orig_mod.").replace("head1.", "_orig_mod.head1."): t for n, t in part.items()}
+    save("compiled.pt", {"state_dict": {f"module._orig_mod.net.{name}": tensor for name, tensor in named.items()}})
+    # As training scripts without Lightning save; an optimizer's state has tensors too.
+    optimizer = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+    save("under_model.pt", {"epoch": 3, "optimizer": optimizer, "model": OrderedDict(part)})
+    save("under_network_legacy.pt", {"best": 0.5, "network": part}, _use_new_zipfile_serialization=False)
+    torch.serialization.set_crc32_options(False)
+    save("no_crc32.pt", {"state_dict": part})
+    torch.serialization.set_crc32_options(True)
+
     save("evil_beside.ckpt", {"callbacks": {Evil(): 1, "x": Evil()}, "state_dict": {"w": ramp(2), "e": Evil()}})
     save("evil_state_dict.ckpt", {"state_dict": Evil()})
     save("module.pt", torch.nn.Linear(2, 2))

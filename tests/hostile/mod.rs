@@ -76,9 +76,12 @@ pub fn config(header: &[u8]) {
 /// A file of labels, on to the token ids.
 pub fn labels(bytes: &[u8]) {
     static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::new(49_408, 77).expect("CLIP's own sizes"));
+    if let Ok(typed) = std::str::from_utf8(bytes) {
+        shown(labels::parse(typed.trim_start_matches('@')));
+    }
     let Some(labels) = shown(labels::parse(&format!("@{}", written(bytes).display()))) else { return };
-    assert!(!labels.is_empty() && labels.iter().all(|label| !label.is_empty()));
-    for label in &labels {
+    assert!(labels.len() > 0 && labels.texts().all(|label| !label.is_empty()));
+    for label in labels.texts() {
         if let Some(ids) = shown(TOKENIZER.encode(label)) {
             assert!((2..=77).contains(&ids.len()) && ids.iter().all(|&id| id < 49_408));
         }

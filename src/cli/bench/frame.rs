@@ -181,9 +181,9 @@ fn engine(arguments: &Arguments, checkpoint: &Checkpoint, config: &Config) -> Re
     engine.set_size(size(arguments, config)?);
     let labels = match &arguments.labels {
         Some(words) => labels::parse(words).map_err(Failure::call)?,
-        None => (0..arguments.labels_count).map(|i| format!("label {i}")).collect(),
+        None => labels::checked(&(0..arguments.labels_count).map(|i| format!("label {i}")).collect::<Vec<_>>())?,
     };
-    engine.set_labels(&labels)?;
+    engine.set_list(&labels)?;
     Ok((engine, labels.len()))
 }
 

@@ -1,0 +1,118 @@
+//! Labels in a file, one a line, or a table as LSeg's own label files are.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::quotes::{self, Start};
+use super::rows::{self, Row};
+use super::{Label, List, is_line_end, is_space};
+use crate::checkpoint::printable;
+use crate::{Error, Result};
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The labels of a file, empty ones among them.
+pub(super) fn read(path: &Path) -> Result<List> {
+    let file = File::open(path).map_err(|e| Error::io("open the labels", path, e))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read the labels", path, e))?;
+    let refused = |what: String| Error::Labels(format!("{}: {what}", path.display()));
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(refused(format!("more than {} MiB; expected one label a line", MAX_BYTES >> 20)));
+    }
+    let text = text(&bytes).map_err(refused)?;
+    let lines = lines(&text);
+    if let Some(Row { number, .. }) = lines.iter().find(|line| line.text.is_empty()) {
+        return Err(refused(format!("line {number} is empty; remove it or write a word there")));
+    }
+    let file = Some(path.to_owned());
+    if let Some(labels) = lseg_table(&lines) {
+        let note = format!(
+            "{}: read as LSeg reads its tables of labels: of each line the last column, to its first semicolon",
+            path.display()
+        );
+        return Ok(List { file, labels, note: Some(note) });
+    }
+    Ok(List { file, labels: one_a_line(&lines).map_err(refused)?, note: None })
+}
+
+/// UTF-8, with line feeds alone for line ends of two characters.
+fn text(bytes: &[u8]) -> Result<String, String> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => text,
+        wrong => {
+            let at = wrong.map_or_else(|e| e.valid_up_to(), |text| text.find('\0').unwrap_or_default());
+            let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
+            return Err(format!("line {line} is not UTF-8; save the file as UTF-8 text"));
+        }
+    };
+    Ok(text.strip_prefix('\u{FEFF}').unwrap_or(text).replace("\r\n", "\n"))
+}
+
+/// The lines, trimmed, without comments and without empty lines at the end.
+fn lines(text: &str) -> Vec<Row<'_>> {
+    let lines = text.split(is_line_end).map(|line| line.trim_matches(is_space)).zip(1..);
+    let lines = lines.filter(|(line, _)| !line.starts_with('#')).map(|(text, number)| Row { number, text });
+    let mut lines: Vec<Row> = lines.collect();
+    while lines.pop_if(|last| last.text.is_empty()).is_some() {}
+    lines
+}
+
+/// What LSeg's `get_labels` makes of a table whose columns are numbers, but for the last: of that, what stands before
+/// the first semicolon. A first row of words is its header.
+fn lseg_table(lines: &[Row]) -> Option<Vec<Label>> {
+    let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.text.split(',').map(str::trim).collect()).collect();
+    let is_header = |columns: &[&str]| columns.iter().all(|column| !column.is_empty() && !is_number(column));
+    let is_row = |columns: &[&str]| match columns.split_last() {
+        Some((name, numbers)) => numbers.iter().all(|n| is_number(n)) && !is_number(name) && !name.contains('"'),
+        None => false,
+    };
+    let width = rows.first()?.len();
+    let header = usize::from(is_header(&rows[0]));
+    let table = width > 1
+        && rows.len() > header
+        && rows.iter().all(|columns| columns.len() == width)
+        && rows[header..].iter().all(|columns| is_row(columns));
+    let name = |columns: &[&str]| columns.last().and_then(|last| last.split(';').next()).unwrap_or_default().to_owned();
+    let labels = lines.iter().zip(&rows).skip(header);
+    table.then(|| labels.map(|(line, columns)| Label { text: name(columns), number: line.number }).collect())
+}
+
+fn is_number(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) && text.parse::<f64>().is_ok()
+}
+
+fn one_a_line(lines: &[Row]) -> Result<Vec<Label>, String> {
+    let mut labels = Vec::with_capacity(lines.len());
+    let mut plain = Vec::with_capacity(lines.len());
+    for &Row { number, text } in lines {
+        let (label, text) = match quotes::start(text) {
+            Start::Quoted(label, "") => (label, ""),
+            _ => (text.to_owned(), text),
+        };
+        labels.push(Label { text: label, number });
+        plain.push(Row { number, text });
+    }
+    if let Some((Row { number, text }, what)) = rows::written(&plain) {
+        return Err(format!(
+            "line {number} \"{}\": {what}; expected one label a line (a line in double quotes is one label, whatever is in \
+             it)",
+            printable(text)
+        ));
+    }
+    for Row { number, text } in plain {
+        let what = match quotes::start(text) {
+            Start::Unclosed => "has an opening quote that nothing closes",
+            Start::Quoted(..) => "goes on behind its closing quote",
+            Start::Plain if quotes::closes_alone(text) => "has a closing quote that nothing opens",
+            Start::Plain => continue,
+        };
+        return Err(format!(
+            "line {number} \"{}\" {what}; double quotes go around a whole line, and a quote inside them is written twice",
+            printable(text)
+        ));
+    }
+    Ok(labels)
+}
