@@ -1,6 +1,7 @@
 //! Photos in; masks, overlays and arrays out.
 
 pub mod decode;
+mod fonts;
 pub mod legend;
 pub mod mask;
 pub mod npy;
