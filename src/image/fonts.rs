@@ -4,7 +4,9 @@ use std::io::Read;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use cosmic_text::fontdb::{Database, FaceInfo, ID, Source, Style};
-use cosmic_text::{Attrs, AttrsOwned, CacheKeyFlags, Fallback, Family, FontSystem, PlatformFallback, SwashCache, Weight};
+use cosmic_text::{
+    Attrs, AttrsOwned, CacheKeyFlags, Fallback, Family, FontSystem, PlatformFallback, SwashCache, Weight,
+};
 use flate2::read::ZlibDecoder;
 use unicode_script::UnicodeScript;
 
@@ -162,7 +164,8 @@ impl SystemFonts {
             !made_for.is_empty() && face.is_some_and(|face| made_for.iter().any(|name| is_of(face, name)))
         };
         let first: Vec<ID> = self.order.iter().filter(is_made_for).copied().collect();
-        let id = first.into_iter().chain(self.order.iter().copied()).find(|id| covers(&mut self.fonts, *id, cluster))?;
+        let id =
+            first.into_iter().chain(self.order.iter().copied()).find(|id| covers(&mut self.fonts, *id, cluster))?;
         self.fonts.db().face(id).cloned()
     }
 }
