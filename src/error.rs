@@ -53,6 +53,10 @@ pub enum Error {
     #[error("{0}")]
     Template(String),
 
+    /// A palette that is not known, or a file of colours that cannot be read or understood.
+    #[error("{0}")]
+    Palette(String),
+
     /// A points file that cannot be understood, or a point that is not in its photo.
     #[error("{0}")]
     Points(String),

@@ -52,6 +52,7 @@ impl From<Error> for Failure {
         match error {
             Error::Labels(_)
             | Error::Template(_)
+            | Error::Palette(_)
             | Error::Points(_)
             | Error::Size(_)
             | Error::Device(_)

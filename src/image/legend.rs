@@ -1,7 +1,7 @@
 //! The legend beside an overlay: each label with its colour and its share, the largest first.
 
 use super::decode::Photo;
-use super::text::Text;
+use super::text::{Line, Text};
 
 const PAPER: [u8; 3] = [255, 255, 255];
 const INK: [u8; 3] = [24, 24, 27];
@@ -46,10 +46,15 @@ pub fn draw(entries: &[Entry], photo_width: usize, photo_height: usize) -> Optio
     let text = Text::new(size.text);
     let rows = rows(entries, size.rows());
 
+    let lines: Vec<(Line, Line)> = rows
+        .iter()
+        .map(|row| (text.line(&row.label, LONGEST_LABEL * size.text), text.line(&row.share, f32::INFINITY)))
+        .collect();
+
     let label_left = (MARGIN + SWATCH + GAP) * size.text;
-    let widest = |what: fn(&Row) -> &str| rows.iter().map(|row| text.width(what(row))).fold(0.0, f32::max);
-    let label_width = widest(|row| &row.label).min(LONGEST_LABEL * size.text);
-    let share_right = label_left + label_width + 2.0 * GAP * size.text + widest(|row| &row.share);
+    let widest = |width: fn(&(Line, Line)) -> f32| lines.iter().map(width).fold(0.0, f32::max);
+    let label_width = widest(|(label, _)| label.width());
+    let share_right = label_left + label_width + 2.0 * GAP * size.text + widest(|(_, share)| share.width());
     let width = (share_right + MARGIN * size.text).ceil() as usize;
     let photo_area = photo_width.saturating_mul(photo_height);
     if photo_width.saturating_add(width).saturating_mul(size.height) > MAX_PAPER.saturating_add(2 * photo_area) {
@@ -57,7 +62,7 @@ pub fn draw(entries: &[Entry], photo_width: usize, photo_height: usize) -> Optio
     }
 
     let mut panel = Photo { width, height: size.height, rgb: PAPER.repeat(width * size.height) };
-    for (i, row) in rows.iter().enumerate() {
+    for (i, (row, (label, share))) in rows.iter().zip(&lines).enumerate() {
         let top = (MARGIN + LINE * i as f32) * size.text;
         if let Some(colour) = row.colour {
             fill_square(
@@ -69,8 +74,8 @@ pub fn draw(entries: &[Entry], photo_width: usize, photo_height: usize) -> Optio
             );
         }
         let text_top = top + 0.5 * (LINE - 1.0) * size.text;
-        text.draw(&mut panel, &text.fitted(&row.label, label_width), label_left, text_top, INK);
-        text.draw(&mut panel, &row.share, share_right - text.width(&row.share), text_top, INK);
+        label.draw(&mut panel, label_left, text_top, INK);
+        share.draw(&mut panel, share_right - share.width(), text_top, INK);
     }
     Some(panel)
 }
@@ -128,8 +133,10 @@ fn rows(entries: &[Entry], fitting: usize) -> Vec<Row> {
     rows
 }
 
+/// The label in one line.
 fn printable(label: &str) -> String {
-    label.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    label.chars().map(|c| if breaks(c) { ' ' } else { c }).collect()
 }
 
 fn fill_square(panel: &mut Photo, left: f32, top: f32, side: f32, colour: [u8; 3]) {

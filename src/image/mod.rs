@@ -3,6 +3,7 @@
 pub mod contours;
 pub mod decode;
 mod exif;
+mod fonts;
 mod jpeg;
 pub mod legend;
 pub mod mask;
