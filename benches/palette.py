@@ -23,17 +23,25 @@ VISIONS = np.array(
     ]
 )
 LMS = np.array(
-    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]]
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
 )
 LAB = np.array(
-    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]]
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
 )
 
 OTHERS = {
     "Okabe-Ito": "000000 E69F00 56B4E9 009E73 F0E442 0072B2 D55E00 CC79A7",
     "Tol bright": "4477AA EE6677 228833 CCBB44 66CCEE AA3377 BBBBBB",
     "Tol muted": "CC6677 332288 DDCC77 117733 88CCEE 882255 44AA99 999933",
-    "before": "E6194B 3CB44B 4363D8 FFE119 F032E6 42D4F4 F58231 911EB4 BFEF45 008080 FF9EBC 9A6324 AAFFC3 800000 "
+    "Trubetskoy": "E6194B 3CB44B 4363D8 FFE119 F032E6 42D4F4 F58231 911EB4 BFEF45 008080 FF9EBC 9A6324 AAFFC3 800000 "
     "DCBEFF 6B8E00 000090 FFC88F 005A32 1E90FF",
 }
 
@@ -87,10 +95,9 @@ def search(grid, places, rng):
 
 
 def report(name, colours):
+    """Prints the least distance among the first 5, 7, 8, 12 and 20 colours."""
     by_count = least(seen(colours))
-    numbers = {k: round(float(by_count[k - 2]), 4) for k in (5, 7, 8, 12, 20) if k <= len(colours)}
-    usual = np.sqrt(((seen(colours)[:, None, 0] - seen(colours)[None, :, 0]) ** 2).sum(-1))
-    print(f"{name:10}", numbers, "usual vision, 8:", round(float(usual[:8, :8][np.triu_indices(min(8, len(colours)), 1)].min()), 4))
+    print(f"{name:10}", {k: round(float(by_count[k - 2]), 4) for k in (5, 7, 8, 12, 20) if k <= len(colours)})
 
 
 def main():

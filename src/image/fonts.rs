@@ -21,8 +21,7 @@ const LAST_RESORT: &[u8] = include_bytes!("../../weights/fonts/Unifont.otf.zlib"
 /// resort, which others come before.
 const NEVER: [&str; 4] = ["LastResort", "Last Resort", "Adobe Blank", "Unifont"];
 
-/// The process's fonts. A font of the system that cannot be read is passed over, so what a panic may have left behind
-/// is still right.
+/// The process's fonts. They are only ever added to, so that they serve on after a panic elsewhere.
 pub fn fonts() -> MutexGuard<'static, Fonts> {
     static FONTS: LazyLock<Mutex<Fonts>> = LazyLock::new(|| Mutex::new(Fonts::new()));
     FONTS.lock().unwrap_or_else(PoisonError::into_inner)

@@ -197,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_any_script_can_be_told_apart() {
+        let panel = |label| draw(&[Entry { label, colour: [200, 0, 0], share: 1.0 }], 640, 480).unwrap();
+        assert_ne!(panel("天"), panel("地"));
+        // Line ends and the like are spaces: a label has one row.
+        assert_eq!(panel("dog\u{2029}cat\n\u{85}"), panel("dog cat  "));
+        assert_ne!(panel("dog cat"), panel("dog"));
+    }
+
+    #[test]
     fn a_thread_of_pixels_gets_no_legend() {
         assert!(draw(&shares(3), 60_000_000, 1).is_none());
     }

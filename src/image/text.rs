@@ -184,6 +184,13 @@ mod tests {
         (0..picture.width).filter(inked).collect()
     }
 
+    /// The glyphs from left to right.
+    fn in_sight(line: &Line) -> Vec<&LayoutGlyph> {
+        let mut glyphs: Vec<_> = line.glyphs.iter().collect();
+        glyphs.sort_by(|a, b| a.x.total_cmp(&b.x));
+        glyphs
+    }
+
     /// What a font draws for a character that it lacks: DejaVu Sans's and Unifont's boxes.
     fn is_missing(text: &str) -> bool {
         line(text).glyphs.iter().any(|glyph| glyph.glyph_id == 0)
@@ -228,8 +235,6 @@ mod tests {
             "𠮷",
             "\u{2A6D6}",
             "\u{10FFFF}",
-            "\u{E000}",
-            "\u{E001}",
             "\u{378}",
         ];
         let pictures: Vec<Photo> = texts.iter().map(|text| drawn(text)).collect();
@@ -244,11 +249,11 @@ mod tests {
 
     #[test]
     fn what_no_font_has_is_written_as_its_number() {
-        assert_eq!(drawn("a\u{E123}b"), drawn("aU+E123b"));
+        assert_eq!(drawn("a\u{10FFFF}b"), drawn("aU+10FFFFb"));
     }
 
     #[test]
-    fn a_character_apart_from_its_marks_is_in_no_font_of_ours_yet_nothing_is_missing() {
+    fn a_mark_that_its_letter_s_font_lacks_is_shown_beside_it() {
         // Combining marks that DejaVu Sans lacks, on letters that Unifont leaves to it.
         assert!(!is_missing("й\u{1AC4}") && !is_missing("й\u{1AC4}\u{20D2}x"));
         assert_ne!(drawn("й\u{1AC4}"), drawn("й"));
@@ -256,9 +261,9 @@ mod tests {
 
     #[test]
     fn arabic_letters_are_joined_from_right_to_left() {
-        // Behind a zero-width non-joiner, each letter has its form for standing alone.
-        let (joined, apart) = (drawn("سسس"), drawn("س\u{200C}س\u{200C}س"));
-        assert!(inked_columns(&joined).len() + 10 < inked_columns(&apart).len());
+        // Alone, a seen has a wide tail.
+        assert!(line("سسس").width() + 10.0 < 3.0 * line("س").width());
+        let joined = drawn("سسس");
         let columns = inked_columns(&joined);
         assert_eq!(columns.len(), columns.last().unwrap() - columns[0] + 1, "there are gaps");
         // Alef is a stroke, seen is wide and low: the first letter stands on the right.
@@ -272,7 +277,7 @@ mod tests {
 
     #[test]
     fn hebrew_runs_from_right_to_left_within_other_text() {
-        let order = |text: &str| line(text).glyphs.iter().map(|glyph| glyph.start).collect::<Vec<_>>();
+        let order = |text: &str| in_sight(&line(text)).iter().map(|glyph| glyph.start).collect::<Vec<_>>();
         // Each letter has two bytes; the glyphs stand from left to right.
         assert_eq!(order("אבג"), [4, 2, 0]);
         assert_eq!(order("ab אבג"), [0, 1, 2, 7, 5, 3]);
@@ -300,10 +305,10 @@ mod tests {
         assert_eq!(text.line("dog", 200.0).width(), width("dog"));
         let cut = text.line("a very long label of many words", 100.0);
         assert!(cut.width() <= 100.0 && cut.width() > 80.0);
-        assert_eq!(cut.glyphs.last().unwrap().glyph_id, line("…").glyphs[0].glyph_id);
+        assert_eq!(in_sight(&cut).last().unwrap().glyph_id, line("…").glyphs[0].glyph_id);
         // No space before it, and no letter without its accent.
         assert_eq!(text.line("a very long", width("a …") + 0.5).width(), width("a…"));
-        assert_eq!(text.line("ae\u{301}\u{302}x", width("ae…") - 0.5).width(), width("a…"));
+        assert_eq!(text.line("ae\u{301}\u{302}xxxxx", width("ae…") - 0.5).width(), width("a…"));
         assert_eq!(text.line("dog", 0.0).width(), width("…"));
     }
 
@@ -311,7 +316,7 @@ mod tests {
     fn an_ellipsis_stands_where_reading_ends() {
         let cut = Text::new(20.0).line("كلمات كثيرة جدا لا تتسع", 80.0);
         assert!(cut.width() <= 80.0);
-        assert_eq!(cut.glyphs[0].glyph_id, line("…").glyphs[0].glyph_id);
+        assert_eq!(in_sight(&cut)[0].glyph_id, line("…").glyphs[0].glyph_id);
         // The letter before it has its final form: it was shaped again.
         let whole = Text::new(20.0).line("سسسس…", f32::INFINITY).width();
         let cut = Text::new(20.0).line("سسسسسسسس", whole + 1.0);
@@ -349,6 +354,6 @@ mod tests {
             let mut picture = Photo { width: 400, height: 40, rgb: vec![255; 3 * 400 * 40] };
             line.draw(&mut picture, 10.0, 10.0, [0; 3]);
         }
-        assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 }

@@ -6,16 +6,23 @@
     venv/bin/python unifont.py usr/share/fonts/opentype/unifont DejaVuSans.ttf Unifont.otf.zlib
 
 One font holds the glyphs of unifont.otf, of unifont_upper.otf and the rarer ideographs of unifont_jp.otf that
-DejaVu Sans lacks, and ASCII; private use is left out. Outlines are as they were; layout tables are dropped.
+DejaVu Sans lacks, and ASCII; private use is left out. Layout tables are dropped. Outlines are as they were, but for
+vowel signs that stand beside their letter (Unicode's category Mc): Unifont draws them back over the letter's cell, and
+shapers move those that come first to the front, so they get a place of their own.
 """
 
 import io
 import sys
+import unicodedata
 from pathlib import Path
 
 import zopfli.zlib
 from fontTools.fontBuilder import FontBuilder
 from fontTools.misc.psCharStrings import T2CharString
+from fontTools.misc.transform import Identity
+from fontTools.pens.boundsPen import BoundsPen
+from fontTools.pens.t2CharStringPen import T2CharStringPen
+from fontTools.pens.transformPen import TransformPen
 from fontTools.ttLib import TTFont
 
 folder, other, target = map(Path, sys.argv[1:])
@@ -40,6 +47,20 @@ def add(font, glyph):
     return name
 
 
+def set_beside(name, font, glyph):
+    """Moves the outline to the right of its origin, and gives it its own width and a pixel of room."""
+    glyphs = font.getGlyphSet()
+    bounds = BoundsPen(glyphs)
+    glyphs[glyph].draw(bounds)
+    left, _, right, _ = bounds.bounds
+    pixel = font["head"].unitsPerEm // 16
+    metrics[name] = (right - left + pixel, 0)
+    pen = T2CharStringPen(None, glyphs)
+    glyphs[glyph].draw(TransformPen(pen, Identity.translate(-left, 0)))
+    outlines[name] = pen.getCharString()
+    outlines[name].decompile()
+
+
 for file, wanted in sources:
     font = TTFont(folder / file)
     if not names:
@@ -47,6 +68,8 @@ for file, wanted in sources:
     for character, glyph in font.getBestCmap().items():
         if character in wanted and character not in left_out and character not in characters:
             characters[character] = add(font, glyph)
+            if unicodedata.category(chr(character)) == "Mc" and metrics[characters[character]][0] == 0:
+                set_beside(characters[character], font, glyph)
 
 font = TTFont(folder / "unifont.otf")
 table = font["CFF "]
