@@ -170,6 +170,29 @@ def points():
         write("points", name + ".csv", text.encode())
 
 
+def palettes():
+    lists = {
+        "plain": "#ff0000 cat\n0 128 255\n7,8,9\n\n# words\n#00ff00\n",
+        "gimp": "GIMP Palette\nName: mine\nColumns: 4\n#\n255   0   0\tred\n  0 255   0\tgreen\n",
+        "wrong": "#f00\n256 0 0\n#12345678\n1 2\n",
+    }
+    for name, text in lists.items():
+        write("palette", name + ".txt", text.encode())
+
+
+def legends():
+    lists = {
+        "latin": "dog\ntall grass\nÉtang — “étroit”\nﬂower\n",
+        "right_to_left": "سماء زرقاء\nשמיים\nabc אבג 123\n\u202edog\u2066cat\n",
+        "east": "天空\n地面\nかな\n하늘\n한\n",
+        "marks": "हिन्दी\nท้องฟ้า\ne\u0301\u0323\nz" + "\u0301" * 40 + "\n",
+        "symbols": "👩‍👩‍👧\n🐶\n☃️\n\U0002a6d6\n\ue000\n\u200b\n\t\n",
+        "long": "word " * 80 + "\n" + "天" * 300 + "\n",
+    }
+    for name, text in lists.items():
+        write("legend", name + ".txt", text.encode())
+
+
 def main(lseg_fast):
     texts = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -184,6 +207,8 @@ def main(lseg_fast):
     labels()
     photos()
     points()
+    palettes()
+    legends()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 
 use lseg_fast::checkpoint::{Checkpoint, TensorInfo};
 use lseg_fast::image::decode;
+use lseg_fast::image::overlay::overlay;
+use lseg_fast::image::palette::Palette;
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::points::Points;
@@ -95,6 +97,25 @@ pub fn points(bytes: &[u8]) {
     if shown(points.check(480, 640)).is_some() {
         assert!(points.values().iter().all(|[x, y]| (-0.5..=639.5).contains(x) && (-0.5..=479.5).contains(y)));
     }
+}
+
+/// A file of colours, on to the colours of more labels than it has.
+pub fn palette(bytes: &[u8]) {
+    let Some(palette) = shown(Palette::parse(&written(bytes).display().to_string())) else { return };
+    let colours = palette.colours(300);
+    assert!(colours.len() == 300 && palette.made_up(300) < 300);
+    let made_up = &colours[300 - palette.made_up(300)..];
+    assert!(made_up.iter().all(|colour| colours.iter().filter(|other| *other == colour).count() == 1));
+}
+
+/// Labels, one a line, drawn beside a photo.
+pub fn legend(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let labels: Vec<String> = text.lines().map(str::to_owned).collect();
+    let photo = decode::Photo { width: 64, height: 48, rgb: vec![0; 3 * 64 * 48] };
+    let (colours, shares) = (vec![[200, 0, 0]; labels.len()], vec![0.5; labels.len()]);
+    let picture = overlay(&photo, &labels, &colours, &shares).expect("parts that match");
+    assert_eq!(picture.rgb.len(), 3 * picture.width * picture.height);
 }
 
 /// A photo of at most 65,536 pixels.
