@@ -316,7 +316,7 @@ fn picture(folder: &Folder, name: &str) -> image::RgbImage {
 fn each_label_has_a_binary_mask() {
     let folder = Folder::new();
     folder.photo("a.png");
-    let labels = ["--labels", "cat,„wall“ / left,…", "--model", &seeded_model(), "--device", "cpu", "--size", "64x96"];
+    let labels = ["--labels", "cat,wall / \"left\",…", "--model", &seeded_model(), "--device", "cpu", "--size", "64x96"];
     let call = [&["run", "a.png", "--save", "mask,masks"][..], &labels].concat();
     folder.call(&call).done();
     let names = ["a.mask.0.cat.png", "a.mask.1.wall-left.png", "a.mask.2.label.png"];
@@ -340,17 +340,17 @@ fn the_overlay_has_the_colours_the_weight_and_the_borders_asked_for() {
     folder.photo("a.png");
     folder.write("mine.txt", "# three\n#ff0000 cat\n0 128 255\n7,8,9\n");
     let model = seeded_model();
-    let run = |out: &str, more: &[&str]| {
-        let call = run_on(&["a.png"], &model, &[&["--size", "64x96", "--palette", "mine.txt", "--out", out], more].concat());
+    let run = |palette: &str, out: &str, more: &[&str]| {
+        let call = run_on(&["a.png"], &model, &[&["--size", "32x32", "--palette", palette, "--out", out], more].concat());
         folder.call(&call).done();
         (picture(&folder, &format!("{out}/a.mask.png")), picture(&folder, &format!("{out}/a.overlay.png")))
     };
     let photo = picture(&folder, "a.png");
-    let (colours, plain) = run("plain", &["--alpha", "0"]);
+    let (colours, plain) = run("mine.txt", "plain", &["--alpha", "0"]);
     assert!(colours.pixels().all(|pixel| [[255, 0, 0], [0, 128, 255], [7, 8, 9]].contains(&pixel.0)));
-    let (_, full) = run("full", &["--alpha", "1"]);
-    let (_, quarter) = run("quarter", &["--alpha", "0.25"]);
-    let (_, borders) = run("borders", &["--alpha", "0", "--contours"]);
+    let (_, full) = run("mine.txt", "full", &["--alpha", "1"]);
+    let (_, quarter) = run("mine.txt", "quarter", &["--alpha", "0.25"]);
+    let (_, borders) = run("mine.txt", "borders", &["--alpha", "0", "--contours"]);
     for (x, y, colour) in colours.enumerate_pixels() {
         assert_eq!(plain.get_pixel(x, y), photo.get_pixel(x, y), "{x}, {y}");
         assert_eq!(full.get_pixel(x, y), colour, "{x}, {y}");
@@ -362,7 +362,7 @@ fn the_overlay_has_the_colours_the_weight_and_the_borders_asked_for() {
     }
     assert!(colours.pixels().any(|pixel| pixel != colours.get_pixel(0, 0)), "one label only: nothing was tested");
 
-    let (city, _) = run("city", &["--palette", "cityscapes"]);
+    let (city, _) = run("cityscapes", "city", &[]);
     assert!(city.pixels().all(|pixel| [[128, 64, 128], [244, 35, 232], [70, 70, 70]].contains(&pixel.0)));
     let short = run_on(&["a.png"], &model, &["--palette", "two.txt", "--size", "32x32"]);
     folder.write("two.txt", "#ff0000\n#00ff00\n");
