@@ -77,7 +77,7 @@ impl List {
             return Err(Error::Labels("no labels; expected at least one, such as --labels \"dog,grass,other\"".into()));
         }
         if self.len() > MAX_LABELS {
-            return Err(Error::Labels(format!("{} labels; at most {MAX_LABELS} are possible", self.len())));
+            return Err(too_many(self.len()));
         }
         let mut seen = HashMap::with_capacity(self.len());
         for (i, Label { text, number }) in self.labels.iter().enumerate() {
@@ -139,6 +139,10 @@ pub fn checked<S: AsRef<str>>(labels: &[S]) -> Result<List> {
 
 fn numbered(texts: impl Iterator<Item = String>) -> List {
     List { labels: texts.zip(1..).map(|(text, number)| Label { text, number }).collect(), ..List::default() }
+}
+
+fn too_many(count: usize) -> Error {
+    Error::Labels(format!("{count} labels; at most {MAX_LABELS} are possible"))
 }
 
 fn place(file: Option<&Path>, number: usize) -> String {
