@@ -144,9 +144,9 @@ fn numbers<'a>(rows: &[Row<'a>]) -> Found<'a> {
 
 /// Characters that part columns and stand in no label.
 fn separators<'a>(rows: &[Row<'a>]) -> Found<'a> {
-    share(rows, NEARLY_ALL, |text| text.contains('\t'), "the lines are parted by tabs, as a table's rows")
-        .or_else(|| share(rows, NEARLY_ALL, |text| text.contains('|'), "the lines are parted by |, as a table's rows"))
-        .or_else(|| share(rows, NEARLY_ALL, has_semicolon, "the lines are parted by semicolons, as a table's rows"))
+    share(rows, NEARLY_ALL, |text| text.contains('\t'), "parted by tabs, as a table's rows")
+        .or_else(|| share(rows, NEARLY_ALL, |text| text.contains('|'), "parted by |, as a table's rows"))
+        .or_else(|| share(rows, NEARLY_ALL, has_semicolon, "parted by semicolons, as a table's rows"))
 }
 
 /// A semicolon that does not end a character reference (`&amp;`).
@@ -167,7 +167,7 @@ fn commas<'a>(rows: &[Row<'a>]) -> Found<'a> {
     rows_with.remove(&0);
     let (number, _) = rows_with.into_iter().max_by_key(|(_, rows)| *rows)?;
     let has = |text: &str| commas_outside_quotes(text) == number;
-    share(rows, NEARLY_ALL, has, "the lines are parted by commas, as a table's rows")
+    share(rows, NEARLY_ALL, has, "parted by commas, as a table's rows")
 }
 
 fn commas_outside_quotes(text: &str) -> usize {
@@ -181,8 +181,7 @@ fn commas_outside_quotes(text: &str) -> usize {
 
 /// Columns that are aligned by spaces.
 fn columns<'a>(rows: &[Row<'a>]) -> Found<'a> {
-    let found =
-        share(rows, NEARLY_ALL, |text| text.contains("  "), "the lines are parted by spaces, as a table's rows");
+    let found = share(rows, NEARLY_ALL, |text| text.contains("  "), "parted by spaces, as a table's rows");
     found.filter(|_| rows.len() > 1)
 }
 
