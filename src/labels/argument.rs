@@ -97,8 +97,8 @@ fn refuse_single_quotes(labels: &[Typed]) -> Result<()> {
         return Ok(());
     };
     Err(Error::Labels(format!(
-        "label {} \"{}\" begins with a single quote that label {} closes; single quotes hold nothing together here, nor on Windows: \
-         write double quotes, --labels \"dog,cat\"",
+        "label {} \"{}\" begins with a single quote that label {} closes; single quotes hold nothing together here, \
+         nor on Windows: write double quotes, --labels \"dog,cat\"",
         first + 1,
         printable(&open.text),
         last + 1
