@@ -77,9 +77,10 @@ def pickles(headers):
     for file in sorted((GOLDEN / "checkpoint").iterdir()):
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                for name in archive.namelist():
-                    if name.endswith("/data.pkl") and archive.getinfo(name).file_size <= SMALL:
-                        write("pickle", file.stem + ".pkl", archive.read(name))
+                for entry in archive.infolist():
+                    # Python reads no entry whose check sum was left out (no_crc32.pt).
+                    if entry.filename.endswith("/data.pkl") and entry.file_size <= SMALL and entry.CRC != 0:
+                        write("pickle", file.stem + ".pkl", archive.read(entry))
     storage = torch.zeros(24)
     views = {"whole": storage, "part": storage[3:7], "turned": storage.view(4, 6).T, "kept": torch.nn.Parameter(storage)}
     write("pickle", "views.pkl", pickled({"state_dict": views, "hyper_parameters": {"arch_option": 0}}))
@@ -110,6 +111,11 @@ def labels():
         "tokens": "<start_of_text>x<end_of_text>\ni'll they've 12 3.5!?\n\x1b[1;31mred\n",
         "long": "word " * 80 + "\n" + "x" * 200 + "\n",
         "twins": "Dog\ndog \n",
+        "quotes": "\"grass, tall\"\n“a \"\"b\"\"”\n5\" nail\n'dog'\n",
+        "line_ends": "dog\rcat\u2028sky\u0085sea\x0broad\x0ctree\n\n# end\n\n",
+        "table": "Idx,Ratio,Name\n1,0.20,wall;brick\n2,0.10,door;double;door\n",
+        "rows": "a;b\nc\td\ne|f\n1. g\n- h\ni  j\n",
+        "list": "labels = [\"dog\", 'cat']\n",
     }
     for name, text in lists.items():
         write("labels", name + ".txt", text.encode())

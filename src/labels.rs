@@ -65,7 +65,11 @@ impl List {
     pub(crate) fn repeated(&self, index: usize, first: usize, why: &str) -> Error {
         let (place, earlier) = (self.show(index), &self.labels[first]);
         let first_place = self::place(self.file.as_deref(), earlier.number);
-        let why = if earlier.text == self.labels[index].text { "" } else { why };
+        let why = match &self.note {
+            Some(_) => " (of a table, the last column to its first semicolon counts)",
+            None if earlier.text == self.labels[index].text => "",
+            None => why,
+        };
         Error::Labels(format!(
             "{place} repeats \"{}\" of {first_place}{why}; keep one of them",
             printable(&earlier.text)
@@ -77,7 +81,7 @@ impl List {
             return Err(Error::Labels("no labels; expected at least one, such as --labels \"dog,grass,other\"".into()));
         }
         if self.len() > MAX_LABELS {
-            return Err(Error::Labels(format!("{} labels; at most {MAX_LABELS} are possible", self.len())));
+            return Err(too_many(self.len()));
         }
         let mut seen = HashMap::with_capacity(self.len());
         for (i, Label { text, number }) in self.labels.iter().enumerate() {
@@ -139,6 +143,10 @@ pub fn checked<S: AsRef<str>>(labels: &[S]) -> Result<List> {
 
 fn numbered(texts: impl Iterator<Item = String>) -> List {
     List { labels: texts.zip(1..).map(|(text, number)| Label { text, number }).collect(), ..List::default() }
+}
+
+fn too_many(count: usize) -> Error {
+    Error::Labels(format!("{count} labels; at most {MAX_LABELS} are possible"))
 }
 
 fn place(file: Option<&Path>, number: usize) -> String {
@@ -243,7 +251,10 @@ mod tests {
         let (_folder, argument) = file(table);
         assert!(parse(&argument).unwrap().note().unwrap().contains("last column"));
         let twice = file_error(format!("{table}3,0.1,1,1,0,wall;brick\n"));
-        assert!(twice.starts_with("line 4 \"wall\" repeats \"wall\" of") && twice.contains("line 2;"), "{twice}");
+        assert!(
+            twice.starts_with("line 4 \"wall\" repeats \"wall\" of") && twice.contains("line 2 (of a table"),
+            "{twice}"
+        );
         // A word more, a number for a name, a column less: no table of LSeg's.
         for other in ["1,wall,a\n2,sky,b", "wall,1\nsky,2", "a,b\n1,2", "1,2,wall\n2,sky"] {
             assert!(file_error(other).contains("expected one label a line"), "{other}");

@@ -171,7 +171,7 @@ fn long_labels_are_refused_or_cut() {
 
     // It is the filled-in text that is too long.
     let fitting = "a ".repeat(room);
-    let call = ["--labels", fitting.trim(), "--template", "{}", "--template", "big {} b"];
+    let call = ["--labels", fitting.trim(), "--template", "{}", "--template", "a {} b"];
     let message = folder.refusal(&call);
     assert!(message.contains(&format!("{} tokens long in its template", room + 2)), "{message}");
     let cut = folder.text(&[&call[..], &["--long-labels", "cut"]].concat());

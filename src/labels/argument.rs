@@ -2,7 +2,7 @@
 
 use super::quotes::{self, Start};
 use super::rows::{self, Row};
-use super::{List, is_line_end, is_space, numbered};
+use super::{List, file, is_line_end, is_space, numbered};
 use crate::checkpoint::printable;
 use crate::{Error, Result};
 
@@ -16,6 +16,10 @@ struct Typed {
 pub(super) fn split(argument: &str) -> Result<List> {
     let text = without_comments(argument.strip_prefix('\u{FEFF}').unwrap_or(argument));
     let mut rest = text.trim_matches(is_space);
+    let several_lines = rest.contains(is_line_end);
+    if several_lines && file::lseg_table(&file::lines(rest)).is_some() {
+        return Err(Error::Labels("the labels are lines of a table; give the file itself, --labels @FILE".to_owned()));
+    }
     let mut labels = Vec::new();
     while !(rest.is_empty() && labels.is_empty()) {
         let (label, behind) = first(rest, labels.len() + 1)?;
@@ -35,7 +39,8 @@ pub(super) fn split(argument: &str) -> Result<List> {
     let plain = labels.iter().zip(1..);
     let plain: Vec<Row> =
         plain.map(|(label, number)| Row { number, text: if label.quoted { "" } else { &label.text } }).collect();
-    if let Some((Row { number, text }, what)) = rows::typed(&plain) {
+    let kind = if several_lines { rows::listed } else { rows::typed };
+    if let Some((Row { number, text }, what)) = kind(&plain) {
         return Err(Error::Labels(format!(
             "label {number} \"{}\": {what}; part labels with commas, --labels \"dog,tall grass,other\" (double quotes \
              around a label keep it as it is)",
@@ -92,8 +97,8 @@ fn refuse_single_quotes(labels: &[Typed]) -> Result<()> {
         return Ok(());
     };
     Err(Error::Labels(format!(
-        "label {} \"{}\" begins with a single quote that label {} closes; single quotes hold nothing together here: \
-         write double quotes, --labels \"dog,cat\"",
+        "label {} \"{}\" begins with a single quote that label {} closes; single quotes hold nothing together here, \
+         nor on Windows: write double quotes, --labels \"dog,cat\"",
         first + 1,
         printable(&open.text),
         last + 1
@@ -159,6 +164,9 @@ mod tests {
         assert!(refusal("dog;cat;tree").contains("semicolon"));
         assert!(refusal("dog|cat").contains("|"));
         assert!(refusal("['dog', 'cat']").starts_with("label 1 \"['dog'\""));
+        assert!(refusal("1,wall\n2,sky").contains("table"));
+        assert!(refusal("0 person\n1 car").starts_with("label 1 \"0 person\": the lines are numbered"));
+        assert!(refusal("dog\n- cat").contains("bullet"));
         assert_eq!(labels("fish &amp; chips,\"dog;cat\""), ["fish &amp; chips", "dog;cat"]);
         assert_eq!(labels("1 person,2 people"), ["1 person", "2 people"]);
     }

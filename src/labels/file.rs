@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::quotes::{self, Start};
 use super::rows::{self, Row};
-use super::{Label, List, is_line_end, is_space};
+use super::{Label, List, MAX_LABELS, is_line_end, is_space, too_many};
 use crate::checkpoint::printable;
 use crate::{Error, Result};
 
@@ -24,6 +24,10 @@ pub(super) fn read(path: &Path) -> Result<List> {
     }
     let text = text(&bytes).map_err(refused)?;
     let lines = lines(&text);
+    // One may be a table's header.
+    if lines.len() > MAX_LABELS + 1 {
+        return Err(too_many(lines.len()));
+    }
     if let Some(Row { number, .. }) = lines.iter().find(|line| line.text.is_empty()) {
         return Err(refused(format!("line {number} is empty; remove it or write a word there")));
     }
@@ -52,7 +56,7 @@ fn text(bytes: &[u8]) -> Result<String, String> {
 }
 
 /// The lines, trimmed, without comments and without empty lines at the end.
-fn lines(text: &str) -> Vec<Row<'_>> {
+pub(super) fn lines(text: &str) -> Vec<Row<'_>> {
     let lines = text.split(is_line_end).map(|line| line.trim_matches(is_space)).zip(1..);
     let lines = lines.filter(|(line, _)| !line.starts_with('#')).map(|(text, number)| Row { number, text });
     let mut lines: Vec<Row> = lines.collect();
@@ -62,7 +66,7 @@ fn lines(text: &str) -> Vec<Row<'_>> {
 
 /// What LSeg's `get_labels` makes of a table whose columns are numbers, but for the last: of that, what stands before
 /// the first semicolon. A first row of words is its header.
-fn lseg_table(lines: &[Row]) -> Option<Vec<Label>> {
+pub(super) fn lseg_table(lines: &[Row]) -> Option<Vec<Label>> {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.text.split(',').map(str::trim).collect()).collect();
     let is_header = |columns: &[&str]| columns.iter().all(|column| !column.is_empty() && !is_number(column));
     let is_row = |columns: &[&str]| match columns.split_last() {

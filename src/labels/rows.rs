@@ -1,7 +1,7 @@
 //! What is no list of labels: tables, numbered lists, lists of other languages. A label in double quotes is never looked
 //! at: that is the way out for one that only seems to be a row.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -22,8 +22,12 @@ static MARKED_NUMBER: LazyLock<Regex> =
 /// `1 wall`
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(\d+)\s+\S"));
 
-/// `wall: 1`, `wall = 1`
-static MARKED_VALUE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\S\s*[:=]\s*\d+$"));
+/// `wall: 1`, `wall = 1`, `wall 0.25`
+static MARKED_VALUE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\S\s*[:=]\s*\d+$|\S\s+\d*\.\d+$"));
+
+/// `wall 120 120 120`, `wall #787878`
+static COLUMNS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?:^|\s)-?\d[\d.]*\s+-?\d[\d.]*(?:\s|$)|\s#[0-9A-Fa-f]{6}\b"));
 
 /// `wall 1`
 static VALUE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(.*\S)\s+(\d+)$"));
@@ -31,8 +35,8 @@ static VALUE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(.*\S)\s+(\d+)$"));
 /// `n01440764 tench`
 static WORDNET_ID: LazyLock<Regex> = LazyLock::new(|| pattern(r"^n\d{8}\b"));
 
-/// `labels = [`, `names: {`
-static ASSIGNMENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\w.]+\s*[:=]\s*[\[({]"));
+/// `labels = [`, `labels = "`, `names: {`
+static ASSIGNMENT: LazyLock<Regex> = LazyLock::new(|| pattern(r#"^[\w.]+\s*(?:=\s*["'\[({]|:\s*[\[({])"#));
 
 fn pattern(source: &str) -> Regex {
     Regex::new(source).expect("a constant pattern")
@@ -43,16 +47,21 @@ pub(super) fn typed<'a>(rows: &[Row<'a>]) -> Found<'a> {
     brackets(rows).or_else(|| separators(rows))
 }
 
-/// Whether a file's lines, those without text left out, are no list of one label a line; with the line at which it shows.
-pub(super) fn written<'a>(rows: &[Row<'a>]) -> Found<'a> {
+/// Whether the labels of several lines, split at their commas, are another kind of list.
+pub(super) fn listed<'a>(rows: &[Row<'a>]) -> Found<'a> {
     markup(rows)
-        .or_else(|| brackets(rows))
         .or_else(|| any(rows, |text| WORDNET_ID.is_match(text), "a WordNet id is no word"))
         .or_else(|| any(rows, is_bullet, "a list's bullet is no part of a label"))
-        .or_else(|| any(rows, in_single_quotes, "single quotes are no part of a label"))
-        .or_else(|| separators(rows))
+        .or_else(|| typed(rows))
         .or_else(|| numbers(rows))
+}
+
+/// Whether a file's lines are no list of one label a line; with the line at which it shows.
+pub(super) fn written<'a>(rows: &[Row<'a>]) -> Found<'a> {
+    listed(rows)
+        .or_else(|| any(rows, in_single_quotes, "single quotes are no part of a label"))
         .or_else(|| commas(rows))
+        .or_else(|| any(rows, |text| text.ends_with(','), "a comma at a line's end is no part of a label"))
         .or_else(|| columns(rows))
 }
 
@@ -73,16 +82,15 @@ const NEARLY_ALL: usize = 80;
 fn markup<'a>(rows: &[Row<'a>]) -> Found<'a> {
     let first = rows.first()?;
     let text = first.text.to_ascii_lowercase();
-    ["<!doctype", "<html", "<?xml"]
-        .iter()
-        .any(|start| text.starts_with(start))
-        .then_some((*first, "a web page or XML is no list of labels"))
+    let is_page = ["<!doctype", "<html", "<?xml"].iter().any(|start| text.starts_with(start));
+    let what = "HTML or XML is no list of labels";
+    if is_page { Some((*first, what)) } else { share(rows, NEARLY_ALL, |text| text.contains("</"), what) }
 }
 
 /// A list or a dict of Python, JSON, YAML. (`[unlabeled]` and `(other)` are labels.)
 fn brackets<'a>(rows: &[Row<'a>]) -> Found<'a> {
     let (first, last) = (rows.first()?, rows.last()?);
-    let what = "a list in brackets, as programs write it";
+    let what = "this is a list as programs write it, in brackets or quotes";
     if ASSIGNMENT.is_match(first.text) {
         return Some((*first, what));
     }
@@ -111,6 +119,11 @@ fn numbers<'a>(rows: &[Row<'a>]) -> Found<'a> {
     if let Some(found) = share(rows, NEARLY_ALL, |text| MARKED_VALUE.is_match(text), "the lines end with numbers") {
         return Some(found);
     }
+    if let Some(found) = share(rows, NEARLY_ALL, |text| COLUMNS.is_match(text), "the lines have columns of numbers")
+        && rows.len() > 1
+    {
+        return Some(found);
+    }
     // One label may begin with a number, and some with the same; "route 66" ends with one.
     let numbers: Vec<&str> = rows.iter().filter_map(|row| Some(NUMBER.captures(row.text)?.get(1)?.as_str())).collect();
     let different = numbers.iter().collect::<HashSet<_>>().len();
@@ -131,9 +144,9 @@ fn numbers<'a>(rows: &[Row<'a>]) -> Found<'a> {
 
 /// Characters that part columns and stand in no label.
 fn separators<'a>(rows: &[Row<'a>]) -> Found<'a> {
-    share(rows, NEARLY_ALL, |text| text.contains('\t'), "the lines are parted by tabs, as a table's rows")
-        .or_else(|| share(rows, NEARLY_ALL, |text| text.contains('|'), "the lines are parted by |, as a table's rows"))
-        .or_else(|| share(rows, NEARLY_ALL, has_semicolon, "the lines are parted by semicolons, as a table's rows"))
+    share(rows, NEARLY_ALL, |text| text.contains('\t'), "parted by tabs, as a table's rows")
+        .or_else(|| share(rows, NEARLY_ALL, |text| text.contains('|'), "parted by |, as a table's rows"))
+        .or_else(|| share(rows, NEARLY_ALL, has_semicolon, "parted by semicolons, as a table's rows"))
 }
 
 /// A semicolon that does not end a character reference (`&amp;`).
@@ -147,14 +160,14 @@ fn has_semicolon(text: &str) -> bool {
 
 /// Of labels some have commas; of rows nearly all have the same number.
 fn commas<'a>(rows: &[Row<'a>]) -> Found<'a> {
-    let counts: Vec<usize> = rows.iter().map(|row| commas_outside_quotes(row.text)).collect();
-    let most = counts.iter().copied().filter(|&n| n > 0).max_by_key(|n| counts.iter().filter(|m| *m == n).count())?;
-    share(
-        rows,
-        NEARLY_ALL,
-        |text| commas_outside_quotes(text) == most,
-        "the lines are parted by commas, as a table's rows",
-    )
+    let mut rows_with = HashMap::new();
+    for row in rows {
+        *rows_with.entry(commas_outside_quotes(row.text)).or_insert(0) += 1;
+    }
+    rows_with.remove(&0);
+    let (number, _) = rows_with.into_iter().max_by_key(|(_, rows)| *rows)?;
+    let has = |text: &str| commas_outside_quotes(text) == number;
+    share(rows, NEARLY_ALL, has, "parted by commas, as a table's rows")
 }
 
 fn commas_outside_quotes(text: &str) -> usize {
@@ -168,8 +181,7 @@ fn commas_outside_quotes(text: &str) -> usize {
 
 /// Columns that are aligned by spaces.
 fn columns<'a>(rows: &[Row<'a>]) -> Found<'a> {
-    let found =
-        share(rows, NEARLY_ALL, |text| text.contains("  "), "the lines are parted by spaces, as a table's rows");
+    let found = share(rows, NEARLY_ALL, |text| text.contains("  "), "parted by spaces, as a table's rows");
     found.filter(|_| rows.len() > 1)
 }
 
@@ -198,6 +210,9 @@ mod tests {
         refused("wall\t1\nsky\t2\nsea\t3\nroad\t4\nthe end", 1, "tab");
         refused("| wall | 1 |\n| sky | 2 |", 1, "|");
         refused("wall    grey\nsky     blue", 1, "spaces");
+        refused("wall 120 120 120\nsky 6 230 230", 1, "columns of numbers");
+        refused("wall #787878\nsky #06E6E6", 1, "columns of numbers");
+        refused("dog,\ncat,\ntree", 1, "comma");
         refused("names\na, b\nc, d\ne, f\ng, h", 2, "comma");
     }
 
@@ -211,6 +226,7 @@ mod tests {
         refused("names:\n0: person\n1: car", 2, "numbered");
         refused("wall: 0\nsky: 1", 1, "end with numbers");
         refused("person 0\ncar 1", 1, "end with numbers");
+        refused("wall 0.25\nsky 0.125", 1, "end with numbers");
     }
 
     #[test]
@@ -220,11 +236,13 @@ mod tests {
         refused("{\"0\": \"dog\"}", 1, "brackets");
         refused("labels = ['dog',\n 'cat']", 1, "brackets");
         refused("names: [dog, cat]", 1, "brackets");
+        refused("labels = \"dog\"", 1, "brackets");
         refused("dog\n- cat", 2, "bullet");
         refused("* dog\n* cat", 1, "bullet");
         refused("'dog',\n'cat'", 1, "single quotes");
         refused("n01440764 tench\nn01443537 goldfish", 1, "WordNet");
-        refused("<!DOCTYPE html>\n<p>dog", 1, "web page");
+        refused("<!DOCTYPE html>\n<p>dog", 1, "HTML");
+        refused("<li>dog</li>\n<li>cat</li>", 1, "HTML");
     }
 
     #[test]
@@ -237,6 +255,8 @@ mod tests {
             "5 star hotel",
             "3.5 mm jack\n4-door car",
             "route 66\nboeing 747\ntree",
+            "route 66\nboeing 747",
+            "24 7 shop\ntree",
             "type 1\ntype 2",
             "[unlabeled]\n(other)\ndog (small)",
             "caf&eacute;\nfish &amp; chips",

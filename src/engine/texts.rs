@@ -1,0 +1,89 @@
+//! What the text tower reads of the labels, and what of them it cannot.
+
+use std::collections::HashMap;
+
+use super::{Engine, LongLabels};
+use crate::error::{Error, Result};
+use crate::labels::List;
+use crate::tokenizer::Tokens;
+
+/// Texts that pass the text tower together.
+const TEXT_BATCH: usize = 32;
+/// Characters that a note shows of the end of a label that was cut.
+const SHOWN: usize = 30;
+
+/// A text that the text tower has read.
+pub(super) struct Text {
+    pub tokens: Tokens,
+    /// The tower's output, before normalisation.
+    pub features: Box<[f32]>,
+}
+
+impl Engine {
+    /// The texts that this engine has not seen.
+    pub(super) fn tokens_of_unknown(&self, texts: &[Vec<String>]) -> Result<HashMap<String, Tokens>> {
+        let mut unknown = HashMap::new();
+        for text in texts.iter().flatten() {
+            if !self.texts.contains_key(text) && !unknown.contains_key(text) {
+                unknown.insert(text.clone(), self.tokenizer.encode_cut(text)?);
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Refuses labels without a token of their own, labels that are the same to the text tower, and long ones unless they
+    /// are cut; of the latter, one note a label.
+    pub(super) fn check_tokens(
+        &self,
+        list: &List,
+        texts: &[Vec<String>],
+        unknown: &HashMap<String, Tokens>,
+    ) -> Result<Vec<String>> {
+        let room = self.tokenizer.room();
+        let tokens = |text: &String| self.texts.get(text).map_or_else(|| &unknown[text], |text| &text.tokens);
+        let mut seen = HashMap::with_capacity(texts.len());
+        let mut notes = Vec::new();
+        for (i, (label, texts)) in list.texts().zip(texts).enumerate() {
+            let alone = if self.templates.is_empty() { None } else { Some(self.tokenizer.encode_cut(label)?) };
+            if alone.as_ref().unwrap_or_else(|| tokens(&texts[0])).visible().len() <= 2 {
+                return Err(list.without_tokens(i));
+            }
+            let longest = texts.iter().max_by_key(|text| tokens(text).count).filter(|text| tokens(text).count > room);
+            if let Some(text) = longest {
+                let Tokens { ids, count } = tokens(text);
+                let within = if self.templates.is_empty() { "" } else { " in its template" };
+                let long = format!("{} is {count} tokens long{within}", list.show(i));
+                if self.long_labels == LongLabels::Refuse {
+                    return Err(Error::Labels(format!(
+                        "{long}, but the model reads at most {room}; shorten it, or pass --long-labels cut"
+                    )));
+                }
+                let read = self.tokenizer.decode(ids)?;
+                let end: String = read.chars().skip(read.chars().count().saturating_sub(SHOWN)).collect();
+                notes.push(format!("{long}: only the first {room} are read, to \"…{}\"", end.trim_start()));
+            }
+            let visible: Vec<&[u32]> = texts.iter().map(|text| tokens(text).visible()).collect();
+            if let Some(first) = seen.insert(visible, i) {
+                let why = if longest.is_some() {
+                    " (to where they are read they are the same)"
+                } else {
+                    " (the text tower sees no difference)"
+                };
+                return Err(list.repeated(i, first, why));
+            }
+        }
+        Ok(notes)
+    }
+
+    /// Passes the unknown among the texts through the text tower, in their order, and keeps what comes out.
+    pub(super) fn encode_unknown(&mut self, texts: &[Vec<String>], mut unknown: HashMap<String, Tokens>) -> Result<()> {
+        let unknown: Vec<_> = texts.iter().flatten().filter_map(|text| unknown.remove_entry(text)).collect();
+        let mut features = Vec::with_capacity(unknown.len());
+        for texts in unknown.chunks(TEXT_BATCH) {
+            features.extend(self.encode(texts)?);
+        }
+        let read = unknown.into_iter().zip(features);
+        self.texts.extend(read.map(|((text, tokens), features)| (text, Text { tokens, features })));
+        Ok(())
+    }
+}
