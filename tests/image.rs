@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba, RgbaImage};
 use lseg_fast::Error;
+use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, HEAD, Photo, decode, decode_from, is_picture, is_picture_name};
 
 /// A photo file in a folder that goes when the value goes.
@@ -450,6 +451,15 @@ fn foreign_files_are_named_by_their_content() {
         let reason = refusal(bytes);
         assert!(reason.contains(expected), "{expected}: {reason}");
         assert!(!is_picture(bytes), "{expected}");
+    }
+}
+
+#[test]
+fn a_photo_in_a_checkpoints_place_is_named() {
+    let heic = media("heic", "mif1");
+    for (bytes, expected) in [(jpeg_with_orientation(1), "is a JPEG picture; "), (heic, "is a HEIC photo; ")] {
+        let error = Checkpoint::open(&PhotoFile::new(&bytes).path).err().unwrap().to_string();
+        assert!(error.contains(expected) && error.contains("expected a PyTorch checkpoint"), "{error}");
     }
 }
 
