@@ -365,7 +365,6 @@ fn what_is_not_read_is_named_with_a_way_out() {
         ("ycbcr.tif", "a TIFF of YCbCr colours, which is not read here; save it as PNG"),
         ("lab.tif", "a TIFF of L*a*b* colours, which is not read here; save it as PNG"),
         ("bands.tif", "a TIFF of 6 channels, which is not read here; save it as PNG"),
-        ("planar_tiles.tif", "a TIFF of tiles with a plane for each channel, which is not read here; save it as PNG"),
         ("negative_f4.tif", "a TIFF of 32-bit floats from -0.5 to 0.5: what is white cannot be told"),
         ("negative_f8.tif", "a TIFF of 64-bit floats from -0.5 to 0.5: what is white cannot be told"),
         ("hdr.tif", "a TIFF of 32-bit floats from 0 to 6: what is white cannot be told"),

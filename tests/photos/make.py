@@ -223,6 +223,9 @@ def tiffs():
         end = "little" if order == "<" else "big"
         tiff(f"planes_{end}", RGB.transpose(2, 0, 1), RGB, photometric="rgb", planarconfig="separate", byteorder=order)
         tiff(f"tiles_{end}", RGB, RGB, photometric="rgb", tile=(16, 16), byteorder=order, compression="zlib", predictor=True)
+        tiff(f"planes_of_tiles_{end}", RGB.transpose(2, 0, 1), RGB, photometric="rgb", planarconfig="separate",
+             tile=(16, 16), byteorder=order)
+    tiff("tiles_bits", GREY > 127, (GREY > 127) * 255, photometric="minisblack", tile=(16, 16))
     planes = np.dstack([RGB, ALPHA]).transpose(2, 0, 1)
     tiff("planes_alpha", planes, on_white(RGB, ALPHA[..., None]), photometric="rgb", planarconfig="separate",
          extrasamples=["unassalpha"])
@@ -319,7 +322,6 @@ def refused():
     write("negative_i2", small.astype("i2") - 100, photometric="rgb")
     write("lab", small, photometric="cielab")
     write("bands", np.dstack([small, small]), photometric="minisblack", planarconfig="contig")
-    write("planar_tiles", small.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", tile=(16, 16))
     write("cfa", small[..., 1].astype("u2"), photometric="cfa")
     write("dng_version", small, photometric="rgb", extratags=[(50706, 1, 4, bytes([1, 4, 0, 0]), True)])
     with tifffile.TiffWriter(folder / "raw_in_sub_ifd.tif") as writer:
