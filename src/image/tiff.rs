@@ -297,7 +297,10 @@ impl Samples {
         let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(reason)?.with_limits(limits);
         let mut values = DecodingResult::U8(Vec::new());
         let layout = decoder.read_image_to_buffer(&mut values).map_err(reason)?;
-        let element = (pixels.bits / 8).max(1);
+        let element = element_bytes(&values);
+        if element != (pixels.bits / 8).max(1) {
+            return Err(undecodable("TIFF", "its tags contradict each other"));
+        }
         let len = values.as_buffer(0).as_bytes().len();
         if len < layout.complete_len {
             return Err(reason(TiffError::LimitsExceeded));
@@ -444,6 +447,15 @@ impl Samples {
             row.as_chunks_mut::<3>().0.iter_mut().enumerate().for_each(|(x, rgb)| *rgb = pixel(x, y));
         });
         Ok(rgb)
+    }
+}
+
+fn element_bytes(values: &DecodingResult) -> usize {
+    match values {
+        DecodingResult::U8(_) | DecodingResult::I8(_) => 1,
+        DecodingResult::U16(_) | DecodingResult::I16(_) | DecodingResult::F16(_) => 2,
+        DecodingResult::U32(_) | DecodingResult::I32(_) | DecodingResult::F32(_) => 4,
+        DecodingResult::U64(_) | DecodingResult::I64(_) | DecodingResult::F64(_) => 8,
     }
 }
 
