@@ -237,6 +237,7 @@ fn a_cut_photo_is_refused_wherever_it_ends() {
     for (bytes, tail) in [
         (encoded(noise(24, 24), ImageFormat::Jpeg), 0),
         (jpeg_with_orientation(6), 0),
+        (fs::read(photos().join("scans_each_420_restarts.jpg")).unwrap(), 0),
         (encoded(noise(24, 24), ImageFormat::Png), tail),
         (encoded(noise(24, 24), ImageFormat::Bmp), 0),
         (encoded(noise(24, 24), ImageFormat::Pnm), 0),
@@ -379,6 +380,20 @@ fn what_is_not_read_is_named_with_a_way_out() {
         assert_eq!(error.contains("damaged"), name == "short_palette.tif", "{error}");
     }
     assert_eq!(fs::read_dir(photos().join("refused")).unwrap().count(), cases.len());
+}
+
+#[test]
+fn a_few_bytes_cannot_ask_for_many_passes_over_a_jpeg() {
+    let is_scan = |bytes: &[u8]| bytes == [0xFF, 0xDA];
+    let again = |name: &str, times: usize| {
+        let mut bytes = fs::read(photos().join(name)).unwrap();
+        let starts: Vec<usize> = (0..bytes.len() - 1).filter(|&at| is_scan(&bytes[at..at + 2])).collect();
+        let scan = bytes[starts[0]..starts[1]].repeat(times);
+        bytes.splice(starts[1]..starts[1], scan);
+        refusal(&bytes)
+    };
+    assert!(again("scans_each_444.jpg", 1).contains("a component is coded twice"));
+    assert!(again("progressive_420.jpg", 500).contains("scans, more than 500"));
 }
 
 /// An ISO media file's first box: its main brand, the others.
