@@ -16,6 +16,14 @@ FUZZ = Path(__file__).resolve().parent
 GOLDEN = FUZZ.parent / "tests/golden"
 SMALL = 10_000
 MODELS = ["resnet", "vit16", "vit32"]
+# Of tests/photos/: what takes its own way through the decoders.
+PHOTOS = [
+    "scans_each_420_restarts.jpg", "scans_each_reducible.jpg", "scans_chroma_together_422.jpg", "scans_each_cmyk.jpg",
+    "one_scan_thirds.jpg", "progressive_large_chroma.jpg", "colours_4_adobe2.jpg", "exif_slong_big.jpg",
+    "exif_prefix.webp", "tiff_big_big.tif", "tiff_planes_alpha.tif", "tiff_tiles_little.tif", "tiff_associated_f2.tif",
+    "tiff_grey_associated.tif", "tiff_cmyk_planes_u2.tif", "tiff_to_255_i2.tif", "tiff_palette_4.tif",
+    "tiff_grey_2_fill_order_2.tif", "tiff_pages.tif", "refused/raw_in_sub_ifd.tif",
+]
 
 
 def write(target, name, data):
@@ -160,6 +168,8 @@ def photos():
         extension = name.split(".")[1]
         picture.save(file, formats.get(extension, extension.upper()), **options)
         write("photo", name, file.getvalue())
+    for name in PHOTOS:
+        write("photo", Path(name).name, (FUZZ.parent / "tests/photos" / name).read_bytes())
     write("photo", "ascii.ppm", b"P3\n# words\n2 1 255\n255 0 0  0 255 0\n")
     write("photo", "any.pam", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\nabcd")
 

@@ -107,6 +107,10 @@ fn by_signature(format: FileFormat) -> Option<Foreign> {
         | FileFormat::WindowsMetafile
         | FileFormat::PortableDocumentFormat
         | FileFormat::Postscript => (short, "document", Class::Drawing),
+        // Their signatures leave open whether there are pictures in them.
+        FileFormat::Mpeg4Part14 => (short, "video", Class::Video),
+        FileFormat::ExtensibleBinaryMetaLanguage => ("Matroska or WebM", "video", Class::Video),
+        FileFormat::AdvancedSystemsFormat => ("Windows Media", "video", Class::Video),
         FileFormat::DigitalImagingAndCommunicationsInMedicine => ("DICOM", "picture", Class::Picture),
         FileFormat::FlexibleImageTransportSystem => ("FITS", "picture", Class::Picture),
         _ => match format.kind() {
@@ -170,6 +174,7 @@ fn is_text(head: &[u8]) -> bool {
 }
 
 fn with_article(name: &str, noun: &str) -> String {
-    let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+    let is_vowel = name.starts_with(['A', 'E', 'I', 'O']) || ["HDR", "MP4", "SGI", "XCF", "XPM"].contains(&name);
+    let article = if is_vowel { "an" } else { "a" };
     format!("{article} {name} {noun}")
 }

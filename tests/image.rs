@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba, RgbaImage};
 use lseg_fast::Error;
-use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
+use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, HEAD, Photo, decode, decode_from, is_picture, is_picture_name};
 
 /// A photo file in a folder that goes when the value goes.
 struct PhotoFile {
@@ -222,7 +223,6 @@ fn the_first_frame_of_an_animation_is_taken() {
 fn a_file_that_is_no_photo_is_refused_by_reason() {
     assert!(refusal(b"").contains("empty file"));
     assert!(refusal(b"dog,grass,other\n").contains("not a photo") && refusal(b"x").contains("JPEG, PNG"));
-    assert!(refusal(b"\0\0\0\x1CftypavifXXXXXXXX").contains("AVIF photos are not read"));
     assert!(matches!(decode(Path::new("/does/not/exist.jpg"), 1), Err(Error::Io { .. })));
     assert!(matches!(decode(Path::new("/"), 1), Err(Error::Io { .. })));
 }
@@ -237,6 +237,7 @@ fn a_cut_photo_is_refused_wherever_it_ends() {
     for (bytes, tail) in [
         (encoded(noise(24, 24), ImageFormat::Jpeg), 0),
         (jpeg_with_orientation(6), 0),
+        (fs::read(photos().join("scans_each_420_restarts.jpg")).unwrap(), 0),
         (encoded(noise(24, 24), ImageFormat::Png), tail),
         (encoded(noise(24, 24), ImageFormat::Bmp), 0),
         (encoded(noise(24, 24), ImageFormat::Pnm), 0),
@@ -311,4 +312,205 @@ fn damaged_photos_are_errors_or_photos_but_never_panics() {
         }
         assert!(refused > count / 10, "{format:?}: {refused} of {count} refused");
     }
+}
+
+/// tests/photos/, which make.py there makes.
+fn photos() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos")
+}
+
+#[test]
+fn every_kind_of_photo_has_the_pixels_that_others_read_of_it() {
+    let list = fs::read_to_string(photos().join("right.txt")).unwrap();
+    assert!(list.lines().count() > 100);
+    let mut wrong = Vec::new();
+    for (name, right) in list.lines().map(|line| line.split_once(' ').unwrap()) {
+        let right = image::open(photos().join(right)).unwrap().into_rgb8();
+        let photo = match decode(&photos().join(name), DEFAULT_MAX_PIXELS) {
+            Ok(photo) => photo,
+            Err(error) => {
+                wrong.push(error.to_string());
+                continue;
+            }
+        };
+        if (photo.width as u32, photo.height as u32) != right.dimensions() {
+            wrong.push(format!("{name}: {}×{} for {:?}", photo.width, photo.height, right.dimensions()));
+            continue;
+        }
+        let off = || photo.rgb.iter().zip(right.as_raw()).map(|(&a, &b)| a.abs_diff(b));
+        let (most, mean) = (off().max().unwrap(), off().map(f64::from).sum::<f64>() / photo.rgb.len() as f64);
+        // JPEG decoders round differently, at three steps of their work; all other formats at most once.
+        let (most_allowed, mean_allowed) = if name.ends_with(".jpg") { (6, 0.6) } else { (1, 0.5) };
+        if most > most_allowed || mean > mean_allowed {
+            wrong.push(format!("{name}: off by up to {most}, {mean:.2} in the mean"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_not_read_is_named_with_a_way_out() {
+    let cases = [
+        ("arithmetic.jpg", "a JPEG with arithmetic coding, which is not read here; convert it"),
+        ("lossless.jpg", "a JPEG of the lossless process, which is not read here; convert it"),
+        ("hierarchical.jpg", "a JPEG of the hierarchical process, which is not read here; convert it"),
+        ("bits_12.jpg", "a JPEG of 12 bits a channel, which is not read here; convert it"),
+        ("sampled_4_2_1.jpg", "a JPEG of separate scans sampled 4×1, 2×1, 1×1, which is not read here; convert it"),
+        ("cfa.tif", "a camera's raw file, which is not read here; develop it"),
+        ("dng_version.tif", "a camera's raw file, which is not read here; develop it"),
+        ("raw_in_sub_ifd.tif", "a camera's raw file, which is not read here; develop it"),
+        ("reduced_first.tif", "first picture is a reduced one of another in it"),
+        ("larger_in_sub_ifd.tif", "first picture is a reduced one of another in it"),
+        ("jpeg.tif", "a TIFF of JPEG-compressed parts, which is not read here; save it as JPEG or PNG"),
+        ("group3.tif", "a TIFF with CCITT group 3 compression, which is not read here; save it as PNG"),
+        ("ycbcr.tif", "a TIFF of YCbCr colours, which is not read here; save it as PNG"),
+        ("lab.tif", "a TIFF of L*a*b* colours, which is not read here; save it as PNG"),
+        ("bands.tif", "a TIFF of 6 channels, which is not read here; save it as PNG"),
+        ("negative_f4.tif", "a TIFF of 32-bit floats from -0.5 to 0.5: what is white cannot be told"),
+        ("negative_f8.tif", "a TIFF of 64-bit floats from -0.5 to 0.5: what is white cannot be told"),
+        ("hdr.tif", "a TIFF of 32-bit floats from 0 to 6: what is white cannot be told"),
+        ("nan.tif", "and some are no numbers: what is white cannot be told"),
+        ("to_4095_u4.tif", "a TIFF of 32-bit unsigned integers from 0 to 4080: what is white cannot be told"),
+        ("negative_i2.tif", "a TIFF of 16-bit signed integers from -100 to 155: what is white cannot be told"),
+        ("short_palette.tif", "its palette has 16 entries, 48 are expected); the file is damaged"),
+    ];
+    for (name, expected) in cases {
+        let error = decode(&photos().join("refused").join(name), DEFAULT_MAX_PIXELS).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(error.contains("damaged"), name == "short_palette.tif", "{error}");
+    }
+    assert_eq!(fs::read_dir(photos().join("refused")).unwrap().count(), cases.len());
+}
+
+#[test]
+fn a_few_bytes_cannot_ask_for_many_passes_over_a_jpeg() {
+    let is_scan = |bytes: &[u8]| bytes == [0xFF, 0xDA];
+    let again = |name: &str, times: usize| {
+        let mut bytes = fs::read(photos().join(name)).unwrap();
+        let starts: Vec<usize> = (0..bytes.len() - 1).filter(|&at| is_scan(&bytes[at..at + 2])).collect();
+        let scan = bytes[starts[0]..starts[1]].repeat(times);
+        bytes.splice(starts[1]..starts[1], scan);
+        refusal(&bytes)
+    };
+    assert!(again("scans_each_444.jpg", 1).contains("a component is coded twice"));
+    assert!(again("progressive_420.jpg", 500).contains("scans, more than 500"));
+}
+
+/// An ISO media file's first box: its main brand, the others.
+fn media(brand: &str, others: &str) -> Vec<u8> {
+    let size = (16 + others.len()) as u32;
+    [&size.to_be_bytes(), b"ftyp", brand.as_bytes(), &[0; 4], others.as_bytes(), b"\0\0\0\x08moov"].concat()
+}
+
+fn with_at(at: usize, magic: &[u8]) -> Vec<u8> {
+    [vec![0; at], magic.to_vec(), vec![0; 16]].concat()
+}
+
+#[test]
+fn foreign_files_are_named_by_their_content() {
+    let pictures = [
+        (media("heic", "mif1heic"), "a HEIC photo"),
+        (media("heix", "mif1"), "a HEIC photo"),
+        (media("mif1", "mif1heic"), "a HEIC photo"),
+        (media("msf1", "hevc"), "a HEIC photo"),
+        (media("mif1", "miaf"), "a HEIF photo"),
+        (media("mif1", "mif1avif"), "an AVIF photo"),
+        (media("avif", "mif1"), "an AVIF photo"),
+        (media("avis", "avif"), "an AVIF photo"),
+        (media("crx ", "isom"), "a camera's raw file (CR3)"),
+        (b"\xFF\x0A\xFA\x1F".to_vec(), "a JPEG XL photo"),
+        (b"\0\0\0\x0CJXL \r\n\x87\n\0\0\0\x14ftypjxl ".to_vec(), "a JPEG XL photo"),
+        (b"\xFF\x4F\xFF\x51\0\x29".to_vec(), "a JPEG 2000 photo"),
+        (b"\0\0\0\x0CjP  \r\n\x87\n\0\0\0\x14ftypjp2 \0\0\0\0jp2 ".to_vec(), "a JPEG 2000 photo"),
+        (b"II\xBC\x01\x08\0\0\0".to_vec(), "a JPEG XR photo"),
+        (b"FUJIFILMCCD-RAW 0201".to_vec(), "a camera's raw file (RAF)"),
+        (b"IIRO\x08\0\0\0".to_vec(), "a camera's raw file (ORF)"),
+        (b"IIU\0\x18\0\0\0".to_vec(), "a camera's raw file (RW2)"),
+        (b"FOVb\x01\0\x02\0".to_vec(), "a camera's raw file (X3F)"),
+        (b"\0MRM\0\0\0\0".to_vec(), "a camera's raw file (MRW)"),
+        (b"8BPS\0\x01\0\0".to_vec(), "a PSD picture"),
+        (b"\x76\x2f\x31\x01\x02\0\0\0".to_vec(), "an EXR picture"),
+        (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n".to_vec(), "an HDR picture"),
+        (b"\0\0\x01\0\x01\0\x10\x10".to_vec(), "an ICO picture"),
+        (b"qoif\0\0\0\x10\0\0\0\x10".to_vec(), "a QOI picture"),
+        (b"DDS \x7c\0\0\0".to_vec(), "a DDS picture"),
+        (with_at(128, b"DICM"), "a DICOM picture"),
+        (b"SIMPLE  =                    T / FITS".to_vec(), "a FITS picture"),
+    ];
+    for (bytes, expected) in &pictures {
+        let reason = refusal(bytes);
+        assert!(reason.contains(expected) && reason.contains("not read here; "), "{expected}: {reason}");
+        assert!(reason.contains("JPEG or PNG"), "{reason}");
+        assert!(is_picture(bytes), "{expected}");
+    }
+    let others = [
+        (media("isom", "isomiso2avc1mp41"), "an MP4 video"),
+        (media("qt  ", ""), "video"),
+        (media("mp42", "mif1heic"), "video"),
+        (b"RIFF\0\0\0\0AVI LIST".to_vec(), "AVI video"),
+        (b"%PDF-1.7\n".to_vec(), "a PDF document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n".to_vec(), "an EPS document"),
+        (b"<svg xmlns=\"http://www.w3.org/2000/svg\">".to_vec(), "an SVG drawing"),
+        (b"<?xml version=\"1.0\"?>\n<svg width=\"1\">".to_vec(), "an SVG drawing"),
+        (b"\x93NUMPY\x01\0v\0".to_vec(), "a NumPy array"),
+        (b"PK\x03\x04\x14\0".to_vec(), "ZIP archive"),
+        (b"\x1f\x8b\x08\0".to_vec(), "gzip"),
+        (with_at(257, b"ustar\0"), "a tar archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n".to_vec(), "`git lfs pull`"),
+        (b"\r\n<!doctype html><title>404</title>".to_vec(), "a web page"),
+        ("x,y\n1,2\nGrün\n".as_bytes().to_vec(), "not a photo but a text file"),
+        (vec![7, 1, 200, 9, 0, 250], "not a photo: its first bytes belong to no format"),
+    ];
+    for (bytes, expected) in &others {
+        let reason = refusal(bytes);
+        assert!(reason.contains(expected), "{expected}: {reason}");
+        assert!(!is_picture(bytes), "{expected}");
+    }
+}
+
+#[test]
+fn a_photo_in_a_checkpoints_place_is_named() {
+    let heic = media("heic", "mif1");
+    for (bytes, expected) in [(jpeg_with_orientation(1), "is a JPEG picture; "), (heic, "is a HEIC photo; ")] {
+        let error = Checkpoint::open(&PhotoFile::new(&bytes).path).err().unwrap().to_string();
+        assert!(error.contains(expected) && error.contains("expected a PyTorch checkpoint"), "{error}");
+    }
+}
+
+#[test]
+fn pictures_are_told_by_content_and_by_name() {
+    for entry in fs::read_dir(photos()).unwrap().chain(fs::read_dir(photos().join("refused")).unwrap()) {
+        let path = entry.unwrap().path();
+        let is_photo = !["py", "txt", ""].contains(&path.extension().map_or("", |e| e.to_str().unwrap()));
+        assert_eq!(is_picture_name(&path), is_photo, "{}", path.display());
+        if is_photo {
+            let bytes = fs::read(&path).unwrap();
+            assert!(is_picture(&bytes[..bytes.len().min(HEAD)]), "{}", path.display());
+        }
+    }
+    let picture = noise(5, 4);
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Pnm, ImageFormat::WebP] {
+        assert!(is_picture(&encoded(picture.clone(), format)), "{format:?}");
+    }
+    for text in ["", "P1", "P3 or P4, that is the question", "BMW 320, BMW 520, BMW 2002", "MM and II", "GIF"] {
+        assert!(!is_picture(text.as_bytes()), "{text}");
+    }
+    for name in ["a.jpg", "b.JFIF", "c.Jpe", "d.heic", "e.DNG", "é.tiff", "x.y.qoi", "folder.d/photo.CR3"] {
+        assert!(is_picture_name(Path::new(name)), "{name}");
+    }
+    for name in ["jpg", "a.txt", "a.jpg.zip", "a.mp4", ".jpg", "a.", "labels.csv", "a.jpg/b"] {
+        assert!(!is_picture_name(Path::new(name)), "{name}");
+    }
+}
+
+#[test]
+fn a_photo_from_a_stream_is_called_by_its_name() {
+    let picture = noise(6, 5);
+    let bytes = encoded(picture.clone(), ImageFormat::Png);
+    let name = Path::new("standard input");
+    assert_eq!(&decode_from(name, bytes.as_slice(), 30).unwrap().rgb, picture.as_raw());
+    let error = decode_from(name, bytes.as_slice(), 29).unwrap_err().to_string();
+    assert!(error.starts_with("standard input: 6×5 is 30 pixels"), "{error}");
+    let endless = decode_from(name, std::io::repeat(0xFF), 1).unwrap_err().to_string();
+    assert!(endless.contains("more than 67 MB, too large for a photo"), "{endless}");
 }

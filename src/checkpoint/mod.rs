@@ -305,21 +305,20 @@ fn wrapper(name: &str) -> Option<&str> {
 /// What a file that is none of the formats seems to be.
 fn foreign(head: &[u8]) -> String {
     let expected = "expected a PyTorch checkpoint (.ckpt, .pt, .pth) or a safetensors file";
-    let found = if head.is_empty() {
-        "is empty; download it again".to_owned()
-    } else if let Some(found) = recognise(head) {
+    if head.is_empty() {
+        return format!("is empty; download it again; {expected}");
+    }
+    if let Some(found) = recognise(head).filter(|found| found.class != Class::Text) {
         let remedy = match found.class {
             Class::LfsPointer => "fetch it with `git lfs pull`; ",
             Class::WebPage => "download it again; ",
             Class::Archive => "unpack it, or save the model again with torch.save; ",
             _ => "",
         };
-        format!("is {}; {remedy}", found.what).trim_end_matches("; ").to_owned()
-    } else {
-        let start = head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
-        format!("is of no known format (it starts with bytes {start})")
-    };
-    format!("{found}; {expected}")
+        return format!("is {}; {remedy}{expected}", found.what);
+    }
+    let start = head.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    format!("is of no known format (it starts with bytes {start}); {expected}")
 }
 
 /// A stranger's text for a message: one line, no control characters, not endless.

@@ -71,7 +71,10 @@ pub fn decode_from(name: &Path, reader: impl Read, max_pixels: u64) -> Result<Ph
 pub fn is_picture(head: &[u8]) -> bool {
     match format(head) {
         // Two letters each, with which a text may start.
-        Some(ImageFormat::Pnm) => head.get(2).is_some_and(|c| c.is_ascii_whitespace() || *c == b'#'),
+        Some(ImageFormat::Pnm) => match head[2..].trim_ascii_start() {
+            rest if rest.len() + 2 == head.len() => rest.starts_with(b"#"),
+            rest => rest.first().is_some_and(|c| c.is_ascii_digit() || *c == b'#') || head[1] == b'7',
+        },
         Some(ImageFormat::Bmp) => head.get(15..18) == Some(&[0; 3]),
         Some(_) => true,
         None => foreign::recognise(head).is_some_and(|found| matches!(found.class, Class::Picture | Class::Raw)),
@@ -146,7 +149,10 @@ fn no_photo(bytes: &[u8]) -> String {
         Some(found) if matches!(found.class, Class::Picture | Class::Raw | Class::Drawing | Class::Video) => {
             format!("{}, which is not read here; {}", found.what, found.class.remedy())
         }
-        Some(found) => format!("not a photo but {}; {} (one of {FORMATS})", found.what, found.class.remedy()),
+        Some(found) if matches!(found.class, Class::Text | Class::Other) => {
+            format!("not a photo but {}; {} ({FORMATS})", found.what, found.class.remedy())
+        }
+        Some(found) => format!("not a photo but {}; {}", found.what, found.class.remedy()),
         None => format!("not a photo: its first bytes belong to no format that is read here ({FORMATS})"),
     }
 }

@@ -99,16 +99,18 @@ impl Directory<'_> {
         Some(values.filter(|value| !signed || value >> (8 * width - 1) == 0).collect())
     }
 
-    /// Where `tag`'s entry is, and the bytes of one with `value`, a SHORT, in its place.
-    pub(super) fn short_entry(self, tag: u16, value: u16) -> Option<(usize, Vec<u8>)> {
-        const SHORT: u16 = 3;
-        let short = |value: u16| if self.tiff.little_endian { value.to_le_bytes() } else { value.to_be_bytes() };
-        let width = self.entry_size() / 2 - 2;
-        let mut count = vec![0; width];
-        count[if self.tiff.little_endian { 0 } else { width - 1 }] = 1;
-        let mut entry = [short(tag), short(SHORT)].concat();
-        entry.extend(count);
-        entry.extend(short(value));
+    /// Where `tag`'s entry is, and the bytes of one with `value` in its place.
+    pub(super) fn with_value(self, tag: u16, value: u32) -> Option<(usize, Vec<u8>)> {
+        const LONG: u64 = 4;
+        let number = |value: u64, width: usize| {
+            if self.tiff.little_endian {
+                value.to_le_bytes()[..width].to_vec()
+            } else {
+                value.to_be_bytes()[8 - width..].to_vec()
+            }
+        };
+        let count = number(1, self.entry_size() / 2 - 2);
+        let mut entry = [number(tag.into(), 2), number(LONG, 2), count, number(value.into(), 4)].concat();
         entry.resize(self.entry_size(), 0);
         Some((self.entry(tag)?, entry))
     }

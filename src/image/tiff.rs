@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use image::{DynamicImage, RgbImage};
+use rayon::prelude::*;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::{TiffError, TiffUnsupportedError};
 
@@ -21,8 +22,9 @@ mod tag {
     pub const STRIP_OFFSETS: u16 = 273;
     pub const SAMPLES_PER_PIXEL: u16 = 277;
     pub const STRIP_BYTE_COUNTS: u16 = 279;
-    pub const PLANAR_CONFIGURATION: u16 = 284;
     pub const COLOR_MAP: u16 = 320;
+    pub const TILE_WIDTH: u16 = 322;
+    pub const TILE_HEIGHT: u16 = 323;
     pub const TILE_OFFSETS: u16 = 324;
     pub const TILE_BYTE_COUNTS: u16 = 325;
     pub const SUB_IFDS: u16 = 330;
@@ -32,7 +34,7 @@ mod tag {
 }
 
 /// PhotometricInterpretation: 0 is black.
-const BLACK_IS_ZERO: u16 = 1;
+const BLACK_IS_ZERO: u32 = 1;
 
 /// Directories that are looked at for a larger picture than the first; a raw file has about five.
 const MOST_DIRECTORIES: usize = 64;
@@ -94,19 +96,32 @@ pub(super) fn decode(mut bytes: Vec<u8>, max_pixels: u64) -> Result<(DynamicImag
 
     let reversed =
         if first.integer(tag::FILL_ORDER) == Some(2) { coded_parts(first, bytes.len())? } else { Vec::new() };
-    // To the crate each picture is so many samples a pixel, black is zero: it need not know the colours.
-    let (entry, grey) =
-        first.short_entry(tag::PHOTOMETRIC, BLACK_IS_ZERO).ok_or_else(|| damaged("it tells no colours"))?;
-    bytes[entry..entry + grey.len()].copy_from_slice(&grey);
+    for (entry, value) in simplified(first, width, height).ok_or_else(|| damaged("bad tags"))? {
+        bytes[entry..entry + value.len()].copy_from_slice(&value);
+    }
     for part in reversed {
         bytes[part].iter_mut().for_each(|byte| *byte = byte.reverse_bits());
     }
 
-    let samples = Samples::read(&bytes, pixels, byte_limit(max_pixels))?;
+    let size = (width as usize, height as usize);
+    let samples = Samples::read(&bytes, pixels, size, byte_limit(max_pixels))?;
     drop(bytes);
     let picture =
         RgbImage::from_raw(width, height, samples.rgb()?).ok_or_else(|| damaged("its size is contradicted"))?;
     Ok((picture.into(), orientation))
+}
+
+/// Entries in the place of those that the crate need not know: to it each picture is so many samples a pixel, and black
+/// is zero; a picture of tiles is one of whole tiles, for in separate planes it takes the wrong tiles for cut ones.
+fn simplified(first: Directory, width: u32, height: u32) -> Option<Vec<(usize, Vec<u8>)>> {
+    let mut entries = vec![first.with_value(tag::PHOTOMETRIC, BLACK_IS_ZERO)?];
+    if first.entry(tag::TILE_OFFSETS).is_some() {
+        for (side, length, tile) in [(tag::WIDTH, width, tag::TILE_WIDTH), (tag::HEIGHT, height, tag::TILE_HEIGHT)] {
+            let tile = u32::try_from(first.integer(tile)?).ok().filter(|&tile| tile > 0)?;
+            entries.push(first.with_value(side, length.checked_next_multiple_of(tile)?)?);
+        }
+    }
+    Some(entries)
 }
 
 fn unread(kind: &str) -> String {
@@ -200,10 +215,6 @@ impl Pixels {
         if bits.iter().any(|&other| other != depth) {
             return Err(unread("of channels with different numbers of bits"));
         }
-        // The crate takes such tiles for others' and fails.
-        if first.entry(tag::TILE_OFFSETS).is_some() && first.integer(tag::PLANAR_CONFIGURATION) == Some(2) {
-            return Err(unread("of tiles with a plane for each channel"));
-        }
         if !matches!(depth, 1 | 2 | 4 | 8 | 16 | 32 | 64) {
             return Err(unread(&format!("of {depth} bits a channel")));
         }
@@ -278,27 +289,36 @@ fn level_of_16(value: u16) -> u8 {
 }
 
 impl Samples {
-    fn read(bytes: &[u8], pixels: Pixels, byte_limit: u64) -> Result<Self, String> {
+    fn read(bytes: &[u8], mut pixels: Pixels, (width, height): (usize, usize), byte_limit: u64) -> Result<Self, String> {
         let mut limits = Limits::default();
         limits.decoding_buffer_size = usize::try_from(byte_limit).unwrap_or(usize::MAX);
         limits.intermediate_buffer_size = limits.decoding_buffer_size;
         limits.ifd_value_size = limits.decoding_buffer_size;
         let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(reason)?.with_limits(limits);
-        let (width, height) = decoder.dimensions().map_err(reason)?;
         let mut values = DecodingResult::U8(Vec::new());
         let layout = decoder.read_image_to_buffer(&mut values).map_err(reason)?;
-        let element = (pixels.bits / 8).max(1);
+        let element = element_bytes(&values);
+        if element != (pixels.bits / 8).max(1) {
+            return Err(undecodable("TIFF", "its tags contradict each other"));
+        }
         let len = values.as_buffer(0).as_bytes().len();
         if len < layout.complete_len {
             return Err(reason(TiffError::LimitsExceeded));
         }
+        if let DecodingResult::U16(deep) = &values
+            && !matches!(pixels.colours, Colours::Palette(_))
+        {
+            values = DecodingResult::U8(deep.par_iter().map(|&value| level_of_16(value)).collect());
+            pixels.bits = 8;
+        }
+        let len = values.as_buffer(0).as_bytes().len();
         let samples = Samples {
             row: layout.row_stride.map_or(0, |bytes| bytes.get() / element),
             plane: layout.plane_stride.filter(|_| layout.planes > 1).map(|bytes| bytes.get() / element),
             values,
             pixels,
-            width: width as usize,
-            height: height as usize,
+            width,
+            height,
         };
         let last = samples.place(samples.width - 1, samples.height - 1, samples.pixels.samples - 1);
         if last * samples.pixels.bits >= 8 * len {
@@ -364,7 +384,13 @@ impl Samples {
             places.flat_map(|(x, y)| samples.clone().map(move |sample| self.number(self.place(x, y, sample))))
         };
         let count = (self.width * self.height * samples.len()) as f64;
-        let share = |holds: &dyn Fn(f64) -> bool| all().filter(|&value| holds(value)).count() as f64 / count;
+        let share = |holds: &(dyn Fn(f64) -> bool + Sync)| {
+            let in_row = |y| {
+                let values = (0..self.width).flat_map(|x| samples.clone().map(move |sample| (x, sample)));
+                values.filter(|&(x, sample)| holds(self.number(self.place(x, y, sample)))).count()
+            };
+            (0..self.height).into_par_iter().map(in_row).sum::<usize>() as f64 / count
+        };
         // Up to half of an 8-bit level outside is rounding.
         let fits = |white: f64| {
             let half = white / 510.0;
@@ -389,7 +415,15 @@ impl Samples {
     }
 
     /// The picture, transparency composed on white.
-    fn rgb(&self) -> Result<Vec<u8>, String> {
+    fn rgb(self) -> Result<Vec<u8>, String> {
+        let is_plain = matches!(self.pixels, Pixels { colours: Colours::Rgb, alpha: None, samples: 3, bits: 8 });
+        if is_plain
+            && self.plane.is_none()
+            && self.row == 3 * self.width
+            && let DecodingResult::U8(values) = self.values
+        {
+            return Ok(values);
+        }
         let pixels = &self.pixels;
         let colour_white = match pixels.colours {
             Colours::Palette(_) => 0.0,
@@ -401,12 +435,10 @@ impl Samples {
         };
         let level = |place: usize, white: f64| match &self.values {
             DecodingResult::U8(values) if pixels.bits == 8 => values[place],
-            DecodingResult::U16(values) => level_of_16(values[place]),
             // A cast from float keeps within the type's range.
             _ => (self.number(place) / white * 255.0).round() as u8,
         };
-        let mut rgb = Vec::with_capacity(3 * self.width * self.height);
-        for (x, y) in (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y))) {
+        let pixel = |x: usize, y: usize| {
             let sample = |sample: usize| level(self.place(x, y, sample), colour_white);
             let colour = match &pixels.colours {
                 Colours::Grey { white_is_zero: false } => [sample(0); 3],
@@ -416,13 +448,26 @@ impl Samples {
                 Colours::Palette(palette) => palette[usize::from(self.short(self.place(x, y, 0)))],
             };
             let alpha = |sample: usize| level(self.place(x, y, sample), alpha_white);
-            rgb.extend(match &pixels.alpha {
+            match &pixels.alpha {
                 None => colour,
                 Some((Alpha::Unassociated, at)) => colour.map(|level| on_white(level, alpha(*at))),
                 Some((Alpha::Associated, at)) => colour.map(|level| level.saturating_add(255 - alpha(*at))),
-            });
-        }
+            }
+        };
+        let mut rgb = vec![0; 3 * self.width * self.height];
+        rgb.par_chunks_mut(3 * self.width).enumerate().for_each(|(y, row)| {
+            row.as_chunks_mut::<3>().0.iter_mut().enumerate().for_each(|(x, rgb)| *rgb = pixel(x, y));
+        });
         Ok(rgb)
+    }
+}
+
+fn element_bytes(values: &DecodingResult) -> usize {
+    match values {
+        DecodingResult::U8(_) | DecodingResult::I8(_) => 1,
+        DecodingResult::U16(_) | DecodingResult::I16(_) | DecodingResult::F16(_) => 2,
+        DecodingResult::U32(_) | DecodingResult::I32(_) | DecodingResult::F32(_) => 4,
+        DecodingResult::U64(_) | DecodingResult::I64(_) | DecodingResult::F64(_) => 8,
     }
 }
 
