@@ -240,6 +240,9 @@ mod tests {
         assert!(file_error(b"dog\ncaf\xE9\n").starts_with("line 2 is not UTF-8"));
         assert!(file_error(b"d\0o\0g\0\n\0").starts_with("line 1 is not UTF-8"));
         assert!(file_error(b"\xFF\xFEd\0o\0g\0").starts_with("line 1 is not UTF-8"));
+        assert!(
+            file_error(b"version https://git-lfs.github.com/spec/v1\noid a\nsize 1\n").starts_with("a Git LFS pointer")
+        );
         assert!(matches!(parse("@/does/not/exist"), Err(Error::Io { .. })));
     }
 

@@ -203,7 +203,8 @@ fn photos_of_one_stem_stop_only_themselves() {
         if name.ends_with("txt") { folder.write(name, "") } else { folder.photo(name) }
     }
     let run = |photos: &[&str]| folder.call(&run_on(photos, &seeded_model(), &["--save", "mask", "--size", "32x32"]));
-    run(&["x/a.png", "y/a.png"]).refused(1, &["error: x/a.png: its results and those of y/a.png", "error: y/a.png", "a.*"]);
+    run(&["x/a.png", "y/a.png"])
+        .refused(1, &["error: x/a.png: its results and those of y/a.png", "error: y/a.png", "a.*"]);
     assert_eq!(folder.names("out"), <[&str; 0]>::default());
     let answer = run(&["y"]);
     answer.refused(1, &["error: y/a.png", "error: y/a.bmp", "a.*"]);
@@ -278,8 +279,12 @@ fn a_photo_comes_from_stdin_and_a_result_goes_to_stdout() {
     let kept = through(&[]);
     assert!(kept.status.success() && folder.names("out") == ["stdin.mask.png", "stdin.overlay.png"], "{kept:?}");
 
-    folder.call(&run_on(&["a.png"], &model, &["--size", "32x64", "--out", "files", "--save", "mask,overlay,best"])).done();
-    for (save, file) in [(&[][..], "mask.png"), (&["--save", "overlay"], "overlay.png"), (&["--save", "best"], "best.npy")] {
+    folder
+        .call(&run_on(&["a.png"], &model, &["--size", "32x64", "--out", "files", "--save", "mask,overlay,best"]))
+        .done();
+    for (save, file) in
+        [(&[][..], "mask.png"), (&["--save", "overlay"], "overlay.png"), (&["--save", "best"], "best.npy")]
+    {
         let piped = through(&[&["--out", "-"], save].concat());
         assert!(piped.status.success(), "{piped:?}");
         assert!(piped.stdout == fs::read(folder.path(&format!("files/a.{file}"))).unwrap(), "{file}");
@@ -289,6 +294,12 @@ fn a_photo_comes_from_stdin_and_a_result_goes_to_stdout() {
     assert!(through(&["--out", "-", "-q"]).stderr.is_empty());
     let json = through(&["--out", "-", "--json"]);
     assert!(String::from_utf8(json.stderr).unwrap().contains("\"path\":\"-\""));
+
+    let words =
+        |out| folder.call(&["text", "--labels", "cat,dog", "--model", &model, "--device", "cpu", "--out", out, "-q"]);
+    words("words.npy").done();
+    let mut call = folder.command(&["text", "--labels", "cat,dog", "--model", &model, "--device", "cpu", "--out", "-"]);
+    assert_eq!(call.output().unwrap().stdout, fs::read(folder.path("words.npy")).unwrap());
 
     folder.photo("b.png");
     let run = |photos: &[&str], more: &[&str]| folder.call(&run_on(photos, &model, &[&["--out", "-"], more].concat()));
@@ -316,7 +327,8 @@ fn picture(folder: &Folder, name: &str) -> image::RgbImage {
 fn each_label_has_a_binary_mask() {
     let folder = Folder::new();
     folder.photo("a.png");
-    let labels = ["--labels", "cat,wall / \"left\",…", "--model", &seeded_model(), "--device", "cpu", "--size", "64x96"];
+    let labels =
+        ["--labels", "cat,wall / \"left\",…", "--model", &seeded_model(), "--device", "cpu", "--size", "64x96"];
     let call = [&["run", "a.png", "--save", "mask,masks"][..], &labels].concat();
     folder.call(&call).done();
     let names = ["a.mask.0.cat.png", "a.mask.1.wall-left.png", "a.mask.2.label.png"];
@@ -341,7 +353,8 @@ fn the_overlay_has_the_colours_the_weight_and_the_borders_asked_for() {
     folder.write("mine.txt", "# three\n#ff0000 cat\n0 128 255\n7,8,9\n");
     let model = seeded_model();
     let run = |palette: &str, out: &str, more: &[&str]| {
-        let call = run_on(&["a.png"], &model, &[&["--size", "32x32", "--palette", palette, "--out", out], more].concat());
+        let call =
+            run_on(&["a.png"], &model, &[&["--size", "32x32", "--palette", palette, "--out", out], more].concat());
         folder.call(&call).done();
         (picture(&folder, &format!("{out}/a.mask.png")), picture(&folder, &format!("{out}/a.overlay.png")))
     };
@@ -356,7 +369,8 @@ fn the_overlay_has_the_colours_the_weight_and_the_borders_asked_for() {
         assert_eq!(full.get_pixel(x, y), colour, "{x}, {y}");
         let mixed = |i: usize| ((3 * u16::from(photo.get_pixel(x, y).0[i]) + u16::from(colour.0[i])) / 4) as u8;
         assert_eq!(quarter.get_pixel(x, y).0, [0, 1, 2].map(mixed), "{x}, {y}");
-        let around = (x.max(1) - 1..=(x + 1).min(69)).flat_map(|x| (y.max(1) - 1..=(y + 1).min(49)).map(move |y| (x, y)));
+        let around =
+            (x.max(1) - 1..=(x + 1).min(69)).flat_map(|x| (y.max(1) - 1..=(y + 1).min(49)).map(move |y| (x, y)));
         let border = around.into_iter().any(|(x, y)| colours.get_pixel(x, y) != colour);
         assert_eq!(borders.get_pixel(x, y), if border { colour } else { photo.get_pixel(x, y) }, "{x}, {y}");
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use lseg_fast::Error;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::demo;
 use lseg_fast::engine::{self, DeviceChoice, Engine, Options};
@@ -14,7 +15,6 @@ use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::output::{create_folder, write_atomically};
 use lseg_fast::protocol::Size;
-use lseg_fast::Error;
 
 use super::photos::{Photo, STANDARD};
 use super::result::Heading;
@@ -152,12 +152,13 @@ impl PhotoArguments {
             photos => return refused(format!("{} photos are given", photos.len())),
         }
         if endings.len() != 1 {
-            return refused(format!("{} results are asked for ({}); choose one by --save", endings.len(), endings.join(", ")));
+            return refused(format!(
+                "{} results are asked for ({}); choose one by --save",
+                endings.len(),
+                endings.join(", ")
+            ));
         }
-        if io::stdout().is_terminal() {
-            return refused("standard output is a terminal; send it to a file or program (… > result)".to_owned());
-        }
-        Ok(())
+        refuse_terminal()
     }
 
     /// Writes a photo's result with this `ending`, whole or not at all where it is a file. Returns its path.
@@ -167,14 +168,8 @@ impl PhotoArguments {
         ending: &str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> lseg_fast::Result<PathBuf> {
-        if self.to_stdout() {
-            let mut out = BufWriter::new(io::stdout().lock());
-            let written = write(&mut out).and_then(|()| out.flush());
-            written.map_err(|e| Error::io("write to", "standard output".as_ref(), e))?;
-            return Ok(STANDARD.into());
-        }
-        let path = photo.result(&self.out, ending);
-        write_atomically(&path, |out| write(out))?;
+        let path = if self.to_stdout() { STANDARD.into() } else { photo.result(&self.out, ending) };
+        write_result(&path, write)?;
         Ok(path)
     }
 
@@ -212,6 +207,24 @@ impl PhotoArguments {
         };
         Ok(Opened { photo, heading, decoding })
     }
+}
+
+/// An error where a result would go to a terminal, which shows no arrays and pictures.
+pub fn refuse_terminal() -> Result<(), Failure> {
+    if io::stdout().is_terminal() {
+        return Err(Failure::call("--out -: standard output is a terminal; send it to a file or program (… > result)"));
+    }
+    Ok(())
+}
+
+/// Writes a result: a whole file or none, or for the path `-` to standard output.
+pub fn write_result(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> lseg_fast::Result<()> {
+    if path != Path::new(STANDARD) {
+        return write_atomically(path, |out| write(out));
+    }
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.flush());
+    written.map_err(|e| Error::io("write to", "standard output".as_ref(), e))
 }
 
 /// Which model runs, and on what.

@@ -113,12 +113,18 @@ fn in_folder(folder: &Path, recursive: bool, found: &mut Found) -> Result<(), Fa
         }
     }
     let folder = folder.display();
-    let hint = if folders > 0 { format!("; --recursive looks into its {}", counted(folders, "folder")) } else { String::new() };
+    let hint = if folders > 0 {
+        format!("; --recursive looks into its {}", counted(folders, "folder"))
+    } else {
+        String::new()
+    };
     if found.photos.len() == before {
         return Err(Failure::call(format!("{folder}: no photo in this folder{hint}")));
     }
     if folders > 0 {
-        found.notes.push(format!("{folder}: {} in it passed over; --recursive looks into them", counted(folders, "folder")));
+        found
+            .notes
+            .push(format!("{folder}: {} in it passed over; --recursive looks into them", counted(folders, "folder")));
     }
     if results > 0 {
         let results = counted(results, "file");
@@ -152,7 +158,10 @@ enum Unreadable {
 fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<Unreadable>, Failure> {
     let path = error.path().unwrap_or(root).to_owned();
     if error.loop_ancestor().is_some() {
-        return Ok(Some(Unreadable::Loop(format!("{} leads back into its own folder and is passed over", path.display()))));
+        return Ok(Some(Unreadable::Loop(format!(
+            "{} leads back into its own folder and is passed over",
+            path.display()
+        ))));
     }
     let source = error.into_io_error().unwrap_or_else(|| io::Error::other("it cannot be looked at"));
     if path == root {
@@ -296,8 +305,14 @@ mod tests {
         let expected = [("out/a.x".to_owned(), true), ("out/a.x".to_owned(), true), ("out/b.x".to_owned(), false)];
         assert_eq!(places(&found), expected);
         let reasons: Vec<String> = found.photos.iter().filter_map(|p| Some(p.fault.as_ref()?.to_string())).collect();
-        assert!(reasons[0].contains("a.jpg: its results and those of") && reasons[0].contains("a.png would"), "{reasons:?}");
-        assert!(reasons[1].contains("a.png: its results and those of") && reasons[1].contains("a.jpg would"), "{reasons:?}");
+        assert!(
+            reasons[0].contains("a.jpg: its results and those of") && reasons[0].contains("a.png would"),
+            "{reasons:?}"
+        );
+        assert!(
+            reasons[1].contains("a.png: its results and those of") && reasons[1].contains("a.jpg would"),
+            "{reasons:?}"
+        );
         let found = collect(&[below("b.png"), below("x")], false).unwrap();
         assert!(found.photos.iter().all(|photo| photo.fault.is_some()));
     }

@@ -151,7 +151,10 @@ impl Arguments {
         let made_up = palette.made_up(labels.len());
         if made_up > 0 && !self.quiet {
             let (labels, has) = (labels.len(), labels.len() - made_up);
-            message::note(format!("palette {} has {has} colours for {labels} labels; the others are made up", self.palette));
+            message::note(format!(
+                "palette {} has {has} colours for {labels} labels; the others are made up",
+                self.palette
+            ));
         }
         Ok(palette.colours(labels.len()))
     }
@@ -162,7 +165,9 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let labels: Vec<String> = list.texts().map(str::to_owned).collect();
     let saved = arguments.saved();
     if (arguments.alpha.is_some() || arguments.contours) && !saved.contains(&Save::Overlay) {
-        return Err(Failure::call("--alpha and --contours are for the overlay, which --save leaves out; add overlay to it"));
+        return Err(Failure::call(
+            "--alpha and --contours are for the overlay, which --save leaves out; add overlay to it",
+        ));
     }
     if arguments.photos.to_stdout() {
         printer.leave_stdout(arguments.quiet);

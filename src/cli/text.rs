@@ -1,13 +1,13 @@
 //! `text`: the labels' embeddings as one array.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lseg_fast::image::npy;
-use lseg_fast::output::write_atomically;
 use serde::Serialize;
 
-use super::common::{EngineArguments, LabelArguments};
+use super::common::{EngineArguments, LabelArguments, refuse_terminal, write_result};
+use super::photos::STANDARD;
 use super::print::Printer;
 use super::result::{milliseconds, path};
 use super::{Failure, Outcome};
@@ -22,8 +22,8 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
 
-    /// The file to write: float32 [labels, channels]
-    #[arg(long, value_name = "X.npy")]
+    /// The file to write, or - for standard output: float32 [labels, channels]
+    #[arg(long, value_name = "X.npy|-")]
     out: PathBuf,
 
     /// No notes on stderr; errors remain
@@ -50,10 +50,14 @@ struct Report<'a> {
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let labels = arguments.labels.resolve()?;
+    if arguments.out == Path::new(STANDARD) {
+        refuse_terminal()?;
+        printer.leave_stdout(arguments.quiet);
+    }
     let mut engine = arguments.engine.load(&arguments.engine.open()?, arguments.quiet)?;
     arguments.labels.set(&mut engine, &labels, arguments.quiet)?;
     let (embeddings, channels) = (engine.label_embeddings(), engine.config().embed_dim);
-    write_atomically(&arguments.out, |out| npy::write(out, &[labels.len(), channels], &embeddings))?;
+    write_result(&arguments.out, |out| npy::write(out, &[labels.len(), channels], &embeddings))?;
     let report = Report {
         file: &arguments.out,
         labels: engine.labels(),

@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn borders_are_where_another_label_is_near() {
         let mut state = 1_u32;
-        for (width, height, labels, line) in [(1, 1, 1, 1), (7, 5, 2, 1), (40, 30, 2, 3), (33, 61, 3, 2), (1, 50, 2, 4)] {
+        for (width, height, labels, line) in [(1, 1, 1, 1), (7, 5, 2, 1), (40, 30, 2, 3), (33, 61, 3, 2), (1, 50, 2, 4)]
+        {
             let mut label = 0;
             let mask: Vec<u16> = (0..width * height)
                 .map(|_| {

@@ -289,7 +289,12 @@ fn level_of_16(value: u16) -> u8 {
 }
 
 impl Samples {
-    fn read(bytes: &[u8], mut pixels: Pixels, (width, height): (usize, usize), byte_limit: u64) -> Result<Self, String> {
+    fn read(
+        bytes: &[u8],
+        mut pixels: Pixels,
+        (width, height): (usize, usize),
+        byte_limit: u64,
+    ) -> Result<Self, String> {
         let mut limits = Limits::default();
         limits.decoding_buffer_size = usize::try_from(byte_limit).unwrap_or(usize::MAX);
         limits.intermediate_buffer_size = limits.decoding_buffer_size;

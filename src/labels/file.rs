@@ -8,6 +8,7 @@ use super::quotes::{self, Start};
 use super::rows::{self, Row};
 use super::{Label, List, MAX_LABELS, is_line_end, is_space, too_many};
 use crate::checkpoint::printable;
+use crate::foreign::{self, Class};
 use crate::{Error, Result};
 
 /// The largest file that is read.
@@ -21,6 +22,11 @@ pub(super) fn read(path: &Path) -> Result<List> {
     let refused = |what: String| Error::Labels(format!("{}: {what}", path.display()));
     if bytes.len() as u64 > MAX_BYTES {
         return Err(refused(format!("more than {} MiB; expected one label a line", MAX_BYTES >> 20)));
+    }
+    if let Some(found) =
+        foreign::recognise(&bytes[..bytes.len().min(foreign::HEAD)]).filter(|found| found.class == Class::LfsPointer)
+    {
+        return Err(refused(format!("{}; {}", found.what, found.class.remedy())));
     }
     let text = text(&bytes).map_err(refused)?;
     let lines = lines(&text);

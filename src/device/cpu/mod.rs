@@ -411,7 +411,8 @@ impl Device for Cpu {
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
         self.clock.op();
         let (inputs, out_all) = self.arena.split(out);
-        let (photos, masks, palette) = (inputs.get_u8(photo), inputs.labels(mask), inputs.get_u8(palette).as_chunks().0);
+        let (photos, masks, palette) =
+            (inputs.get_u8(photo), inputs.labels(mask), inputs.get_u8(palette).as_chunks().0);
         let width = mask.shape[2];
         let pictures = &mut bytemuck::cast_slice_mut::<f32, u8>(out_all)[..out.len()];
         let rows = pictures.par_chunks_mut(3 * width).zip(photos.par_chunks(3 * width)).enumerate();
