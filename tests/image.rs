@@ -337,6 +337,7 @@ fn every_kind_of_photo_has_the_pixels_that_others_read_of_it() {
             wrong.push(format!("{name}: {}×{} for {:?}", photo.width, photo.height, right.dimensions()));
             continue;
         }
+        assert_eq!(photo.rgb.len(), right.as_raw().len(), "{name}");
         let off = || photo.rgb.iter().zip(right.as_raw()).map(|(&a, &b)| a.abs_diff(b));
         let (most, mean) = (off().max().unwrap(), off().map(f64::from).sum::<f64>() / photo.rgb.len() as f64);
         // JPEG decoders round differently, at three steps of their work; all other formats at most once.

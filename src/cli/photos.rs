@@ -82,12 +82,17 @@ pub fn collect(given: &[PathBuf], recursive: bool) -> Result<Found, Failure> {
 
 /// An error if one of the results, with these `endings`, is one of the photos.
 pub fn refuse_overwriting(photos: &[Photo], out: &Path, endings: &[String]) -> Result<(), Failure> {
-    let names: HashSet<&OsStr> = photos.iter().filter_map(|photo| photo.path.file_name()).collect();
-    let paths: HashSet<PathBuf> = photos.iter().filter_map(|photo| fs::canonicalize(&photo.path).ok()).collect();
+    // Photos that are named as results are: hardly ever is there one.
+    let of_results: HashSet<&str> = endings.iter().map(String::as_str).collect();
+    let is_named = |name: &str| name.match_indices('.').any(|(dot, _)| of_results.contains(&name[dot + 1..]));
+    let named =
+        photos.iter().filter(|photo| photo.path.file_name().is_some_and(|name| is_named(&name.to_string_lossy())));
+    let named: HashSet<PathBuf> = named.filter_map(|photo| fs::canonicalize(&photo.path).ok()).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
     for result in photos.iter().flat_map(|photo| endings.iter().map(|ending| photo.result(out, ending))) {
-        // Most results have no photo's name: no need to ask the system where they lie.
-        let named = result.file_name().is_some_and(|name| names.contains(name));
-        if named && fs::canonicalize(&result).is_ok_and(|result| paths.contains(&result)) {
+        if fs::canonicalize(&result).is_ok_and(|result| named.contains(&result)) {
             let result = result.display();
             return Err(Failure::call(format!("the result {result} would overwrite a photo; choose another --out")));
         }

@@ -1,6 +1,5 @@
 //! `run`: photos and words in; masks, overlays, scores and a table of shares out.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -10,6 +9,7 @@ use lseg_fast::image::legend::percent;
 use lseg_fast::image::palette::Palette;
 use lseg_fast::image::{contours, mask, npy, overlay};
 use lseg_fast::protocol::Size;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments};
@@ -239,36 +239,45 @@ impl Session<'_> {
 
     fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
-        let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, overlay } = segmented;
-        let mut tinted = overlay.map(|rgb| decode::Photo { width, height, rgb });
+        let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, mut overlay } =
+            segmented;
+        let photos = &self.arguments.photos;
         for &save in &self.saved {
-            for (index, ending) in save.endings(&self.labels).iter().enumerate() {
-                let write = |write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
-                    self.arguments.photos.write(photo, ending, write)
-                };
-                let path = match save {
-                    Save::Mask => write(&|out| mask::write(out, &values, width, height, &self.colours))?,
-                    Save::Masks => write(&|out| mask::write_binary(out, &values, width, height, index as u16))?,
-                    Save::Overlay => {
-                        let Some(tinted) = &mut tinted else { continue };
-                        if self.arguments.contours {
-                            contours::draw(tinted, &values, &self.colours);
-                        }
-                        let picture = overlay::overlay(tinted, &self.labels, &self.colours, shares)?;
-                        write(&|out| overlay::write(out, &picture))?
+            let endings = save.endings(&self.labels);
+            let [ending, ..] = &*endings else { continue };
+            let path = match save {
+                Save::Mask => {
+                    photos.write(photo, ending, |out| mask::write(out, &values, width, height, &self.colours))?
+                }
+                Save::Overlay => {
+                    let Some(rgb) = overlay.take() else { continue };
+                    let mut tinted = decode::Photo { width, height, rgb };
+                    if self.arguments.contours {
+                        contours::draw(&mut tinted, &values, &self.colours);
                     }
-                    Save::Scores => {
-                        let Some(scores) = &scores else { continue };
-                        let shape = [scores.labels, scores.height, scores.width];
-                        write(&|out| npy::write(out, &shape, &scores.data))?
-                    }
-                    Save::Best => {
-                        let Some(best) = &best else { continue };
-                        write(&|out| npy::write(out, &[height, width], best))?
-                    }
-                };
-                files.push(SavedFile { kind: save.kind(), index: (save == Save::Masks).then_some(index), path });
-            }
+                    let picture = overlay::overlay(&tinted, &self.labels, &self.colours, shares)?;
+                    photos.write(photo, ending, |out| overlay::write(out, &picture))?
+                }
+                Save::Masks => {
+                    let written = endings.par_iter().enumerate().map(|(label, ending)| {
+                        let label = label as u16;
+                        photos.write(photo, ending, |out| mask::write_binary(out, &values, width, height, label))
+                    });
+                    let paths = written.collect::<lseg_fast::Result<Vec<_>>>()?.into_iter().enumerate();
+                    files.extend(paths.map(|(i, path)| SavedFile { kind: save.kind(), index: Some(i), path }));
+                    continue;
+                }
+                Save::Scores => {
+                    let Some(scores) = &scores else { continue };
+                    let shape = [scores.labels, scores.height, scores.width];
+                    photos.write(photo, ending, |out| npy::write(out, &shape, &scores.data))?
+                }
+                Save::Best => {
+                    let Some(best) = &best else { continue };
+                    photos.write(photo, ending, |out| npy::write(out, &[height, width], best))?
+                }
+            };
+            files.push(SavedFile { kind: save.kind(), index: None, path });
         }
         Ok(files)
     }

@@ -425,8 +425,10 @@ impl Samples {
         if is_plain
             && self.plane.is_none()
             && self.row == 3 * self.width
-            && let DecodingResult::U8(values) = self.values
+            && let DecodingResult::U8(mut values) = self.values
         {
+            // Tiles may reach beyond the last row.
+            values.truncate(3 * self.width * self.height);
             return Ok(values);
         }
         let pixels = &self.pixels;

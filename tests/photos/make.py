@@ -225,6 +225,7 @@ def tiffs():
         tiff(f"tiles_{end}", RGB, RGB, photometric="rgb", tile=(16, 16), byteorder=order, compression="zlib", predictor=True)
         tiff(f"planes_of_tiles_{end}", RGB.transpose(2, 0, 1), RGB, photometric="rgb", planarconfig="separate",
              tile=(16, 16), byteorder=order)
+    tiff("tiles_below_the_last_row", RGB[:, :32], RGB[:, :32], photometric="rgb", tile=(16, 16))
     tiff("tiles_bits", GREY > 127, (GREY > 127) * 255, photometric="minisblack", tile=(16, 16))
     planes = np.dstack([RGB, ALPHA]).transpose(2, 0, 1)
     tiff("planes_alpha", planes, on_white(RGB, ALPHA[..., None]), photometric="rgb", planarconfig="separate",
