@@ -295,6 +295,13 @@ fn a_photo_comes_from_stdin_and_a_result_goes_to_stdout() {
     let json = through(&["--out", "-", "--json"]);
     assert!(String::from_utf8(json.stderr).unwrap().contains("\"path\":\"-\""));
 
+    let embed = ["embed", "a.png", "--model", &model, "--device", "cpu", "--size", "32x64", "--out", "files"];
+    folder.call(&embed).done();
+    let photo = fs::File::open(folder.path("a.png")).unwrap();
+    let mut call =
+        folder.command(&["embed", "-", "--model", &model, "--device", "cpu", "--size", "32x64", "--out", "-"]);
+    assert_eq!(call.stdin(photo).output().unwrap().stdout, fs::read(folder.path("files/a.embed.npy")).unwrap());
+
     let words =
         |out| folder.call(&["text", "--labels", "cat,dog", "--model", &model, "--device", "cpu", "--out", out, "-q"]);
     words("words.npy").done();

@@ -156,7 +156,7 @@ fn extras_come_beside_the_same_mask() {
     let frame = frame(&photo);
     let colours = vec![[200, 100, 0]; case.labels().len()];
     let mask = engine.segment(&frame).unwrap();
-    let all = Extras { scores: true, best: true, colours: Some(&colours) };
+    let all = Extras { scores: true, best: true, colours: Some(&colours), ..Extras::default() };
     let all = engine.segment_with(&frame, all).unwrap();
     assert_eq!(all.segmentation, mask);
     assert_eq!(all.scores.unwrap(), engine.scores(&frame).unwrap());

@@ -140,9 +140,9 @@ fn in_folder(folder: &Path, recursive: bool, found: &mut Found) -> Result<(), Fa
 
 /// What an entry that is no folder gives.
 fn photo(root: &Path, entry: DirEntry) -> Option<Photo> {
-    let named = is_picture_name(Path::new(entry.file_name()));
     let is_file = entry.file_type().is_file();
-    if !named && !(is_file && has_picture(entry.path())) {
+    let is_photo = is_picture_name(Path::new(entry.file_name())) || is_file && has_picture(entry.path());
+    if !is_photo {
         return None;
     }
     let mut photo = Photo::new(entry.path().to_owned(), place(root, entry.path()));
