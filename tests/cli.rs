@@ -225,7 +225,7 @@ fn everything_in_a_folder_that_is_a_photo_gets_a_result_or_a_line() {
         picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
         folder.write(name, bytes.into_inner());
     };
-    ["set/b.jfif", "set/c.jpe", "set/d.JPG", "set/without-ending", "set/wrong.txt"].map(jpeg);
+    ["set/b.jfif", "set/c.jpe", "set/d.JPG", "set/without-ending", "set/wrong.txt"].into_iter().for_each(jpeg);
     folder.write("set/e.heic", b"\0\0\0\x18ftypheic\0\0\0\0heicmif1");
     folder.write("set/notes.txt", "dog");
     folder.write("set/.hidden.jpg", "");
@@ -245,7 +245,9 @@ fn everything_in_a_folder_that_is_a_photo_gets_a_result_or_a_line() {
 #[test]
 fn recursion_keeps_the_tree_and_what_is_there_is_skipped() {
     let folder = Folder::new();
-    ["set/a.png", "set/day1/a.png", "set/day1/noon/b.png", "set/.cache/c.png"].map(|name| folder.photo(name));
+    ["set/a.png", "set/day1/a.png", "set/day1/noon/b.png", "set/.cache/c.png"]
+        .into_iter()
+        .for_each(|name| folder.photo(name));
     let flat = folder.call(&run_on(&["set"], &seeded_model(), &["--save", "mask", "--size", "32x32"]));
     flat.done();
     assert!(flat.stderr.contains("note: set: 1 folder in it passed over; --recursive"), "{flat:?}");
