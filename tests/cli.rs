@@ -210,6 +210,10 @@ fn photos_of_one_stem_stop_only_themselves() {
     answer.refused(1, &["error: y/a.png", "error: y/a.bmp", "a.*"]);
     assert_eq!(answer.stderr.lines().count(), 2, "{answer:?}");
     assert_eq!(folder.names("out"), ["b.mask.png"]);
+    // What an earlier run left under the name they share is none of theirs.
+    folder.write("out/a.mask.png", "");
+    let more = ["--save", "mask", "--size", "32x32", "--skip-existing"];
+    folder.call(&run_on(&["y"], &seeded_model(), &more)).refused(1, &["error: y/a.png", "error: y/a.bmp"]);
     // One photo, asked for twice.
     assert_eq!(run(&["x", "x/a.png"]).done().matches("x/a.png: ").count(), 1);
     run(&["empty"]).refused(2, &["empty: no photo in this folder"]);

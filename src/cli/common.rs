@@ -129,7 +129,9 @@ impl PhotoArguments {
         }
         if self.skip_existing {
             let before = found.photos.len();
-            found.photos.retain(|photo| !endings.iter().all(|ending| photo.result(&self.out, ending).is_file()));
+            // A fault is told, whatever earlier runs have left.
+            let is_done = |photo: &Photo| endings.iter().all(|ending| photo.result(&self.out, ending).is_file());
+            found.photos.retain(|photo| photo.fault.is_some() || !is_done(photo));
             let skipped = before - found.photos.len();
             found.notes.push(format!("{skipped} of {before} photos have their results already"));
         }

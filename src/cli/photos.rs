@@ -75,8 +75,7 @@ pub fn collect(given: &[PathBuf], recursive: bool) -> Result<Found, Failure> {
             found.photos.push(Photo::given(path));
         }
     }
-    keep_one_of_each(&mut found.photos);
-    stop_equal_places(&mut found.photos);
+    settle_equal_places(&mut found.photos);
     Ok(found)
 }
 
@@ -216,22 +215,24 @@ fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// Of a photo that was asked for twice, the first stays.
-fn keep_one_of_each(photos: &mut Vec<Photo>) {
+/// Of a photo that was asked for twice, the first stays; other photos whose results would have the same names get a fault.
+fn settle_equal_places(photos: &mut Vec<Photo>) {
+    let at_places = |photos: &[Photo]| {
+        let mut at_place: HashMap<PathBuf, Vec<usize>> = HashMap::new();
+        for (i, photo) in photos.iter().enumerate() {
+            at_place.entry(photo.place.clone()).or_default().push(i);
+        }
+        at_place.retain(|_, equal| equal.len() > 1);
+        at_place
+    };
+    // Where a path leads is asked of those alone that meet.
+    let meeting = at_places(photos);
     let mut seen = HashSet::new();
     photos.retain(|photo| {
-        let path = fs::canonicalize(&photo.path).unwrap_or_else(|_| photo.path.clone());
-        seen.insert((photo.place.clone(), path))
+        let leads_to = || fs::canonicalize(&photo.path).unwrap_or_else(|_| photo.path.clone());
+        !meeting.contains_key(&photo.place) || seen.insert((photo.place.clone(), leads_to()))
     });
-}
-
-/// A fault for all photos whose results would have the same names.
-fn stop_equal_places(photos: &mut [Photo]) {
-    let mut at_place: HashMap<PathBuf, Vec<usize>> = HashMap::new();
-    for (i, photo) in photos.iter().enumerate() {
-        at_place.entry(photo.place.clone()).or_default().push(i);
-    }
-    for (place, equal) in at_place.iter().filter(|(_, equal)| equal.len() > 1) {
+    for (place, equal) in at_places(photos) {
         for (n, &i) in equal.iter().enumerate() {
             let other = photos[equal[usize::from(n == 0)]].path.clone();
             let reason = format!(
