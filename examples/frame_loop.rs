@@ -49,7 +49,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let mut engine = Engine::load(&arguments.model, &Options { device: arguments.device, threads: arguments.threads })?;
+    let mut engine = Engine::load(
+        &arguments.model,
+        &Options { device: arguments.device, threads: arguments.threads, ..Options::default() },
+    )?;
     engine.set_size(arguments.size);
     engine.set_list(&labels::parse(&arguments.labels)?)?;
     let photo = decode(&arguments.photo, DEFAULT_MAX_PIXELS)?;

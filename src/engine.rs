@@ -84,6 +84,22 @@ pub struct Options {
     pub device: DeviceChoice,
     /// CPU threads; all that the machine offers if none.
     pub threads: Option<usize>,
+    /// The most bytes that weights, a frame and its results may take together in the device's memory; three quarters of what
+    /// is free if none.
+    pub memory: Option<u64>,
+    /// How long a GPU may take for one pass; as long as it likes if none.
+    pub timeout: Option<Duration>,
+    pub wait: Wait,
+}
+
+/// How the host waits for a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// As the driver chooses: with few GPU contexts it asks again and again, which is the quickest and takes a core.
+    #[default]
+    Driver,
+    /// Asleep until the GPU calls: some microseconds later, and the core is free.
+    Block,
 }
 
 /// A photo in memory: 8-bit RGB, rows from the top, no padding between them.

@@ -68,6 +68,18 @@ pub enum Error {
     /// The asked-for device does not exist here, or failed.
     #[error("{0}")]
     Device(String),
+
+    /// The device failed in a way that ended this engine: another may work.
+    #[error("{0}")]
+    Lost(String),
+
+    /// More memory is needed than is free or was allowed.
+    #[error("{0}")]
+    Memory(String),
+
+    /// A result that is no number: the model's weights, or what its device can hold, are at fault.
+    #[error("{0}")]
+    NotFinite(String),
 }
 
 impl Error {

@@ -24,6 +24,8 @@ pub mod resample;
 pub mod tokenizer;
 
 pub use embedding::Embedding;
-pub use engine::{Alpha, DeviceChoice, Engine, Extras, Frame, LongLabels, Options, Scores, Segmentation, Segmented};
+pub use engine::{
+    Alpha, DeviceChoice, Engine, Extras, Frame, LongLabels, Options, Scores, Segmentation, Segmented, Wait,
+};
 pub use error::{Error, Result};
 pub use protocol::Size;

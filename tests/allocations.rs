@@ -93,7 +93,8 @@ fn a_float16_file_takes_half_the_memory() {
         let options = convert::Options { out: out.clone(), dtype };
         let summary = convert(&checkpoint, &config, &options, &mut |_, _| {}).unwrap();
         let before = LIVE.load(Relaxed);
-        let engine = Engine::load(&out, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+        let engine =
+            Engine::load(&out, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() }).unwrap();
         let held = LIVE.load(Relaxed) - before;
         drop(engine);
         (held, summary.parameters as usize)
@@ -113,7 +114,9 @@ fn frames_allocate_nothing_and_float16_takes_half() {
 fn replayed_frames_on_a_gpu_allocate_nothing() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
     let device = DeviceChoice::Cuda(Some(0));
-    let Some(mut engine) = found(Engine::load(&path, &Options { device, threads: None })) else { return };
+    let Some(mut engine) = found(Engine::load(&path, &Options { device, threads: None, ..Options::default() })) else {
+        return;
+    };
     engine.set_labels(&["cat", "a wall", "other"]).unwrap();
     engine.set_size(Size::Exact { height: 32, width: 64 });
     let (width, height) = (75, 41);
@@ -129,7 +132,9 @@ fn replayed_frames_on_a_gpu_allocate_nothing() {
 fn frames_after_the_first_allocate_nothing() {
     for model in ["vit16", "resnet"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model).join("model.ckpt");
-        let mut engine = Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+        let mut engine =
+            Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() })
+                .unwrap();
         engine.set_labels(&["cat", "a wall", "other"]).unwrap();
         assert!(engine.text_time() > Duration::ZERO, "{model}");
         known_labels_cost_nothing(model, &mut engine);

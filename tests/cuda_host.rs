@@ -349,7 +349,7 @@ const LABELS: [&str; 3] = ["cat", "a wall", "other"];
 
 fn engine(device: DeviceChoice) -> Engine {
     let model = repository_file("tests/golden/vit16/model.ckpt");
-    let mut engine = Engine::load(&model, &Options { device, threads: Some(2) }).unwrap();
+    let mut engine = Engine::load(&model, &Options { device, threads: Some(2), ..Options::default() }).unwrap();
     engine.set_labels(&LABELS).unwrap();
     engine.set_size(Size::Exact { height: 32, width: 64 });
     engine

@@ -321,7 +321,7 @@ fn templates_are_the_normalised_mean_of_normalised_texts() {
 }
 
 fn engine() -> Engine {
-    let options = Options { device: DeviceChoice::Cpu, threads: Some(1) };
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() };
     let mut engine = Engine::load(&golden("model.ckpt"), &options).unwrap();
     engine.set_size(Size::Exact { height: 32, width: 64 });
     engine

@@ -182,7 +182,9 @@ fn a_float16_file_is_computed_as_float32() {
             from = folder.path().join(format!("{name}.{dtype:?}"));
             let config = recognise(&checkpoint, &Flags::default()).unwrap();
             convert(&checkpoint, &config, &convert::Options { out: from.clone(), dtype }, &mut |_, _| {}).unwrap();
-            let mut engine = Engine::load(&from, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+            let mut engine =
+                Engine::load(&from, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() })
+                    .unwrap();
             engine.set_labels(&case.labels()).unwrap();
             let photo = case.photo(0);
             let taps = engine.inspect(&[frame(&photo)], &TAPS).unwrap();

@@ -73,7 +73,8 @@ impl Folder {
 }
 
 fn engine() -> Engine {
-    Engine::load(MODEL.as_ref(), &Options { device: DeviceChoice::Cpu, threads: Some(1) }).unwrap()
+    Engine::load(MODEL.as_ref(), &Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() })
+        .unwrap()
 }
 
 fn reason(result: lseg_fast::Result<()>) -> String {

@@ -578,7 +578,9 @@ fn padding_does_not_change_a_text() {
 fn a_long_label_beside_a_short_one_does_not_change_it() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
     let features = |labels: &[&str]| {
-        let mut engine = Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2) }).unwrap();
+        let mut engine =
+            Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() })
+                .unwrap();
         engine.set_labels(labels).unwrap();
         engine.text_features("cat").unwrap().to_vec()
     };

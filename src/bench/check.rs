@@ -91,7 +91,7 @@ pub fn check(ordinal: usize, scope: Scope<'_>, step: &mut dyn FnMut(&str)) -> Re
         }
     }
     drop(cuda);
-    let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: None };
+    let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: None, ..Options::default() };
     for network in &networks {
         step(network.name);
         if let Err(reason) = network.check(scope.golden, &options) {

@@ -248,7 +248,7 @@ pub struct EngineArguments {
 impl EngineArguments {
     /// Loads the opened model; why `auto` fell back to the CPU is said on stderr unless `quiet`.
     pub fn load(&self, checkpoint: &Checkpoint, quiet: bool) -> Result<Engine, Failure> {
-        let options = Options { device: self.device, threads: self.threads.map(usize::from) };
+        let options = Options { device: self.device, threads: self.threads.map(usize::from), ..Options::default() };
         let engine = Engine::from_checkpoint(checkpoint, &options).map_err(Failure::call)?;
         if !quiet {
             if self.model.is_none() {

@@ -35,7 +35,7 @@ struct Pair {
 fn open(name: &'static str, flags: &Flags) -> Option<Pair> {
     device()?;
     let (case, folder) = (Case::open(name), tempfile::tempdir().unwrap());
-    let on = |device| case.engine_on(flags, folder.path(), &Options { device, threads: Some(2) });
+    let on = |device| case.engine_on(flags, folder.path(), &Options { device, threads: Some(2), ..Options::default() });
     let (cpu, cuda) = (on(DeviceChoice::Cpu), on(DeviceChoice::Cuda(Some(0))));
     Some(Pair { case, cpu, cuda })
 }

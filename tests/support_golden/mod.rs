@@ -81,7 +81,7 @@ impl Case {
 
     /// Converts the checkpoint (its configuration is checked), loads it, sets labels and size.
     pub fn engine(&self, flags: &Flags, folder: &Path, threads: usize) -> Engine {
-        let options = Options { device: DeviceChoice::Cpu, threads: Some(threads) };
+        let options = Options { device: DeviceChoice::Cpu, threads: Some(threads), ..Options::default() };
         self.engine_on(flags, folder, &options)
     }
 

@@ -176,7 +176,7 @@ fn size(arguments: &Arguments, config: &Config) -> Result<Size, Failure> {
 
 /// With its labels, and how many they are.
 fn engine(arguments: &Arguments, checkpoint: &Checkpoint, config: &Config) -> Result<(Engine, usize), Failure> {
-    let options = Options { device: arguments.device, threads: None };
+    let options = Options { device: arguments.device, threads: None, ..Options::default() };
     let mut engine = Engine::from_checkpoint(checkpoint, &options)?;
     engine.set_size(size(arguments, config)?);
     let labels = match &arguments.labels {
