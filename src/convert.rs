@@ -13,7 +13,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::model::config::{Config, METADATA_KEY};
 use crate::model::tensors::{TensorSpec, required};
-use crate::output::write_whole;
+use crate::output::{Durability, write_whole};
 use crate::{Error, Result};
 
 /// What the written tensors' elements are.
@@ -77,7 +77,7 @@ pub fn convert(
     plan.sort_by_key(|(dtype, _)| std::cmp::Reverse(*dtype));
 
     let (header, total) = header(&plan, json).map_err(refuse)?;
-    write_whole(&options.out, |file| {
+    write_whole(&options.out, Durability::Synced, |file| {
         let out = &options.out;
         file.write_all(&header).map_err(|e| Error::output(out, e))?;
         write_tensors(checkpoint, &plan, &mut Writer { file, out, done: 0, total, progress })
