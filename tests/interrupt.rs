@@ -225,24 +225,25 @@ fn a_limit_on_files_is_an_error_like_another() {
     }
 }
 
-/// From hardly enough to load the program up to plenty.
+/// From hardly enough to start the program up to plenty.
 #[test]
 fn a_limit_on_memory_is_an_error_like_another() {
     let folder = tempfile::tempdir().unwrap();
     image::RgbImage::new(900, 700).save(folder.path().join("a.png")).unwrap();
+    let limited = |mib: usize, arguments: &[&str]| {
+        let limit = format!("ulimit -v {} && exec \"$@\"", mib << 10);
+        let mut command = Command::new("sh");
+        command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_lseg-fast")]).args(arguments);
+        command.current_dir(folder.path()).env("MALLOC_ARENA_MAX", "1").output().unwrap()
+    };
+    let starts = |mib: &usize| limited(*mib, &["--version"]).status.success();
+    let least = (16..1024).step_by(8).find(starts).expect("a gigabyte is enough to start");
     let model = model();
-    let arguments = ["run", "a.png", "--labels", "cat,dog", "--size", "256x256", "--threads", "2", "--model", &model];
+    let run = ["run", "a.png", "--labels", "cat,dog", "--size", "256x256", "--threads", "2", "--model", &model];
+    let run = [&run[..], &["-q", "--device", "cpu"]].concat();
     let mut codes = Vec::new();
-    for mib in (160..=400).step_by(12) {
-        let output = Command::new("sh")
-            .args(["-c", &format!("ulimit -v {} && exec \"$@\"", mib << 10), "sh"])
-            .arg(env!("CARGO_BIN_EXE_lseg-fast"))
-            .args(arguments)
-            .args(["-q", "--device", "cpu"])
-            .current_dir(folder.path())
-            .env("MALLOC_ARENA_MAX", "1")
-            .output()
-            .unwrap();
+    for mib in (least..least + 60).step_by(2) {
+        let output = limited(mib, &run);
         let stderr = String::from_utf8(output.stderr).unwrap();
         match output.status.code() {
             Some(0) => {}

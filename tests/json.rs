@@ -255,16 +255,18 @@ fn a_run_stops_where_no_further_result_can_be_written() {
         fs::copy(folder.path().join("a.png"), folder.path().join(format!("a{i}.png"))).unwrap();
     }
     let program = env!("CARGO_BIN_EXE_lseg-fast");
-    let run = "bad.png a.png a1.png a2.png a3.png a4.png --json -q --size 32x32";
-    let script = format!("ulimit -f 1 && exec {program} embed {run} --model {}", model());
-    let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let [_, stopped] = &objects(&output)[..] else { panic!("{output:?}") };
-    assert_eq!(stopped["photo"], "a.png");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr.lines().count(), 3, "{stderr}");
-    assert!(stderr.ends_with("4 of 6 photos were not done\n"), "{stderr}");
-    assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
+    for command in ["embed", "run --labels cat,dog --save overlay"] {
+        let run = "bad.png a.png a1.png a2.png a3.png a4.png --json -q --size 32x32";
+        let script = format!("ulimit -f 1 && exec {program} {command} {run} --model {}", model());
+        let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let [_, stopped] = &objects(&output)[..] else { panic!("{output:?}") };
+        assert_eq!(stopped["photo"], "a.png");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 3, "{stderr}");
+        assert!(stderr.ends_with("4 of 6 photos were not done\n"), "{stderr}");
+        assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
+    }
 }
 
 #[test]

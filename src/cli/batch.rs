@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -78,6 +79,9 @@ pub fn progress_bar(steps: usize, quiet: bool) -> ProgressBar {
             let _ = text.write_str(&rate(state.per_sec()));
         }));
     }
-    bar.enable_steady_tick(Duration::from_millis(100));
+    // The ticks come from a thread, and it would be a panic if none could be had.
+    if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok() {
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
     bar
 }

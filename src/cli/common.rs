@@ -222,7 +222,7 @@ pub fn refuse_terminal() -> Result<(), Failure> {
 /// Writes a result: a whole file or none, or for the path `-` to standard output.
 pub fn write_result(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> lseg_fast::Result<()> {
     if path != Path::new(STANDARD) {
-        return write_atomically(path, Durability::Renamed, |out| write(out));
+        return write_atomically(path, Durability::Renamed, write);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let written = write(&mut out).and_then(|()| out.flush());
