@@ -647,7 +647,8 @@ fn what_comes_from_outside_is_printed_and_not_obeyed() {
         answer
     };
     let cut = ["--long-labels", "cut", "--size", "32x32", "--model", &model, "--device", "cpu"];
-    let run = call(&[&["run", &hostile("png"), &format!("{HOSTILE} too.jpg"), "--labels", "@words.txt"][..], &cut].concat());
+    let run =
+        call(&[&["run", &hostile("png"), &format!("{HOSTILE} too.jpg"), "--labels", "@words.txt"][..], &cut].concat());
     run.refused(1, &[SHOWN, "not a photo"]);
     assert!(run.stdout.contains(&format!("{SHOWN}.png: 70 wide")), "{run:?}");
     assert!(run.stdout.contains(&format!("out/{SHOWN}.mask.png")), "{run:?}");

@@ -70,10 +70,20 @@ const CALLS: [(&str, &[&str]); 18] = [
         ],
     ),
     ("standard output takes no more", &["FULL info MODEL", "FULL --version", "FULL convert MODEL --out c.safetensors"]),
-    ("more memory is needed than there is", &["LITTLE run a.png --labels cat --size 8192x8192 --device cpu --model MODEL"]),
+    (
+        "more memory is needed than there is",
+        &["LITTLE run a.png --labels cat --size 8192x8192 --device cpu --model MODEL"],
+    ),
     (
         "an argument is not known, missing or out of its range",
-        &["", "nonsense", "run a.png", "run a.png --labels cat --threads 0", "text --labels cat", "plan --labels-count 0"],
+        &[
+            "",
+            "nonsense",
+            "run a.png",
+            "run a.png --labels cat --threads 0",
+            "text --labels cat",
+            "plan --labels-count 0",
+        ],
     ),
     (
         "arguments contradict each other, or a result would replace its source",
@@ -99,7 +109,11 @@ const CALLS: [(&str, &[&str]); 18] = [
     ("points that are not understood", &["embed a.png --points bad.png --model MODEL"]),
     (
         "a size that no photo or network can have",
-        &["run a.png --labels cat --size 0x0 --model MODEL", "plan --size 99999x64 --model MODEL", "plan --size native"],
+        &[
+            "run a.png --labels cat --size 0x0 --model MODEL",
+            "plan --size 99999x64 --model MODEL",
+            "plan --size native",
+        ],
     ),
     (
         "a device that is not there",

@@ -119,7 +119,8 @@ fn refuse_strangers_links(path: &Path) -> io::Result<()> {
         let trusted = [rustix::process::geteuid().as_raw(), folder.uid()];
         if is_shared && !trusted.contains(&link.uid()) {
             let part = part.display();
-            let reason = format!("{part} is another user's link in a folder that all may write to; name the file itself");
+            let reason =
+                format!("{part} is another user's link in a folder that all may write to; name the file itself");
             return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
         }
     }

@@ -6,11 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::target::keep_rights;
 
 /// The temporary files that have a name at this moment. Files are made and renamed under this lock, so that none is missed
 /// when the process is ended.
@@ -32,7 +34,7 @@ impl Temporary {
     }
 
     fn named(folder: &Path) -> io::Result<(File, Temporary)> {
-        let (file, name) = Name::make(folder, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
+        let (file, name) = Name::make(folder, create)?;
         Ok((file, Temporary(Some(name))))
     }
 
@@ -40,10 +42,12 @@ impl Temporary {
     pub fn publish(self, file: File, folder: &Path, target: &Path) -> io::Result<()> {
         let name = match self.0 {
             Some(name) => name,
-            // A link cannot replace a file, a rename can.
             None => match link(&file, target) {
+                Ok(()) => return Ok(()),
+                // A link cannot replace a file, a rename can.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Name::make(folder, |path| link(&file, path))?.1,
-                linked => return linked,
+                // A file system may give files without a name, but no name to one.
+                Err(_) => copy(&file, folder)?,
             },
         };
         // Windows renames no open file.
@@ -127,11 +131,25 @@ impl Drop for Name {
     }
 }
 
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// The same file under a temporary name.
+fn copy(mut file: &File, folder: &Path) -> io::Result<Name> {
+    let (mut to, name) = Name::make(folder, create)?;
+    keep_rights(&to, &file.metadata()?)?;
+    file.rewind()?;
+    io::copy(&mut file, &mut to)?;
+    to.sync_all()?;
+    Ok(name)
+}
+
 /// A file without a name, if the file system has such and /proc is there to name it.
 #[cfg(target_os = "linux")]
 fn unnamed(folder: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags, open};
-    let file = open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(0o666)).ok()?;
+    let file = open(folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o666)).ok()?;
     let file = File::from(file);
     fs::symlink_metadata(descriptor(&file)).is_ok().then_some(file)
 }
@@ -197,6 +215,20 @@ mod tests {
         assert!(!lock().iter().any(|name| name.starts_with(folder)));
     }
 
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn where_a_file_can_get_no_name_its_copy_does() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let mut file = unnamed(folder.path()).unwrap();
+        file.write_all(&[7; 100_000]).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
+        copy(&file, folder.path()).unwrap().rename(&folder.path().join("file")).unwrap();
+        assert_eq!(names(folder.path()), ["file"]);
+        assert!(fs::read(folder.path().join("file")).unwrap() == [7; 100_000]);
+        assert_eq!(fs::metadata(folder.path().join("file")).unwrap().mode() & 0o777, 0o600);
+    }
+
     /// Where the child writes, and how it ends: by a signal that it waits for, or for want of memory.
     #[cfg(unix)]
     const FOLDER: &str = "LSEG_FAST_TEST_FOLDER";
@@ -242,7 +274,13 @@ mod tests {
                 }
                 // The handlers come beside the first file, on a thread of their own.
                 thread::sleep(Duration::from_millis(100));
-                assert!(Command::new("kill").args([&format!("-{end}"), &child.id().to_string()]).status().unwrap().success());
+                assert!(
+                    Command::new("kill")
+                        .args([&format!("-{end}"), &child.id().to_string()])
+                        .status()
+                        .unwrap()
+                        .success()
+                );
             }
             let output = child.wait_with_output().unwrap();
             let stderr = String::from_utf8(output.stderr).unwrap();
