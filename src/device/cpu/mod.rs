@@ -19,6 +19,7 @@ mod simd;
 mod similarity;
 mod winograd;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -122,7 +123,10 @@ impl Cpu {
             .num_threads(threads.unwrap_or(0))
             .thread_name(|i| format!("lseg-cpu-{i}"))
             .build()
-            .map_err(|e| Error::Device(format!("cannot start the CPU threads: {e}; try fewer with --threads")))?;
+            .map_err(|e| {
+                let reason = io::Error::other(format!("{e}; try fewer with --threads"));
+                Error::io("start", "the CPU threads".as_ref(), reason)
+            })?;
         let threads = pool.current_num_threads();
         Ok(Cpu {
             isa,
