@@ -784,6 +784,7 @@ impl Engine {
             points: io.points.map(|buf| plan.placed(buf)),
             mask: io.mask.map(|buf| plan.placed(buf)),
             best: io.best.map(|buf| plan.placed(buf)),
+            not_finite: io.not_finite.map(|buf| plan.placed(buf)),
             overlay: io.overlay.map(|buf| plan.placed(buf)),
             scores: io.scores.map(|buf| plan.placed(buf)),
             embedding: io.embedding.map(|buf| plan.placed(buf)),

@@ -66,6 +66,8 @@ pub struct FrameIo {
     pub mask: Option<Buf>,
     /// `[b, h0, w0, 1]`
     pub best: Option<Buf>,
+    /// `[1, 1, 1, 1]`, u32, beside a mask: pixels whose winning score is no finite number
+    pub not_finite: Option<Buf>,
     /// `[b, h0, w0, 3]`, u8
     pub overlay: Option<Buf>,
     /// `[b, labels, H, W]`
@@ -133,18 +135,19 @@ impl Model {
             .filter(|_| wanted.mask)
             .map(|logits| d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(logits.channels())));
         let best = mask.filter(|_| wanted.best).map(|mask| d.buffer("best", mask.shape, Element::F32));
-        if let (Some(logits), Some(mask)) = (logits, mask) {
-            d.argmax(logits, mask, best);
+        let not_finite = mask.map(|_| d.buffer("not_finite", [1; 4], Element::U32));
+        if let (Some(logits), Some(mask), Some(not_finite)) = (logits, mask, not_finite) {
+            d.argmax(logits, mask, best, not_finite);
         }
         let overlay = mask.zip(palette).map(|(mask, palette)| {
             let overlay = d.buffer("overlay", photo.shape, Element::U8);
             d.overlay(photo, mask, palette, overlay);
             overlay
         });
-        for out in [embedding, sampled, scores, mask, best, overlay].into_iter().flatten() {
+        for out in [embedding, sampled, scores, mask, best, not_finite, overlay].into_iter().flatten() {
             d.output(out);
         }
-        FrameIo { photo, palette, points, mask, best, overlay, scores, embedding, sampled }
+        FrameIo { photo, palette, points, mask, best, not_finite, overlay, scores, embedding, sampled }
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

@@ -502,9 +502,9 @@ impl Device for Cuda {
         upsample_scores::run(self, logits, out);
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
         self.begin();
-        argmax::run(self, logits, mask, best);
+        argmax::run(self, logits, mask, best, not_finite);
     }
 
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
