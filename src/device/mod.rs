@@ -347,6 +347,11 @@ pub trait Upload {
         Ok(())
     }
 
+    /// The largest size of a matrix's value that the device holds. Vectors are float32 on every device.
+    fn largest_weight(&self) -> f32 {
+        f32::MAX
+    }
+
     /// `data` is `[n, k]`, row-major.
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix>;
 

@@ -5,6 +5,7 @@ pub mod dpt;
 pub mod head;
 pub mod recognise;
 pub mod resnet;
+pub mod scale;
 pub mod tensors;
 pub mod text;
 pub mod vit;
@@ -18,6 +19,8 @@ use crate::error::Result;
 /// One LSeg: handles of its weights on a device, and how they are used.
 pub struct Model {
     pub config: Config,
+    /// Of the image's activations: see [`scale`].
+    pub scale: f32,
     encoder: Encoder,
     decoder: dpt::Dpt,
     pub head: head::Head,
@@ -80,8 +83,11 @@ pub struct FrameIo {
 
 impl Model {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Model> {
+        let scale = scale::of(config, from.is_half());
+        from.set_scale(scale);
         Ok(Model {
             config: config.clone(),
+            scale,
             encoder: match &config.image {
                 image @ ImageEncoder::Vit { .. } => Encoder::Vit(vit::Vit::load(image, from)?),
                 image @ ImageEncoder::Resnet { .. } => Encoder::Resnet(resnet::Resnet::load(image, from)?),
@@ -101,7 +107,7 @@ impl Model {
         wanted: Outputs,
     ) -> FrameIo {
         let FrameShape { batch, photo: (h0, w0), network } = shape;
-        let normalise = Normalise { mean: self.config.mean, std: self.config.std };
+        let normalise = Normalise { mean: self.config.mean, std: self.config.std.map(|std| std / self.scale) };
         d.stage(Stage::Encoder);
         let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
         let points = (wanted.points > 0).then(|| d.buffer("points", [batch, 1, wanted.points, 2], Element::F32));

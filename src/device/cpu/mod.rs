@@ -398,7 +398,9 @@ impl Device for Cpu {
         let rows = mask::rows_mut(mask_all, mask).map(|(i, out)| {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
             let mut count = 0;
-            scratch::work(w * n, |line| resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out, &mut count));
+            scratch::work(w * n, |line| {
+                resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out, &mut count)
+            });
             count
         });
         let count: u32 = rows.sum();

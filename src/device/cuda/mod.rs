@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytemuck::NoUninit;
+use half::f16;
 
 use self::clock::Clock;
 pub use self::counted::{Counts, Launch, Record};
@@ -516,6 +517,10 @@ impl Device for Cuda {
 impl Upload for Cuda {
     fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
         self.weights.expect(matrices, vectors)
+    }
+
+    fn largest_weight(&self) -> f32 {
+        f16::MAX.to_f32()
     }
 
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
