@@ -21,9 +21,11 @@ pub(crate) fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f64
     }
 }
 
-/// The first NaN or infinity, by its index and value.
-pub(crate) fn first_not_finite_f32(values: &[f32]) -> Option<(usize, f32)> {
-    first(values, |x| !is_finite(x.to_bits())).map(|(i, &x)| (i, x))
+/// The first value that is NaN or larger than `limit` in size, by its index and value.
+pub(crate) fn first_beyond(values: &[f32], limit: f32) -> Option<(usize, f32)> {
+    // As whole numbers: sizes in their order, infinity above them, NaN above all.
+    let size = |x: f32| x.to_bits() & 0x7fff_ffff;
+    first(values, |x| size(*x) > size(limit)).map(|(i, &x)| (i, x))
 }
 
 fn is_finite(bits: u32) -> bool {
@@ -73,7 +75,8 @@ mod tests {
             half == f16::from_bits(bits).is_finite() && brain == bf16::from_bits(bits).is_finite()
         }));
         for x in [0.0, -0.0, 1e-45, f32::MAX, f32::NAN, -f32::NAN, f32::INFINITY, f32::from_bits(0x7f80_0001)] {
-            assert_eq!(first_not_finite_f32(&[1.0, x]).is_none(), x.is_finite(), "{x}");
+            assert_eq!(first_beyond(&[1.0, x], f32::MAX).is_none(), x.is_finite(), "{x}");
+            assert_eq!(first_beyond(&[1.0, -x], 65504.0).is_none(), x.abs() <= 65504.0, "{x}");
             assert_eq!(first_not_finite(Dtype::F32, &x.to_le_bytes()).is_none(), x.is_finite(), "{x}");
         }
     }
