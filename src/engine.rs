@@ -16,8 +16,9 @@ use self::matmul::Matmul;
 use self::texts::Text;
 use crate::checkpoint::Checkpoint;
 use crate::demo;
+use crate::device::cuda::{Cuda, Waiting};
 use crate::device::plan::{self, Plan};
-use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu, cuda::Cuda};
+use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::labels::{self, List};
@@ -890,13 +891,13 @@ fn device(options: &Options, weights: &Loader<'_>) -> Result<(Box<dyn Executor>,
         let note = note.or_else(|| cuda.refused());
         Ok((with_room(Box::new(cuda))?, note))
     };
-    let or_cpu = |error: Error| Error::Device(format!("{error}; --device cpu needs none"));
+    let or_cpu = |error: Error| error.with("; --device cpu needs none");
+    let waiting = Waiting { asleep: options.wait == Wait::Block, limit: options.timeout };
     match options.device {
         DeviceChoice::Cpu => Ok((cpu()?, None)),
-        DeviceChoice::Cuda(None) => cuda(Cuda::find(true)).map_err(or_cpu),
-        DeviceChoice::Cuda(Some(ordinal)) => cuda(Cuda::new(ordinal)).map_err(or_cpu),
-        DeviceChoice::Auto => {
-            cuda(Cuda::find(false)).or_else(|reason| Ok((cpu()?, Some(format!("{reason}: running on the CPU")))))
-        }
+        DeviceChoice::Cuda(None) => cuda(Cuda::find(true, waiting)).map_err(or_cpu),
+        DeviceChoice::Cuda(Some(ordinal)) => cuda(Cuda::open(ordinal, waiting)).map_err(or_cpu),
+        DeviceChoice::Auto => cuda(Cuda::find(false, waiting))
+            .or_else(|reason| Ok((cpu()?, Some(format!("{reason}: running on the CPU"))))),
     }
 }

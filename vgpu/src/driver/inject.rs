@@ -42,7 +42,11 @@ fn order(text: &str) -> Result<Order, String> {
     let read = || {
         let (function, rest) = text.split_once(':')?;
         let (call, then) = rest.split_once(':')?;
-        Some(Order { function: function.to_owned(), call: call.parse().ok().filter(|call| *call > 0)?, what: what(then)? })
+        Some(Order {
+            function: function.to_owned(),
+            call: call.parse().ok().filter(|call| *call > 0)?,
+            what: what(then)?,
+        })
     };
     read().ok_or_else(|| {
         format!("VGPU_FAIL={text} is not known; write FUNCTION:CALL:CODE, FUNCTION:CALL:CODE! or FUNCTION:CALL:hang")

@@ -99,6 +99,9 @@ mod tests {
         for wrong in ["700", "cuLaunchKernel:3", "cuLaunchKernel:0:700", "cuLaunchKernel:1:often", "cuInit:1:2,x"] {
             assert!(with("VGPU_FAIL", wrong).is_err_and(|e| e.contains("FUNCTION:CALL:CODE")), "{wrong}");
         }
-        assert_eq!(with("VGPU_FAIL", "cuLaunchKernel:3:700!,cuMemAlloc_v2:1:2,cuGraphLaunch:1:hang").unwrap().fail.len(), 3);
+        assert_eq!(
+            with("VGPU_FAIL", "cuLaunchKernel:3:700!,cuMemAlloc_v2:1:2,cuGraphLaunch:1:hang").unwrap().fail.len(),
+            3
+        );
     }
 }
