@@ -115,7 +115,7 @@ unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 
 /// What the driver writes to a place.
-fn written<T>(mut place: T, ask: impl FnOnce(&mut T) -> Told) -> std::result::Result<T, Code> {
+pub(super) fn written<T>(mut place: T, ask: impl FnOnce(&mut T) -> Told) -> std::result::Result<T, Code> {
     ask(&mut place)?;
     Ok(place)
 }

@@ -12,6 +12,7 @@ mod codes;
 mod conv;
 mod counted;
 mod cublas;
+mod cublas_sys;
 mod driver;
 mod embed_tokens;
 mod gemm;
