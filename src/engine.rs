@@ -1,6 +1,7 @@
 //! The engine: a model on a device, a list of labels, and one planned session per (size, labels, outputs).
 
 mod matmul;
+mod of_process;
 mod templates;
 mod texts;
 
@@ -13,6 +14,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use self::matmul::Matmul;
+use self::of_process::OfProcess;
 use self::texts::Text;
 use crate::checkpoint::Checkpoint;
 use crate::demo;
@@ -88,7 +90,8 @@ pub struct Options {
     /// The most bytes that weights, a frame and its results may take together in the device's memory; three quarters of what
     /// is free if none.
     pub memory: Option<u64>,
-    /// How long a GPU may take for one pass; as long as it likes if none.
+    /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine is lost ([`Error::Lost`]). As
+    /// long as it likes if none. Waiting with a limit asks the driver again and again.
     pub timeout: Option<Duration>,
     pub wait: Wait,
 }
@@ -201,7 +204,8 @@ pub struct Tap {
     pub data: Vec<f32>,
 }
 
-/// A model, ready to segment. It may move between threads; each engine has its own memory.
+/// A model, ready to segment. It may move between threads; each engine has its own memory. In a process that was forked from
+/// the one that made it, each call is an error.
 ///
 /// ```
 /// use lseg_fast::{Engine, Frame, Options};
@@ -223,7 +227,7 @@ pub struct Tap {
 /// ```
 pub struct Engine {
     model: Model,
-    device: Box<dyn Executor>,
+    device: OfProcess,
     description: String,
     note: Option<String>,
     tokenizer: Tokenizer,
@@ -267,7 +271,8 @@ impl Engine {
     /// Loads a converted `.safetensors` or a published checkpoint onto a device.
     ///
     /// # Errors
-    /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type; a device that is not there.
+    /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type; a device that is not there or is in
+    /// use; [`Error::Memory`] where the GPU has not enough.
     pub fn load(path: &Path, options: &Options) -> Result<Engine> {
         Self::from_checkpoint(&Checkpoint::open(path)?, options)
     }
@@ -299,7 +304,7 @@ impl Engine {
         Ok(Engine {
             model,
             description: device.describe(),
-            device,
+            device: OfProcess::new(device),
             note,
             tokenizer,
             size,
@@ -358,6 +363,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`].
     pub fn clock_mhz(&mut self) -> Result<Option<f64>> {
+        self.device.check()?;
         self.device.clock_mhz()
     }
 
@@ -382,6 +388,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::set_labels`].
     pub fn set_list(&mut self, list: &List) -> Result<()> {
+        self.device.check()?;
         self.text_time = Duration::ZERO;
         let texts: Vec<Vec<String>> = list.texts().map(|label| templates::fill(&self.templates, label)).collect();
         let unknown = self.tokens_of_unknown(&texts)?;
@@ -639,6 +646,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`] where memory runs out.
     pub fn matmul_rate(&mut self) -> Result<f64> {
+        self.device.check()?;
         let device = &mut *self.device;
         let matmul = match &mut self.matmul {
             Some(matmul) => Ok(matmul),
@@ -764,6 +772,7 @@ impl Engine {
 
     /// Makes the session for this frame the last of the list, planning it if it is new.
     fn session(&mut self, shape: FrameShape, bank: Option<Similarity>, outputs: Outputs, keep: &[&str]) -> Result<()> {
+        self.device.check()?;
         let labels = bank.map_or(0, |bank| bank.labels.weight.n);
         let same = |key: &Key| {
             (key.shape, key.labels, key.outputs) == (shape, labels, outputs)

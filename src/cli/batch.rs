@@ -1,9 +1,10 @@
-//! One photo after the other, with a progress bar; one that fails does not stop the rest.
+//! One photo after the other, with a progress bar; one that fails does not stop the rest, unless the rest would fail too.
 
 use std::fmt;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use lseg_fast::Error;
 use serde::Serialize;
 
 use super::photos::Photo;
@@ -18,15 +19,23 @@ pub fn each<R: Serialize>(
     mut work: impl FnMut(&Photo) -> lseg_fast::Result<R>,
     render: impl Fn(&R) -> String,
 ) -> Result<Outcome, Failure> {
-    let progress = progress_bar(photos.len(), quiet);
+    let all = photos.len();
+    let progress = progress_bar(all, quiet);
     let mut outcome = Outcome::Done;
-    for mut photo in photos {
+    for (tried, mut photo) in (1..).zip(photos) {
         progress.set_message(photo.path.display().to_string());
         match photo.fault.take().map_or_else(|| work(&photo), Err) {
             Ok(report) => progress.suspend(|| printer.print(&report, &render))?,
             Err(error) => {
-                progress.suspend(|| message::error(error));
                 outcome = Outcome::SomeFailed;
+                progress.suspend(|| message::error(&error));
+                if matches!(error, Error::Lost(_)) && tried < all {
+                    let left = all - tried;
+                    progress.suspend(|| {
+                        message::error(format!("the device is lost: {left} of {all} photos were not done"))
+                    });
+                    break;
+                }
             }
         }
         progress.inc(1);

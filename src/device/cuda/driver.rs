@@ -504,12 +504,13 @@ impl Gpu {
     fn ask_until(&self, limit: Duration) -> Result<()> {
         let begin = Instant::now();
         loop {
+            // Before the question: that this thread was kept from asking is not the GPU's fault.
+            let waited = begin.elapsed();
             // SAFETY: our own stream.
             let answer = unsafe { sys::cuStreamQuery(self.stream) };
             if answer != Err(Code::NOT_READY) {
                 return self.told(answer, || "waiting for the GPU".to_owned());
             }
-            let waited = begin.elapsed();
             if waited >= limit || self.hangs() {
                 self.hangs.store(true, Ordering::Release);
                 let reason = format!("the GPU has not finished a pass in {} s", limit.as_secs_f64());
