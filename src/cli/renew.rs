@@ -35,7 +35,7 @@ impl<S, M: FnMut(bool) -> Result<S, Failure>> Renewable<S, M> {
         };
         match work(session, photo) {
             Err(Error::Lost(reason)) if !self.was_renewed => {
-                let session = self.renew(&reason)?;
+                let session = self.renew(photo, &reason)?;
                 if photo.is_stdin() {
                     return Err(Error::Device(format!("{reason}; standard input cannot be read again")));
                 }
@@ -45,10 +45,10 @@ impl<S, M: FnMut(bool) -> Result<S, Failure>> Renewable<S, M> {
         }
     }
 
-    fn renew(&mut self, reason: &str) -> lseg_fast::Result<&mut S> {
+    fn renew(&mut self, photo: &Photo, reason: &str) -> lseg_fast::Result<&mut S> {
         self.was_renewed = true;
         if !self.quiet {
-            message::note(format!("{reason}: going on with a new engine"));
+            message::note(format!("{}: {reason}; going on with a new engine", photo.path.display()));
         }
         // The old one gives its memory back first.
         self.session = None;

@@ -381,13 +381,18 @@ impl Gpu {
         // SAFETY: a valid place; freed in drop of Memory.
         let address = written(0, |address| unsafe { sys::cuMemAlloc_v2(address, bytes.max(1)) });
         let address = self.told(address, || {
-            let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-            let mut all = 0;
-            // SAFETY: two valid places.
-            let free = written(0, |free| unsafe { sys::cuMemGetInfo_v2(free, &mut all) }).unwrap_or(0);
-            format!("{what} needs {} MiB on {}, which has {} MiB free", mib(bytes), self.info.name, mib(free))
+            let (need, free) = ((bytes as u64).div_ceil(1 << 20), self.free().div_ceil(1 << 20));
+            format!("{what} needs {need} MiB on {}, which has {free} MiB free", self.info.name)
         })?;
         Ok(Memory { gpu: Arc::clone(self), address, bytes })
+    }
+
+    /// Bytes of its memory that are free; 0 where the driver does not say.
+    pub fn free(&self) -> u64 {
+        let Ok(_current) = self.enter() else { return 0 };
+        let mut all = 0;
+        // SAFETY: two valid places.
+        written(0, |free| unsafe { sys::cuMemGetInfo_v2(free, &mut all) }).map_or(0, |free| free as u64)
     }
 
     /// Page-locked memory of the host; `None` where it is not to be had.
@@ -996,5 +1001,40 @@ impl Function {
 
     pub fn static_shared(&self) -> u32 {
         self.static_shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The flags that the driver has for the context of a GPU waited for like that; none without a GPU.
+    fn flags(waiting: Waiting) -> Option<u32> {
+        let gpu = Gpu::open(0, waiting).ok()?;
+        let _current = gpu.enter().unwrap();
+        // SAFETY: the library is loaded, and the function's type is that of NVIDIA's header.
+        let ask = unsafe { *sys::culib().get::<unsafe extern "C" fn(*mut u32) -> u32>(b"cuCtxGetFlags\0").unwrap() };
+        // SAFETY: a valid place, and a current context.
+        Some(written(0, |flags| super::super::codes::told(unsafe { ask(flags) })).unwrap())
+    }
+
+    #[test]
+    fn a_context_is_asked_to_block_where_that_was_chosen() {
+        let [as_it_likes, asleep] = [false, true].map(|asleep| flags(Waiting { asleep, limit: None }));
+        let Some((as_it_likes, asleep)) = as_it_likes.zip(asleep) else {
+            eprintln!("skipped: there is no GPU");
+            return;
+        };
+        assert_eq!((as_it_likes & 7, asleep & 7), (SCHED_AUTO, SCHED_BLOCKING_SYNC));
+    }
+
+    #[test]
+    fn a_code_that_the_driver_does_not_know_is_told_by_its_number() {
+        if count().is_ok() {
+            let told = explain("launching", Code(4711));
+            assert_eq!(told, "launching: CUDA error 4711 (one that this driver has no name for)");
+            let known = explain("allocating", Code(2));
+            assert!(known.starts_with("allocating: CUDA error 2 (CUDA_ERROR_OUT_OF_MEMORY): "), "{known}");
+        }
     }
 }
