@@ -89,8 +89,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let points = arguments.points.as_deref().map(Points::read).transpose().map_err(Failure::call)?;
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
-    let ready = |quiet| {
-        let mut engine = arguments.engine.load(&checkpoint, quiet)?;
+    let ready = || {
+        let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
         let size = arguments.photos.set_size(&mut engine)?;
         Ok(Session { engine, size, points: points.as_ref(), arguments })
     };

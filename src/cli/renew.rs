@@ -14,10 +14,10 @@ pub struct Renewable<S, M> {
     quiet: bool,
 }
 
-impl<S, M: FnMut(bool) -> Result<S, Failure>> Renewable<S, M> {
-    /// `make` is told whether to be quiet: what is said the first time need not be said again.
+impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
+    /// That an engine was lost is said on stderr unless `quiet`.
     pub fn new(mut make: M, quiet: bool) -> Result<Renewable<S, M>, Failure> {
-        let session = Some(make(quiet)?);
+        let session = Some(make()?);
         Ok(Renewable { session, make, was_renewed: false, quiet })
     }
 
@@ -52,8 +52,7 @@ impl<S, M: FnMut(bool) -> Result<S, Failure>> Renewable<S, M> {
         }
         // The old one gives its memory back first.
         self.session = None;
-        let new =
-            (self.make)(true).map_err(|failure| Error::Lost(format!("{reason}; and no new engine: {failure}")))?;
+        let new = (self.make)().map_err(|failure| Error::Lost(format!("{reason}; and no new engine: {failure}")))?;
         Ok(self.session.insert(new))
     }
 }

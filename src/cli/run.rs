@@ -182,10 +182,10 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
 
-    let ready = |quiet| {
-        let mut engine = arguments.engine.load(&checkpoint, quiet)?;
+    let ready = || {
+        let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
         let size = arguments.photos.set_size(&mut engine)?;
-        arguments.labels.set(&mut engine, &list, quiet)?;
+        arguments.labels.set(&mut engine, &list, arguments.quiet)?;
         if arguments.timings {
             engine.matmul_rate().map_err(Failure::call)?;
         }

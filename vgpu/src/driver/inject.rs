@@ -68,7 +68,7 @@ impl Machine {
         let due = |order: &&Order| order.function == function && order.call == *calls;
         let Some(what) = self.settings.fail.iter().find(due).map(|order| order.what) else { return Ok(false) };
         match what {
-            What::Hang => return Ok(true),
+            What::Hang => Ok(true),
             What::Answer(code) => fail(code, "fails on order"),
             What::End(code) => {
                 if let Ok(context) = self.thread_context() {
