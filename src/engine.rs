@@ -2,6 +2,7 @@
 
 mod finite;
 mod matmul;
+mod of_process;
 mod place;
 mod templates;
 mod texts;
@@ -15,11 +16,13 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use self::matmul::Matmul;
+use self::of_process::OfProcess;
 use self::texts::Text;
 use crate::checkpoint::Checkpoint;
 use crate::demo;
+use crate::device::cuda::{Cuda, Waiting};
 use crate::device::plan::{self, Plan};
-use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu, cuda::Cuda};
+use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::labels::{self, List};
@@ -89,7 +92,8 @@ pub struct Options {
     /// The most bytes that weights, a frame and its results may take together in the device's memory; three quarters of what
     /// is free if none.
     pub memory: Option<u64>,
-    /// How long a GPU may take for one pass; as long as it likes if none.
+    /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine is lost ([`Error::Lost`]). As
+    /// long as it likes if none. Waiting with a limit asks the driver again and again.
     pub timeout: Option<Duration>,
     pub wait: Wait,
 }
@@ -201,7 +205,8 @@ pub struct Tap {
     pub data: Vec<f32>,
 }
 
-/// A model, ready to segment. It may move between threads; each engine has its own memory.
+/// A model, ready to segment. It may move between threads; each engine has its own memory. In a process that was forked from
+/// the one that made it, each call is an error.
 ///
 /// ```
 /// use lseg_fast::{Engine, Frame, Options};
@@ -223,7 +228,7 @@ pub struct Tap {
 /// ```
 pub struct Engine {
     model: Model,
-    device: Box<dyn Executor>,
+    device: OfProcess,
     description: String,
     note: Option<String>,
     tokenizer: Tokenizer,
@@ -268,7 +273,8 @@ impl Engine {
     ///
     /// # Errors
     /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type, or with values that are no finite
-    /// numbers; a device that is not there; [`Error::NotFinite`] for weights beyond float16 on a GPU that was asked for.
+    /// numbers; a device that is not there or is in use; [`Error::Memory`] where the GPU has not enough;
+    /// [`Error::NotFinite`] for weights beyond float16 on a GPU that was asked for.
     pub fn load(path: &Path, options: &Options) -> Result<Engine> {
         Self::from_checkpoint(&Checkpoint::open(path)?, options)
     }
@@ -303,7 +309,7 @@ impl Engine {
         Ok(Engine {
             model,
             description: device.describe(),
-            device,
+            device: OfProcess::new(device),
             note,
             tokenizer,
             size,
@@ -362,6 +368,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`].
     pub fn clock_mhz(&mut self) -> Result<Option<f64>> {
+        self.device.check()?;
         self.device.clock_mhz()
     }
 
@@ -387,6 +394,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::set_labels`].
     pub fn set_list(&mut self, list: &List) -> Result<()> {
+        self.device.check()?;
         self.text_time = Duration::ZERO;
         let texts: Vec<Vec<String>> = list.texts().map(|label| templates::fill(&self.templates, label)).collect();
         let unknown = self.tokens_of_unknown(&texts)?;
@@ -649,6 +657,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Device`] where memory runs out.
     pub fn matmul_rate(&mut self) -> Result<f64> {
+        self.device.check()?;
         let device = &mut *self.device;
         let matmul = match &mut self.matmul {
             Some(matmul) => Ok(matmul),
@@ -775,6 +784,7 @@ impl Engine {
 
     /// Makes the session for this frame the last of the list, planning it if it is new.
     fn session(&mut self, shape: FrameShape, bank: Option<Similarity>, outputs: Outputs, keep: &[&str]) -> Result<()> {
+        self.device.check()?;
         let labels = bank.map_or(0, |bank| bank.labels.weight.n);
         let same = |key: &Key| {
             (key.shape, key.labels, key.outputs) == (shape, labels, outputs)
@@ -922,13 +932,13 @@ fn device(options: &Options, weights: &Loader<'_>) -> Result<(Box<dyn Executor>,
         let note = note.or_else(|| cuda.refused());
         Ok((with_room(Box::new(cuda))?, note))
     };
-    let or_cpu = |error: Error| Error::Device(format!("{error}; --device cpu needs none"));
+    let or_cpu = |error: Error| error.with("; --device cpu needs none");
+    let waiting = Waiting { asleep: options.wait == Wait::Block, limit: options.timeout };
     match options.device {
         DeviceChoice::Cpu => Ok((cpu()?, None)),
-        DeviceChoice::Cuda(None) => cuda(Cuda::find(true)).map_err(or_cpu),
-        DeviceChoice::Cuda(Some(ordinal)) => cuda(Cuda::new(ordinal)).map_err(or_cpu),
-        DeviceChoice::Auto => {
-            cuda(Cuda::find(false)).or_else(|reason| Ok((cpu()?, Some(format!("{reason}: running on the CPU")))))
-        }
+        DeviceChoice::Cuda(None) => cuda(Cuda::find(true, waiting)).map_err(or_cpu),
+        DeviceChoice::Cuda(Some(ordinal)) => cuda(Cuda::open(ordinal, waiting)).map_err(or_cpu),
+        DeviceChoice::Auto => cuda(Cuda::find(false, waiting))
+            .or_else(|reason| Ok((cpu()?, Some(format!("{reason}: running on the CPU"))))),
     }
 }

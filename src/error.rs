@@ -103,6 +103,16 @@ impl Error {
         Error::Photo { path: path.to_owned(), reason: reason.into() }
     }
 
+    /// The same error of a device, with more behind its message.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        if let Error::Device(message) | Error::Lost(message) | Error::Memory(message) | Error::NotFinite(message) =
+            &mut self
+        {
+            message.push_str(more);
+        }
+        self
+    }
+
     /// An [`Error::Output`] for `path`.
     pub fn output(path: &Path, source: io::Error) -> Self {
         Error::Output { path: path.to_owned(), source }

@@ -25,8 +25,12 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// From the GPU's capability and clocks; `None` for an architecture that is not in the table.
+    /// From the GPU's capability and clocks; `None` for an architecture that is not in the table, or a driver that does not tell
+    /// the clocks.
     pub fn of(info: &Info) -> Option<Peaks> {
+        if [info.clock_khz, info.memory_clock_khz, info.memory_bus_bits].contains(&0) {
+            return None;
+        }
         let (_, plain) = TENSOR_FLOP.iter().find(|(capability, _)| *capability == info.capability)?;
         let full = *plain == 512 && FULL_RATE.iter().any(|name| info.name.contains(name));
         let flop = if full { 2 * plain } else { *plain };

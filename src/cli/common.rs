@@ -243,12 +243,26 @@ pub struct EngineArguments {
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+
+    /// How long a GPU may take for one photo before it counts as lost [default: as long as it likes]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|time| !time.is_zero()).ok_or_else(|| "expected seconds above 0, such as 5 or 0.5".to_owned())
 }
 
 impl EngineArguments {
     /// Loads the opened model; why `auto` fell back to the CPU is said on stderr unless `quiet`.
     pub fn load(&self, checkpoint: &Checkpoint, quiet: bool) -> Result<Engine, Failure> {
-        let options = Options { device: self.device, threads: self.threads.map(usize::from), ..Options::default() };
+        let options = Options {
+            device: self.device,
+            threads: self.threads.map(usize::from),
+            timeout: self.timeout,
+            ..Options::default()
+        };
         let engine = Engine::from_checkpoint(checkpoint, &options)?;
         if !quiet {
             if self.model.is_none() {

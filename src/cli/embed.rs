@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::common::{EngineArguments, Opened, PhotoArguments};
 use super::photos::Photo;
 use super::print::Printer;
+use super::renew::Renewable;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::{Failure, Outcome, batch};
 
@@ -88,17 +89,21 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let points = arguments.points.as_deref().map(Points::read).transpose()?;
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
-    let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
-    let size = arguments.photos.set_size(&mut engine)?;
-    let mut session = Session { engine, size, points, arguments };
-    batch::each(photos, arguments.quiet, printer, |photo| session.embed(photo), Report::render)
+    let ready = || {
+        let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
+        let size = arguments.photos.set_size(&mut engine)?;
+        Ok(Session { engine, size, points: points.as_ref(), arguments })
+    };
+    let mut sessions = Renewable::new(ready, arguments.quiet)?;
+    let embed = |photo: &Photo| sessions.work(photo, Session::embed);
+    batch::each(photos, arguments.quiet, printer, embed, Report::render)
 }
 
 /// What stays the same from photo to photo.
 struct Session<'a> {
     engine: Engine,
     size: Size,
-    points: Option<Points>,
+    points: Option<&'a Points>,
     arguments: &'a Arguments,
 }
 

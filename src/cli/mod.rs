@@ -11,6 +11,7 @@ pub mod message;
 mod photos;
 mod plan;
 mod print;
+mod renew;
 mod result;
 mod run;
 mod table;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments};
 use super::photos::Photo;
 use super::print::Printer;
+use super::renew::Renewable;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::table::{Align, Table};
 use super::timings::Timings;
@@ -181,26 +182,29 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
 
-    let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
-    let size = arguments.photos.set_size(&mut engine)?;
-    arguments.labels.set(&mut engine, &list, arguments.quiet)?;
-    if arguments.timings {
-        engine.matmul_rate()?;
-    }
-    engine.record_times(arguments.timings);
-
-    let text = Some(engine.text_time());
-    let mut session = Session { engine, labels, colours, saved, size, text, arguments };
-    batch::each(photos, arguments.quiet, printer, |photo| session.segment(photo), Report::render)
+    let ready = || {
+        let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
+        let size = arguments.photos.set_size(&mut engine)?;
+        arguments.labels.set(&mut engine, &list, arguments.quiet)?;
+        if arguments.timings {
+            engine.matmul_rate()?;
+        }
+        engine.record_times(arguments.timings);
+        let text = Some(engine.text_time());
+        Ok(Session { engine, labels: &labels, colours: &colours, saved: &saved, size, text, arguments })
+    };
+    let mut sessions = Renewable::new(ready, arguments.quiet)?;
+    let segment = |photo: &Photo| sessions.work(photo, Session::segment);
+    batch::each(photos, arguments.quiet, printer, segment, Report::render)
 }
 
 /// What stays the same from photo to photo.
 struct Session<'a> {
     engine: Engine,
-    labels: Vec<String>,
+    labels: &'a [String],
     /// One a label.
-    colours: Vec<[u8; 3]>,
-    saved: Vec<Save>,
+    colours: &'a [[u8; 3]],
+    saved: &'a [Save],
     size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
@@ -212,7 +216,7 @@ impl Session<'_> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let wanted = |save| self.saved.contains(&save);
-        let colours = wanted(Save::Overlay).then_some(&*self.colours);
+        let colours = wanted(Save::Overlay).then_some(self.colours);
         let alpha = self.arguments.alpha.unwrap_or_default();
         let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours, alpha };
         let segmented = self.engine.segment_with(&frame, extras)?;
@@ -242,20 +246,20 @@ impl Session<'_> {
         let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, mut overlay } =
             segmented;
         let photos = &self.arguments.photos;
-        for &save in &self.saved {
-            let endings = save.endings(&self.labels);
+        for &save in self.saved {
+            let endings = save.endings(self.labels);
             let [ending, ..] = &*endings else { continue };
             let path = match save {
                 Save::Mask => {
-                    photos.write(photo, ending, |out| mask::write(out, &values, width, height, &self.colours))?
+                    photos.write(photo, ending, |out| mask::write(out, &values, width, height, self.colours))?
                 }
                 Save::Overlay => {
                     let Some(rgb) = overlay.take() else { continue };
                     let mut tinted = decode::Photo { width, height, rgb };
                     if self.arguments.contours {
-                        contours::draw(&mut tinted, &values, &self.colours);
+                        contours::draw(&mut tinted, &values, self.colours);
                     }
-                    let picture = overlay::overlay(&tinted, &self.labels, &self.colours, shares)?;
+                    let picture = overlay::overlay(&tinted, self.labels, self.colours, shares)?;
                     photos.write(photo, ending, |out| overlay::write(out, &picture))?
                 }
                 Save::Masks => {

@@ -79,11 +79,16 @@ fn render(report: &Report) -> String {
     row("compute capability", report.capability.clone());
     row("multiprocessors", report.multiprocessors.to_string());
     row("memory", mib(report.memory_bytes as u64));
-    row("L2 cache", mib(report.l2_bytes as u64));
+    let known = |known: bool, value: String| if known { value } else { "not known".to_owned() };
+    row("L2 cache", known(report.l2_bytes > 0, mib(report.l2_bytes as u64)));
     row("driver", format!("for CUDA {}.{}", report.driver / 1000, report.driver % 1000 / 10));
     row("driver's file", report.driver_file.clone().unwrap_or_else(|| "not known".to_owned()));
-    if let Some(peaks) = &report.peaks {
-        row("ceilings", format!("{:.0} TFLOP/s, {:.0} GB/s: {}", peaks.tflops, peaks.gb_per_s, peaks.basis));
+    match &report.peaks {
+        Some(peaks) => {
+            row("ceilings", format!("{:.0} TFLOP/s, {:.0} GB/s: {}", peaks.tflops, peaks.gb_per_s, peaks.basis))
+        }
+        None if report.is_virtual => {}
+        None => row("ceilings", "not known".to_owned()),
     }
     for Module { module, image, refused } in &report.modules {
         let refused = refused.as_ref().map_or_else(String::new, |refused| format!("; the driver refused {refused}"));

@@ -2,14 +2,14 @@
 //! device's other `unsafe` is here.
 
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use std::sync::Arc;
 
-use cudarc::cublas::sys as blas;
-use cudarc::cublaslt::result as lt;
-use cudarc::cublaslt::sys;
 use half::f16;
 
-use super::driver::{Gpu, Memory};
+use super::codes::{Code, Told};
+use super::cublas_sys::{blas, lt};
+use super::driver::{Gpu, Memory, written};
 use super::graph::Graph;
 use super::timing::{Effort, Rival, replayed};
 use crate::error::{Error, Result};
@@ -35,15 +35,41 @@ const TRIAL: Effort = Effort { warm_up: 0.01, runs: 5 };
 pub struct Cublas {
     gpu: Arc<Gpu>,
     blas: blas::cublasHandle_t,
-    lt: sys::cublasLtHandle_t,
+    lt: lt::cublasLtHandle_t,
     workspace: Memory,
 }
 
 // SAFETY: handles may move between threads; they are used by one at a time, with the context current.
 unsafe impl Send for Cublas {}
 
-fn refused(what: &str, why: impl std::fmt::Debug) -> Error {
-    Error::Device(format!("{what}: {why:?}"))
+/// cublasStatus_t of cuBLASLt where it has no algorithm for a product.
+const NOT_SUPPORTED: Code = Code(15);
+
+/// The libraries' own numbers, which are not the driver's.
+fn refused(what: &str, code: Code) -> Error {
+    let name = match code.0 {
+        1 => "not initialised",
+        3 => "no memory",
+        7 => "invalid value",
+        8 => "architecture mismatch",
+        11 => "mapping error",
+        13 => "execution failed",
+        14 => "internal error",
+        15 => "not supported",
+        16 => "licence error",
+        _ => "a status of a newer version",
+    };
+    Error::Device(format!("{what}: cublasStatus_t {} ({name})", code.0))
+}
+
+trait Refuse<T> {
+    fn refused(self, what: &str) -> Result<T>;
+}
+
+impl<T> Refuse<T> for std::result::Result<T, Code> {
+    fn refused(self, what: &str) -> Result<T> {
+        self.map_err(|code| refused(what, code))
+    }
 }
 
 impl Cublas {
@@ -53,40 +79,44 @@ impl Cublas {
     /// Libraries that are not there, or do not take the GPU.
     pub fn open(gpu: &Arc<Gpu>) -> Result<Cublas> {
         // SAFETY: only looks for the libraries.
-        if !unsafe { blas::is_culib_present() && sys::is_culib_present() } {
+        if !unsafe { blas::is_culib_present() && lt::is_culib_present() } {
             let how = "put the folder with libcublas.so and libcublasLt.so into LD_LIBRARY_PATH (links to libcublas.so.13 and \
                        libcublasLt.so.13 will do)";
             return Err(Error::Device(format!("cuBLAS is not found: {how}")));
         }
-        let workspace = gpu.allocate(WORKSPACE, "cuBLAS's workspace")?;
-        let handle = cudarc::cublas::result::create_handle().map_err(|e| refused("starting cuBLAS", e.0))?;
-        let ready = || -> Result<sys::cublasLtHandle_t> {
-            let (stream, place) = (gpu.raw_stream().cast(), workspace.address() as *mut c_void);
-            // SAFETY: our own handle and stream, which lives as long as the GPU, which is kept; so does the workspace.
-            let set = unsafe {
-                blas::cublasSetStream_v2(handle, stream)
-                    .result()
-                    .and_then(|()| blas::cublasSetWorkspace_v2(handle, place, WORKSPACE).result())
-            };
-            set.map_err(|e| refused("giving cuBLAS its stream", e.0))?;
-            lt::create_handle().map_err(|e| refused("starting cuBLASLt", e.0))
-        };
-        match ready() {
-            Ok(lt) => Ok(Cublas { gpu: Arc::clone(gpu), blas: handle, lt, workspace }),
-            Err(error) => {
-                // SAFETY: made above, destroyed once.
-                let _ = unsafe { cudarc::cublas::result::destroy_handle(handle) };
-                Err(error)
-            }
+        if let Some(name) = blas::missing().or_else(lt::missing) {
+            return Err(Error::Device(format!(
+                "the cuBLAS that is found has no {name}: version 11.4 or newer is needed"
+            )));
         }
+        let workspace = gpu.allocate(WORKSPACE, "cuBLAS's workspace")?;
+        // SAFETY: a valid place; destroyed in drop.
+        let handle = written(ptr::null_mut(), |handle| unsafe { blas::cublasCreate_v2(handle) });
+        let mut cublas =
+            Cublas { gpu: Arc::clone(gpu), blas: handle.refused("starting cuBLAS")?, lt: ptr::null_mut(), workspace };
+        let (stream, place) = (gpu.raw_stream().cast(), cublas.workspace.address() as *mut c_void);
+        // SAFETY: our own handle and stream, which lives as long as the GPU, which is kept; so does the workspace.
+        let set = unsafe {
+            blas::cublasSetStream_v2(cublas.blas, stream)
+                .and_then(|()| blas::cublasSetWorkspace_v2(cublas.blas, place, WORKSPACE))
+        };
+        set.refused("giving cuBLAS its stream")?;
+        // SAFETY: a valid place; destroyed in drop.
+        let lt = written(ptr::null_mut(), |handle| unsafe { lt::cublasLtCreate(handle) });
+        cublas.lt = lt.refused("starting cuBLASLt")?;
+        Ok(cublas)
     }
 }
 
 impl Drop for Cublas {
     fn drop(&mut self) {
         let Ok(_current) = self.gpu.enter() else { return };
+        if !self.lt.is_null() {
+            // SAFETY: made by us, destroyed once.
+            let _ = unsafe { lt::cublasLtDestroy(self.lt) };
+        }
         // SAFETY: made by us, destroyed once.
-        let _ = unsafe { (lt::destroy_handle(self.lt), cudarc::cublas::result::destroy_handle(self.blas)) };
+        let _ = unsafe { blas::cublasDestroy_v2(self.blas) };
     }
 }
 
@@ -148,7 +178,7 @@ impl Products {
     pub fn time(&self, cublas: &Cublas, effort: Effort) -> Result<Rival> {
         let plain = self.in_graph(effort, |weight| self.plain(cublas, weight))?;
         let fused = Fused::new(cublas, self)?;
-        let mut best: Option<(f64, &sys::cublasLtMatmulHeuristicResult_t)> = None;
+        let mut best: Option<(f64, &lt::Heuristic)> = None;
         for algorithm in &fused.algorithms {
             // One that refuses to run is out of the race.
             let Ok(mut seconds) = self.in_graph(TRIAL, |weight| fused.queue(weight, algorithm)) else { continue };
@@ -183,7 +213,7 @@ impl Products {
         // SAFETY: the matrices are as large as `new` made them. cuBLAS counts down the columns: our rows are its columns, so
         // that it computes out' = W'ᵀ · x'.
         let queued = unsafe {
-            cudarc::cublas::result::gemm_ex(
+            blas::cublasGemmEx(
                 cublas.blas,
                 transposed,
                 not,
@@ -205,7 +235,7 @@ impl Products {
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         };
-        queued.map_err(|e| refused(&format!("cuBLAS refused a product of {rows}×{k} · {k}→{n}"), e.0))
+        queued.refused(&format!("cuBLAS refused a product of {rows}×{k} · {k}→{n}"))
     }
 }
 
@@ -213,50 +243,51 @@ impl Products {
 struct Fused<'a> {
     cublas: &'a Cublas,
     products: &'a Products,
-    operation: sys::cublasLtMatmulDesc_t,
-    /// Of W, x and out.
-    layouts: [sys::cublasLtMatrixLayout_t; 3],
-    algorithms: Vec<sys::cublasLtMatmulHeuristicResult_t>,
+    operation: lt::cublasLtMatmulDesc_t,
+    /// Of W, x and out; null before they are made.
+    layouts: [lt::cublasLtMatrixLayout_t; 3],
+    algorithms: Vec<lt::Heuristic>,
 }
+
+const DESCRIBING: &str = "describing a product to cuBLASLt";
 
 impl<'a> Fused<'a> {
     fn new(cublas: &'a Cublas, products: &'a Products) -> Result<Fused<'a>> {
-        let told = |e: lt::CublasError| refused("describing a product to cuBLASLt", e.0);
         let Product { rows, k, n, residual, .. } = products.product;
-        let out = if residual { sys::cudaDataType::CUDA_R_32F } else { sys::cudaDataType::CUDA_R_16F };
-        let half = sys::cudaDataType::CUDA_R_16F;
-        let layout = |element, rows: usize, columns: usize| {
-            lt::create_matrix_layout(element, rows as u64, columns as u64, rows as i64).map_err(told)
-        };
-        let mut fused = Fused {
-            cublas,
-            products,
-            operation: lt::create_matmul_desc(
-                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                sys::cudaDataType::CUDA_R_32F,
-            )
-            .map_err(told)?,
-            layouts: [layout(half, k, n)?, layout(half, k, rows)?, layout(out, n, rows)?],
-            algorithms: Vec::new(),
-        };
+        let (half, float) = (lt::cudaDataType::CUDA_R_16F, lt::cudaDataType::CUDA_R_32F);
+        let out = if residual { float } else { half };
+        let compute = lt::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        // SAFETY: a valid place; destroyed in drop.
+        let operation =
+            written(ptr::null_mut(), |operation| unsafe { lt::cublasLtMatmulDescCreate(operation, compute, float) });
+        let layouts = [ptr::null_mut(); 3];
+        let mut fused =
+            Fused { cublas, products, operation: operation.refused(DESCRIBING)?, layouts, algorithms: Vec::new() };
+        for (place, (element, rows, columns)) in
+            fused.layouts.iter_mut().zip([(half, k, n), (half, k, rows), (out, n, rows)])
+        {
+            // SAFETY: a valid place; destroyed in drop.
+            let made =
+                unsafe { lt::cublasLtMatrixLayoutCreate(place, element, rows as u64, columns as u64, rows as i64) };
+            made.refused(DESCRIBING)?;
+        }
         fused.describe()?;
         fused.search()?;
         Ok(fused)
     }
 
     fn describe(&self) -> Result<()> {
-        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        use lt::cublasLtMatmulDescAttributes_t as Attribute;
         let set = |attribute, value: *const c_void, bytes: usize| {
             // SAFETY: our own description; the value is so many bytes.
-            unsafe { lt::set_matmul_desc_attribute(self.operation, attribute, value, bytes) }
-                .map_err(|e| refused("describing a product to cuBLASLt", e.0))
+            unsafe { lt::cublasLtMatmulDescSetAttribute(self.operation, attribute, value, bytes) }.refused(DESCRIBING)
         };
         let transposed = blas::cublasOperation_t::CUBLAS_OP_T as i32;
         set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const transposed).cast(), size_of::<i32>())?;
         let epilogue = if self.products.product.gelu {
-            sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS
+            lt::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS
         } else {
-            sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
+            lt::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
         } as u32;
         set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of::<u32>())?;
         let bias = self.products.bias.address();
@@ -264,71 +295,73 @@ impl<'a> Fused<'a> {
     }
 
     fn search(&mut self) -> Result<()> {
-        let told = |e: lt::CublasError| refused("asking cuBLASLt for algorithms", e.0);
-        let preference = lt::create_matmul_pref().map_err(told)?;
-        let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        let [w, x, out] = self.layouts;
-        let (mut found, mut count, workspace) = (Vec::with_capacity(ALGORITHMS), 0, WORKSPACE);
-        // SAFETY: our own descriptions, all alive; room for so many results, of which `count` are written.
-        let asked = unsafe {
-            let limited =
-                lt::set_matmul_pref_attribute(preference, most, (&raw const workspace).cast(), size_of::<usize>());
-            let asked = limited.and_then(|()| {
-                sys::cublasLtMatmulAlgoGetHeuristic(
-                    self.cublas.lt,
-                    self.operation,
-                    w,
-                    x,
-                    out,
-                    out,
-                    preference,
-                    ALGORITHMS as c_int,
-                    found.as_mut_ptr(),
-                    &mut count,
-                )
-                .result()
-            });
-            found.set_len(if asked.is_ok() { (count as usize).min(ALGORITHMS) } else { 0 });
-            let _ = lt::destroy_matmul_pref(preference);
-            asked
-        };
+        const SEARCHING: &str = "asking cuBLASLt for algorithms";
+        // SAFETY: a valid place; destroyed below.
+        let preference = written(ptr::null_mut(), |place| unsafe { lt::cublasLtMatmulPreferenceCreate(place) });
+        let preference = preference.refused(SEARCHING)?;
+        let asked = self.ask(preference);
+        // SAFETY: made by us, destroyed once.
+        let _ = unsafe { lt::cublasLtMatmulPreferenceDestroy(preference) };
         match asked {
             // It has none for such a product.
-            Err(lt::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) | Ok(()) => {
-                self.algorithms = found;
-                Ok(())
-            }
-            Err(error) => Err(told(error)),
+            Err(NOT_SUPPORTED) => Ok(()),
+            asked => asked.refused(SEARCHING),
         }
     }
 
-    fn queue(&self, weight: &Memory, algorithm: &sys::cublasLtMatmulHeuristicResult_t) -> Result<()> {
+    fn ask(&mut self, preference: lt::cublasLtMatmulPreference_t) -> Told {
+        let most = lt::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+        let [w, x, out] = self.layouts;
+        let (mut found, mut count, workspace) = (Vec::with_capacity(ALGORITHMS), 0, WORKSPACE);
+        // SAFETY: our own descriptions, all alive; room for so many results, of which `count` are written.
+        unsafe {
+            let (value, bytes) = ((&raw const workspace).cast(), size_of::<usize>());
+            lt::cublasLtMatmulPreferenceSetAttribute(preference, most, value, bytes)?;
+            lt::cublasLtMatmulAlgoGetHeuristic(
+                self.cublas.lt,
+                self.operation,
+                w,
+                x,
+                out,
+                out,
+                preference,
+                ALGORITHMS as c_int,
+                found.as_mut_ptr(),
+                &mut count,
+            )?;
+            found.set_len(usize::try_from(count).unwrap_or(0).min(ALGORITHMS));
+        }
+        self.algorithms = found;
+        Ok(())
+    }
+
+    fn queue(&self, weight: &Memory, algorithm: &lt::Heuristic) -> Result<()> {
         let products = self.products;
         let (one, beta) = (1.0f32, if products.product.residual { 1.0f32 } else { 0.0 });
         let [w, x, out] = self.layouts;
         let c = if products.product.residual { &products.residual } else { &products.out };
         // SAFETY: the matrices are as large as their layouts say; all descriptions are alive.
         let queued = unsafe {
-            lt::matmul(
+            lt::cublasLtMatmul(
                 self.cublas.lt,
                 self.operation,
                 (&raw const one).cast(),
-                (&raw const beta).cast(),
                 weight.address() as *const c_void,
                 w,
                 products.x.address() as *const c_void,
                 x,
+                (&raw const beta).cast(),
                 c.address() as *const c_void,
                 out,
                 products.out.address() as *mut c_void,
                 out,
-                &raw const algorithm.algo,
+                &raw const algorithm.algorithm,
                 self.cublas.workspace.address() as *mut c_void,
                 WORKSPACE,
                 products.gpu.raw_stream().cast(),
             )
         };
-        queued.map_err(|e| refused("a product by cuBLASLt", e.0))
+        queued.refused("a product by cuBLASLt")
     }
 }
 
@@ -336,9 +369,9 @@ impl Drop for Fused<'_> {
     fn drop(&mut self) {
         // SAFETY: made by us, destroyed once.
         unsafe {
-            let _ = lt::destroy_matmul_desc(self.operation);
-            for layout in self.layouts {
-                let _ = lt::destroy_matrix_layout(layout);
+            let _ = lt::cublasLtMatmulDescDestroy(self.operation);
+            for layout in self.layouts.into_iter().filter(|layout| !layout.is_null()) {
+                let _ = lt::cublasLtMatrixLayoutDestroy(layout);
             }
         }
     }

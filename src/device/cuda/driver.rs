@@ -1,20 +1,21 @@
-//! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here, and that for
-//! cuBLAS in `cublas.rs`.
+//! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here, where the
+//! functions are declared (`sys.rs`), and that for cuBLAS in `cublas.rs`.
 //!
-//! Everything goes to one stream, in order. Every function called exists in the driver of CUDA 11.4.
+//! Everything goes to one stream, in order.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{
-    self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUgraphInstantiate_flags,
-    CUresult, CUstreamCaptureMode,
+use super::codes::{Advice, Code, Left, Told};
+use super::sys::{
+    self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute, CUstreamCaptureMode,
 };
-
 use crate::device::Calls;
 use crate::error::{Error, Result};
 
@@ -26,11 +27,39 @@ pub struct Gpu {
     context: sys::CUcontext,
     stream: sys::CUstream,
     info: Info,
+    waiting: Waiting,
     /// What ended the context, once something has.
-    lost: OnceLock<String>,
+    lost: OnceLock<Lost>,
+    /// What was queued may never end: whatever waits for it, as giving memory back does, would wait for ever.
+    hangs: AtomicBool,
     queued: Waits,
     made: Made,
 }
+
+struct Lost {
+    reason: String,
+    advice: Advice,
+}
+
+/// How the host waits for the GPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// Asleep until the GPU calls; else as the driver chooses.
+    pub asleep: bool,
+    /// For so long at most: the context is then lost.
+    pub limit: Option<Duration>,
+}
+
+/// CU_CTX_SCHED_AUTO and CU_CTX_SCHED_BLOCKING_SYNC, CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT.
+const SCHED_AUTO: u32 = 0;
+const SCHED_BLOCKING_SYNC: u32 = 4;
+const STREAM_NON_BLOCKING: u32 = 1;
+const EVENT_DEFAULT: u32 = 0;
+
+/// Who waits with a limit asks again and again, as the driver itself does; from this time on, or where the core shall be free,
+/// after a nap each.
+const EAGER: Duration = Duration::from_millis(20);
+const NAP: Duration = Duration::from_micros(100);
 
 /// How much of what was queued has been waited for: everything queued takes a ticket, a wait ends all tickets taken before it.
 #[derive(Default)]
@@ -69,7 +98,8 @@ pub struct Info {
     pub unified: bool,
     /// 13000 is CUDA 13.0: the newest that the driver knows.
     pub driver: u32,
-    /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from.
+    /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from. Each, and the cache, is 0 where the
+    /// driver does not tell.
     pub clock_khz: u32,
     pub memory_clock_khz: u32,
     pub memory_bus_bits: u32,
@@ -84,13 +114,30 @@ unsafe impl Send for Gpu {}
 // SAFETY: as above; the driver locks its own state.
 unsafe impl Sync for Gpu {}
 
+/// What the driver writes to a place.
+pub(super) fn written<T>(mut place: T, ask: impl FnOnce(&mut T) -> Told) -> std::result::Result<T, Code> {
+    ask(&mut place)?;
+    Ok(place)
+}
+
+/// The driver's text for a code: none for one that it does not know.
+fn text(code: Code, ask: unsafe fn(u32, *mut *const c_char) -> Told) -> Option<String> {
+    // SAFETY: a valid place for a pointer.
+    let text = written(ptr::null(), |text| unsafe { ask(code.0, text) }).ok().filter(|text| !text.is_null())?;
+    // SAFETY: the driver answers with a text of its own that stays, and ends in NUL.
+    Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+}
+
 /// Words for a driver's error.
-fn explain(what: &str, error: DriverError) -> String {
-    let text = |found: std::result::Result<&CStr, DriverError>| {
-        found.map_or_else(|_| "no name".to_owned(), |text| text.to_string_lossy().into_owned())
+fn explain(what: &str, code: Code) -> String {
+    let (name, meaning) = (text(code, sys::cuGetErrorName), text(code, sys::cuGetErrorString));
+    let known = match (name, meaning) {
+        (Some(name), Some(meaning)) => format!("({name}): {meaning}"),
+        (Some(name), None) => format!("({name})"),
+        _ => "(one that this driver has no name for)".to_owned(),
     };
-    let (name, meaning) = (text(error.error_name()), text(error.error_string()));
-    format!("{what}: CUDA error {} ({name}): {meaning}", error.0 as u32)
+    let hint = code.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+    format!("{what}: CUDA error {} {known}{hint}", code.0)
 }
 
 /// Before there is a context.
@@ -98,35 +145,10 @@ trait Explain<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T> Explain<T> for std::result::Result<T, DriverError> {
+impl<T> Explain<T> for std::result::Result<T, Code> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::Device(explain(&what(), error)))
+        self.map_err(|code| code.error(explain(&what(), code)))
     }
-}
-
-/// What to do when a context has ended. The driver's documentation says of these errors that they leave the process in an
-/// inconsistent state, and that it must be started again to use CUDA.
-const ANOTHER: &str = "make a new one, and start the process again where that fails (CUDA's documentation asks for it)";
-
-/// Whether the context answers every later call with this error.
-fn ends_context(error: DriverError) -> bool {
-    matches!(
-        error.0,
-        CUresult::CUDA_ERROR_DEINITIALIZED
-            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
-            | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
-            | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
-            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
-            | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
-            | CUresult::CUDA_ERROR_ASSERT
-            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
-            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
-            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
-            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
-            | CUresult::CUDA_ERROR_INVALID_PC
-            | CUresult::CUDA_ERROR_LAUNCH_FAILED
-            | CUresult::CUDA_ERROR_UNKNOWN
-    )
 }
 
 /// Whether the driver is installed.
@@ -156,36 +178,53 @@ pub fn unusable(reason: &str) -> Error {
     Error::Device(format!("no CUDA device can be used: {reason}"))
 }
 
+/// The process that started the driver.
+static STARTED_IN: OnceLock<u32> = OnceLock::new();
+
 fn start() -> Result<usize> {
     if !is_present() {
         return Err(Error::Device("there is no libcuda on this machine (install NVIDIA's driver)".to_owned()));
     }
-    let mut version = 0;
+    let this = std::process::id();
+    // A child has the driver's memory, but nothing of what stands behind it.
+    if *STARTED_IN.get_or_init(|| this) != this {
+        let what = "the process that this one was forked from has begun to use CUDA, which a child cannot go on with: start \
+                    processes by other means (Python: multiprocessing's start method spawn)";
+        return Err(Error::Device(what.to_owned()));
+    }
+    if let Some(name) = sys::missing() {
+        let found = format!("the driver ({}) has no {name}", file_or_unknown());
+        return Err(Error::Device(format!("{found}, and one for CUDA 11.4 (470) or newer is needed")));
+    }
     // SAFETY: a valid place for an int; this may be asked before the driver is started.
-    unsafe { sys::cuDriverGetVersion(&mut version) }
-        .result()
-        .map_err(|error| unfit("asking for the driver's version", error))?;
+    let version = written(0, |version| unsafe { sys::cuDriverGetVersion(version) })
+        .map_err(|code| unfit("asking for the driver's version", code))?;
     if version < OLDEST_DRIVER {
         let found = format!("the driver is for CUDA {}.{}", version / 1000, version % 1000 / 10);
         return Err(Error::Device(format!("{found}, and one for CUDA 11.4 (470) or newer is needed")));
     }
-    result::init().map_err(|error| unfit("starting the CUDA driver", error))?;
-    let count = result::device::get_count().during(|| "counting the CUDA devices".to_owned())?;
-    usize::try_from(count)
+    // SAFETY: it takes no pointer, and may be called again.
+    unsafe { sys::cuInit(0) }.map_err(|code| unfit("starting the CUDA driver", code))?;
+    // SAFETY: a valid place for an int.
+    let count = written(0, |count| unsafe { sys::cuDeviceGetCount(count) });
+    usize::try_from(count.during(|| "counting the CUDA devices".to_owned())?)
         .ok()
         .filter(|count| *count > 0)
         .ok_or(Error::Device("the CUDA driver finds no device".to_owned()))
 }
 
+fn file_or_unknown() -> String {
+    file().unwrap_or_else(|| "a file that is not known".to_owned())
+}
+
 /// A driver that does not even start: which file it is tells the most.
-fn unfit(what: &str, error: DriverError) -> Error {
-    let file = file().unwrap_or_else(|| "a file that is not known".to_owned());
-    let advice = if error.0 == CUresult::CUDA_ERROR_STUB_LIBRARY {
+fn unfit(what: &str, code: Code) -> Error {
+    let advice = if code == Code::STUB_LIBRARY {
         ", the toolkit's stub, which is for linking alone: take its folder out of LD_LIBRARY_PATH"
     } else {
         ""
     };
-    Error::Device(format!("{} (libcuda was found as {file}{advice})", explain(what, error)))
+    code.error(format!("{} (libcuda was found as {}{advice})", explain(what, code), file_or_unknown()))
 }
 
 fn device(ordinal: usize) -> Result<sys::CUdevice> {
@@ -194,7 +233,9 @@ fn device(ordinal: usize) -> Result<sys::CUdevice> {
         let s = if count == 1 { "" } else { "s" };
         return Err(Error::Device(format!("this machine has {count} CUDA device{s}, from 0: there is no {ordinal}")));
     }
-    result::device::get(ordinal as i32).during(|| format!("looking for CUDA device {ordinal}"))
+    // SAFETY: a valid place for a device.
+    written(0, |device| unsafe { sys::cuDeviceGet(device, ordinal as i32) })
+        .during(|| format!("looking for CUDA device {ordinal}"))
 }
 
 /// The GPU of this number, as it describes itself.
@@ -214,7 +255,7 @@ pub struct Current<'a> {
 
 impl Drop for Current<'_> {
     fn drop(&mut self) {
-        let mut popped = std::ptr::null_mut();
+        let mut popped = ptr::null_mut();
         // SAFETY: `enter` pushed it on this thread. A context that is lost cannot be popped with success; nobody minds.
         let _ = unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
     }
@@ -225,18 +266,27 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`info`]; one that refuses a context.
-    pub fn open(ordinal: usize) -> Result<Arc<Gpu>> {
+    pub fn open(ordinal: usize, waiting: Waiting) -> Result<Arc<Gpu>> {
         let device = device(ordinal)?;
         let info = Info::of(ordinal, device)?;
-        let what = || format!("making a context on CUDA device {ordinal}, {}", info.name);
-        let mut context = std::ptr::null_mut();
+        let flags = if waiting.asleep { SCHED_BLOCKING_SYNC } else { SCHED_AUTO };
         // SAFETY: a valid device and a valid place; destroyed in drop.
-        unsafe { sys::cuCtxCreate_v2(&mut context, 0, device) }.result().during(what)?;
-        let (stream, lost) = (std::ptr::null_mut(), OnceLock::new());
-        let mut gpu = Gpu { context, stream, info, lost, queued: Waits::default(), made: Made::default() };
+        let context = written(ptr::null_mut(), |context| unsafe { sys::cuCtxCreate_v2(context, flags, device) })
+            .during(|| format!("making a context on CUDA device {ordinal}, {}", info.name))?;
+        let mut gpu = Gpu {
+            context,
+            stream: ptr::null_mut(),
+            info,
+            waiting,
+            lost: OnceLock::new(),
+            hangs: AtomicBool::new(false),
+            queued: Waits::default(),
+            made: Made::default(),
+        };
         // The new context is current on this thread: so that `Current` takes it away.
         let current = Current { _gpu: &gpu, _thread: PhantomData };
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        // SAFETY: a valid place; destroyed in drop.
+        let stream = written(ptr::null_mut(), |stream| unsafe { sys::cuStreamCreate(stream, STREAM_NON_BLOCKING) });
         drop(current);
         gpu.stream = stream.during(|| "making a CUDA stream".to_owned())?;
         Ok(Arc::new(gpu))
@@ -270,35 +320,55 @@ impl Gpu {
     /// # Errors
     /// A context that an earlier error ended.
     pub fn enter(&self) -> Result<Current<'_>> {
-        if let Some(reason) = self.lost.get() {
+        if let Some(Lost { reason, advice }) = self.lost.get() {
             let Info { ordinal, name, .. } = &self.info;
-            let what = format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: {ANOTHER}");
-            return Err(Error::Device(format!("{what}; the error was: {reason}")));
+            let what =
+                format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: {}", advice.words());
+            return Err(Error::Lost(format!("{what}; the error was: {reason}")));
         }
         self.push()
     }
 
     fn push(&self) -> Result<Current<'_>> {
         // SAFETY: the context lives as long as self.
-        let pushed = unsafe { sys::cuCtxPushCurrent_v2(self.context) }.result();
+        let pushed = unsafe { sys::cuCtxPushCurrent_v2(self.context) };
         self.told(pushed, || "making the CUDA context current".to_owned())?;
         Ok(Current { _gpu: self, _thread: PhantomData })
     }
 
     /// The result, or its error in words; one that ends the context is what every later call answers with.
-    fn told<T>(&self, result: std::result::Result<T, DriverError>, what: impl FnOnce() -> String) -> Result<T> {
-        result.map_err(|error| {
-            let reason = explain(&what(), error);
-            if !ends_context(error) {
-                return Error::Device(reason);
+    fn told<T>(&self, result: std::result::Result<T, Code>, what: impl FnOnce() -> String) -> Result<T> {
+        result.map_err(|code| self.failed(code, &what()))
+    }
+
+    /// The error of a call that answered with this code.
+    pub fn failed(&self, code: Code, what: &str) -> Error {
+        let reason = explain(what, code);
+        match self.left(code) {
+            Left::Nothing(advice) => {
+                let report = last_fault().filter(|report| !report.is_empty());
+                self.lose(report.map_or(reason.clone(), |report| format!("{reason}: {report}")), advice)
             }
-            let report = last_fault().filter(|report| !report.is_empty());
-            let reason = report.map_or(reason.clone(), |report| format!("{reason}: {report}"));
-            let told = format!("{reason}; this engine is lost: {ANOTHER}");
-            // The first is the cause of all others.
-            let _ = self.lost.set(reason);
-            Error::Device(told)
-        })
+            Left::Context | Left::Unknown => code.error(reason),
+        }
+    }
+
+    /// What the context is after this code: where the code does not say, the context does.
+    fn left(&self, code: Code) -> Left {
+        if code.left() != Left::Unknown {
+            return code.left();
+        }
+        // SAFETY: our own stream; a question that waits for nothing. A capture that it spoils has failed already.
+        let answer = unsafe { sys::cuStreamQuery(self.stream) };
+        if answer.is_err_and(Code::tells_of_an_end) { Left::Nothing(Advice::Process) } else { Left::Context }
+    }
+
+    /// The context has ended.
+    fn lose(&self, reason: String, advice: Advice) -> Error {
+        let told = format!("{reason}; this engine is lost: {}", advice.words());
+        // The first is the cause of all others.
+        let _ = self.lost.set(Lost { reason, advice });
+        Error::Lost(told)
     }
 
     /// Uninitialised device memory.
@@ -308,21 +378,30 @@ impl Gpu {
     pub fn allocate(self: &Arc<Self>, bytes: usize, what: &str) -> Result<Memory> {
         let _current = self.enter()?;
         one_more(&self.made.allocations);
-        // SAFETY: freed in drop of Memory.
-        let address = self.told(unsafe { result::malloc_sync(bytes.max(1)) }, || {
-            let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-            let free = result::mem_get_info().map_or(0, |(free, _)| free);
-            format!("{what} needs {} MiB on {}, which has {} MiB free", mib(bytes), self.info.name, mib(free))
+        // SAFETY: a valid place; freed in drop of Memory.
+        let address = written(0, |address| unsafe { sys::cuMemAlloc_v2(address, bytes.max(1)) });
+        let address = self.told(address, || {
+            let (need, free) = ((bytes as u64).div_ceil(1 << 20), self.free().div_ceil(1 << 20));
+            format!("{what} needs {need} MiB on {}, which has {free} MiB free", self.info.name)
         })?;
         Ok(Memory { gpu: Arc::clone(self), address, bytes })
+    }
+
+    /// Bytes of its memory that are free; 0 where the driver does not say.
+    pub fn free(&self) -> u64 {
+        let Ok(_current) = self.enter() else { return 0 };
+        let mut all = 0;
+        // SAFETY: two valid places.
+        written(0, |free| unsafe { sys::cuMemGetInfo_v2(free, &mut all) }).map_or(0, |free| free as u64)
     }
 
     /// Page-locked memory of the host; `None` where it is not to be had.
     pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Option<Pinned>> {
         let _current = self.enter()?;
         one_more(&self.made.allocations);
-        // SAFETY: freed in drop of Pinned.
-        let Ok(start) = (unsafe { result::malloc_host(bytes.max(1), 0) }) else { return Ok(None) };
+        // SAFETY: a valid place; freed in drop of Pinned.
+        let start = written(ptr::null_mut(), |start| unsafe { sys::cuMemHostAlloc(start, bytes.max(1), 0) });
+        let Ok(start) = start else { return Ok(None) };
         let start = start.cast::<u8>();
         // SAFETY: so many bytes were allocated.
         unsafe { start.write_bytes(0, bytes.max(1)) };
@@ -330,10 +409,11 @@ impl Gpu {
     }
 
     /// Loads an image: a cubin, or PTX, with a NUL at its end.
-    pub fn module(self: &Arc<Self>, image: Image, bytes: &[u8]) -> std::result::Result<Arc<Module>, DriverError> {
+    pub fn module(self: &Arc<Self>, image: Image, bytes: &[u8]) -> std::result::Result<Arc<Module>, Code> {
         assert_eq!(bytes.last(), Some(&0), "images end with NUL");
+        let image_start = bytes.as_ptr().cast();
         // SAFETY: the driver reads an ELF file's own length, or up to the NUL.
-        let module = unsafe { result::module::load_data(bytes.as_ptr().cast()) }?;
+        let module = written(ptr::null_mut(), |module| unsafe { sys::cuModuleLoadData(module, image_start) })?;
         Ok(Arc::new(Module { gpu: Arc::clone(self), module, image }))
     }
 
@@ -344,19 +424,21 @@ impl Gpu {
         self.ticket();
         let (x, y, z) = (grid[0], grid[1], grid[2]);
         let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
-        let (block, shared) = ((function.spec.threads, 1, 1), function.spec.dynamic_shared);
+        let (function, Spec { name, threads, dynamic_shared, .. }) = (function.function, function.spec);
         // SAFETY: the driver copies the parameter, whose size is the kernel's, before it returns. What the kernel does
         // with the addresses inside is the business of the operation that computed them.
-        let launched =
-            unsafe { result::launch_kernel(function.function, (x, y, z), block, shared, self.stream, &mut pointers) };
-        self.told(launched, || format!("launching {} on a grid of {x}×{y}×{z}", function.spec.name))
+        let launched = unsafe {
+            let (params, extra) = (pointers.as_mut_ptr(), ptr::null_mut());
+            sys::cuLaunchKernel(function, x, y, z, threads, 1, 1, dynamic_shared, self.stream, params, extra)
+        };
+        self.told(launched, || format!("launching {name} on a grid of {x}×{y}×{z}"))
     }
 
     /// From here until its end what is queued is not done, but recorded. It concerns this thread's calls alone.
     pub fn capture(&self) -> Result<Capture<'_>> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: our own stream.
-        let begun = unsafe { result::stream::begin_capture(self.stream, mode) };
+        let begun = unsafe { sys::cuStreamBeginCapture_v2(self.stream, mode) };
         self.told(begun, || "capturing a pass".to_owned())?;
         Ok(Capture { gpu: self, has_ended: false })
     }
@@ -364,29 +446,38 @@ impl Gpu {
     /// Host → device, behind everything queued; waits.
     pub fn upload(&self, to: &Memory, at: usize, bytes: &[u8]) -> Result<()> {
         to.check(at, bytes.len());
+        self.settle()?;
         one_more(&self.made.copies_in);
+        let (to, from) = (to.address + at as u64, bytes.as_ptr().cast());
         // SAFETY: in bounds; the copy has ended before the borrow does.
-        let copied = unsafe { result::memcpy_htod_async(to.address + at as u64, bytes, self.stream) };
+        let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, bytes.len(), self.stream) };
         self.told(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
-        self.synchronize()
+        self.synchronize_without_limit()
     }
 
     /// Device → host, behind everything queued; waits.
     pub fn download(&self, from: &Memory, at: usize, bytes: &mut [u8]) -> Result<()> {
         from.check(at, bytes.len());
+        self.settle()?;
         one_more(&self.made.copies_out);
-        let count = bytes.len();
+        let (to, from) = (bytes.as_mut_ptr().cast(), from.address + at as u64);
         // SAFETY: in bounds; the copy has ended before the borrow does.
-        let copied = unsafe { result::memcpy_dtoh_async(bytes, from.address + at as u64, self.stream) };
-        self.told(copied, || format!("copying {count} bytes from the GPU"))?;
-        self.synchronize()
+        let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes.len(), self.stream) };
+        self.told(copied, || format!("copying {} bytes from the GPU", bytes.len()))?;
+        self.synchronize_without_limit()
+    }
+
+    /// Before a copy of memory that is only borrowed, and so cannot be left to the GPU when the time is over: what may hang is
+    /// waited for first.
+    fn settle(&self) -> Result<()> {
+        if self.waiting.limit.is_some() && !self.is_idle() { self.synchronize() } else { Ok(()) }
     }
 
     /// Fills bytes, in the order of the stream.
     pub fn fill(&self, memory: &Memory, at: usize, value: u8, count: usize) -> Result<()> {
         memory.check(at, count);
         // SAFETY: in bounds.
-        let filled = unsafe { result::memset_d8_async(memory.address + at as u64, value, count, self.stream) };
+        let filled = unsafe { sys::cuMemsetD8Async(memory.address + at as u64, value, count, self.stream) };
         self.ticket();
         self.told(filled, || format!("filling {count} bytes on the GPU"))
     }
@@ -394,15 +485,52 @@ impl Gpu {
     /// Waits for everything queued.
     ///
     /// # Errors
-    /// Whatever went wrong in a kernel since the last wait.
+    /// Whatever went wrong in a kernel since the last wait; more time than the limit.
     pub fn synchronize(&self) -> Result<()> {
+        match self.waiting.limit {
+            None => self.synchronize_without_limit(),
+            Some(limit) => self.wait(|| self.ask_until(limit)),
+        }
+    }
+
+    fn synchronize_without_limit(&self) -> Result<()> {
+        // SAFETY: our own stream.
+        self.wait(|| self.told(unsafe { sys::cuStreamSynchronize(self.stream) }, || "waiting for the GPU".to_owned()))
+    }
+
+    fn wait(&self, waited: impl FnOnce() -> Result<()>) -> Result<()> {
         one_more(&self.made.synchronisations);
         let before = self.queued.taken.load(Ordering::Acquire);
-        // SAFETY: our own stream.
-        let waited = unsafe { result::stream::synchronize(self.stream) };
-        self.told(waited, || "waiting for the GPU".to_owned())?;
+        waited()?;
         self.queued.ended.fetch_max(before, Ordering::AcqRel);
         Ok(())
+    }
+
+    fn ask_until(&self, limit: Duration) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            // Before the question: that this thread was kept from asking is not the GPU's fault.
+            let waited = begin.elapsed();
+            // SAFETY: our own stream.
+            let answer = unsafe { sys::cuStreamQuery(self.stream) };
+            if answer != Err(Code::NOT_READY) {
+                return self.told(answer, || "waiting for the GPU".to_owned());
+            }
+            if waited >= limit || self.hangs() {
+                self.hangs.store(true, Ordering::Release);
+                let reason = format!("the GPU has not finished a pass in {} s", limit.as_secs_f64());
+                return Err(self.lose(reason, Advice::Leave));
+            }
+            if self.waiting.asleep || waited >= EAGER {
+                thread::sleep(NAP.min(limit - waited));
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn hangs(&self) -> bool {
+        self.hangs.load(Ordering::Acquire)
     }
 
     /// Something is queued.
@@ -418,29 +546,44 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
+        // What the GPU may still be at cannot be taken from it: the context is left to the process's end.
+        if self.hangs() {
+            return;
+        }
         // Modules, memory and events hold the Arc, so they are gone.
         if let (Ok(_current), false) = (self.push(), self.stream.is_null()) {
             // SAFETY: made by us, destroyed once.
-            let _ = unsafe { result::stream::destroy(self.stream) };
+            let _ = unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
         // SAFETY: made by us, destroyed once; it need not be current.
         let _ = unsafe { sys::cuCtxDestroy_v2(self.context) };
     }
 }
 
+/// Of a device's name.
+const LONGEST_NAME: usize = 256;
+
 impl Info {
     fn of(ordinal: usize, device: sys::CUdevice) -> Result<Info> {
         let during = || format!("asking CUDA device {ordinal} what it is");
-        // SAFETY: a valid device.
-        let get = |attribute| unsafe { result::device::get_attribute(device, attribute) }.during(during);
-        // SAFETY: a valid device.
-        let memory = unsafe { result::device::total_mem(device) }.during(during)?;
-        let mut driver = 0;
+        // SAFETY: a valid device and a valid place.
+        let ask = |attribute| written(0, |value| unsafe { sys::cuDeviceGetAttribute(value, attribute, device) });
+        let get = |attribute| ask(attribute).during(during);
+        // Only measurements need it: a GPU that does not tell works as well.
+        let optional = |attribute| ask(attribute).unwrap_or(0);
+        // SAFETY: a valid device and a valid place.
+        let memory = written(0, |bytes| unsafe { sys::cuDeviceTotalMem_v2(bytes, device) }).during(during)?;
         // SAFETY: a valid place for an int.
-        unsafe { sys::cuDriverGetVersion(&mut driver) }.result().during(during)?;
+        let driver = written(0, |version| unsafe { sys::cuDriverGetVersion(version) }).during(during)?;
+        let name = written([0u8; LONGEST_NAME], |name| {
+            // SAFETY: a valid device and so many bytes of room.
+            unsafe { sys::cuDeviceGetName(name.as_mut_ptr().cast(), LONGEST_NAME as i32, device) }
+        });
+        let name = name.during(during)?;
+        let name = CStr::from_bytes_until_nul(&name).map_or_else(|_| "a GPU".into(), CStr::to_string_lossy);
         Ok(Info {
             ordinal,
-            name: result::device::get_name(device).during(during)?,
+            name: name.into_owned(),
             capability: (
                 get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? as u32,
                 get(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)? as u32,
@@ -450,16 +593,16 @@ impl Info {
             memory,
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
-            clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32,
-            memory_clock_khz: get(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)? as u32,
-            memory_bus_bits: get(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)? as u32,
-            l2_bytes: get(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
+            clock_khz: optional(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE) as u32,
+            memory_clock_khz: optional(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE) as u32,
+            memory_bus_bits: optional(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH) as u32,
+            l2_bytes: optional(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE) as usize,
             is_virtual: virtual_symbol(b"vgpu_last_counts").is_some(),
         })
     }
 }
 
-type TextFunction = unsafe extern "C" fn(*mut std::ffi::c_char, usize) -> u32;
+type TextFunction = unsafe extern "C" fn(*mut c_char, usize) -> u32;
 
 /// A function that the virtual GPU has beyond CUDA's.
 fn virtual_symbol(name: &[u8]) -> Option<TextFunction> {
@@ -518,7 +661,7 @@ impl Drop for Memory {
         // A kernel of the stream may still use it.
         let _ = self.gpu.synchronize();
         // SAFETY: allocated by us, freed once.
-        let _ = unsafe { result::free_sync(self.address) };
+        let _ = unsafe { sys::cuMemFree_v2(self.address) };
     }
 }
 
@@ -562,11 +705,9 @@ impl Pinned {
         to.check(at, count);
         one_more(&self.gpu.made.copies_in);
         self.gpu.ticket();
+        let to = to.address + at as u64;
         // SAFETY: in bounds of an allocation that is looked at only when the copy has ended, and not freed before (drop waits).
-        let copied = unsafe {
-            let staged = std::slice::from_raw_parts(self.start.add(place), count);
-            result::memcpy_htod_async(to.address + at as u64, staged, self.gpu.stream)
-        };
+        let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, self.start.add(place).cast(), count, self.gpu.stream) };
         self.gpu.told(copied, || format!("copying {count} bytes to the GPU"))
     }
 
@@ -576,11 +717,9 @@ impl Pinned {
         from.check(at, count);
         one_more(&self.gpu.made.copies_out);
         self.gpu.ticket();
+        let from = from.address + at as u64;
         // SAFETY: as for `send`.
-        let copied = unsafe {
-            let staged = std::slice::from_raw_parts_mut(self.start.add(place), count);
-            result::memcpy_dtoh_async(staged, from.address + at as u64, self.gpu.stream)
-        };
+        let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(self.start.add(place).cast(), from, count, self.gpu.stream) };
         self.gpu.told(copied, || format!("copying {count} bytes from the GPU"))
     }
 
@@ -595,10 +734,16 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
+        // A copy may be in flight for ever: the memory is left to it.
+        if self.gpu.hangs() {
+            return;
+        }
         let Ok(_current) = self.gpu.push() else { return };
-        let _ = self.gpu.synchronize();
+        if self.gpu.synchronize().is_err() && self.gpu.hangs() {
+            return;
+        }
         // SAFETY: allocated by us, freed once, and no copy is in flight.
-        let _ = unsafe { result::free_host(self.start.cast()) };
+        let _ = unsafe { sys::cuMemFreeHost(self.start.cast()) };
     }
 }
 
@@ -614,21 +759,22 @@ unsafe impl Send for Event {}
 impl Event {
     pub fn new(gpu: &Arc<Gpu>) -> Result<Event> {
         let _current = gpu.enter()?;
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        // SAFETY: a valid place; destroyed in drop.
+        let event = written(ptr::null_mut(), |event| unsafe { sys::cuEventCreate(event, EVENT_DEFAULT) });
         Ok(Event { event: gpu.told(event, || "making a CUDA event".to_owned())?, gpu: Arc::clone(gpu) })
     }
 
     /// Here, behind everything queued.
     pub fn record(&self) -> Result<()> {
         // SAFETY: event and stream are ours and of one context.
-        let recorded = unsafe { result::event::record(self.event, self.gpu.stream) };
+        let recorded = unsafe { sys::cuEventRecord(self.event, self.gpu.stream) };
         self.gpu.told(recorded, || "recording a CUDA event".to_owned())
     }
 
     /// Seconds from an earlier event; both must have been reached.
     pub fn seconds_since(&self, earlier: &Event) -> Result<f64> {
-        // SAFETY: two events of one context.
-        let elapsed = unsafe { result::event::elapsed(earlier.event, self.event) };
+        // SAFETY: two events of one context, and a valid place.
+        let elapsed = written(0.0f32, |elapsed| unsafe { sys::cuEventElapsedTime(elapsed, earlier.event, self.event) });
         let milliseconds = self.gpu.told(elapsed, || "reading the time between CUDA events".to_owned())?;
         Ok(f64::from(milliseconds) / 1e3)
     }
@@ -638,7 +784,7 @@ impl Drop for Event {
     fn drop(&mut self) {
         let Ok(_current) = self.gpu.enter() else { return };
         // SAFETY: made by us, destroyed once.
-        let _ = unsafe { result::event::destroy(self.event) };
+        let _ = unsafe { sys::cuEventDestroy_v2(self.event) };
     }
 }
 
@@ -660,45 +806,44 @@ pub struct Executable {
 // SAFETY: as for modules.
 unsafe impl Send for Executable {}
 
+fn end_capture(gpu: &Gpu) -> std::result::Result<sys::CUgraph, Code> {
+    // SAFETY: our own stream, which is capturing, and a valid place.
+    written(ptr::null_mut(), |graph| unsafe { sys::cuStreamEndCapture(gpu.stream, graph) })
+}
+
 impl Capture<'_> {
     /// # Errors
     /// Something was queued that cannot be captured.
     pub fn end(mut self) -> Result<Captured> {
         self.has_ended = true;
-        // SAFETY: our own stream, which is capturing.
-        let graph = unsafe { result::stream::end_capture(self.gpu.stream) };
-        self.gpu.told(graph, || "ending the capture of a pass".to_owned()).map(Captured)
+        self.gpu.told(end_capture(self.gpu), || "ending the capture of a pass".to_owned()).map(Captured)
     }
 }
 
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
-            // SAFETY: our own stream, which is capturing.
-            let graph = unsafe { result::stream::end_capture(self.gpu.stream) };
             // Whoever left the capture has the reason. A spoiled capture may answer with null.
-            drop(graph.ok().filter(|graph| !graph.is_null()).map(Captured));
+            drop(end_capture(self.gpu).ok().filter(|graph| !graph.is_null()).map(Captured));
         }
     }
 }
 
 impl Captured {
     pub fn nodes(&self, gpu: &Gpu) -> Result<usize> {
-        let mut nodes = 0;
         // SAFETY: the graph is alive; without a list only the number is written.
-        let counted = unsafe { sys::cuGraphGetNodes(self.0, std::ptr::null_mut(), &mut nodes) }.result();
-        gpu.told(counted, || "counting the nodes of a graph".to_owned())?;
-        Ok(nodes)
+        let counted = written(0, |nodes| unsafe { sys::cuGraphGetNodes(self.0, ptr::null_mut(), nodes) });
+        gpu.told(counted, || "counting the nodes of a graph".to_owned())
     }
 
     /// Made ready, and brought to the GPU.
     pub fn executable(&self, gpu: &Arc<Gpu>) -> Result<Executable> {
-        // SAFETY: the graph is alive.
-        let exec = unsafe { result::graph::instantiate(self.0, CUgraphInstantiate_flags(0)) };
+        // SAFETY: the graph is alive; a valid place, destroyed in drop.
+        let exec = written(ptr::null_mut(), |exec| unsafe { sys::cuGraphInstantiateWithFlags(exec, self.0, 0) });
         let exec = gpu.told(exec, || "making a graph ready".to_owned())?;
         let executable = Executable { gpu: Arc::clone(gpu), exec };
         // SAFETY: graph and stream are ours.
-        let uploaded = unsafe { result::graph::upload(exec, gpu.stream) };
+        let uploaded = unsafe { sys::cuGraphUpload(exec, gpu.stream) };
         gpu.told(uploaded, || "uploading a graph".to_owned())?;
         Ok(executable)
     }
@@ -707,7 +852,7 @@ impl Captured {
 impl Drop for Captured {
     fn drop(&mut self) {
         // SAFETY: made by a capture, destroyed once; what was instantiated of it lives on.
-        let _ = unsafe { result::graph::destroy(self.0) };
+        let _ = unsafe { sys::cuGraphDestroy(self.0) };
     }
 }
 
@@ -717,7 +862,7 @@ impl Executable {
         one_more(&self.gpu.made.graph_launches);
         self.gpu.ticket();
         // SAFETY: graph and stream are ours; of its addresses as for `launch` of a kernel.
-        let launched = unsafe { result::graph::launch(self.exec, self.gpu.stream) };
+        let launched = unsafe { sys::cuGraphLaunch(self.exec, self.gpu.stream) };
         self.gpu.told(launched, || "launching a graph".to_owned())
     }
 }
@@ -726,7 +871,7 @@ impl Drop for Executable {
     fn drop(&mut self) {
         let Ok(_current) = self.gpu.enter() else { return };
         // SAFETY: made by us, destroyed once; the driver ends a launch in flight first.
-        let _ = unsafe { result::graph::exec_destroy(self.exec) };
+        let _ = unsafe { sys::cuGraphExecDestroy(self.exec) };
     }
 }
 
@@ -793,12 +938,13 @@ impl Module {
     /// The image has no such kernel, or the GPU less shared memory.
     pub fn function(self: &Arc<Self>, spec: Spec) -> Result<Function> {
         let name = CString::new(spec.name).expect("kernels' names have no NUL");
-        // SAFETY: a loaded module.
-        let found = unsafe { result::module::get_function(self.module, name) };
+        // SAFETY: a loaded module, a valid place, and a text that ends in NUL.
+        let found =
+            written(ptr::null_mut(), |found| unsafe { sys::cuModuleGetFunction(found, self.module, name.as_ptr()) });
         let function = self.gpu.told(found, || format!("looking for the kernel {}", spec.name))?;
         let set = |attribute, value: u32| {
             // SAFETY: a function of a loaded module.
-            unsafe { result::function::set_function_attribute(function, attribute, value as i32) }
+            unsafe { sys::cuFuncSetAttribute(function, attribute, value as i32) }
         };
         if spec.dynamic_shared > 0 {
             let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, spec.dynamic_shared);
@@ -810,8 +956,8 @@ impl Module {
         let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
         self.gpu.told(done, || format!("dividing the first-level cache for {}", spec.name))?;
         let get = |attribute| {
-            // SAFETY: as above.
-            let found = unsafe { result::function::get_function_attribute(function, attribute) };
+            // SAFETY: as above, and a valid place.
+            let found = written(0, |value| unsafe { sys::cuFuncGetAttribute(value, attribute, function) });
             self.gpu.told(found, || format!("asking what {} needs", spec.name)).map(|value| value as u32)
         };
         Ok(Function {
@@ -832,7 +978,7 @@ impl Drop for Module {
     fn drop(&mut self) {
         let Ok(_current) = self.gpu.enter() else { return };
         // SAFETY: functions hold the Arc, so nobody uses it.
-        let _ = unsafe { result::module::unload(self.module) };
+        let _ = unsafe { sys::cuModuleUnload(self.module) };
     }
 }
 
@@ -855,5 +1001,40 @@ impl Function {
 
     pub fn static_shared(&self) -> u32 {
         self.static_shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The flags that the driver has for the context of a GPU waited for like that; none without a GPU.
+    fn flags(waiting: Waiting) -> Option<u32> {
+        let gpu = Gpu::open(0, waiting).ok()?;
+        let _current = gpu.enter().unwrap();
+        // SAFETY: the library is loaded, and the function's type is that of NVIDIA's header.
+        let ask = unsafe { *sys::culib().get::<unsafe extern "C" fn(*mut u32) -> u32>(b"cuCtxGetFlags\0").unwrap() };
+        // SAFETY: a valid place, and a current context.
+        Some(written(0, |flags| super::super::codes::told(unsafe { ask(flags) })).unwrap())
+    }
+
+    #[test]
+    fn a_context_is_asked_to_block_where_that_was_chosen() {
+        let [as_it_likes, asleep] = [false, true].map(|asleep| flags(Waiting { asleep, limit: None }));
+        let Some((as_it_likes, asleep)) = as_it_likes.zip(asleep) else {
+            eprintln!("skipped: there is no GPU");
+            return;
+        };
+        assert_eq!((as_it_likes & 7, asleep & 7), (SCHED_AUTO, SCHED_BLOCKING_SYNC));
+    }
+
+    #[test]
+    fn a_code_that_the_driver_does_not_know_is_told_by_its_number() {
+        if count().is_ok() {
+            let told = explain("launching", Code(4711));
+            assert_eq!(told, "launching: CUDA error 4711 (one that this driver has no name for)");
+            let known = explain("allocating", Code(2));
+            assert!(known.starts_with("allocating: CUDA error 2 (CUDA_ERROR_OUT_OF_MEMORY): "), "{known}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use flate2::read::ZlibDecoder;
 
 use super::driver::{Function, Gpu, Image, Module, Spec};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What build.rs made of one kernels/*.cu.
 pub struct Images {
@@ -97,9 +97,10 @@ impl<'a> Library<'a> {
     fn module(&self, images: &Images) -> Result<(Arc<Module>, Option<String>)> {
         if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == images.module) {
             let ended = [ptx.as_bytes(), &[0]].concat();
-            let module = self.gpu.module(Image::Ptx, &ended).map_err(|error| {
-                Error::Device(format!("the PTX given for {name}.cu does not load: CUDA error {}", error.0 as u32))
-            })?;
+            let module = self
+                .gpu
+                .module(Image::Ptx, &ended)
+                .map_err(|code| self.gpu.failed(code, &format!("loading the PTX given for {name}.cu")))?;
             return Ok((module, None));
         }
         let (major, minor) = self.gpu.info().capability;
@@ -110,18 +111,23 @@ impl<'a> Library<'a> {
         if let Some((arch, cubin)) = best {
             match self.gpu.module(Image::Cubin(*arch), &cubin.unpacked()) {
                 Ok(module) => return Ok((module, None)),
-                Err(error) => refused = Some(format!("cubin sm_{arch}: CUDA error {}", error.0 as u32)),
+                Err(code) if code.refuses_image() => refused = Some(format!("cubin sm_{arch}: CUDA error {}", code.0)),
+                Err(code) => {
+                    let what = format!("loading the kernels of {}.cu (cubin sm_{arch})", images.module);
+                    return Err(self.gpu.failed(code, &what));
+                }
             }
         }
-        let module = self.gpu.module(Image::Ptx, &images.ptx.unpacked()).map_err(|error| {
+        let module = self.gpu.module(Image::Ptx, &images.ptx.unpacked()).map_err(|code| {
             let (info, name) = (self.gpu.info(), images.module);
+            let what = format!("loading the kernels of {name}.cu (PTX)");
+            if !code.refuses_image() {
+                return self.gpu.failed(code, &what);
+            }
             let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
             let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";
-            Error::Device(format!(
-                "the kernels of {name}.cu do not load on {} (compute capability {major}.{minor}, driver for CUDA \
-                 {version}): CUDA error {}; {need}",
-                info.name, error.0 as u32
-            ))
+            let has = format!("{} has compute capability {major}.{minor} and a driver for CUDA {version}", info.name);
+            self.gpu.failed(code, &format!("{what}: {has}, and {need}"))
         })?;
         Ok((module, refused))
     }

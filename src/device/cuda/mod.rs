@@ -8,9 +8,11 @@ mod add_positions;
 mod argmax;
 mod attention;
 mod clock;
+mod codes;
 mod conv;
 mod counted;
 mod cublas;
+mod cublas_sys;
 mod driver;
 mod embed_tokens;
 mod gemm;
@@ -27,6 +29,7 @@ mod sample;
 mod scores;
 mod similarity;
 mod staging;
+mod sys;
 mod take_rows;
 mod tiles;
 mod timing;
@@ -43,7 +46,7 @@ use self::clock::Clock;
 pub use self::counted::{Counts, Launch, Record};
 pub use self::cublas::Product;
 use self::driver::{Function, Gpu, Memory, unusable};
-pub use self::driver::{Image, Info, file as driver_file, last_fault};
+pub use self::driver::{Image, Info, Waiting, file as driver_file, last_fault};
 use self::graph::Graph;
 use self::images::Library;
 pub use self::images::{IMAGES, Images, LoadedModule, Packed, Resources};
@@ -141,9 +144,18 @@ impl Cuda {
     /// The GPU of this number.
     ///
     /// # Errors
-    /// [`Error::Device`]: no driver, no such GPU, a build without kernels, a GPU or driver too old.
+    /// [`Error::Device`]: no driver, no such GPU, one that is in use, a build without kernels, a GPU or driver too old;
+    /// [`Error::Memory`].
     pub fn new(ordinal: usize) -> Result<Cuda> {
-        Self::with_ptx(ordinal, &[])
+        Self::open(ordinal, Waiting::default())
+    }
+
+    /// As [`Cuda::new`], waited for in this way.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn open(ordinal: usize, waiting: Waiting) -> Result<Cuda> {
+        Self::with(ordinal, waiting, &[])
     }
 
     /// As [`Cuda::new`], with other PTX in the place of some modules (by the names of their files, "gemm"): the same kernels with
@@ -152,10 +164,14 @@ impl Cuda {
     /// # Errors
     /// As [`Cuda::new`]; PTX that the driver refuses.
     pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
+        Self::with(ordinal, Waiting::default(), replaced)
+    }
+
+    fn with(ordinal: usize, waiting: Waiting, replaced: &[(&str, &str)]) -> Result<Cuda> {
         if let Some(reason) = missing() {
             return Err(unusable(&reason));
         }
-        let gpu = Gpu::open(ordinal)?;
+        let gpu = Gpu::open(ordinal, waiting)?;
         let current = gpu.enter()?;
         let library = Library::new(&gpu, replaced);
         let (kernels, clock) = (Kernels::load(&library, &gpu)?, Clock::new(&gpu)?);
@@ -185,8 +201,8 @@ impl Cuda {
     /// The first GPU that works; of virtual ones only if `takes_virtual`.
     ///
     /// # Errors
-    /// [`Error::Device`]: why the first does not, or what all of them lack.
-    pub fn find(takes_virtual: bool) -> Result<Cuda> {
+    /// As [`Cuda::new`]: why the first does not, or what all of them lack.
+    pub fn find(takes_virtual: bool, waiting: Waiting) -> Result<Cuda> {
         if let Some(reason) = missing() {
             return Err(unusable(&reason));
         }
@@ -196,7 +212,7 @@ impl Cuda {
                 Ok(info) if info.is_virtual && !takes_virtual => {
                     Err(Error::Device("the CUDA device here is a virtual GPU, slow and for tests".to_owned()))
                 }
-                Ok(_) => Self::new(ordinal),
+                Ok(_) => Self::open(ordinal, waiting),
                 Err(error) => Err(error),
             };
             match found {
@@ -604,7 +620,7 @@ impl Executor for Cuda {
         self.pass(plan, forward, may_replay).map_err(|error| {
             // Nothing of it stays in flight; what else is wrong, the next call will say.
             let _ = gpu.synchronize();
-            Error::Device(format!("{error}; it was {}", plan.describe()))
+            error.with(&format!("; it was {}", plan.describe()))
         })
     }
 

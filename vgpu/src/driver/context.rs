@@ -134,6 +134,7 @@ impl Machine {
 
     fn new_current_context(&mut self, answer: &Out<Handle<Context>>, flags: u32, device: i32) -> Outcome {
         check_device(device)?;
+        check_flags(flags)?;
         if answer.is_null() {
             return fail(Code::INVALID_VALUE, "null pointer where the context should go");
         }
@@ -145,6 +146,19 @@ impl Machine {
     fn synchronize_context(&mut self, context: Handle<Context>) -> Outcome {
         self.refuse_in_capture(context, "synchronising the context")?;
         self.run_context(context)
+    }
+}
+
+/// CU_CTX_SCHED_*, of which one may be chosen: spin, yield, blocking.
+const SCHEDULES: [u32; 4] = [0, 1, 2, 4];
+/// CU_CTX_MAP_HOST, _LMEM_RESIZE_TO_MAX, _COREDUMP_ENABLE, _USER_COREDUMP_ENABLE, _SYNC_MEMOPS.
+const OTHER_FLAGS: u32 = 0xf8;
+
+fn check_flags(flags: u32) -> Outcome {
+    if SCHEDULES.contains(&(flags & !OTHER_FLAGS)) {
+        Ok(())
+    } else {
+        fail(Code::INVALID_VALUE, format!("context flags {flags:#x} are not known, or choose two schedules"))
     }
 }
 
@@ -192,6 +206,7 @@ driver_functions! {
 
     fn cuDevicePrimaryCtxSetFlags_v2(machine, device: i32, flags: u32) {
         check_device(device)?;
+        check_flags(flags)?;
         machine.primary.flags = flags;
         if let Some(context) = machine.primary.context {
             machine.contexts.get_mut(context)?.flags = flags;
@@ -229,6 +244,10 @@ driver_functions! {
     fn cuCtxDestroy_v2(machine, context: Handle<Context>) {
         if machine.primary.context == Some(context) {
             return fail(Code::INVALID_CONTEXT, "the primary context is released, not destroyed");
+        }
+        // Only work that never ends is waited for: nobody can see the rest.
+        if machine.streams.iter().any(|(_, s)| s.context == context && s.hangs()) {
+            return Err(Code::HUNG.into());
         }
         machine.destroy_context(context)?;
         STACK.with_borrow_mut(|stack| {
@@ -294,6 +313,7 @@ driver_functions! {
     }
 
     fn cuCtxSetFlags(machine, flags: u32) {
+        check_flags(flags)?;
         let context = machine.current()?;
         machine.contexts.get_mut(context)?.flags = flags;
         Ok(())

@@ -8,6 +8,11 @@ use crate::mem::MemoryError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code(pub u32);
 
+impl Code {
+    /// Inside of this library: what was waited for will never end.
+    pub const HUNG: Code = Code(u32::MAX);
+}
+
 macro_rules! codes {
     ($($constant:ident = $number:literal, $text:literal;)*) => {
         impl Code {
@@ -32,13 +37,16 @@ codes! {
     INVALID_VALUE = 1, "invalid argument";
     OUT_OF_MEMORY = 2, "out of memory";
     NOT_INITIALIZED = 3, "initialization error";
+    DEVICE_UNAVAILABLE = 46, "CUDA-capable device(s) is/are busy or unavailable";
     INVALID_DEVICE = 101, "invalid device ordinal";
     INVALID_IMAGE = 200, "device kernel image is invalid";
     INVALID_CONTEXT = 201, "invalid device context";
     NO_BINARY_FOR_GPU = 209, "no kernel image is available for execution on the device";
+    ECC_UNCORRECTABLE = 214, "uncorrectable ECC error encountered";
     UNSUPPORTED_LIMIT = 215, "limit is not supported on this architecture";
     INVALID_PTX = 218, "a PTX JIT compilation failed";
     UNSUPPORTED_PTX_VERSION = 222, "the provided PTX was compiled with an unsupported toolchain.";
+    CONTAINED = 226, "Invalid access of peer GPU memory over nvlink or a hardware error";
     FILE_NOT_FOUND = 301, "file not found";
     INVALID_HANDLE = 400, "invalid resource handle";
     ILLEGAL_STATE = 401, "the operation cannot be performed in the present state";
@@ -53,8 +61,10 @@ codes! {
     MISALIGNED_ADDRESS = 716, "misaligned address";
     LAUNCH_FAILED = 719, "unspecified launch failure";
     COOPERATIVE_LAUNCH_TOO_LARGE = 720, "too many blocks in cooperative launch";
+    TENSOR_MEMORY_LEAK = 721, "Tensor Memory not completely freed";
     NOT_PERMITTED = 800, "operation not permitted";
     NOT_SUPPORTED = 801, "operation not supported";
+    MPS_CONNECTION_FAILED = 805, "MPS client failed to connect to the MPS control daemon or the MPS server";
     STREAM_CAPTURE_UNSUPPORTED = 900, "operation not permitted when stream is capturing";
     STREAM_CAPTURE_INVALIDATED = 901, "operation failed due to a previous error during capture";
     STREAM_CAPTURE_MERGE = 902, "operation would result in a merge of separate capture sequences";

@@ -7,7 +7,7 @@ use super::capture::Capture;
 use super::context::Context;
 use super::error::{Code, Outcome, fail};
 use super::handle::Handle;
-use super::stream::{Point, Stream};
+use super::stream::{Point, Stream, not_ready};
 use super::work::Work;
 use super::{Machine, driver_functions};
 
@@ -138,8 +138,7 @@ driver_functions! {
         machine.refuse_unsafe("querying an event")?;
         match machine.point(event)? {
             Some(point) if !machine.is_done(point) => {
-                machine.run_to(point)?;
-                Err(Code::NOT_READY.into())
+                not_ready(machine.run_to(point))
             }
             _ => Ok(()),
         }

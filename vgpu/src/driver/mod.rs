@@ -16,6 +16,7 @@ mod fatbin;
 mod function;
 mod graph;
 mod handle;
+mod inject;
 mod launch;
 mod memory;
 mod module;
@@ -42,6 +43,7 @@ use event::Event;
 use function::Function;
 use graph::{Graph, GraphExec, GraphNode};
 use handle::{Handle, Registry};
+use inject::Calls;
 use memory::{Allocation, HostBlock};
 use module::Module;
 use pool::Pool;
@@ -51,6 +53,8 @@ use stream::Stream;
 /// The one device, and all that programs made on it.
 struct Machine {
     settings: Settings,
+    /// Of the functions that fail on order.
+    calls: Calls,
     memory: GlobalMemory,
     contexts: Registry<Context>,
     primary: Primary,
@@ -77,6 +81,7 @@ impl Machine {
         let mut pools = Registry::new("memory pool", 10, Code::INVALID_VALUE);
         let default_pool = pools.insert(Pool::default());
         Machine {
+            calls: Calls::default(),
             memory: GlobalMemory::new(settings.profile.memory_bytes),
             settings,
             contexts: Registry::new("context", 1, Code::INVALID_CONTEXT),
@@ -108,7 +113,12 @@ thread_local! {
 
 /// Runs a function's body on the machine, after cuInit.
 fn enter(name: &str, body: impl FnOnce(&mut Machine) -> Outcome) -> u32 {
-    enter_before_init(name, |machine| body(machine.as_mut().ok_or(Code::NOT_INITIALIZED)?))
+    enter_before_init(name, |machine| {
+        let machine = machine.as_mut().ok_or(Code::NOT_INITIALIZED)?;
+        let hangs = machine.injected(name)?;
+        body(machine)?;
+        if hangs { machine.hang() } else { Ok(()) }
+    })
 }
 
 /// The same for functions that may come before cuInit. Panics end here: they must not unwind into C.
@@ -120,6 +130,10 @@ fn enter_before_init(name: &str, body: impl FnOnce(&mut Option<Machine>) -> Outc
     let result = catch_unwind(AssertUnwindSafe(|| body(&mut MACHINE.lock().unwrap_or_else(PoisonError::into_inner))));
     match result {
         Ok(Ok(())) => 0,
+        Ok(Err(failure)) if failure.code == Code::HUNG => loop {
+            // As a driver waits for a GPU that never ends; the lock is free again, so that other contexts live on.
+            std::thread::park();
+        },
         Ok(Err(failure)) => {
             if let Some(message) = failure.message {
                 let code = failure.code.describe().map_or("?", |(name, _)| name.to_str().unwrap_or("?"));

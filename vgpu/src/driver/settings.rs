@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::inject::{Order, orders};
 use crate::exec::{Options, TensorMode};
 use crate::profile::{PROFILES, Profile};
 
@@ -11,6 +12,8 @@ pub struct Settings {
     pub options: Options,
     /// Where each launch's counts are appended as a line of JSON.
     pub counts: Option<PathBuf>,
+    /// Calls that fail on order.
+    pub fail: Vec<Order>,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
                 limit: number("VGPU_LIMIT", 20_000_000_000)?,
             },
             counts: read("VGPU_COUNTS").map(PathBuf::from),
+            fail: orders(&read("VGPU_FAIL").unwrap_or_default())?,
         })
     }
 }
@@ -92,5 +96,12 @@ mod tests {
         assert!(with("VGPU_TENSOR", "slow").is_err_and(|e| e.contains("fast or hw")));
         assert!(with("VGPU_JITTER", "yes").is_err_and(|e| e.contains("0 or 1")));
         assert!(with("VGPU_SCHED", "-1").is_err_and(|e| e.contains("whole number")));
+        for wrong in ["700", "cuLaunchKernel:3", "cuLaunchKernel:0:700", "cuLaunchKernel:1:often", "cuInit:1:2,x"] {
+            assert!(with("VGPU_FAIL", wrong).is_err_and(|e| e.contains("FUNCTION:CALL:CODE")), "{wrong}");
+        }
+        assert_eq!(
+            with("VGPU_FAIL", "cuLaunchKernel:3:700!,cuMemAlloc_v2:1:2,cuGraphLaunch:1:hang").unwrap().fail.len(),
+            3
+        );
     }
 }

@@ -58,6 +58,10 @@ impl Stream {
         self.done = self.issued;
     }
 
+    pub fn hangs(&self) -> bool {
+        self.queue.iter().any(|item| matches!(item.work, Work::Hang))
+    }
+
     pub fn issued(&self) -> u64 {
         self.issued
     }
@@ -151,6 +155,9 @@ impl Machine {
                 pending.push(first);
                 continue;
             }
+            if matches!(item.work, Work::Hang) {
+                return Err(Code::HUNG.into());
+            }
             let context = queue.context;
             let work = item.work.clone();
             if let Some(queue) = self.streams.find_mut(stream) {
@@ -187,6 +194,14 @@ impl Machine {
         }
         let stream = Stream::new(context, flags & NON_BLOCKING == 0, priority.clamp(-5, 0));
         answer.write(self.streams.insert(stream))
+    }
+}
+
+/// What a question is answered with about work that was done only now, or never will be.
+pub fn not_ready(done: Outcome) -> Outcome {
+    match done {
+        Err(failure) if failure.code != Code::HUNG => Err(failure),
+        _ => Err(Code::NOT_READY.into()),
     }
 }
 
@@ -231,8 +246,7 @@ driver_functions! {
         if machine.streams.get(stream)?.is_idle() {
             return Ok(());
         }
-        machine.run_stream(stream)?;
-        Err(Code::NOT_READY.into())
+        not_ready(machine.run_stream(stream))
     }
 
     /// What the stream does next waits for the event's last record before this call.

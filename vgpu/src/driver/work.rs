@@ -55,6 +55,8 @@ pub enum Work {
     Graph(Arc<[Work]>),
     /// Only waits for others.
     Nothing,
+    /// Never ends.
+    Hang,
 }
 
 #[derive(Clone)]
@@ -74,7 +76,7 @@ impl Work {
             Work::Fill { .. } => 2,
             Work::Call(_) => 3,
             Work::Graph(_) => 4,
-            Work::Free(_) | Work::Record { .. } | Work::Nothing => 5,
+            Work::Free(_) | Work::Record { .. } | Work::Nothing | Work::Hang => 5,
         }
     }
 }
@@ -101,6 +103,7 @@ impl Machine {
             }
             Work::HostCopy { to, from, bytes } => return to.write(&from.read(*bytes)?),
             Work::Nothing => return Ok(()),
+            Work::Hang => return Err(Code::HUNG.into()),
             Work::Free(address) => {
                 self.allocations.remove(address);
             }

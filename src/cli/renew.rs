@@ -1,0 +1,58 @@
+//! One new engine in the place of a lost one: a GPU that failed once must not cost all photos that come after.
+
+use lseg_fast::Error;
+
+use super::photos::Photo;
+use super::{Failure, message};
+
+/// What works on photos, made again where its engine is lost, once.
+pub struct Renewable<S, M> {
+    /// Until no engine can be made any more.
+    session: Option<S>,
+    make: M,
+    was_renewed: bool,
+    quiet: bool,
+}
+
+impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
+    /// That an engine was lost is said on stderr unless `quiet`.
+    pub fn new(mut make: M, quiet: bool) -> Result<Renewable<S, M>, Failure> {
+        let session = Some(make()?);
+        Ok(Renewable { session, make, was_renewed: false, quiet })
+    }
+
+    /// Does `work` on a photo, and again after the first loss of an engine.
+    ///
+    /// # Errors
+    /// That of `work`; [`Error::Lost`] where there is no engine any more.
+    pub fn work<R>(
+        &mut self,
+        photo: &Photo,
+        mut work: impl FnMut(&mut S, &Photo) -> lseg_fast::Result<R>,
+    ) -> lseg_fast::Result<R> {
+        let Some(session) = &mut self.session else {
+            return Err(Error::Lost("there is no engine any more".to_owned()));
+        };
+        match work(session, photo) {
+            Err(Error::Lost(reason)) if !self.was_renewed => {
+                let session = self.renew(photo, &reason)?;
+                if photo.is_stdin() {
+                    return Err(Error::Device(format!("{reason}; standard input cannot be read again")));
+                }
+                work(session, photo)
+            }
+            done => done,
+        }
+    }
+
+    fn renew(&mut self, photo: &Photo, reason: &str) -> lseg_fast::Result<&mut S> {
+        self.was_renewed = true;
+        if !self.quiet {
+            message::note(format!("{}: {reason}; going on with a new engine", photo.path.display()));
+        }
+        // The old one gives its memory back first.
+        self.session = None;
+        let new = (self.make)().map_err(|failure| Error::Lost(format!("{reason}; and no new engine: {failure}")))?;
+        Ok(self.session.insert(new))
+    }
+}

@@ -1,0 +1,118 @@
+//! The driver's functions that are called, with numbers for results: a newer driver answers with numbers that no enum of
+//! today has, and a Rust enum without its value is undefined behaviour. Types, and enums that are only given, are cudarc's.
+//!
+//! Every function here exists in the driver of CUDA 11.4.
+
+use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
+
+pub use cudarc::driver::sys::{
+    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUfunction_attribute, CUgraph,
+    CUgraphExec, CUgraphNode, CUmodule, CUstream, CUstreamCaptureMode, culib, is_culib_present,
+};
+
+/// Declares functions of a library: a table that is filled once, and a function of the same name for each.
+macro_rules! functions {
+    ($library:path; $(fn $name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
+        #[allow(non_snake_case)]
+        struct Table {
+            $($name: unsafe extern "C" fn($($type),*) -> u32,)*
+        }
+
+        impl Table {
+            /// Or the name of a function that the library lacks.
+            fn find() -> Result<Table, &'static str> {
+                // SAFETY: the library is there, as the callers of `missing` have seen; each type is the function's in NVIDIA's header,
+                // with a number of the same size for the enum that it returns.
+                unsafe {
+                    let library = $library();
+                    Ok(Table { $(
+                        $name: *library
+                            .get::<unsafe extern "C" fn($($type),*) -> u32>(concat!(stringify!($name), "\0").as_bytes())
+                            .map_err(|_| stringify!($name))?,
+                    )* })
+                }
+            }
+
+            fn get() -> &'static Result<Table, &'static str> {
+                static TABLE: std::sync::OnceLock<Result<Table, &'static str>> = std::sync::OnceLock::new();
+                TABLE.get_or_init(Table::find)
+            }
+        }
+
+        $(
+            /// # Safety
+            /// What NVIDIA's documentation asks of its arguments. `missing` has been called and found nothing.
+            #[allow(non_snake_case, clippy::too_many_arguments)]
+            pub unsafe fn $name($($argument: $type),*) -> $crate::device::cuda::codes::Told {
+                let table = Table::get().as_ref().expect("the library was looked at when it was opened");
+                // SAFETY: the caller's.
+                $crate::device::cuda::codes::told(unsafe { (table.$name)($($argument),*) })
+            }
+        )*
+
+        /// A function that the installed library lacks. The library must be there.
+        pub fn missing() -> Option<&'static str> {
+            Table::get().as_ref().err().copied()
+        }
+    };
+}
+pub(super) use functions;
+
+functions! {
+    culib;
+    fn cuInit(flags: c_uint);
+    fn cuDriverGetVersion(version: *mut c_int);
+    fn cuGetErrorName(error: u32, name: *mut *const c_char);
+    fn cuGetErrorString(error: u32, text: *mut *const c_char);
+    fn cuDeviceGetCount(count: *mut c_int);
+    fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int);
+    fn cuDeviceGetName(name: *mut c_char, length: c_int, device: CUdevice);
+    fn cuDeviceGetAttribute(value: *mut c_int, attribute: CUdevice_attribute, device: CUdevice);
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, device: CUdevice);
+    fn cuCtxCreate_v2(context: *mut CUcontext, flags: c_uint, device: CUdevice);
+    fn cuCtxDestroy_v2(context: CUcontext);
+    fn cuCtxPushCurrent_v2(context: CUcontext);
+    fn cuCtxPopCurrent_v2(context: *mut CUcontext);
+    fn cuStreamCreate(stream: *mut CUstream, flags: c_uint);
+    fn cuStreamDestroy_v2(stream: CUstream);
+    fn cuStreamSynchronize(stream: CUstream);
+    fn cuStreamQuery(stream: CUstream);
+    fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode);
+    fn cuStreamEndCapture(stream: CUstream, graph: *mut CUgraph);
+    fn cuMemAlloc_v2(address: *mut CUdeviceptr, bytes: usize);
+    fn cuMemFree_v2(address: CUdeviceptr);
+    fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
+    fn cuMemHostAlloc(start: *mut *mut c_void, bytes: usize, flags: c_uint);
+    fn cuMemFreeHost(start: *mut c_void);
+    fn cuMemcpyHtoDAsync_v2(to: CUdeviceptr, from: *const c_void, bytes: usize, stream: CUstream);
+    fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: CUdeviceptr, bytes: usize, stream: CUstream);
+    fn cuMemsetD8Async(to: CUdeviceptr, value: c_uchar, count: usize, stream: CUstream);
+    fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void);
+    fn cuModuleUnload(module: CUmodule);
+    fn cuModuleGetFunction(function: *mut CUfunction, module: CUmodule, name: *const c_char);
+    fn cuFuncSetAttribute(function: CUfunction, attribute: CUfunction_attribute, value: c_int);
+    fn cuFuncGetAttribute(value: *mut c_int, attribute: CUfunction_attribute, function: CUfunction);
+    fn cuLaunchKernel(
+        function: CUfunction,
+        grid_x: c_uint,
+        grid_y: c_uint,
+        grid_z: c_uint,
+        block_x: c_uint,
+        block_y: c_uint,
+        block_z: c_uint,
+        dynamic_shared: c_uint,
+        stream: CUstream,
+        parameters: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    );
+    fn cuEventCreate(event: *mut CUevent, flags: c_uint);
+    fn cuEventDestroy_v2(event: CUevent);
+    fn cuEventRecord(event: CUevent, stream: CUstream);
+    fn cuEventElapsedTime(milliseconds: *mut f32, start: CUevent, end: CUevent);
+    fn cuGraphGetNodes(graph: CUgraph, nodes: *mut CUgraphNode, count: *mut usize);
+    fn cuGraphInstantiateWithFlags(executable: *mut CUgraphExec, graph: CUgraph, flags: c_ulonglong);
+    fn cuGraphUpload(executable: CUgraphExec, stream: CUstream);
+    fn cuGraphLaunch(executable: CUgraphExec, stream: CUstream);
+    fn cuGraphDestroy(graph: CUgraph);
+    fn cuGraphExecDestroy(executable: CUgraphExec);
+}

@@ -1,0 +1,61 @@
+//! A device belongs to the process that made it. A forked child has its memory, but neither the threads of its pool nor a way to
+//! its GPU: whatever waits for them there waits for ever.
+
+use std::ops::{Deref, DerefMut};
+use std::process;
+
+use crate::device::Executor;
+use crate::error::{Error, Result};
+
+pub struct OfProcess {
+    /// Until it is dropped.
+    device: Option<Box<dyn Executor>>,
+    made_in: u32,
+}
+
+impl OfProcess {
+    pub fn new(device: Box<dyn Executor>) -> OfProcess {
+        OfProcess { device: Some(device), made_in: process::id() }
+    }
+
+    /// To be called before the device is asked to do anything.
+    ///
+    /// # Errors
+    /// This is another process.
+    pub fn check(&self) -> Result<()> {
+        if self.is_here() {
+            return Ok(());
+        }
+        let what = "this engine was made in another process, from which this one was forked: make a new one in this process \
+                    (one on a GPU needs a process that was started by other means, such as Python's multiprocessing with the \
+                    start method spawn)";
+        Err(Error::Device(what.to_owned()))
+    }
+
+    fn is_here(&self) -> bool {
+        process::id() == self.made_in
+    }
+}
+
+impl Deref for OfProcess {
+    type Target = dyn Executor;
+
+    fn deref(&self) -> &(dyn Executor + 'static) {
+        &**self.device.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for OfProcess {
+    fn deref_mut(&mut self) -> &mut (dyn Executor + 'static) {
+        &mut **self.device.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for OfProcess {
+    /// In another process it is left as it is: to give it back would wait for what is not there.
+    fn drop(&mut self) {
+        if !self.is_here() {
+            std::mem::forget(self.device.take());
+        }
+    }
+}
