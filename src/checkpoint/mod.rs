@@ -10,6 +10,7 @@
 //! # }
 //! ```
 
+pub(crate) mod finite;
 mod layout;
 mod pickle;
 mod safetensors;
