@@ -10,6 +10,7 @@
 //! # }
 //! ```
 
+mod crc;
 pub(crate) mod finite;
 mod layout;
 mod pickle;
@@ -34,7 +35,8 @@ use source::Source;
 const MAX_PICKLE: u64 = 64 << 20;
 
 /// The tensors together may have this many times the file's bytes, and as many more as the constant says: some share
-/// a storage, some repeat one number. A file of kilobytes must not fill the memory of who loads it.
+/// a storage, some repeat one number. A file of kilobytes must not fill the memory of who loads it. What strides step
+/// over counts as well: it is read, and a thousand tensors that each go through the file would read it a thousand times.
 const MAX_SHARING: u64 = 4;
 const MAX_REPEATED_BYTES: u64 = 256 << 20;
 
@@ -138,10 +140,11 @@ impl Checkpoint {
                 });
             return Err(source.damaged(format!("holds no tensors{inert}; a dict of tensors is expected")));
         }
-        let bytes = contents.tensors.values().fold(0u64, |sum, layout| sum.saturating_add(layout.bytes()));
+        let bytes = contents.tensors.values().map(|layout| layout.bytes().max(layout.span()));
+        let bytes = bytes.fold(0, u64::saturating_add);
         if bytes > source.len.saturating_mul(MAX_SHARING).saturating_add(MAX_REPEATED_BYTES) {
             return Err(source.damaged(format!(
-                "has {} bytes and describes tensors of {} MiB that repeat them; save the tensors with .contiguous()",
+                "has {} bytes and describes tensors that go through {} MiB of them; save the tensors with .contiguous()",
                 source.len,
                 bytes >> 20
             )));
@@ -170,6 +173,15 @@ impl Checkpoint {
         self.contents.tensors.get(name).map(|layout| &layout.info)
     }
 
+    /// Checks that nobody wrote to the file since it was opened. To be called after the last reading: tensors that were read
+    /// before could be of two files.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where its length or its time of change is another; [`Error::Io`].
+    pub fn unchanged(&self) -> Result<()> {
+        self.source.unchanged()
+    }
+
     /// A safetensors file's `__metadata__`; empty for the other formats.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
@@ -193,7 +205,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::MissingTensor`]; [`Error::Tensor`] where the shape is another or the elements are no floats;
-    /// [`Error::Io`] or [`Error::Checkpoint`] where the file fails or was cut since it was opened.
+    /// [`Error::Io`] or [`Error::Checkpoint`] where the file fails, was cut since it was opened, or has another checksum of
+    /// these bytes (PyTorch's zip has some).
     pub fn read_f32(&self, name: &str, shape: &[usize], out: &mut Vec<f32>) -> Result<()> {
         self.float(name, shape)?.read_f32(&self.source, out)
     }
@@ -251,7 +264,9 @@ fn unwrapped(contents: Contents) -> Result<Contents, String> {
     let prefix = wrappers.next().unwrap_or_default();
     if let Some(second) = wrappers.next() {
         return Err(format!(
-            "holds two networks, with names that start with \"{prefix}\" and \"{second}\"; save one of them alone"
+            "holds two networks, with names that start with \"{}\" and \"{}\"; save one of them alone",
+            printable(&prefix),
+            printable(&second)
         ));
     }
     let Contents { tensors, inert, metadata, hyper_parameters } = contents;

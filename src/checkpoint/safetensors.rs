@@ -3,13 +3,16 @@
 
 use safetensors::tensor::Metadata;
 
-use super::layout::Layout;
+use super::layout::{Layout, MAX_DIMENSIONS};
 use super::source::Source;
 use super::{Contents, printable};
 use crate::Result;
 
 /// A header of a thousand tensors takes 100 KB.
-const MAX_HEADER: u64 = 32 << 20;
+const MAX_HEADER: u64 = 4 << 20;
+
+/// What a file says beside its tensors is a handful of entries.
+const MAX_METADATA: usize = 1000;
 
 /// Whether the file's first bytes can be a safetensors file's: a length that fits, then a JSON object.
 pub(super) fn looks_like(head: &[u8], file_len: u64) -> bool {
@@ -43,7 +46,20 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
 
     let mut contents = Contents::default();
     contents.metadata.extend(header.metadata().clone().unwrap_or_default());
+    if contents.metadata.len() > MAX_METADATA {
+        return Err(source.damaged(format!(
+            "its header has {} entries of metadata, at most {MAX_METADATA} are read",
+            contents.metadata.len()
+        )));
+    }
     for (name, info) in header.tensors() {
+        if info.shape.len() > MAX_DIMENSIONS {
+            return Err(source.damaged(format!(
+                "tensor {} has {} dimensions; a tensor has at most {MAX_DIMENSIONS}",
+                printable(&name),
+                info.shape.len()
+            )));
+        }
         if info.dtype.bitsize() % 8 != 0 {
             contents.add_inert(name, format!("a tensor of type {}", info.dtype));
             continue;
