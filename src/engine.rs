@@ -295,6 +295,7 @@ impl Engine {
         Model::load(&config, &mut shapes)?;
         let (mut device, note) = device(options, &shapes)?;
         let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *device))?;
+        checkpoint.unchanged()?;
         Ok(Engine {
             model,
             description: device.describe(),

@@ -50,7 +50,7 @@ struct Axis {
 }
 
 /// Bytes of one element of those types that have whole bytes.
-pub(super) fn element_size(dtype: Dtype) -> usize {
+pub(crate) fn element_size(dtype: Dtype) -> usize {
     dtype.bitsize() / 8
 }
 
@@ -208,13 +208,21 @@ pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+/// One little-endian float, of any type without rounding.
+pub(crate) fn element_f64(dtype: Dtype, bytes: &[u8]) -> f64 {
+    match (dtype, bytes) {
+        (Dtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => element_f32(dtype, bytes).into(),
+    }
+}
+
 /// One little-endian float.
 fn element_f32(dtype: Dtype, bytes: &[u8]) -> f32 {
     match (dtype, bytes) {
         (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
         (Dtype::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
         (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        (Dtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
+        (Dtype::F64, _) => element_f64(dtype, bytes) as f32,
         _ => unreachable!("only floats are read as float32"),
     }
 }

@@ -12,7 +12,7 @@
 
 mod crc;
 pub(crate) mod finite;
-mod layout;
+pub(crate) mod layout;
 mod pickle;
 mod safetensors;
 mod source;
@@ -180,6 +180,40 @@ impl Checkpoint {
     /// [`Error::Checkpoint`] where its length or its time of change is another; [`Error::Io`].
     pub fn unchanged(&self) -> Result<()> {
         self.source.unchanged()
+    }
+
+    /// Checks that elements of a tensor, in its own type and from element `first` on, are all numbers.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] with the first that is not.
+    pub(crate) fn check_finite(&self, name: &str, first: usize, bytes: &[u8]) -> Result<()> {
+        let found = self.info(name).and_then(|info| finite::first_not_finite(info.dtype, bytes));
+        let Some((index, value)) = found else { return Ok(()) };
+        Err(Error::Tensor {
+            path: self.source.path.clone(),
+            name: printable(name),
+            expected: "finite values".to_owned(),
+            found: format!("{value} at index {}", first + index),
+            hint: "its training failed or the file is damaged; no result can come of it".to_owned(),
+        })
+    }
+
+    /// Whether the file has a checksum of this tensor's storage, which reading it compares.
+    pub(crate) fn is_summed(&self, name: &str) -> bool {
+        self.contents.tensors.get(name).is_some_and(Layout::is_summed)
+    }
+
+    /// All bytes of the file in turn, with the place of the first of them; `chunk` may change its copy.
+    pub(crate) fn each_chunk(&self, mut chunk: impl FnMut(u64, &mut [u8])) -> Result<()> {
+        let mut buffer = vec![0; layout::CHUNK];
+        let mut at = 0;
+        while at < self.source.len {
+            let part = (self.source.len - at).min(buffer.len() as u64) as usize;
+            self.source.read_at(at, &mut buffer[..part])?;
+            chunk(at, &mut buffer[..part]);
+            at += part as u64;
+        }
+        Ok(())
     }
 
     /// A safetensors file's `__metadata__`; empty for the other formats.

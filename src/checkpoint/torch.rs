@@ -391,7 +391,8 @@ fn find(pickle: &Pickle, entries: &[(Id, Id)], name: &str) -> Option<Id> {
 }
 
 /// A state dict's value: a tensor, a parameter around one, or something inert.
-fn value_of<'a>(pickle: &'a Pickle, mut id: Id) -> Result<Value<'a>, String> {
+fn value_of<'a>(pickle: &'a Pickle, outer: Id) -> Result<Value<'a>, String> {
+    let mut id = outer;
     let inert = |id| Ok(Value::Inert(printable(&pickle.class_name(id))));
     for _ in 0..=MAX_PARAMETERS {
         let Node::Object(object) = pickle.node(id) else { return inert(id) };
@@ -409,7 +410,7 @@ fn value_of<'a>(pickle: &'a Pickle, mut id: Id) -> Result<Value<'a>, String> {
             _ => return inert(id),
         }
     }
-    inert(id)
+    inert(outer)
 }
 
 /// `(storage, first element, sizes, strides, …)`.
