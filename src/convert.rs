@@ -101,7 +101,7 @@ pub fn convert(
 }
 
 fn write_tensors(checkpoint: &Checkpoint, plan: &[(Dtype, TensorSpec)], writer: &mut Writer<'_>) -> Result<()> {
-    let (mut raw, mut converted) = (Vec::new(), Vec::new());
+    let (mut raw, mut changing) = (Vec::new(), Changing::default());
     for (dtype, spec) in plan {
         let source = checkpoint.check(&spec.name, &spec.shape)?.dtype;
         checkpoint.read_raw(&spec.name, &mut raw)?;
@@ -111,29 +111,41 @@ fn write_tensors(checkpoint: &Checkpoint, plan: &[(Dtype, TensorSpec)], writer: 
                 writer.write_data(chunk)?;
                 continue;
             }
-            change(source, *dtype, chunk, &mut converted);
-            if let Some((index, _)) = first_not_finite(*dtype, &converted) {
+            let changed = changing.change(source, *dtype, chunk);
+            if let Some((index, _)) = first_not_finite(*dtype, changed) {
                 let size = element_size(source);
                 let value = element_f64(source, &chunk[index * size..][..size]);
                 return Err(beyond(checkpoint.path(), &spec.name, *dtype, value));
             }
-            writer.write_data(&converted)?;
+            writer.write_data(changed)?;
         }
     }
     Ok(())
 }
 
-/// Elements of type `from` as elements of type `to`, float16 or float32.
-fn change(from: Dtype, to: Dtype, bytes: &[u8], out: &mut Vec<u8>) {
-    let mut floats = vec![0.0; bytes.len() / element_size(from)];
-    to_f32(from, bytes, &mut floats);
-    out.clear();
-    if to == Dtype::F16 {
-        let mut halves = vec![f16::ZERO; floats.len()];
-        halves.convert_from_f32_slice(&floats);
-        out.extend(halves.iter().flat_map(|x| x.to_le_bytes()));
-    } else {
-        out.extend(floats.iter().flat_map(|x| x.to_le_bytes()));
+/// Elements on their way from one type to another, in buffers that serve again and again.
+#[derive(Default)]
+struct Changing {
+    floats: Vec<f32>,
+    halves: Vec<f16>,
+    bytes: Vec<u8>,
+}
+
+impl Changing {
+    /// Elements of type `from` as elements of type `to`, float16 or float32.
+    fn change(&mut self, from: Dtype, to: Dtype, bytes: &[u8]) -> &[u8] {
+        let count = bytes.len() / element_size(from);
+        self.floats.resize(count, 0.0);
+        self.bytes.resize(count * element_size(to), 0);
+        to_f32(from, bytes, &mut self.floats);
+        if to == Dtype::F16 {
+            self.halves.resize(count, f16::ZERO);
+            self.halves.convert_from_f32_slice(&self.floats);
+            self.bytes.as_chunks_mut().0.iter_mut().zip(&self.halves).for_each(|(to, x)| *to = x.to_le_bytes());
+        } else {
+            self.bytes.as_chunks_mut().0.iter_mut().zip(&self.floats).for_each(|(to, x)| *to = x.to_le_bytes());
+        }
+        &self.bytes
     }
 }
 
