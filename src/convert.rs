@@ -1,18 +1,23 @@
 //! `convert`: a published checkpoint becomes one safetensors file with the needed tensors and the model's
 //! configuration, tensor by tensor, so that memory holds one of them at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
+use flate2::Crc;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
+use serde::{Serialize, Serializer};
 
+use crate::checkpoint::finite::first_not_finite;
+use crate::checkpoint::layout::{element_f64, element_size, to_f32};
 use crate::checkpoint::{Checkpoint, Dtype, printable};
-use crate::model::config::{Config, METADATA_KEY};
+use crate::checksum;
+use crate::model::config::Config;
 use crate::model::tensors::{TensorSpec, required};
-use crate::output::{Durability, write_whole};
+use crate::output::{Durability, WriteSeek, write_whole};
 use crate::{Error, Result};
 
 /// What the written tensors' elements are.
@@ -46,18 +51,20 @@ pub struct Summary {
     pub dropped: Vec<(String, usize)>,
 }
 
-/// Elements that are converted and written at once.
-const CHUNK: usize = 1 << 20;
+/// Elements that are looked at, converted, summed and written at once, while they are in the processor's cache.
+const CHUNK: usize = 1 << 18;
 
 /// Writes `checkpoint` as the model `config` (from [`recognise`](crate::model::recognise::recognise)) into one
 /// safetensors file. `progress` gets the tensor bytes written and their total.
 ///
-/// The file is written beside its target under a temporary name and renamed at the end; a failure leaves nothing.
+/// The file is written beside its target under a temporary name and renamed at the end; a failure leaves nothing. It holds
+/// a [checksum](crate::checksum) of itself; those of a PyTorch zip are compared while it is read.
 ///
 /// # Errors
 /// Before anything is written: [`Error::MissingTensor`] and [`Error::Tensor`] for a tensor that is not as the
 /// model needs it, [`Error::Config`] for a configuration that contradicts itself. Then [`Error::Tensor`] for a
-/// value beyond float16's range, [`Error::Output`] where the target cannot be written, and what reading gives.
+/// value that is no number or is beyond the range of the type it becomes, [`Error::Output`] where the target cannot be
+/// written, [`Error::Checkpoint`] where the checkpoint is written to meanwhile, and what reading gives.
 pub fn convert(
     checkpoint: &Checkpoint,
     config: &Config,
@@ -75,11 +82,13 @@ pub fn convert(
     // Wide elements first: every tensor then starts at a multiple of its element's size.
     plan.sort_by_key(|(dtype, _)| std::cmp::Reverse(*dtype));
 
-    let (header, total) = header(&plan, json).map_err(refuse)?;
+    let (header, total) = header(&plan, &json).map_err(refuse)?;
     write_whole(&options.out, Durability::Synced, |file| {
-        let out = &options.out;
-        file.write_all(&header).map_err(|e| Error::output(out, e))?;
-        write_tensors(checkpoint, &plan, &mut Writer { file, out, done: 0, total, progress })
+        let mut writer = Writer { file, out: &options.out, sum: Crc::new(), done: 0, total, progress };
+        writer.write(&header)?;
+        write_tensors(checkpoint, &plan, &mut writer)?;
+        checkpoint.unchanged()?;
+        writer.write_checksum()
     })?;
     Ok(Summary {
         preset: config.preset.clone(),
@@ -91,25 +100,68 @@ pub fn convert(
 }
 
 fn write_tensors(checkpoint: &Checkpoint, plan: &[(Dtype, TensorSpec)], writer: &mut Writer<'_>) -> Result<()> {
-    let (mut raw, mut floats) = (Vec::new(), Vec::new());
+    let (mut raw, mut changing) = (Vec::new(), Changing::default());
     for (dtype, spec) in plan {
-        let same = checkpoint.info(&spec.name).is_some_and(|info| info.dtype == *dtype);
-        if same {
-            checkpoint.read_raw(&spec.name, &mut raw)?;
-            raw.chunks(4 * CHUNK).try_for_each(|chunk| writer.write(chunk))?;
-        } else {
-            checkpoint.read_f32(&spec.name, &spec.shape, &mut floats)?;
-            for chunk in floats.chunks(CHUNK) {
-                raw.clear();
-                match dtype {
-                    Dtype::F16 => narrow(checkpoint.path(), &spec.name, chunk, &mut raw)?,
-                    _ => raw.extend(chunk.iter().flat_map(|x| x.to_le_bytes())),
-                }
-                writer.write(&raw)?;
+        let source = checkpoint.check(&spec.name, &spec.shape)?.dtype;
+        checkpoint.read_raw(&spec.name, &mut raw)?;
+        for (i, chunk) in raw.chunks(CHUNK * element_size(source)).enumerate() {
+            checkpoint.check_finite(&spec.name, i * CHUNK, chunk)?;
+            if source == *dtype {
+                writer.write_data(chunk)?;
+                continue;
             }
+            let changed = changing.change(source, *dtype, chunk);
+            if let Some((index, _)) = first_not_finite(*dtype, changed) {
+                let size = element_size(source);
+                let value = element_f64(source, &chunk[index * size..][..size]);
+                return Err(beyond(checkpoint.path(), &spec.name, *dtype, value));
+            }
+            writer.write_data(changed)?;
         }
     }
     Ok(())
+}
+
+/// Elements on their way from one type to another, in buffers that serve again and again.
+#[derive(Default)]
+struct Changing {
+    floats: Vec<f32>,
+    halves: Vec<f16>,
+    bytes: Vec<u8>,
+}
+
+impl Changing {
+    /// Elements of type `from` as elements of type `to`, float16 or float32.
+    fn change(&mut self, from: Dtype, to: Dtype, bytes: &[u8]) -> &[u8] {
+        let count = bytes.len() / element_size(from);
+        self.floats.resize(count, 0.0);
+        self.bytes.resize(count * element_size(to), 0);
+        to_f32(from, bytes, &mut self.floats);
+        if to == Dtype::F16 {
+            self.halves.resize(count, f16::ZERO);
+            self.halves.convert_from_f32_slice(&self.floats);
+            self.bytes.as_chunks_mut().0.iter_mut().zip(&self.halves).for_each(|(to, x)| *to = x.to_le_bytes());
+        } else {
+            self.bytes.as_chunks_mut().0.iter_mut().zip(&self.floats).for_each(|(to, x)| *to = x.to_le_bytes());
+        }
+        &self.bytes
+    }
+}
+
+/// The error for a number that would become infinite: the model would be another.
+fn beyond(path: &Path, name: &str, dtype: Dtype, value: f64) -> Error {
+    let (range, hint) = if dtype == Dtype::F16 {
+        (format!("float16's range of ±{}", f16::MAX), "convert with --dtype source or f32")
+    } else {
+        (format!("float32's range of ±{:?}", f32::MAX), "no type that is computed with can hold it")
+    };
+    Error::Tensor {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        expected: format!("values within {range}"),
+        found: format!("{value:?}"),
+        hint: hint.to_owned(),
+    }
 }
 
 fn target(wanted: TargetDtype, source: Dtype, name: &str) -> Dtype {
@@ -128,19 +180,45 @@ fn elements(spec: &TensorSpec) -> u64 {
     spec.shape.iter().map(|&d| d as u64).product()
 }
 
+/// A safetensors header. Its fields come in this order: the checksum has its place in the file.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    metadata: Stated<'a>,
+    #[serde(flatten)]
+    tensors: Tensors,
+}
+
+/// What the file says of itself.
+#[derive(Serialize)]
+struct Stated<'a> {
+    #[serde(rename = "lseg-fast.checksum")]
+    checksum: &'a str,
+    #[serde(rename = "lseg-fast.config")]
+    config: &'a str,
+}
+
+/// In the order of their bytes.
+struct Tensors(Vec<(String, TensorInfo)>);
+
+impl Serialize for Tensors {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, info)| (name, info)))
+    }
+}
+
 /// The safetensors header with its length, padded so that the tensors start at a multiple of 8; and the number
 /// of bytes of all tensors.
-fn header(plan: &[(Dtype, TensorSpec)], config: String) -> Result<(Vec<u8>, u64), String> {
+fn header(plan: &[(Dtype, TensorSpec)], config: &str) -> Result<(Vec<u8>, u64), String> {
     let mut tensors = Vec::with_capacity(plan.len());
     let mut at = 0usize;
     for (dtype, spec) in plan {
         let start = at;
-        at += elements(spec) as usize * (dtype.bitsize() / 8);
+        at += elements(spec) as usize * element_size(*dtype);
         let info = TensorInfo { dtype: *dtype, shape: spec.shape.clone(), data_offsets: (start, at) };
         tensors.push((spec.name.clone(), info));
     }
-    let metadata = HashMap::from([(METADATA_KEY.to_owned(), config)]);
-    let header = Metadata::new(Some(metadata), tensors).map_err(|e| e.to_string())?;
+    let header = Header { metadata: Stated { checksum: checksum::ZEROS, config }, tensors: Tensors(tensors) };
     let mut json = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
     json.resize(json.len().next_multiple_of(8), b' ');
     let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
@@ -149,8 +227,11 @@ fn header(plan: &[(Dtype, TensorSpec)], config: String) -> Result<(Vec<u8>, u64)
 }
 
 struct Writer<'a> {
-    file: &'a mut dyn Write,
+    file: &'a mut dyn WriteSeek,
     out: &'a Path,
+    /// Of all that is written.
+    sum: Crc,
+    /// Bytes of tensors.
     done: u64,
     total: u64,
     progress: &'a mut dyn FnMut(u64, u64),
@@ -158,28 +239,23 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| Error::output(self.out, e))?;
+        self.sum.update(bytes);
+        self.file.write_all(bytes).map_err(|e| Error::output(self.out, e))
+    }
+
+    fn write_data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes)?;
         self.done += bytes.len() as u64;
         (self.progress)(self.done, self.total);
         Ok(())
     }
-}
 
-/// float32 to float16. A finite value that would become infinite is an error: the model would be another.
-fn narrow(path: &Path, name: &str, floats: &[f32], out: &mut Vec<u8>) -> Result<()> {
-    let mut halves = vec![f16::ZERO; floats.len()];
-    halves.convert_from_f32_slice(floats);
-    if let Some((value, _)) = floats.iter().zip(&halves).find(|(x, h)| h.is_infinite() && x.is_finite()) {
-        return Err(Error::Tensor {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            expected: format!("values within float16's range of ±{}", f16::MAX),
-            found: format!("{value}"),
-            hint: "convert with --dtype source or f32".to_owned(),
-        });
+    /// Puts the sum into its place.
+    fn write_checksum(self) -> Result<()> {
+        let place = self.file.seek(SeekFrom::Start(checksum::PLACE as u64));
+        let written = place.and_then(|_| self.file.write_all(checksum::digits(&self.sum).as_bytes()));
+        written.map_err(|e| Error::output(self.out, e))
     }
-    out.extend(halves.iter().flat_map(|h| h.to_le_bytes()));
-    Ok(())
 }
 
 /// The file's tensors that the model does not need, each under the shortest part of its name that no needed

@@ -306,6 +306,7 @@ impl Engine {
         let (model, (device, note)) = place::place(device(options, &shapes)?, spare, |device| {
             Model::load(&config, &mut Loader::new(checkpoint, device))
         })?;
+        checkpoint.unchanged()?;
         Ok(Engine {
             model,
             description: device.describe(),

@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod cases;
 pub mod checkpoint;
+pub mod checksum;
 pub mod convert;
 pub mod demo;
 pub mod device;

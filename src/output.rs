@@ -4,7 +4,7 @@ mod target;
 pub(crate) mod temporary;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -33,8 +33,13 @@ pub fn write_atomically(
     durability: Durability,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    try_write(path, durability, write).map_err(|e| Error::output(path, e))
+    try_write(path, durability, |out| write(out)).map_err(|e| Error::output(path, e))
 }
+
+/// What a file is written through whose beginning is known at its end.
+pub trait WriteSeek: Write + Seek {}
+
+impl<T: Write + Seek> WriteSeek for T {}
 
 /// As [`write_atomically`], where what is written can fail for reasons of its own.
 ///
@@ -43,16 +48,16 @@ pub fn write_atomically(
 pub fn write_whole(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    write: impl FnOnce(&mut dyn WriteSeek) -> Result<()>,
 ) -> Result<()> {
     let mut own = None;
-    let written = write_atomically(path, durability, |out| {
+    let written = try_write(path, durability, |out| {
         write(out).map_err(|error| {
             own = Some(error);
             io::Error::other("the content could not be made")
         })
     });
-    own.map_or(written, Err)
+    own.map_or(written.map_err(|e| Error::output(path, e)), Err)
 }
 
 /// Creates the folder `path` and those above it where they are missing.
@@ -66,7 +71,7 @@ pub fn create_folder(path: &Path) -> Result<()> {
 fn try_write(
     path: &Path,
     durability: Durability,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    write: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>,
 ) -> io::Result<()> {
     let target = Target::of(path)?;
     let folder = target.folder();
@@ -91,7 +96,7 @@ fn try_write(
 
 /// Puts into the file what `write` gives. An error is the file's own, if it had one: what writes through another writer
 /// (PNG's) gives one in which the disk's is no more than words.
-fn fill(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+fn fill(file: File, write: impl FnOnce(&mut dyn WriteSeek) -> io::Result<()>) -> io::Result<File> {
     let mut out = BufWriter::new(Watched { file, failed: None });
     let written = write(&mut out).and_then(|()| out.flush());
     let Watched { file, failed } = out.into_parts().0;
@@ -114,6 +119,12 @@ impl Write for Watched {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Seek for Watched {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to).inspect_err(|error| self.failed = error.raw_os_error())
     }
 }
 

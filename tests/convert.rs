@@ -11,7 +11,7 @@ use lseg_fast::model::config::{Activation, Config, HeadBlock, HeadBlockKind, Ima
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::model::tensors::required;
 use lseg_fast::report::plan;
-use lseg_fast::{DeviceChoice, Error};
+use lseg_fast::{DeviceChoice, Engine, Error, Options as EngineOptions};
 use support::*;
 
 fn converted(checkpoint: &Checkpoint, config: &Config, out: &Path, dtype: TargetDtype) -> Result<Summary, Error> {
@@ -364,6 +364,66 @@ fn values_beyond_float16_are_refused_by_name() {
     assert!(converted(&checkpoint, &narrow(), &out, TargetDtype::Source).is_ok());
 }
 
+/// float64 holds what float32 does not.
+#[test]
+fn values_beyond_float32_are_refused_by_name() {
+    let mut tensors = model(&narrow());
+    let bias = tensors.iter_mut().find(|x| x.0 == "scratch.head1.bias").unwrap();
+    (bias.1, bias.3) = (Dtype::F64, [1.0, -1e300, 2.0].iter().flat_map(|x: &f64| x.to_le_bytes()).collect());
+    let checkpoint = stranger(&tensors);
+    let folder = tempfile::tempdir().unwrap();
+    for dtype in [TargetDtype::Source, TargetDtype::F32, TargetDtype::F16] {
+        let error = converted(&checkpoint, &narrow(), &folder.path().join("m"), dtype).unwrap_err();
+        assert!(matches!(error, Error::Tensor { .. }), "{error}");
+        let (message, type_) = (error.to_string(), if dtype == TargetDtype::F16 { "float16" } else { "float32" });
+        assert!(message.contains("scratch.head1.bias") && message.contains("found -1e300"), "{message}");
+        assert!(message.contains(&format!("within {type_}'s range")), "{message}");
+    }
+    assert_eq!(folder_entries(folder.path()), [""; 0]);
+}
+
+/// A flipped bit in a weight: the zip's checksum tells.
+#[test]
+fn a_damaged_storage_is_not_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(fixture("lightning.ckpt")).unwrap();
+    let config = recognise(&open("lightning.ckpt"), &Flags::default()).unwrap();
+    let places: Vec<_> = zip_places(&bytes).into_iter().filter(|(name, _)| name.contains("/data/")).collect();
+    let on_cpu = EngineOptions { device: DeviceChoice::Cpu, ..EngineOptions::default() };
+    let (mut refused, mut loaded) = (0, 0);
+    for (_, place) in &places {
+        let mut bytes = bytes.clone();
+        bytes[place.start] ^= 0x10;
+        let checkpoint = open_bytes(&bytes).unwrap();
+        loaded += usize::from(Engine::from_checkpoint(&checkpoint, &on_cpu).is_ok());
+        match converted(&open_bytes(&bytes).unwrap(), &config, &folder.path().join("m"), TargetDtype::F16) {
+            Ok(_) => {}
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("checksum"), "{error}");
+            }
+        }
+    }
+    // All that the model needs (and some more is in the file).
+    assert_eq!(refused, required(&config).len());
+    assert_eq!(loaded, places.len() - refused);
+}
+
+#[test]
+fn an_engine_is_made_of_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.ckpt");
+    std::fs::copy(fixture("lightning.ckpt"), &path).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let on_cpu = EngineOptions { device: DeviceChoice::Cpu, ..EngineOptions::default() };
+    Engine::from_checkpoint(&checkpoint, &on_cpu).unwrap();
+    // A file's time has steps of some milliseconds.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    std::fs::write(&path, std::fs::read(&path).unwrap()).unwrap();
+    let message = Engine::from_checkpoint(&checkpoint, &on_cpu).err().unwrap().to_string();
+    assert!(message.contains("was written to while it was read"), "{message}");
+}
+
 #[test]
 fn a_failed_conversion_leaves_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -376,9 +436,21 @@ fn a_failed_conversion_leaves_what_was_there() {
     assert_eq!(std::fs::read(&out).unwrap(), b"former");
     assert_eq!(folder_entries(folder.path()), ["m.safetensors"]);
 
-    // The file is cut while it is converted.
+    // The file is written to while it is converted: it is as long, and each of its tensors could be read.
     let source = folder.path().join("source");
-    std::fs::write(&source, safetensors(&model(&narrow()), None)).unwrap();
+    let bytes = safetensors(&model(&narrow()), None);
+    std::fs::write(&source, &bytes).unwrap();
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    let options = Options { out: out.clone(), dtype: TargetDtype::F32 };
+    // A file's time has steps of some milliseconds.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let overwrite = |_, _| std::fs::write(&source, &bytes).unwrap();
+    let message = convert(&checkpoint, &narrow(), &options, &mut { overwrite }).unwrap_err().to_string();
+    assert!(message.contains("was written to while it was read"), "{message}");
+    assert_eq!(std::fs::read(&out).unwrap(), b"former");
+
+    // The file is cut while it is converted.
+    std::fs::write(&source, &bytes).unwrap();
     let checkpoint = Checkpoint::open(&source).unwrap();
     let shorten = |_, _| std::fs::OpenOptions::new().write(true).open(&source).unwrap().set_len(20_000).unwrap();
     let options = Options { out: out.clone(), dtype: TargetDtype::F32 };

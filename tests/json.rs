@@ -132,7 +132,8 @@ fn every_command_prints_the_documented_fields() {
     let object = check(&folder, "tokenize -- dog", &[]);
     assert_eq!(object["ids"], serde_json::json!([49406, 1929, 49407]));
     check(&folder, "convert MODEL --out m.safetensors", &[]);
-    check(&folder, "info MODEL", &["resnet:", "demo model:"]);
+    check(&folder, "info MODEL", &["resnet:", "demo model:", "with `--verify`"]);
+    check(&folder, "info MODEL --verify", &["resnet:", "demo model:"]);
     check(&folder, "plan --model MODEL --size 64x64", &[]);
 }
 
@@ -197,13 +198,13 @@ fn bench_prints_the_documented_fields() {
 #[test]
 fn a_resnet_has_the_documented_fields_too() {
     let resnet = repository_file("tests/golden/resnet/model.ckpt");
-    check(&folder(), &format!("info {resnet}"), &["vit:", "demo model:"]);
+    check(&folder(), &format!("info {resnet}"), &["vit:", "demo model:", "with `--verify`"]);
 }
 
 #[cfg(feature = "demo")]
 #[test]
 fn the_demo_model_says_where_it_comes_from() {
-    let object = check(&folder(), "info", &["vit:"]);
+    let object = check(&folder(), "info", &["vit:", "with `--verify`"]);
     assert_eq!(object["model"], "embedded demo model");
 }
 

@@ -1,8 +1,8 @@
 //! Damaged files: 500 of each kind (more with LSEG_MUTATIONS=N), always the same ones. Each is refused with an
 //! error or loads; none panics, takes a second or a gigabyte.
 //!
-//! A flipped bit in a weight leaves a valid file, which loads: neither format sums its tensors' bytes. Damage
-//! that no reader may overlook, a missing end, must be an error; it is counted apart.
+//! A flipped bit in a weight leaves a file that opens (PyTorch's zip has sums, which reading the tensor compares; the other
+//! formats have none). Damage that no reader may overlook, a missing end, must be an error; it is counted apart.
 
 #[path = "support_checkpoint/mod.rs"]
 mod support;

@@ -1,16 +1,20 @@
 //! Where a tensor's elements lie in the file, and how they are read: whole chunks where they are contiguous,
 //! gathered in the file's order where they are not.
 
+use std::sync::Arc;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
+use super::crc::{Reading, Summed};
 use super::source::Source;
 use super::{TensorInfo, printable};
 use crate::Result;
 
-/// Bytes read at once: large enough for the disk, small beside a tensor.
-const CHUNK: usize = 1 << 20;
+/// Bytes read at once: large enough for the disk, small enough that they are in the processor's cache while they are
+/// summed and converted.
+pub(super) const CHUNK: usize = 1 << 18;
 
 /// More dimensions than this are no network's.
 pub(super) const MAX_DIMENSIONS: usize = 16;
@@ -33,6 +37,8 @@ pub(super) struct Layout {
     offset: u64,
     /// `None` where the elements lie one after the other, last dimension fastest.
     gather: Option<Vec<Axis>>,
+    /// The storage that the elements lie in, where the file has a checksum of it.
+    summed: Option<Arc<Summed>>,
 }
 
 /// A dimension of a tensor that is not contiguous.
@@ -45,14 +51,24 @@ struct Axis {
 }
 
 /// Bytes of one element of those types that have whole bytes.
-pub(super) fn element_size(dtype: Dtype) -> usize {
+pub(crate) fn element_size(dtype: Dtype) -> usize {
     dtype.bitsize() / 8
 }
 
 impl Layout {
     /// Elements one after the other from byte `offset`; the caller has checked that the file holds them.
     pub fn contiguous(dtype: Dtype, shape: Vec<usize>, offset: u64) -> Self {
-        Layout { info: TensorInfo { dtype, shape }, offset, gather: None }
+        Layout { info: TensorInfo { dtype, shape }, offset, gather: None, summed: None }
+    }
+
+    /// The same elements, of a storage that has a checksum (or has none).
+    pub fn of(self, summed: Option<Arc<Summed>>) -> Self {
+        Layout { summed, ..self }
+    }
+
+    /// Whether the file has a checksum of these elements.
+    pub fn is_summed(&self) -> bool {
+        self.summed.is_some()
     }
 
     /// A view of a storage: `start` and `strides` in elements, as PyTorch writes them.
@@ -91,12 +107,18 @@ impl Layout {
         }
         let offset = storage.offset + start * size;
         let gather = if count == 0 { None } else { axes(&shape, strides)? };
-        Ok(Layout { info: TensorInfo { dtype, shape }, offset, gather })
+        Ok(Layout { info: TensorInfo { dtype, shape }, offset, gather, summed: None })
     }
 
     /// Bytes of all elements.
     pub fn bytes(&self) -> u64 {
         (self.count() as u64).saturating_mul(element_size(self.info.dtype) as u64)
+    }
+
+    /// Bytes of the file that reading them goes through: all from the first to the last, where strides step over some.
+    pub fn span(&self) -> u64 {
+        let Some(axes) = &self.gather else { return self.bytes() };
+        span(axes, element_size(self.info.dtype) as u64)
     }
 
     /// Number of elements.
@@ -109,12 +131,11 @@ impl Layout {
         let size = element_size(self.info.dtype);
         out.clear();
         out.resize(self.count() * size, 0);
+        let mut reading = self.reading(source)?;
         match &self.gather {
             None => {
-                for (i, chunk) in out.chunks_mut(CHUNK).enumerate() {
-                    source.read_at(self.offset + (i * CHUNK) as u64, chunk)?;
-                }
-                Ok(())
+                out.chunks_mut(CHUNK).try_for_each(|chunk| reading.next(chunk))?;
+                reading.end()
             }
             Some(axes) => visit(source, self.offset, size, axes, |target, bytes| {
                 out[target * size..][..size].copy_from_slice(bytes);
@@ -127,30 +148,39 @@ impl Layout {
         let dtype = self.info.dtype;
         out.clear();
         out.resize(self.count(), 0.0);
+        let mut reading = self.reading(source)?;
         match &self.gather {
             None if dtype == Dtype::F32 => {
-                for (i, chunk) in out.chunks_mut(CHUNK / 4).enumerate() {
-                    source.read_at(self.offset + (i * CHUNK) as u64, bytemuck::cast_slice_mut(chunk))?;
+                for chunk in out.chunks_mut(CHUNK / 4) {
+                    reading.next(bytemuck::cast_slice_mut(chunk))?;
                     if cfg!(target_endian = "big") {
                         chunk.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits().swap_bytes()));
                     }
                 }
-                Ok(())
+                reading.end()
             }
             None => {
                 let size = element_size(dtype);
                 let mut bytes = vec![0; CHUNK.min(out.len() * size)];
-                for (i, chunk) in out.chunks_mut(CHUNK / size).enumerate() {
+                for chunk in out.chunks_mut(CHUNK / size) {
                     let bytes = &mut bytes[..chunk.len() * size];
-                    source.read_at(self.offset + (i * CHUNK) as u64, bytes)?;
+                    reading.next(bytes)?;
                     to_f32(dtype, bytes, chunk);
                 }
-                Ok(())
+                reading.end()
             }
             Some(axes) => visit(source, self.offset, element_size(dtype), axes, |target, bytes| {
                 out[target] = element_f32(dtype, bytes);
             }),
         }
+    }
+}
+
+impl Layout {
+    /// Ready to read the elements where they are contiguous; elsewhere their storage's checksum is compared already.
+    fn reading<'a>(&'a self, source: &'a Source) -> Result<Reading<'a>> {
+        let len = if self.gather.is_none() { self.bytes() } else { 0 };
+        Reading::new(source, self.offset, len, self.summed.as_deref())
     }
 }
 
@@ -160,7 +190,7 @@ pub(super) fn is_float(dtype: Dtype) -> bool {
 }
 
 /// Converts little-endian floats; `bytes` holds exactly `out.len()` elements.
-fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     if dtype == Dtype::F16 {
         // By the slice: the processor's own conversion, which one element alone does not get.
         const PART: usize = 4096;
@@ -174,8 +204,20 @@ fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
         }
         return;
     }
+    if dtype == Dtype::F32 {
+        out.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, bytes)| *x = f32::from_le_bytes(*bytes));
+        return;
+    }
     for (x, bytes) in out.iter_mut().zip(bytes.chunks_exact(element_size(dtype))) {
         *x = element_f32(dtype, bytes);
+    }
+}
+
+/// One little-endian float, of any type without rounding.
+pub(crate) fn element_f64(dtype: Dtype, bytes: &[u8]) -> f64 {
+    match (dtype, bytes) {
+        (Dtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => element_f32(dtype, bytes).into(),
     }
 }
 
@@ -185,7 +227,7 @@ fn element_f32(dtype: Dtype, bytes: &[u8]) -> f32 {
         (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
         (Dtype::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
         (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        (Dtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
+        (Dtype::F64, _) => element_f64(dtype, bytes) as f32,
         _ => unreachable!("only floats are read as float32"),
     }
 }
@@ -221,10 +263,15 @@ fn axes(shape: &[usize], strides: &[u64]) -> Result<Option<Vec<Axis>>, String> {
     Ok(Some(axes))
 }
 
+/// Bytes from the first element to the end of the last.
+fn span(axes: &[Axis], size: u64) -> u64 {
+    (axes.iter().map(|axis| (axis.size as u64 - 1) * axis.source).sum::<u64>() + 1) * size
+}
+
 /// Calls `element(target index, bytes)` for every element, in the file's order, so that a window which only
 /// moves forward serves all of them.
 fn visit(source: &Source, base: u64, size: usize, axes: &[Axis], mut element: impl FnMut(usize, &[u8])) -> Result<()> {
-    let end = base + axes.iter().map(|a| (a.size as u64 - 1) * a.source).sum::<u64>() * size as u64 + size as u64;
+    let end = base + span(axes, size as u64);
     let mut window = vec![0u8; CHUNK.min((end - base) as usize)];
     let mut window_start = 0u64;
     let mut window_end = 0u64;

@@ -10,8 +10,9 @@
 //! # }
 //! ```
 
+mod crc;
 pub(crate) mod finite;
-mod layout;
+pub(crate) mod layout;
 mod pickle;
 mod safetensors;
 mod source;
@@ -34,7 +35,8 @@ use source::Source;
 const MAX_PICKLE: u64 = 64 << 20;
 
 /// The tensors together may have this many times the file's bytes, and as many more as the constant says: some share
-/// a storage, some repeat one number. A file of kilobytes must not fill the memory of who loads it.
+/// a storage, some repeat one number. A file of kilobytes must not fill the memory of who loads it. What strides step
+/// over counts as well: it is read, and a thousand tensors that each go through the file would read it a thousand times.
 const MAX_SHARING: u64 = 4;
 const MAX_REPEATED_BYTES: u64 = 256 << 20;
 
@@ -138,10 +140,11 @@ impl Checkpoint {
                 });
             return Err(source.damaged(format!("holds no tensors{inert}; a dict of tensors is expected")));
         }
-        let bytes = contents.tensors.values().fold(0u64, |sum, layout| sum.saturating_add(layout.bytes()));
+        let bytes = contents.tensors.values().map(|layout| layout.bytes().max(layout.span()));
+        let bytes = bytes.fold(0, u64::saturating_add);
         if bytes > source.len.saturating_mul(MAX_SHARING).saturating_add(MAX_REPEATED_BYTES) {
             return Err(source.damaged(format!(
-                "has {} bytes and describes tensors of {} MiB that repeat them; save the tensors with .contiguous()",
+                "has {} bytes and describes tensors that go through {} MiB of them; save the tensors with .contiguous()",
                 source.len,
                 bytes >> 20
             )));
@@ -170,6 +173,49 @@ impl Checkpoint {
         self.contents.tensors.get(name).map(|layout| &layout.info)
     }
 
+    /// Checks that nobody wrote to the file since it was opened. To be called after the last reading: tensors that were read
+    /// before could be of two files.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where its length or its time of change is another; [`Error::Io`].
+    pub fn unchanged(&self) -> Result<()> {
+        self.source.unchanged()
+    }
+
+    /// Checks that elements of a tensor, in its own type and from element `first` on, are all numbers.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] with the first that is not.
+    pub(crate) fn check_finite(&self, name: &str, first: usize, bytes: &[u8]) -> Result<()> {
+        let found = self.info(name).and_then(|info| finite::first_not_finite(info.dtype, bytes));
+        let Some((index, value)) = found else { return Ok(()) };
+        Err(Error::Tensor {
+            path: self.source.path.clone(),
+            name: printable(name),
+            expected: "finite values".to_owned(),
+            found: format!("{value} at index {}", first + index),
+            hint: "its training failed or the file is damaged; no result can come of it".to_owned(),
+        })
+    }
+
+    /// Whether the file has a checksum of this tensor's storage, which reading it compares.
+    pub(crate) fn is_summed(&self, name: &str) -> bool {
+        self.contents.tensors.get(name).is_some_and(Layout::is_summed)
+    }
+
+    /// All bytes of the file in turn, with the place of the first of them; `chunk` may change its copy.
+    pub(crate) fn each_chunk(&self, mut chunk: impl FnMut(u64, &mut [u8])) -> Result<()> {
+        let mut buffer = vec![0; layout::CHUNK];
+        let mut at = 0;
+        while at < self.source.len {
+            let part = (self.source.len - at).min(buffer.len() as u64) as usize;
+            self.source.read_at(at, &mut buffer[..part])?;
+            chunk(at, &mut buffer[..part]);
+            at += part as u64;
+        }
+        Ok(())
+    }
+
     /// A safetensors file's `__metadata__`; empty for the other formats.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
@@ -193,7 +239,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::MissingTensor`]; [`Error::Tensor`] where the shape is another or the elements are no floats;
-    /// [`Error::Io`] or [`Error::Checkpoint`] where the file fails or was cut since it was opened.
+    /// [`Error::Io`] or [`Error::Checkpoint`] where the file fails, was cut since it was opened, or has another checksum of
+    /// these bytes (PyTorch's zip has some).
     pub fn read_f32(&self, name: &str, shape: &[usize], out: &mut Vec<f32>) -> Result<()> {
         self.float(name, shape)?.read_f32(&self.source, out)
     }
@@ -251,7 +298,9 @@ fn unwrapped(contents: Contents) -> Result<Contents, String> {
     let prefix = wrappers.next().unwrap_or_default();
     if let Some(second) = wrappers.next() {
         return Err(format!(
-            "holds two networks, with names that start with \"{prefix}\" and \"{second}\"; save one of them alone"
+            "holds two networks, with names that start with \"{}\" and \"{}\"; save one of them alone",
+            printable(&prefix),
+            printable(&second)
         ));
     }
     let Contents { tensors, inert, metadata, hyper_parameters } = contents;

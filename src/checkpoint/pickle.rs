@@ -49,6 +49,9 @@ pub(super) enum Node {
 pub(super) struct Object {
     /// Older than the object itself.
     pub class: Id,
+    /// What the class's class is, and so on, to the first that is no object: kept, because a file can make chains of
+    /// a million and ask for their end from everywhere.
+    base: Id,
     pub args: Id,
     pub items: Vec<(Id, Id)>,
     pub state: Option<Id>,
@@ -100,6 +103,19 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// Whether a node is this text. (Lengths are compared first: a million keys cost no more than a million steps.)
+    pub fn is_text(&self, id: Id, text: &str) -> bool {
+        matches!(self.node(id), Node::Str(span) if self.bytes(span) == text.as_bytes())
+    }
+
+    /// Module and name of a class or function that Python would import.
+    pub fn global(&self, id: Id) -> Option<(&[u8], &[u8])> {
+        match self.node(id) {
+            Node::Global(module, name) => Some((self.bytes(module), self.bytes(name))),
+            _ => None,
+        }
+    }
+
     /// The members of a tuple.
     pub fn tuple(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
@@ -119,33 +135,32 @@ impl<'a> Pickle<'a> {
 
     /// `module.name` of a class or function (the start of it, where it is endless); for an object, of what made it;
     /// for plain data, its Python type.
-    pub fn class_name(&self, mut id: Id) -> String {
-        loop {
-            return match self.node(id) {
-                Node::Object(object) if object.class < id => {
-                    id = object.class;
-                    continue;
-                }
-                Node::Global(module, name) => {
-                    let start = |span| {
-                        let bytes = self.bytes(span);
-                        String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)])
-                    };
-                    format!("{}.{}", start(module), start(name))
-                }
-                Node::Object(_) | Node::Persistent(_) => "persistent object".to_owned(),
-                Node::None => "None".to_owned(),
-                Node::Bool(_) => "bool".to_owned(),
-                Node::Int(_) => "int".to_owned(),
-                Node::Float => "float".to_owned(),
-                Node::Str(_) => "str".to_owned(),
-                Node::Bytes(_) => "bytes".to_owned(),
-                Node::List(_) => "list".to_owned(),
-                Node::Tuple(_) => "tuple".to_owned(),
-                Node::Dict(_) => "dict".to_owned(),
-                Node::Other(what) => (*what).to_owned(),
-            };
-        }
+    pub fn class_name(&self, id: Id) -> String {
+        let base = match self.node(id) {
+            Node::Object(object) => object.base,
+            _ => id,
+        };
+        let plain = match self.node(base) {
+            Node::Global(module, name) => {
+                let start = |span| {
+                    let bytes = self.bytes(span);
+                    String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)])
+                };
+                return format!("{}.{}", start(module), start(name));
+            }
+            Node::Object(_) | Node::Persistent(_) => "persistent object",
+            Node::None => "None",
+            Node::Bool(_) => "bool",
+            Node::Int(_) => "int",
+            Node::Float => "float",
+            Node::Str(_) => "str",
+            Node::Bytes(_) => "bytes",
+            Node::List(_) => "list",
+            Node::Tuple(_) => "tuple",
+            Node::Dict(_) => "dict",
+            Node::Other(what) => what,
+        };
+        plain.to_owned()
     }
 }
 
@@ -560,7 +575,11 @@ impl Machine<'_> {
 
     /// REDUCE, NEWOBJ and their kin: a call that is not made.
     fn object(&mut self, class: Id, args: Id) -> Step {
-        self.push(Node::Object(Box::new(Object { class, args, items: Vec::new(), state: None })))
+        let base = match self.nodes.get(class as usize) {
+            Some(Node::Object(class)) => class.base,
+            _ => class,
+        };
+        self.push(Node::Object(Box::new(Object { class, base, args, items: Vec::new(), state: None })))
     }
 
     /// BUILD: `__setstate__`, not called.

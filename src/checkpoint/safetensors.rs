@@ -1,15 +1,22 @@
 //! safetensors: the length of a JSON header (8 bytes), the header, the tensors' bytes. The `safetensors` crate
 //! checks the header (offsets without gaps or overlaps, sizes that match shapes); the bytes are read by position.
 
-use safetensors::tensor::Metadata;
+use std::collections::BTreeMap;
+use std::fmt;
 
-use super::layout::Layout;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::layout::{Layout, MAX_DIMENSIONS};
 use super::source::Source;
 use super::{Contents, printable};
 use crate::Result;
 
-/// A header of a thousand tensors takes 100 KB.
-const MAX_HEADER: u64 = 32 << 20;
+/// A header of a thousand tensors takes 100 KB. (In this one fit 84,000.)
+const MAX_HEADER: u64 = 4 << 20;
+
+/// What a file says beside its tensors is a handful of entries.
+const MAX_METADATA: usize = 1000;
 
 /// Whether the file's first bytes can be a safetensors file's: a length that fits, then a JSON object.
 pub(super) fn looks_like(head: &[u8], file_len: u64) -> bool {
@@ -23,14 +30,18 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER {
         return Err(source.damaged(format!(
-            "its header has {} MiB, at most {} are read",
-            length >> 20,
+            "its header has {} bytes, at most {} MiB are read",
+            length,
             MAX_HEADER >> 20
         )));
     }
     let header = source.bytes(8, length)?;
-    let header: Metadata = serde_json::from_slice(&header)
-        .map_err(|e| source.damaged(format!("its safetensors header is damaged: {}", printable(&e.to_string()))))?;
+    let damaged = |reason: String| source.damaged(format!("its safetensors header is damaged: {}", printable(&reason)));
+    let Header { metadata, mut tensors } = serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
+    let count = tensors.len();
+    // Files of other programs have them in any order.
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let header = Metadata::new(None, tensors).map_err(|e| damaged(e.to_string()))?;
     let start = 8 + length;
     let expected = (header.data_len() as u64).checked_add(start);
     if expected != Some(source.len) {
@@ -41,9 +52,12 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
         )));
     }
 
-    let mut contents = Contents::default();
-    contents.metadata.extend(header.metadata().clone().unwrap_or_default());
-    for (name, info) in header.tensors() {
+    let mut contents = Contents { metadata, ..Contents::default() };
+    let tensors = header.tensors();
+    if tensors.len() < count {
+        return Err(damaged("it names a tensor twice".to_owned()));
+    }
+    for (name, info) in tensors {
         if info.dtype.bitsize() % 8 != 0 {
             contents.add_inert(name, format!("a tensor of type {}", info.dtype));
             continue;
@@ -52,4 +66,78 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
         contents.add_tensor(name, Layout::contiguous(info.dtype, info.shape.clone(), offset));
     }
     Ok(contents)
+}
+
+/// A header as JSON, read in one pass that stops at what no file has: the crate's own reading keeps all of it several
+/// times over before the first look.
+#[derive(Default)]
+struct Header {
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<(String, TensorInfo)>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Header, M::Error> {
+        let mut header = Header::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                header.metadata = map.next_value::<Option<Entries>>()?.unwrap_or_default().0;
+                continue;
+            }
+            let info: TensorInfo = map.next_value()?;
+            let dimensions = info.shape.len();
+            if dimensions > MAX_DIMENSIONS {
+                return Err(M::Error::custom(format!(
+                    "{dimensions} dimensions, a tensor has at most {MAX_DIMENSIONS}"
+                )));
+            }
+            header.tensors.push((name, info));
+        }
+        Ok(header)
+    }
+}
+
+/// A file's metadata.
+#[derive(Default)]
+struct Entries(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object of texts")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Entries, M::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry()? {
+            entries.insert(key, value);
+            if entries.len() > MAX_METADATA {
+                return Err(M::Error::custom(format!("more than {MAX_METADATA} entries of metadata")));
+            }
+        }
+        Ok(Entries(entries))
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::{Error, Result};
 
@@ -16,7 +17,8 @@ pub(super) struct Source {
 }
 
 enum Bytes {
-    File(File),
+    /// With the time of its last change at opening, where the file system has one.
+    File(File, Option<SystemTime>),
     Memory(&'static [u8]),
 }
 
@@ -29,8 +31,9 @@ impl Source {
             return Err(Error::checkpoint(path, format!("is {what}; name the checkpoint file itself")));
         }
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-        let len = file.metadata().map_err(|e| Error::io("open", path, e))?.len();
-        Ok(Source { path: path.to_owned(), bytes: Bytes::File(file), len })
+        let metadata = file.metadata().map_err(|e| Error::io("open", path, e))?;
+        let bytes = Bytes::File(file, metadata.modified().ok());
+        Ok(Source { path: path.to_owned(), bytes, len: metadata.len() })
     }
 
     pub fn memory(name: &str, bytes: &'static [u8]) -> Self {
@@ -40,7 +43,7 @@ impl Source {
     /// Fills `buffer` with the file's bytes from `offset`.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let read = match &self.bytes {
-            Bytes::File(file) => read_exact_at(file, offset, buffer),
+            Bytes::File(file, _) => read_exact_at(file, offset, buffer),
             Bytes::Memory(bytes) => copy_exact_at(bytes, offset, buffer),
         };
         read.map_err(|e| match e.kind() {
@@ -62,6 +65,17 @@ impl Source {
         let mut buffer = vec![0; len];
         self.read_at(offset, &mut buffer)?;
         Ok(buffer)
+    }
+
+    /// Checks that nobody wrote to the file since it was opened: what was read of it could be a mixture. (A file that
+    /// another one took the place of is still there for who has it open.)
+    pub fn unchanged(&self) -> Result<()> {
+        let Bytes::File(file, modified) = &self.bytes else { return Ok(()) };
+        let now = file.metadata().map_err(|e| Error::io("read", &self.path, e))?;
+        if now.len() == self.len && now.modified().ok() == *modified {
+            return Ok(());
+        }
+        Err(self.damaged("was written to while it was read; try again when that is done"))
     }
 
     /// An error about this file's contents.

@@ -1,7 +1,8 @@
 //! What the objects of a PyTorch pickle mean: which dict is the state dict, which calls are tensors, what the
 //! hyper-parameters say. Both file formats (zip and before 1.6) share it; they differ in where storages lie.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 use safetensors::Dtype;
 
@@ -12,21 +13,24 @@ use super::{HyperParameter, HyperParameters, is_networks, printable};
 /// More entries than this are no model's; a pickle can repeat one tensor millions of times in a few bytes each.
 const MAX_ENTRIES: usize = 100_000;
 
+/// A tensor may be a parameter, and that be wrapped once more.
+const MAX_PARAMETERS: usize = 2;
+
 /// A dict class is called with a default's maker and a dict, an object's state is its dict and its slots.
 const MAX_PARTS: usize = 2;
 
 /// A storage as its persistent id names it: `("storage", class, key, device, elements[, view])`.
 #[derive(Clone, Debug)]
-pub(super) struct Storage {
+pub(super) struct Storage<'a> {
     pub dtype: Dtype,
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// Elements of the whole storage.
     pub count: u64,
     /// A part of the storage that an old file's tensors share: first element and number of elements.
     pub view: Option<(u64, u64)>,
 }
 
-impl Storage {
+impl Storage<'_> {
     /// Bytes of the whole storage.
     pub fn bytes(&self) -> Option<u64> {
         self.count.checked_mul(element_size(self.dtype) as u64)
@@ -35,8 +39,8 @@ impl Storage {
 
 /// A tensor as its rebuilding call describes it.
 #[derive(Debug)]
-pub(super) struct TensorCall {
-    pub storage: Storage,
+pub(super) struct TensorCall<'a> {
+    pub storage: Storage<'a>,
     /// The elements' type: the storage's, or one of its own over untyped bytes.
     dtype: Dtype,
     /// First element in the storage, and elements from one index to the next.
@@ -45,7 +49,7 @@ pub(super) struct TensorCall {
     strides: Vec<u64>,
 }
 
-impl TensorCall {
+impl TensorCall<'_> {
     /// The tensor in the file, once it is known where its storage lies.
     pub fn layout(self, storage: Extent) -> Result<Layout, String> {
         let storage = match self.storage.view {
@@ -65,27 +69,27 @@ impl TensorCall {
 
 /// A value of the state dict.
 #[derive(Debug)]
-pub(super) enum Value {
-    Tensor(TensorCall),
+pub(super) enum Value<'a> {
+    Tensor(TensorCall<'a>),
     /// No tensor; the name of its class.
     Inert(String),
 }
 
 /// The state dict's entries by name.
-pub(super) fn state_dict(pickle: &Pickle) -> Result<Vec<(String, Value)>, String> {
+pub(super) fn state_dict<'a>(pickle: &'a Pickle) -> Result<Vec<(&'a str, Value<'a>)>, String> {
     let entries = entries(pickle, network(pickle)?).unwrap_or_default();
     if entries.len() > MAX_ENTRIES {
-        return Err(format!(
-            "its state dict has {} entries, at most {MAX_ENTRIES} are read; save the model alone",
-            entries.len()
-        ));
+        return Err(format!("its state dict has more than {MAX_ENTRIES} entries; save the model alone"));
     }
+    // Each key once, the last: names then take no more room than they have in the file.
+    let mut seen = HashSet::new();
     let mut found = Vec::new();
-    for (key, value) in entries {
+    for (key, value) in entries.into_iter().rev().filter(|(key, _)| seen.insert(*key)) {
         let Some(name) = pickle.text(key) else { continue };
         let value = value_of(pickle, value).map_err(|reason| format!("tensor {}: {reason}", printable(name)))?;
-        found.push((name.to_owned(), value));
+        found.push((name, value));
     }
+    found.reverse();
     Ok(found)
 }
 
@@ -105,19 +109,19 @@ fn network(pickle: &Pickle) -> Result<Id, String> {
     if held.as_ref().is_some_and(|held| held.is_networks) {
         return Ok(state_id);
     }
-    let below = dicts_below(pickle);
-    let networks = || below.iter().filter(|dict| dict.tensors.is_networks);
-    let near: Vec<&Below> = networks().filter(|dict| dict.path.len() == 1).collect();
+    let below = Below::search(pickle);
+    let networks = || below.dicts.iter().filter(|dict| dict.tensors.is_networks);
+    let near: Vec<&DictBelow> = networks().filter(|dict| below.steps[dict.step].depth == 1).collect();
     match near.as_slice() {
         [] => {}
-        [one] => return Ok(one.id),
+        [one] => return Ok(below.steps[one.step].id),
         several => {
-            let names: Vec<String> = several.iter().take(SHOWN).map(|dict| dict.path()).collect();
+            let names: Vec<String> = several.iter().take(SHOWN).map(|dict| below.path(dict)).collect();
             return Err(format!("holds several networks, in its entries {}; save one of them alone", names.join(", ")));
         }
     }
     if let Some(deep) = networks().next() {
-        return Err(format!("holds its network in {}, deeper than is read; save that dict alone", deep.path()));
+        return Err(format!("holds its network in {}, deeper than is read; save that dict alone", below.path(deep)));
     }
     let Some(state) = state else {
         let class = printable(&pickle.class_name(state_id));
@@ -127,12 +131,12 @@ fn network(pickle: &Pickle) -> Result<Id, String> {
     if held.is_some() || state.len() > MAX_ENTRIES {
         return Ok(state_id);
     }
-    Err(match below.first() {
+    Err(match below.dicts.first() {
         Some(dict) => format!(
             "is no LSeg checkpoint: its tensors are in {}, the first of them is {}; names such as scratch.head1.weight are \
              expected",
-            dict.path(),
-            printable(&dict.tensors.first)
+            below.path(dict),
+            printable(pickle.text(dict.tensors.first).unwrap_or_default())
         ),
         None => format!(
             "holds no tensors{}; a dict of tensors is expected: save model.state_dict() with torch.save",
@@ -159,58 +163,88 @@ const MAX_LOOKED_AT: usize = 100_000;
 
 /// What tensors a dict holds.
 struct Tensors {
-    first: String,
+    /// The first one's name.
+    first: Id,
     /// Whether some have LSeg's names.
     is_networks: bool,
-}
-
-/// A dict with tensors below the root.
-struct Below {
-    /// The keys that lead there.
-    path: Vec<String>,
-    id: Id,
-    tensors: Tensors,
-}
-
-impl Below {
-    fn path(&self) -> String {
-        printable(&self.path.join("."))
-    }
 }
 
 fn tensors(pickle: &Pickle, items: &[(Id, Id)]) -> Option<Tensors> {
     if items.len() > MAX_ENTRIES {
         return None;
     }
-    let mut tensors =
-        items.iter().filter(|(_, value)| is_tensor(pickle, *value)).filter_map(|(key, _)| pickle.text(*key));
-    let first = tensors.next()?;
-    let is_networks = is_networks(first) || tensors.any(is_networks);
-    Some(Tensors { first: first.to_owned(), is_networks })
+    let mut tensors = items
+        .iter()
+        .filter(|(_, value)| is_tensor(pickle, *value))
+        .filter_map(|&(key, _)| Some((key, pickle.text(key)?)));
+    let (first, name) = tensors.next()?;
+    let is_networks = is_networks(name) || tensors.any(|(_, name)| is_networks(name));
+    Some(Tensors { first, is_networks })
 }
 
-/// The dicts with tensors below the root, nearest first.
-fn dicts_below(pickle: &Pickle) -> Vec<Below> {
-    let mut found = Vec::new();
-    let mut left = MAX_LOOKED_AT;
-    let mut queue = VecDeque::from([(Vec::new(), pickle.root)]);
-    while let Some((path, id)) = queue.pop_front() {
-        let items = entries(pickle, id).unwrap_or_default();
-        if path.len() < MAX_DEPTH {
-            for &(key, id) in items.iter().take(MAX_LOOKED_AT) {
-                let Some(name) = pickle.text(key) else { continue };
-                let Some(rest) = item_count(pickle, id).and_then(|count| left.checked_sub(count + 1)) else { continue };
-                left = rest;
-                queue.push_back((path.iter().cloned().chain([name.to_owned()]).collect(), id));
+/// The dicts below the root.
+struct Below<'a> {
+    pickle: &'a Pickle<'a>,
+    /// Nearest first; the first is the root.
+    steps: Vec<Step>,
+    /// Those with tensors.
+    dicts: Vec<DictBelow>,
+}
+
+/// A dict and where it was found first. (Not its path: of a deep dict with many below it, each would repeat it.)
+#[derive(Clone, Copy)]
+struct Step {
+    id: Id,
+    /// The step that led here, and the key.
+    from: usize,
+    key: Id,
+    depth: usize,
+}
+
+struct DictBelow {
+    step: usize,
+    tensors: Tensors,
+}
+
+impl<'a> Below<'a> {
+    /// Looks into each dict once.
+    fn search(pickle: &'a Pickle<'a>) -> Self {
+        let mut below =
+            Below { pickle, steps: vec![Step { id: pickle.root, from: 0, key: 0, depth: 0 }], dicts: Vec::new() };
+        let mut left = MAX_LOOKED_AT;
+        let mut seen = HashSet::from([pickle.root]);
+        let mut at = 0;
+        while let Some(&Step { id, depth, .. }) = below.steps.get(at) {
+            let items = entries(pickle, id).unwrap_or_default();
+            if depth < MAX_DEPTH {
+                for &(key, id) in items.iter().take(MAX_LOOKED_AT) {
+                    let rest = item_count(pickle, id).and_then(|count| left.checked_sub(count + 1));
+                    let Some(rest) = rest.filter(|_| pickle.text(key).is_some() && seen.insert(id)) else { continue };
+                    left = rest;
+                    below.steps.push(Step { id, from: at, key, depth: depth + 1 });
+                }
             }
+            if depth > 0
+                && let Some(tensors) = tensors(pickle, &items)
+            {
+                below.dicts.push(DictBelow { step: at, tensors });
+            }
+            at += 1;
         }
-        if !path.is_empty()
-            && let Some(tensors) = tensors(pickle, &items)
-        {
-            found.push(Below { path, id, tensors });
-        }
+        below
     }
-    found
+
+    /// The keys that lead to a dict.
+    fn path(&self, dict: &DictBelow) -> String {
+        let mut keys = Vec::new();
+        let mut step = &self.steps[dict.step];
+        while step.depth > 0 {
+            keys.push(self.pickle.text(step.key).unwrap_or_default());
+            step = &self.steps[step.from];
+        }
+        keys.reverse();
+        printable(&keys.join("."))
+    }
 }
 
 /// How many items [`entries`] would look through.
@@ -230,7 +264,13 @@ fn item_count(pickle: &Pickle, id: Id) -> Option<usize> {
 
 /// Whether a value is a call that makes a tensor.
 fn is_tensor(pickle: &Pickle, id: Id) -> bool {
-    matches!(pickle.node(id), Node::Object(object) if pickle.class_name(object.class).starts_with("torch._utils._rebuild_"))
+    matches!(pickle.node(id), Node::Object(object) if rebuilding(pickle, object).is_some())
+}
+
+/// What follows `torch._utils._rebuild_` in the name of the function that makes an object.
+fn rebuilding<'a>(pickle: &'a Pickle, object: &Object) -> Option<&'a [u8]> {
+    let (module, name) = pickle.global(object.class)?;
+    name.strip_prefix(b"_rebuild_").filter(|_| module == b"torch._utils")
 }
 
 /// Lightning's `hyper_parameters`: a dict, or an object that carries one.
@@ -268,31 +308,38 @@ pub(super) fn hyper_parameters(pickle: &Pickle) -> HyperParameters {
     HyperParameters { arch_option: inert.clone(), block_depth: inert.clone(), activation: inert }
 }
 
-/// The storages that any object names, in the order of their first naming.
-pub(super) fn storages(pickle: &Pickle) -> impl Iterator<Item = Result<Storage, String>> {
-    pickle.nodes().filter_map(|node| match node {
-        Node::Persistent(id) if is_storage(pickle, *id) => Some(storage(pickle, *id)),
+/// The storages that any object names, in the order of their first naming. An error ends them.
+pub(super) fn storages<'a>(pickle: &'a Pickle) -> impl Iterator<Item = Result<Storage<'a>, String>> {
+    let ids = pickle.nodes().filter_map(|node| match node {
+        Node::Persistent(id) if is_storage(pickle, *id) => Some(*id),
         _ => None,
+    });
+    ids.enumerate().map(|(i, id)| {
+        if i >= MAX_ENTRIES {
+            return Err(format!("its objects name more than {MAX_ENTRIES} storages; save the model alone"));
+        }
+        storage(pickle, id)
     })
 }
 
-/// The items of a dict or of one of Python's own dict classes; of a repeated key, the last counts.
+/// The items of a dict or of one of Python's own dict classes; of a repeated key, the last counts. Where there are more
+/// than [`MAX_ENTRIES`], one more than those: whoever needs them all looks at their number.
 fn entries(pickle: &Pickle, id: Id) -> Option<Vec<(Id, Id)>> {
     if let Node::Dict(items) = pickle.node(id) {
-        return Some(items.clone());
+        return Some(items.iter().copied().take(MAX_ENTRIES + 1).collect());
     }
     let object = dict_object(pickle, id)?;
-    let mut items = constructor_items(pickle, object.args);
-    items.extend_from_slice(&object.items);
-    Some(items)
+    let items = constructor_items(pickle, object.args).chain(object.items.iter().copied());
+    Some(items.take(MAX_ENTRIES + 1).collect())
 }
 
 /// An instance of one of Python's own dict classes.
 fn dict_object<'a>(pickle: &'a Pickle, id: Id) -> Option<&'a Object> {
     let Node::Object(object) = pickle.node(id) else { return None };
-    let class = pickle.class_name(object.class);
-    let known = ["collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"];
-    known.contains(&class.as_str()).then_some(object)
+    match pickle.global(object.class)? {
+        (b"collections", b"OrderedDict" | b"defaultdict") | (b"builtins" | b"__builtin__", b"dict") => Some(object),
+        _ => None,
+    }
 }
 
 /// The items of whatever carries some: a dict, a dict class's instance, an object with a `__dict__`.
@@ -300,7 +347,7 @@ fn carried_entries(pickle: &Pickle, id: Id) -> Vec<(Id, Id)> {
     let Node::Object(object) = pickle.node(id) else {
         return entries(pickle, id).unwrap_or_default();
     };
-    let mut items = constructor_items(pickle, object.args);
+    let mut items: Vec<(Id, Id)> = constructor_items(pickle, object.args).take(MAX_ENTRIES).collect();
     // The state is the `__dict__`, or a pair of it and the slots.
     if let Some(state) = object.state {
         match pickle.tuple(state) {
@@ -312,62 +359,62 @@ fn carried_entries(pickle: &Pickle, id: Id) -> Vec<(Id, Id)> {
             None => items.extend(entries(pickle, state).unwrap_or_default()),
         }
     }
-    items.extend_from_slice(&object.items);
+    items.extend(object.items.iter().take(MAX_ENTRIES));
     items
 }
 
 /// Items given to a dict's constructor: dicts, or lists of pairs (as Python 2 wrote an OrderedDict).
-fn constructor_items(pickle: &Pickle, args: Id) -> Vec<(Id, Id)> {
-    let mut items = Vec::new();
-    for &arg in pickle.tuple(args).unwrap_or_default().iter().take(MAX_PARTS) {
-        match pickle.node(arg) {
-            Node::Dict(dict) => items.extend_from_slice(dict),
-            Node::List(list) => {
-                for &pair in list {
-                    let (Node::List(pair) | Node::Tuple(pair)) = pickle.node(pair) else { continue };
-                    if let &[key, value] = pair.as_slice() {
-                        items.push((key, value));
-                    }
-                }
-            }
-            _ => {}
-        }
+fn constructor_items<'a>(pickle: &'a Pickle, args: Id) -> impl Iterator<Item = (Id, Id)> + 'a {
+    let args = pickle.tuple(args).unwrap_or_default().iter().take(MAX_PARTS);
+    args.flat_map(move |&arg| {
+        let (items, pairs): (&[(Id, Id)], &[Id]) = match pickle.node(arg) {
+            Node::Dict(items) => (items, &[]),
+            Node::List(pairs) => (&[], pairs),
+            _ => (&[], &[]),
+        };
+        items.iter().copied().chain(pairs.iter().filter_map(move |&pair| as_item(pickle, pair)))
+    })
+}
+
+fn as_item(pickle: &Pickle, pair: Id) -> Option<(Id, Id)> {
+    match pickle.node(pair) {
+        Node::List(pair) | Node::Tuple(pair) => match pair.as_slice() {
+            &[key, value] => Some((key, value)),
+            _ => None,
+        },
+        _ => None,
     }
-    items
 }
 
 fn find(pickle: &Pickle, entries: &[(Id, Id)], name: &str) -> Option<Id> {
-    entries.iter().rev().find(|(key, _)| pickle.text(*key) == Some(name)).map(|(_, value)| *value)
+    entries.iter().rev().find(|(key, _)| pickle.is_text(*key, name)).map(|(_, value)| *value)
 }
 
 /// A state dict's value: a tensor, a parameter around one, or something inert.
-fn value_of(pickle: &Pickle, mut id: Id) -> Result<Value, String> {
-    loop {
-        let inert = || Ok(Value::Inert(printable(&pickle.class_name(id))));
-        let Node::Object(object) = pickle.node(id) else { return inert() };
-        let Some(args) = pickle.tuple(object.args) else { return inert() };
-        match pickle.class_name(object.class).as_str() {
-            // The arguments of a call are older than the call: this ends.
-            "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => match args.first() {
-                Some(&data) if data < id => id = data,
-                _ => return inert(),
-            },
-            "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => return tensor(pickle, args, None),
-            "torch._utils._rebuild_tensor_v3" => {
-                let Some(&dtype) = args.get(6) else { return Err("its call has too few arguments".to_owned()) };
-                let name = pickle.class_name(dtype);
-                return match named_dtype(&name) {
+fn value_of<'a>(pickle: &'a Pickle, outer: Id) -> Result<Value<'a>, String> {
+    let mut id = outer;
+    let inert = |id| Ok(Value::Inert(printable(&pickle.class_name(id))));
+    for _ in 0..=MAX_PARAMETERS {
+        let Node::Object(object) = pickle.node(id) else { return inert(id) };
+        let Some(args) = pickle.tuple(object.args) else { return inert(id) };
+        match (rebuilding(pickle, object), args) {
+            (Some(b"parameter" | b"parameter_with_state"), &[data, ..]) => id = data,
+            (Some(b"tensor" | b"tensor_v2"), _) => return tensor(pickle, args, None),
+            (Some(b"tensor_v3"), &[_, _, _, _, _, _, dtype, ..]) => {
+                return match pickle.global(dtype).and_then(named_dtype) {
                     Some(dtype) => tensor(pickle, args, Some(dtype)),
-                    None => Ok(Value::Inert(printable(&name))),
+                    None => inert(dtype),
                 };
             }
-            _ => return inert(),
+            (Some(b"tensor_v3"), _) => return Err("its call has too few arguments".to_owned()),
+            _ => return inert(id),
         }
     }
+    inert(outer)
 }
 
 /// `(storage, first element, sizes, strides, …)`.
-fn tensor(pickle: &Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<Value, String> {
+fn tensor<'a>(pickle: &'a Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<Value<'a>, String> {
     let &[storage_id, start, shape, strides, ..] = args else {
         return Err("its call has too few arguments".to_owned());
     };
@@ -392,24 +439,27 @@ fn tensor(pickle: &Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<Value, S
 }
 
 fn is_storage(pickle: &Pickle, id: Id) -> bool {
-    pickle.tuple(id).and_then(|parts| parts.first()).is_some_and(|&kind| pickle.text(kind) == Some("storage"))
+    pickle.tuple(id).and_then(|parts| parts.first()).is_some_and(|&kind| pickle.is_text(kind, "storage"))
 }
 
 fn unknown_storage_class(pickle: &Pickle, id: Id) -> Option<String> {
-    let class = pickle.class_name(*pickle.tuple(id)?.get(1)?);
-    storage_dtype(&class).is_none().then(|| printable(&class))
+    let class = *pickle.tuple(id)?.get(1)?;
+    let known = pickle.global(class).and_then(storage_dtype).is_some();
+    (!known).then(|| printable(&pickle.class_name(class)))
 }
 
-fn storage(pickle: &Pickle, id: Id) -> Result<Storage, String> {
+fn storage<'a>(pickle: &'a Pickle, id: Id) -> Result<Storage<'a>, String> {
     let parts = pickle.tuple(id).unwrap_or_default();
     let &[_, class, key, _, count, ref rest @ ..] = parts else {
         return Err(format!("a storage is named by {} values, 5 are expected", parts.len()));
     };
-    let class = pickle.class_name(class);
-    let dtype = storage_dtype(&class).ok_or_else(|| format!("storages of {} are not known", printable(&class)))?;
+    let dtype = pickle
+        .global(class)
+        .and_then(storage_dtype)
+        .ok_or_else(|| format!("storages of {} are not known", printable(&pickle.class_name(class))))?;
     let key = match pickle.node(key) {
-        Node::Int(key) => key.to_string(),
-        _ => pickle.text(key).ok_or("a storage has no name")?.to_owned(),
+        Node::Int(key) => key.to_string().into(),
+        _ => pickle.text(key).ok_or("a storage has no name")?.into(),
     };
     let count = whole(pickle, count).ok_or("a storage's size is no whole number of at least 0")?;
     let view = match rest.first().and_then(|&view| pickle.tuple(view)) {
@@ -449,45 +499,47 @@ fn numbers(pickle: &Pickle, id: Id, what: &str) -> Result<Vec<u64>, String> {
 }
 
 /// The element type of a storage class, `torch.FloatStorage` or `torch.cuda.FloatStorage`.
-fn storage_dtype(class: &str) -> Option<Dtype> {
-    let (module, name) = class.rsplit_once('.')?;
-    if module != "torch" && !module.starts_with("torch.") {
+fn storage_dtype((module, name): (&[u8], &[u8])) -> Option<Dtype> {
+    if module != b"torch" && !module.starts_with(b"torch.") {
         return None;
     }
     Some(match name {
-        "DoubleStorage" => Dtype::F64,
-        "FloatStorage" => Dtype::F32,
-        "HalfStorage" => Dtype::F16,
-        "BFloat16Storage" => Dtype::BF16,
-        "LongStorage" => Dtype::I64,
-        "IntStorage" => Dtype::I32,
-        "ShortStorage" => Dtype::I16,
-        "CharStorage" => Dtype::I8,
-        "ByteStorage" | "UntypedStorage" | "_UntypedStorage" => Dtype::U8,
-        "BoolStorage" => Dtype::BOOL,
-        "ComplexFloatStorage" => Dtype::C64,
+        b"DoubleStorage" => Dtype::F64,
+        b"FloatStorage" => Dtype::F32,
+        b"HalfStorage" => Dtype::F16,
+        b"BFloat16Storage" => Dtype::BF16,
+        b"LongStorage" => Dtype::I64,
+        b"IntStorage" => Dtype::I32,
+        b"ShortStorage" => Dtype::I16,
+        b"CharStorage" => Dtype::I8,
+        b"ByteStorage" | b"UntypedStorage" | b"_UntypedStorage" => Dtype::U8,
+        b"BoolStorage" => Dtype::BOOL,
+        b"ComplexFloatStorage" => Dtype::C64,
         _ => return None,
     })
 }
 
 /// `torch.float16` and its kin.
-fn named_dtype(name: &str) -> Option<Dtype> {
-    Some(match name.strip_prefix("torch.")? {
-        "float64" => Dtype::F64,
-        "float32" => Dtype::F32,
-        "float16" => Dtype::F16,
-        "bfloat16" => Dtype::BF16,
-        "int64" => Dtype::I64,
-        "int32" => Dtype::I32,
-        "int16" => Dtype::I16,
-        "int8" => Dtype::I8,
-        "uint64" => Dtype::U64,
-        "uint32" => Dtype::U32,
-        "uint16" => Dtype::U16,
-        "uint8" => Dtype::U8,
-        "bool" => Dtype::BOOL,
-        "float8_e4m3fn" => Dtype::F8_E4M3,
-        "float8_e5m2" => Dtype::F8_E5M2,
+fn named_dtype((module, name): (&[u8], &[u8])) -> Option<Dtype> {
+    if module != b"torch" {
+        return None;
+    }
+    Some(match name {
+        b"float64" => Dtype::F64,
+        b"float32" => Dtype::F32,
+        b"float16" => Dtype::F16,
+        b"bfloat16" => Dtype::BF16,
+        b"int64" => Dtype::I64,
+        b"int32" => Dtype::I32,
+        b"int16" => Dtype::I16,
+        b"int8" => Dtype::I8,
+        b"uint64" => Dtype::U64,
+        b"uint32" => Dtype::U32,
+        b"uint16" => Dtype::U16,
+        b"uint8" => Dtype::U8,
+        b"bool" => Dtype::BOOL,
+        b"float8_e4m3fn" => Dtype::F8_E4M3,
+        b"float8_e5m2" => Dtype::F8_E5M2,
         _ => return None,
     })
 }

@@ -77,16 +77,16 @@ fn contents(source: &Source, head: &[u8]) -> Result<Contents, Stop> {
     let mut contents = Contents { hyper_parameters: torch::hyper_parameters(&objects), ..Contents::default() };
     for (name, value) in torch::state_dict(&objects).map_err(damaged)? {
         match value {
-            Value::Inert(class) => contents.add_inert(name, class),
+            Value::Inert(class) => contents.add_inert(name.to_owned(), class),
             Value::Tensor(call) => {
-                let shown = printable(&name);
-                let place = *places.get(&call.storage.key).ok_or_else(|| {
-                    damaged(format!("the storage of tensor {shown} is not in the file; it is damaged"))
+                let shown = || printable(name);
+                let place = *places.get(call.storage.key.as_ref()).ok_or_else(|| {
+                    damaged(format!("the storage of tensor {} is not in the file; it is damaged", shown()))
                 })?;
                 let layout = call
                     .layout(place)
-                    .map_err(|reason| damaged(format!("tensor {shown}: {reason}; the file is damaged")))?;
-                contents.add_tensor(name, layout);
+                    .map_err(|reason| damaged(format!("tensor {}: {reason}; the file is damaged", shown())))?;
+                contents.add_tensor(name.to_owned(), layout);
             }
         }
     }
@@ -96,9 +96,9 @@ fn contents(source: &Source, head: &[u8]) -> Result<Contents, Stop> {
 /// Whether the file's third pickle says so.
 fn big_endian(machine: &Pickle) -> bool {
     let Node::Dict(items) = machine.node(machine.root) else { return false };
-    items.iter().any(|&(key, value)| {
-        machine.text(key) == Some("little_endian") && matches!(machine.node(value), Node::Bool(false))
-    })
+    items
+        .iter()
+        .any(|&(key, value)| machine.is_text(key, "little_endian") && matches!(machine.node(value), Node::Bool(false)))
 }
 
 /// Where each storage lies: they follow each other from byte `at`, in the order of the list of keys.
@@ -117,24 +117,26 @@ fn places(source: &Source, objects: &Pickle, keys: &Pickle, mut at: u64) -> Resu
             Node::Int(key) => key.to_string(),
             _ => keys.text(key).unwrap_or_default().to_owned(),
         };
-        let shown = printable(&key);
         // Each storage once: a list that repeats keys would walk the file for ever.
-        let Some(storage) = described.remove(&key) else {
-            return Err(source.damaged(format!("storage {shown} belongs to no tensor; the file is damaged")));
+        let shown = || printable(&key);
+        let Some(storage) = described.remove(key.as_str()) else {
+            return Err(source.damaged(format!("storage {} belongs to no tensor; the file is damaged", shown())));
         };
         let mut count = [0; 8];
         source.read_at(at, &mut count)?;
         let count = u64::from_le_bytes(count);
         if count != storage.count {
             return Err(source.damaged(format!(
-                "storage {shown} has {count} elements, {} are expected; the file is damaged",
+                "storage {} has {count} elements, {} are expected; the file is damaged",
+                shown(),
                 storage.count
             )));
         }
         let end = count.checked_mul(element_size(storage.dtype) as u64).and_then(|len| (at + 8).checked_add(len));
         let Some(end) = end.filter(|&end| end <= source.len) else {
             return Err(source.damaged(format!(
-                "storage {shown} of {count} elements goes beyond the file's {} bytes; it is cut short",
+                "storage {} of {count} elements goes beyond the file's {} bytes; it is cut short",
+                shown(),
                 source.len
             )));
         };

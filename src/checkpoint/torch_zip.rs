@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
+use super::crc::Summed;
 use super::layout::Extent;
 use super::pickle::{Fault, Pickle};
 use super::source::Source;
@@ -47,15 +49,15 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
     for (name, value) in state_dict {
         let call = match value {
             Value::Inert(class) => {
-                contents.add_inert(name, class);
+                contents.add_inert(name.to_owned(), class);
                 continue;
             }
             Value::Tensor(call) => call,
         };
         let key = call.storage.key.clone();
-        let place = match places.get(&key) {
-            Some(&place) => place,
-            None => *places.entry(key.clone()).or_insert(archive.storage(&key)?),
+        let (place, summed) = match places.get(&key) {
+            Some(place) => place,
+            None => &*places.entry(key.clone()).or_insert(archive.storage(&key, name)?),
         };
         // The directory may say less than the pickle: then the file was put together wrongly.
         if call.storage.bytes().is_none_or(|len| len > place.len) {
@@ -63,16 +65,26 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
                 "storage {} has {} bytes, tensor {} needs {} elements; the file is damaged",
                 printable(&key),
                 place.len,
-                printable(&name),
+                printable(name),
                 call.storage.count
             )));
         }
         let layout = call
-            .layout(place)
-            .map_err(|reason| source.damaged(format!("tensor {}: {reason}; the file is damaged", printable(&name))))?;
-        contents.add_tensor(name, layout);
+            .layout(*place)
+            .map_err(|reason| source.damaged(format!("tensor {}: {reason}; the file is damaged", printable(name))))?;
+        contents.add_tensor(name.to_owned(), layout.of(summed.clone()));
+    }
+    if overlap(places.values().map(|(place, _)| *place).collect()) {
+        return Err(source.damaged("its storages lie on top of each other; the file is damaged"));
     }
     Ok(contents)
+}
+
+/// Whether some share a byte. (To compare their checksums would then read the file many times.)
+fn overlap(mut places: Vec<Extent>) -> bool {
+    places.retain(|place| place.len > 0);
+    places.sort_unstable_by_key(|place| place.offset);
+    places.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset)
 }
 
 struct Archive<'a> {
@@ -93,6 +105,9 @@ impl<'a> Archive<'a> {
                 printable(&e.to_string())
             ))
         })?;
+        if zip.has_duplicate_names() {
+            return Err(source.damaged("is a zip with two entries of one name; save the model again with torch.save"));
+        }
         Ok(Archive { source, zip, folder: String::new() })
     }
 
@@ -125,16 +140,18 @@ impl<'a> Archive<'a> {
         self.zip.index_for_name_raw(format!("{}{name}", self.folder).as_bytes())
     }
 
-    /// The bytes of a storage.
-    fn storage(&mut self, key: &str) -> Result<Extent> {
+    /// The bytes of a storage, and their checksum where there is one. The tensor `name` lies in it.
+    fn storage(&mut self, key: &str, name: &str) -> Result<(Extent, Option<Arc<Summed>>)> {
         let index = self.index(&format!("data/{key}")).ok_or_else(|| {
             self.source.damaged(format!("its storage data/{} is missing; the file is damaged", printable(key)))
         })?;
-        Ok(self.place(index)?.0)
+        let (place, crc32) = self.place(index)?;
+        Ok((place, crc32.map(|crc32| Arc::new(Summed::new(place, crc32, name)))))
     }
 
-    /// Where an uncompressed entry's bytes lie, and their CRC-32.
-    fn place(&mut self, index: usize) -> Result<(Extent, u32)> {
+    /// Where an uncompressed entry's bytes lie, and their CRC-32 where there is one: PyTorch can be told to write zeros
+    /// for them (`set_crc32_options(False)`).
+    fn place(&mut self, index: usize) -> Result<(Extent, Option<u32>)> {
         let source = self.source;
         let damaged = |reason: &str| source.damaged(format!("its zip entry {index} {reason}"));
         let entry = self
@@ -157,7 +174,7 @@ impl<'a> Archive<'a> {
                 source.len
             )));
         }
-        Ok((Extent { offset, len }, entry.crc32()))
+        Ok((Extent { offset, len }, Some(entry.crc32()).filter(|&crc32| crc32 != 0)))
     }
 
     /// An entry of a few bytes.
@@ -166,8 +183,7 @@ impl<'a> Archive<'a> {
         self.source.bytes(place.offset, place.len.min(64))
     }
 
-    /// The pickle, against its CRC-32 where there is one: PyTorch can be told to write zeros for them
-    /// (`set_crc32_options(False)`). (Storages are not summed: that would read all of the file once more.)
+    /// The pickle, against its CRC-32.
     fn checked(&mut self, index: usize) -> Result<Vec<u8>> {
         let (place, expected) = self.place(index)?;
         if place.len > MAX_PICKLE {
@@ -180,7 +196,7 @@ impl<'a> Archive<'a> {
         let bytes = self.source.bytes(place.offset, place.len)?;
         let mut crc = flate2::Crc::new();
         crc.update(&bytes);
-        if expected != 0 && crc.sum() != expected {
+        if expected.is_some_and(|expected| crc.sum() != expected) {
             return Err(self.source.damaged("its data.pkl does not match its checksum; the file is damaged"));
         }
         Ok(bytes)

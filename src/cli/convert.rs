@@ -19,6 +19,7 @@ use super::{Failure, Outcome};
 /// Convert a published checkpoint into one file with its configuration.
 ///
 /// Reads Lightning checkpoints (.ckpt), PyTorch state dicts (.pt, .pth) and safetensors. Nothing in them is executed.
+/// Checksums in them are compared; the file written has one of its own (`lseg-fast info --verify`).
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::checksum::{Checksum, verify};
 use lseg_fast::demo;
 use lseg_fast::model::config::{Config, HeadBlockKind, ImageEncoder};
 use serde::Serialize;
@@ -22,12 +23,19 @@ pub struct Arguments {
     /// A model made by `lseg-fast convert`, or a published checkpoint [default: the demo model in this program]
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+
+    /// Read all of it: compare its checksums, see whether each value is a number
+    ///
+    /// A model made by `lseg-fast convert` has a checksum of the whole file, a PyTorch zip (.ckpt, .pt) one of each tensor;
+    /// other files have none. Damage ends with an error and exit code 1.
+    #[arg(long)]
+    verify: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast info
-  lseg-fast info lseg.safetensors
+  lseg-fast info lseg.safetensors --verify
   lseg-fast info demo_e200.ckpt";
 
 #[derive(Serialize)]
@@ -41,19 +49,27 @@ struct Report {
     bytes: u64,
     /// What the file says of its training, licences and limits.
     about: BTreeMap<String, String>,
+    /// With `--verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<&'static str>,
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (checkpoint, config) = read_config(arguments.model.as_deref())?;
     let (tensors, parameters, bytes) = totals(&checkpoint);
     let about = demo::about(&checkpoint).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let report = Report { model: checkpoint.path().to_owned(), config, tensors, parameters, bytes, about };
+    let checksum = match arguments.verify.then(|| verify(&checkpoint, &config)).transpose()? {
+        None => None,
+        Some(Checksum::Verified) => Some("verified"),
+        Some(Checksum::Missing) => Some("missing"),
+    };
+    let report = Report { model: checkpoint.path().to_owned(), config, tensors, parameters, bytes, about, checksum };
     printer.print(&report, render)?;
     Ok(Outcome::Done)
 }
 
 fn render(report: &Report) -> String {
-    let Report { model, config, tensors, parameters, bytes, about } = report;
+    let Report { model, config, tensors, parameters, bytes, about, checksum } = report;
     let mut table = Table::new([Align::Left, Align::Left]);
     let mut line = |name: &str, value: String| table.row([name.into(), value]);
     line("preset", config.preset.clone());
@@ -71,6 +87,9 @@ fn render(report: &Report) -> String {
     line("tensors", grouped(*tensors));
     line("parameters", grouped(*parameters));
     line("bytes", format!("{} ({})", grouped(*bytes), mib(*bytes)));
+    if let Some(checksum) = checksum {
+        line("checksum", format!("{checksum}; every value is a number"));
+    }
     let about: String = about.iter().map(|(key, value)| format!("\n{}:\n{}\n", plain(key), plain(value))).collect();
     format!("{}\n{}{about}", shown(model), table.render())
 }

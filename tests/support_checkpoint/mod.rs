@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use lseg_fast::Error;
 use lseg_fast::checkpoint::{Checkpoint, Dtype};
@@ -151,4 +152,48 @@ pub fn foreign() -> (Config, Vec<Tensor>) {
         *bytes = floats.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect();
     }
     (config, tensors)
+}
+
+/// A dict of these entries: keys with their values, both pickled.
+pub fn dict_of(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let entries: Vec<u8> = entries.iter().flat_map(|(key, value)| [key.as_slice(), value].concat()).collect();
+    [b"}(".as_slice(), &entries, b"u"].concat()
+}
+
+/// BINPUT and BINGET of memo entry `n`.
+pub fn put(n: u8, value: &[u8]) -> Vec<u8> {
+    [value, &[b'q', n]].concat()
+}
+
+pub fn get(n: u8) -> Vec<u8> {
+    vec![b'h', n]
+}
+
+/// The time that this thread's processor takes for something: other tests beside it do not count. (Where the system does
+/// not tell, the time that passes.)
+pub fn cpu_time<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let (cpu, started) = (thread_time(), Instant::now());
+    let result = work();
+    let took = cpu.zip(thread_time()).map_or(started.elapsed(), |(before, after)| after - before);
+    (result, took)
+}
+
+/// In steps of a hundredth second.
+fn thread_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").ok()?;
+    // The name, in parentheses, may have spaces.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(10 * ticks))
+}
+
+/// Where the bytes of each of a zip's entries lie.
+pub fn zip_places(bytes: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    let places = (0..zip.len()).map(|i| {
+        let entry = zip.by_index_raw(i).unwrap();
+        let start = entry.data_start().unwrap() as usize;
+        (entry.name().unwrap().into_owned(), start..start + entry.size() as usize)
+    });
+    places.collect()
 }
