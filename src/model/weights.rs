@@ -1,9 +1,10 @@
 //! From checkpoint tensors to device weights: each is read, checked, folded, uploaded and forgotten, one at a time.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dtype};
 pub use crate::device::ConvShape;
-use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector};
+use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector, Weight};
 use crate::error::Result;
+use crate::memory::Need;
 
 /// BatchNorm's epsilon, everywhere in the decoder and in ResNet.
 const BN_EPS: f32 = 1e-5;
@@ -11,9 +12,13 @@ const BN_EPS: f32 = 1e-5;
 /// Makes the model's weights: from a checkpoint onto a device, or in shape alone for a plan.
 pub struct Loader<'a> {
     source: Option<(&'a Checkpoint, &'a mut dyn Upload)>,
-    /// (n, k) and lengths of all weights so far.
-    matrices: Vec<(usize, usize)>,
-    vectors: Vec<usize>,
+    /// Whether the file has float16 in all matrices.
+    halves: bool,
+    /// All weights so far.
+    weights: Vec<Weight>,
+    /// Values that the host keeps, and bytes that it takes to make the weight that takes most.
+    kept: usize,
+    making: usize,
 }
 
 /// A tensor's name and shape as the checkpoint has it.
@@ -34,31 +39,40 @@ pub enum After<'a> {
 
 impl<'a> Loader<'a> {
     pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Upload) -> Self {
-        Loader { source: Some((checkpoint, device)), matrices: Vec::new(), vectors: Vec::new() }
+        Loader { source: Some((checkpoint, device)), ..Loader::shapes(checkpoint) }
     }
 
     /// Reads nothing, uploads nothing: every handle has its shape and no place.
-    pub fn shapes() -> Self {
-        Loader { source: None, matrices: Vec::new(), vectors: Vec::new() }
+    pub fn shapes(checkpoint: &Checkpoint) -> Self {
+        let mut matrices =
+            checkpoint.names().filter_map(|name| checkpoint.info(name)).filter(|info| info.shape.len() > 1);
+        let halves = matrices.all(|info| info.dtype == Dtype::F16);
+        Loader { source: None, halves, weights: Vec::new(), kept: 0, making: 0 }
     }
 
-    /// (n, k) of the matrices so far.
-    pub fn matrices(&self) -> &[(usize, usize)] {
-        &self.matrices
+    /// The weights so far.
+    pub fn weights(&self) -> &[Weight] {
+        &self.weights
     }
 
-    /// Lengths of the vectors so far.
-    pub fn vectors(&self) -> &[usize] {
-        &self.vectors
+    /// What the weights so far take, where they take `bytes` of the device's memory.
+    pub fn need(&self, bytes: u64) -> Need {
+        Need { device: bytes, host: 4 * self.kept as u64, passing: self.making as u64 }
     }
 
-    /// Bytes of the weights so far: matrices with values of `matrix_bytes`, vectors as float32.
-    pub fn bytes(&self, matrix_bytes: usize) -> usize {
-        matrix_bytes * self.matrices.iter().map(|(n, k)| n * k).sum::<usize>() + 4 * self.vectors.iter().sum::<usize>()
+    /// A weight is to come, which is read as float32 and then rearranged or narrowed.
+    fn announce(&mut self, weight: Weight) {
+        let (n, k) = weight.size();
+        self.making = self.making.max(8 * n * k);
+        self.weights.push(weight);
     }
 
     /// A tensor's values for the host; empty in shape alone.
     pub fn host(&mut self, tensor: Tensor<'_>) -> Result<Vec<f32>> {
+        let values = tensor.shape.iter().product::<usize>();
+        self.kept += values;
+        // The head makes one matrix of it, in float64.
+        self.making = self.making.max(12 * values);
         match &self.source {
             Some((checkpoint, _)) => read(checkpoint, tensor),
             None => Ok(Vec::new()),
@@ -67,7 +81,7 @@ impl<'a> Loader<'a> {
 
     /// A matrix that `make` reads and rearranges.
     pub fn matrix(&mut self, n: usize, k: usize, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
-        self.matrices.push((n, k));
+        self.announce(Weight::Matrix { n, k, halves: self.halves });
         match &mut self.source {
             Some((checkpoint, device)) => device.matrix(n, k, &make(checkpoint)?),
             None => Ok(Matrix { index: 0, n, k }),
@@ -77,7 +91,7 @@ impl<'a> Loader<'a> {
     /// The weights of a convolution, `[outputs, kernel·kernel·inputs]`, that `make` reads and rearranges.
     fn filters(&mut self, shape: ConvShape, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
         let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
-        self.matrices.push((n, k));
+        self.announce(Weight::Filters(shape));
         match &mut self.source {
             Some((checkpoint, device)) => device.filters(shape, &make(checkpoint)?),
             None => Ok(Matrix { index: 0, n, k }),
@@ -86,7 +100,7 @@ impl<'a> Loader<'a> {
 
     /// A vector or table that `make` reads and rearranges.
     pub fn made_vector(&mut self, len: usize, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Vector> {
-        self.vectors.push(len);
+        self.announce(Weight::Vector(len));
         match &mut self.source {
             Some((checkpoint, device)) => device.vector(&make(checkpoint)?),
             None => Ok(Vector { index: 0, len }),

@@ -317,6 +317,12 @@ impl Gpu {
         Ok(Memory { gpu: Arc::clone(self), address, bytes })
     }
 
+    /// Bytes of its memory that are free; 0 where the driver does not say.
+    pub fn free(self: &Arc<Self>) -> u64 {
+        let Ok(_current) = self.enter() else { return 0 };
+        result::mem_get_info().map_or(0, |(free, _)| free as u64)
+    }
+
     /// Page-locked memory of the host; `None` where it is not to be had.
     pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Option<Pinned>> {
         let _current = self.enter()?;
