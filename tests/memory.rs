@@ -68,7 +68,7 @@ impl Folder {
 
     /// A pass over the photo with a model.
     fn run(&self, kib: u64, model: &Path, more: &[&str]) -> Answer {
-        let run = ["run", "a.png", "--labels", "dog,other", "--model", model.to_str().unwrap()];
+        let run = ["run", "a.png", "--labels", "a,b", "--model", model.to_str().unwrap()];
         self.call(kib, &[&run, more].concat())
     }
 }
@@ -185,7 +185,7 @@ fn a_default_size_of_32768_is_to_be_asked_for() {
     let native = folder.put("native.safetensors", &sized("native"));
     for (model, (width, height)) in [(model, (40, 30)), (native, (3000, 8))] {
         let mut engine = Engine::load(&model, &options).unwrap();
-        engine.set_labels(&["dog", "other"]).unwrap();
+        engine.set_labels(&["a", "b"]).unwrap();
         let rgb = vec![0; width * height * 3];
         let frame = Frame { width, height, rgb: &rgb };
         let refused = |result: lseg_fast::Result<()>| match result {
@@ -216,22 +216,22 @@ fn the_allowed_memory_is_for_weights_labels_and_frames_together() {
     let rgb = vec![7; width * height * 3];
     let frame = Frame { width, height, rgb: &rgb };
     refused(load(40_000_000).map(drop), "loading this model needs 55.");
-    let mut engine = load(80_000_000).unwrap();
+    let mut engine = load(60_000_000).unwrap();
     let Usage { limit, held } = engine.memory().host();
-    assert!(limit == 80_000_000 && (40_000_000..55_000_000).contains(&held), "{held} of {limit}");
+    assert!(limit == 60_000_000 && (40_000_000..55_000_000).contains(&held), "{held} of {limit}");
     assert_eq!(engine.memory().device(), None);
 
     engine.set_labels(&["cat", "tree"]).unwrap();
     let mask = engine.segment(&frame).unwrap();
     let begin = Instant::now();
-    let words: Vec<String> = (0..60_000).map(|i| format!("word {i}")).collect();
-    refused(engine.set_labels(&words), "a list of 60000 labels needs");
-    assert!(begin.elapsed() < Duration::from_secs(20), "before the text tower: {:?}", begin.elapsed());
+    let words: Vec<String> = (0..10_000).map(|i| format!("word {i}")).collect();
+    refused(engine.set_labels(&words), "a list of 10000 labels needs");
+    assert!(begin.elapsed() < Duration::from_secs(5), "before the text tower: {:?}", begin.elapsed());
     assert_eq!(engine.labels(), ["cat", "tree"]);
 
-    engine.set_size("2048x2048".parse().unwrap());
-    refused(engine.segment(&frame).map(drop), "this model at 2048×2048 with 2 labels needs");
-    refused(engine.embed(&frame).map(drop), "this model at 2048×2048 needs");
+    engine.set_size("512x512".parse().unwrap());
+    refused(engine.segment(&frame).map(drop), "this model at 512×512 with 2 labels needs");
+    refused(engine.embed(&frame).map(drop), "this model at 512×512 needs");
     engine.set_size(engine.config().default_size.parse().unwrap());
     assert_eq!(engine.segment(&frame).unwrap(), mask);
     let usage = engine.memory().host();
@@ -239,7 +239,7 @@ fn the_allowed_memory_is_for_weights_labels_and_frames_together() {
 
     let mut roomy = load(2_000_000_000).unwrap();
     roomy.set_labels(&["cat", "tree"]).unwrap();
-    roomy.set_size("1024x1024".parse().unwrap());
+    roomy.set_size("512x512".parse().unwrap());
     roomy.segment(&frame).unwrap();
 }
 
@@ -252,7 +252,7 @@ fn sizes_of_memory_are_read() {
     {
         with(memory).refused(&["loading this model needs", allowed]);
     }
-    for memory in ["", "G", "-1G", "two", "1X"] {
+    for memory in ["", "G", "two", "1X"] {
         let error = with(memory).error();
         assert!(error.contains("--max-memory"), "{memory}: {error}");
     }
