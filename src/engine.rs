@@ -804,7 +804,7 @@ impl Engine {
         let io = io.expect("recording runs the forward pass");
         let (height, width) = shape.network;
         let with = if labels == 0 { String::new() } else { format!(" with {labels} labels") };
-        self.reserve(&plan, &format!("this model at {height}×{width}{with}"))?;
+        self.reserve(&plan, &format!("this model at {height}×{width}{with}"), memory::FOR_PASS)?;
         let io = FrameIo {
             photo: plan.placed(io.photo),
             palette: io.palette.map(|buf| plan.placed(buf)),
@@ -824,10 +824,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Memory for passes of this plan, which are `what`.
-    fn reserve(&mut self, plan: &Plan, what: &str) -> Result<()> {
+    /// Memory for passes of this plan, which are `what`; `ways` say what to do where there is too little.
+    fn reserve(&mut self, plan: &Plan, what: &str, ways: &str) -> Result<()> {
         let need = memory::of_pass(plan, self.device.pass_need(plan));
-        self.budget.hold(Part::Pass, what, need, memory::FOR_PASS)?;
+        self.budget.hold(Part::Pass, what, need, ways)?;
         let reserved = self.device.reserve(plan);
         if reserved.is_err() {
             // What the other sessions had was given up for this one.
@@ -891,7 +891,7 @@ impl Engine {
         let plan =
             plan::record(self.device.activation_bytes(), &[], |d| io = Some(self.model.text.forward(d, n, longest)));
         let io = io.expect("recording runs the forward pass");
-        self.reserve(&plan, &format!("the text tower on {n} texts of {longest} tokens"))?;
+        self.reserve(&plan, &format!("the text tower on {n} texts of {longest} tokens"), memory::FOR_MODEL)?;
         self.buffered = None;
         self.device.write(&plan, plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
         self.device.write(&plan, plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
@@ -912,7 +912,7 @@ fn device(options: &Options, model: &Loader<'_>) -> Result<(Box<dyn Executor>, B
     let with_room = |mut device: Box<dyn Executor>, note: Option<String>| {
         let mut budget = Budget::new(options.memory, device.own_memory());
         let need = model.need(device.weight_bytes(model.weights()));
-        budget.hold(Part::Weights, "loading this model", need, memory::FOR_WEIGHTS)?;
+        budget.hold(Part::Weights, "loading this model", need, memory::FOR_MODEL)?;
         device.expect(model.weights())?;
         Ok((device, budget, note))
     };

@@ -6,11 +6,8 @@ mod free;
 use crate::device::plan::Plan;
 use crate::error::{Error, Result};
 
-/// Bytes a pixel that reading a photo takes at most: what its decoder makes of it, beside its three bytes of RGB.
-const PHOTO: u64 = 9;
-
 /// What to do about each kind of need.
-pub(crate) const FOR_WEIGHTS: &str = "take a smaller model, or allow more with --max-memory";
+pub(crate) const FOR_MODEL: &str = "take a smaller model, or allow more with --max-memory";
 pub(crate) const FOR_PASS: &str = "choose a smaller --size, or allow more with --max-memory";
 pub(crate) const FOR_LABELS: &str = "give fewer labels, or allow more with --max-memory";
 const FOR_PHOTO: &str = "make the photo smaller, or allow more with --max-memory";
@@ -109,13 +106,12 @@ impl Budget {
         self.host.check(None, what, bytes, ways)
     }
 
-    /// Whether a photo of so many pixels can be read.
+    /// Whether a photo can be read that takes so many bytes.
     ///
     /// # Errors
     /// [`Error::Memory`].
-    pub fn ask_photo(&self, width: u32, height: u32) -> Result<()> {
-        let bytes = PHOTO * u64::from(width) * u64::from(height);
-        self.ask(&format!("a photo of {width}×{height}"), bytes, FOR_PHOTO)
+    pub fn ask_photo(&self, bytes: u64) -> Result<()> {
+        self.ask("reading this photo", bytes, FOR_PHOTO)
     }
 
     /// As [`Budget::ask`], of both memories; what is to be held counts from now on, in the place of what `part` held.
@@ -165,17 +161,13 @@ impl Purse {
     }
 }
 
-/// What a pass takes beside what its device says: the caller's photo and results, or as much as reading the next photo of
-/// that size takes, so that of a folder's photos the second passes where the first did.
+/// What a pass takes: what its device says, and the caller's photos and results beside it.
 pub(crate) fn of_pass(plan: &Plan, device: Need) -> Need {
     let buffers = plan.inputs.iter().chain(&plan.outputs).map(|index| &plan.buffers[*index]);
     // A mask comes out as u16, whatever it is on the device.
     let bytes =
         buffers.map(|b| if b.name == "mask" { b.bytes.max(2 * b.shape.iter().product::<usize>()) } else { b.bytes });
-    let photo = plan.inputs.first().map(|index| &plan.buffers[*index]).filter(|buffer| buffer.name == "photo");
-    let reading = photo.map_or(0, |photo| photo.bytes as u64 / 3 * PHOTO);
-    let passing = reading.max(bytes.map(|bytes| bytes as u64).sum());
-    Need { passing: device.passing.saturating_add(passing), ..device }
+    Need { passing: device.passing.saturating_add(bytes.map(|bytes| bytes as u64).sum()), ..device }
 }
 
 /// As users read it, rounded down: what is free.
@@ -216,7 +208,7 @@ mod tests {
     fn a_refusal_says_what_is_needed_what_is_free_and_what_to_do() {
         let mut budget = Budget::new(Some(2_000_000_000), None);
         let need = Need { device: 800_000_000, host: 100_000_000, passing: 50_000_000 };
-        budget.hold(Part::Weights, "loading this model", need, FOR_WEIGHTS).unwrap();
+        budget.hold(Part::Weights, "loading this model", need, FOR_MODEL).unwrap();
         assert_eq!(budget.host(), Usage { limit: 2_000_000_000, held: 900_000_000 });
         assert_eq!(
             message(budget.hold(Part::Pass, "this model at 480×480", on_the_host(5_430_000_001), FOR_PASS)),
@@ -224,8 +216,10 @@ mod tests {
              more with --max-memory"
         );
         assert_eq!(budget.host().held, 900_000_000, "what is refused is not held");
-        assert!(message(budget.ask_photo(20_000, 10_000)).starts_with("a photo of 20000×10000 needs 1.8 GB, 1.1 GB"));
-        budget.ask_photo(10_000, 10_000).unwrap();
+        assert!(
+            message(budget.ask_photo(1_800_000_000)).starts_with("reading this photo needs 1.8 GB, 1.1 GB are free")
+        );
+        budget.ask_photo(1_100_000_000).unwrap();
     }
 
     /// An arena is one for all passes, a list of labels takes the last one's place.

@@ -22,7 +22,7 @@ pub struct PlanReport {
     pub weight_bytes: u64,
     /// What loading them takes beside that, and keeps of it, in the host's memory.
     pub loading_bytes: u64,
-    /// A frame, at most: the arena, each CPU thread's own memory or a GPU's staging, the photo and its results, or reading it.
+    /// A frame, at most: the arena, each CPU thread's own memory or a GPU's staging, the photo and its results.
     pub frame_bytes: u64,
 }
 
