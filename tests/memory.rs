@@ -81,7 +81,9 @@ impl Answer {
     /// With a sentence that has all of this in it, and before anything large was done.
     fn refused(&self, words: &[&str]) {
         let error = self.error();
-        assert!(self.output.status.code().is_some_and(|code| code != 0), "{:?} {error}", self.output.status);
+        // A size is the call's, memory the machine's.
+        let code = if words.iter().any(|word| word.contains("the model's own size")) { 2 } else { 1 };
+        assert_eq!(self.output.status.code(), Some(code), "{error}");
         let last = error.lines().last().unwrap_or_default();
         assert!(words.iter().all(|word| last.contains(word)), "{words:?}: {error}");
         assert!(self.took < Duration::from_secs(3), "{:?}: {error}", self.took);

@@ -15,7 +15,7 @@ use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode, decode_from};
 use lseg_fast::labels::{self, List};
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::output::{create_folder, write_atomically};
+use lseg_fast::output::{Durability, create_folder, write_atomically};
 use lseg_fast::protocol::Size;
 
 use super::photos::{Photo, STANDARD};
@@ -56,17 +56,17 @@ enum LongLabels {
 
 impl LabelArguments {
     pub fn resolve(&self) -> Result<List, Failure> {
-        labels::parse(&self.labels).map_err(Failure::call)
+        Ok(labels::parse(&self.labels)?)
     }
 
     /// Puts the labels, in their templates, on the engine; what was done to them is said on stderr unless `quiet`.
     pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> Result<(), Failure> {
-        engine.set_templates(&self.templates).map_err(Failure::call)?;
+        engine.set_templates(&self.templates)?;
         engine.set_long_labels(match self.long_labels {
             LongLabels::Refuse => engine::LongLabels::Refuse,
             LongLabels::Cut => engine::LongLabels::Cut,
         });
-        engine.set_list(list).map_err(Failure::call)?;
+        engine.set_list(list)?;
         if !quiet {
             list.note().into_iter().for_each(message::note);
             engine.label_notes().iter().for_each(message::note);
@@ -178,7 +178,7 @@ impl PhotoArguments {
     }
 
     pub fn create_folder(&self) -> Result<(), Failure> {
-        if self.to_stdout() { Ok(()) } else { create_folder(&self.out).map_err(Failure::call) }
+        if self.to_stdout() { Ok(()) } else { Ok(create_folder(&self.out)?) }
     }
 
     /// The size asked for, or the model's, put on the engine.
@@ -221,7 +221,7 @@ pub fn refuse_terminal() -> Result<(), Failure> {
 /// Writes a result: a whole file or none, or for the path `-` to standard output.
 pub fn write_result(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> lseg_fast::Result<()> {
     if path != Path::new(STANDARD) {
-        return write_atomically(path, |out| write(out));
+        return write_atomically(path, Durability::Renamed, write);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let written = write(&mut out).and_then(|()| out.flush());
@@ -259,7 +259,7 @@ impl EngineArguments {
             ..Options::default()
         };
         cpu::bound_shared_pool();
-        let engine = Engine::from_checkpoint(checkpoint, &options).map_err(Failure::call)?;
+        let engine = Engine::from_checkpoint(checkpoint, &options)?;
         if !quiet {
             if self.model.is_none() {
                 message::note("the embedded demo model knows clip art only; --model names another (lseg-fast info)");
@@ -271,7 +271,7 @@ impl EngineArguments {
 
     /// The model, its weights not yet read.
     pub fn open(&self) -> Result<Checkpoint, Failure> {
-        open(self.model.as_deref()).map_err(Failure::call)
+        Ok(open(self.model.as_deref())?)
     }
 }
 
@@ -283,9 +283,9 @@ fn memory(text: &str) -> Result<u64, String> {
 
 /// The size that a model says, where no other is asked for.
 pub fn own_size(config: &Config) -> Result<Size, Failure> {
-    let size: Size = config.default_size.parse().map_err(Failure::call)?;
+    let size: Size = config.default_size.parse()?;
     if size != Size::Native {
-        size.models_network_size(1, 1).map_err(Failure::call)?;
+        size.models_network_size(1, 1)?;
     }
     Ok(size)
 }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Size;
+
 /// The key of [`Config`]'s JSON in a converted file's `__metadata__`.
 pub const METADATA_KEY: &str = "lseg-fast.config";
 
@@ -166,7 +168,7 @@ impl Config {
         if self.preset.is_empty() || self.preset.len() > 64 || !self.preset.chars().all(plain) {
             return Err("preset is expected to be a short name of letters, digits, _ and -".to_owned());
         }
-        if self.default_size.is_empty() || self.default_size.len() > 64 || !self.default_size.is_ascii() {
+        if self.default_size.len() > 64 || self.default_size.parse::<Size>().is_err() {
             return Err("default_size is expected to be a size such as long:480, 480x640 or native".to_owned());
         }
         match &self.image {

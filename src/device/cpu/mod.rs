@@ -20,6 +20,7 @@ mod similarity;
 mod threads;
 mod winograd;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -128,7 +129,10 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|i| format!("lseg-cpu-{i}"))
             .build()
-            .map_err(|e| Error::Device(format!("cannot start the CPU threads: {e}; try fewer with --threads")))?;
+            .map_err(|e| {
+                let reason = io::Error::other(format!("{e}; try fewer with --threads"));
+                Error::io("start", "the CPU threads".as_ref(), reason)
+            })?;
         Ok(Cpu {
             isa,
             pool: Arc::new(pool),
