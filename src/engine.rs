@@ -20,12 +20,12 @@ use self::of_process::OfProcess;
 use self::texts::Text;
 use crate::checkpoint::Checkpoint;
 use crate::demo;
-use crate::device::cuda::{Cuda, Waiting};
 use crate::device::plan::{self, Plan};
-use crate::device::{Buf, Calls, Element, Executor, Similarity, Stage, cpu::Cpu};
+use crate::device::{Buf, Calls, Element, Similarity, Stage};
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::labels::{self, List};
+use crate::memory::{self, Budget, Part};
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
@@ -87,10 +87,10 @@ pub enum LongLabels {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub device: DeviceChoice,
-    /// CPU threads; all that the machine offers if none.
+    /// CPU threads, at most four for each core; all that the machine offers if none.
     pub threads: Option<usize>,
-    /// The most bytes that weights, a frame and its results may take together in the device's memory; three quarters of what
-    /// is free if none.
+    /// The most bytes that the engine may take with all its photos and results, of the host's memory and again of a GPU's;
+    /// three quarters of what is free when the engine is made if none.
     pub memory: Option<u64>,
     /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine is lost ([`Error::Lost`]). As
     /// long as it likes if none. Waiting with a limit asks the driver again and again.
@@ -233,6 +233,9 @@ pub struct Engine {
     note: Option<String>,
     tokenizer: Tokenizer,
     size: Size,
+    /// Whether that is what the model says, and nobody asked for.
+    is_own_size: bool,
+    budget: Budget,
     labels: Vec<String>,
     long_labels: LongLabels,
     label_notes: Vec<String>,
@@ -273,8 +276,8 @@ impl Engine {
     ///
     /// # Errors
     /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type, or with values that are no finite
-    /// numbers; a device that is not there or is in use; [`Error::Memory`] where the GPU has not enough;
-    /// [`Error::NotFinite`] for weights beyond float16 on a GPU that was asked for.
+    /// numbers; a device that is not there or is in use; [`Error::Memory`] where the weights need more than is free or
+    /// allowed; [`Error::NotFinite`] for weights beyond float16 on a GPU that was asked for.
     pub fn load(path: &Path, options: &Options) -> Result<Engine> {
         Self::from_checkpoint(&Checkpoint::open(path)?, options)
     }
@@ -299,13 +302,10 @@ impl Engine {
             .map_err(|e| Error::config(checkpoint.path(), format!("default_size of its configuration: {e}")))?;
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
         tensors::check(checkpoint, &config)?;
-        let mut shapes = Loader::shapes();
+        let mut shapes = Loader::shapes(checkpoint);
         Model::load(&config, &mut shapes)?;
-        let cpu = || Ok(device(&Options { device: DeviceChoice::Cpu, ..*options }, &shapes)?.0);
-        let spare = (options.device == DeviceChoice::Auto).then_some(cpu);
-        let (model, (device, note)) = place::place(device(options, &shapes)?, spare, |device| {
-            Model::load(&config, &mut Loader::new(checkpoint, device))
-        })?;
+        let (model, (device, budget, note)) =
+            place::place(options, &shapes, |device| Model::load(&config, &mut Loader::new(checkpoint, device)))?;
         checkpoint.unchanged()?;
         Ok(Engine {
             model,
@@ -314,6 +314,8 @@ impl Engine {
             note,
             tokenizer,
             size,
+            is_own_size: true,
+            budget,
             labels: Vec::new(),
             long_labels: LongLabels::default(),
             label_notes: Vec::new(),
@@ -348,9 +350,16 @@ impl Engine {
         &self.labels
     }
 
-    /// The network's input size for the frames to come; the model's own until this is called.
+    /// The network's input size for the frames to come; the model's own until this is called, which may have 2,048 a side
+    /// at most.
     pub fn set_size(&mut self, size: Size) {
         self.size = size;
+        self.is_own_size = false;
+    }
+
+    /// How much memory this engine may have and holds: weights, arena and labels. Photos can ask it for room.
+    pub fn memory(&self) -> &Budget {
+        &self.budget
     }
 
     /// Time of each stage of the last frame, by the device's clock. A GPU replays a frame of a size, labels and outputs
@@ -384,8 +393,9 @@ impl Engine {
     /// [`Error::Labels`] for an empty list, more than 65,535 labels, an empty label or one with a line end, a label in which
     /// the text tower sees nothing or the same as in another, and, unless they are to be cut
     /// ([`Engine::set_long_labels`]), a label longer than the text tower's context. The old labels then stay.
-    /// [`Error::NotFinite`] for a label that the text tower makes no finite numbers of. The old labels then stay.
-    /// [`Error::Device`] where memory runs out; there may be no labels then.
+    /// [`Error::NotFinite`] for a label that the text tower makes no finite numbers of, and [`Error::Memory`] where they need
+    /// more than is free or allowed: the old labels then stay, too. [`Error::Device`] where a GPU fails; there may be no labels
+    /// then.
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
         self.set_list(&labels::checked(labels)?)
     }
@@ -400,6 +410,8 @@ impl Engine {
         let texts: Vec<Vec<String>> = list.texts().map(|label| templates::fill(&self.templates, label)).collect();
         let unknown = self.tokens_of_unknown(&texts)?;
         let notes = self.check_tokens(list, &texts, &unknown)?;
+        let need = self.need_of_labels(texts.len(), unknown.len());
+        self.budget.hold(Part::Labels, &format!("a list of {} labels", texts.len()), need, memory::FOR_LABELS)?;
         self.encode_unknown(&texts, unknown)?;
         let features = |text: &String| &*self.texts[text].features;
         let bank: Vec<f32> = if self.templates.is_empty() {
@@ -460,8 +472,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Labels`] before [`Engine::set_labels`]; [`Error::Size`] for a frame without pixels, of more bytes than
-    /// pixels, or too large; [`Error::Device`] where memory runs out; [`Error::NotFinite`] where a pixel's winning score is
-    /// no finite number.
+    /// pixels, or too large; [`Error::Memory`] where it needs more than is free or allowed; [`Error::NotFinite`] where a
+    /// pixel's winning score is no finite number; [`Error::Device`] where a GPU fails.
     pub fn segment(&mut self, frame: &Frame<'_>) -> Result<Segmentation> {
         let mut segmentation = Segmentation::default();
         self.segment_into(frame, &mut segmentation)?;
@@ -537,7 +549,7 @@ impl Engine {
         })?;
         let bank = self.bank_for(MASK)?;
         let photo = (height, width);
-        let shape = FrameShape { batch: 1, photo, network: self.size.network_size(height, width)? };
+        let shape = FrameShape { batch: 1, photo, network: self.network_size(photo)? };
         self.session(shape, bank, MASK, &[])?;
         Ok((self.sessions.last().expect("the session in use is the last").io.photo, bytes))
     }
@@ -779,8 +791,15 @@ impl Engine {
             }
         }
         let photo = (first.height, first.width);
-        let network = self.size.network_size(photo.0, photo.1)?;
-        Ok(FrameShape { batch: frames.len(), photo, network })
+        Ok(FrameShape { batch: frames.len(), photo, network: self.network_size(photo)? })
+    }
+
+    /// Of a photo of (height, width).
+    fn network_size(&self, (height, width): (usize, usize)) -> Result<(usize, usize)> {
+        if self.is_own_size {
+            return self.size.models_network_size(height, width);
+        }
+        self.size.network_size(height, width)
     }
 
     /// Makes the session for this frame the last of the list, planning it if it is new.
@@ -800,7 +819,9 @@ impl Engine {
             io = Some(self.model.forward(d, shape, bank.as_ref(), outputs))
         });
         let io = io.expect("recording runs the forward pass");
-        self.reserve(&plan)?;
+        let (height, width) = shape.network;
+        let with = if labels == 0 { String::new() } else { format!(" with {labels} labels") };
+        self.reserve(&plan, &format!("this model at {height}×{width}{with}"), memory::FOR_PASS)?;
         let io = FrameIo {
             photo: plan.placed(io.photo),
             palette: io.palette.map(|buf| plan.placed(buf)),
@@ -821,12 +842,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Memory for passes of this plan.
-    fn reserve(&mut self, plan: &Plan) -> Result<()> {
+    /// Memory for passes of this plan, which are `what`; `ways` say what to do where there is too little.
+    fn reserve(&mut self, plan: &Plan, what: &str, ways: &str) -> Result<()> {
+        let need = memory::of_pass(plan, self.device.pass_need(plan));
+        self.budget.hold(Part::Pass, what, need, ways)?;
         let reserved = self.device.reserve(plan);
         if reserved.is_err() {
             // What the other sessions had was given up for this one.
             self.sessions.clear();
+            self.budget.release(Part::Pass);
         }
         reserved
     }
@@ -902,7 +926,7 @@ impl Engine {
         let plan =
             plan::record(self.device.activation_bytes(), &[], |d| io = Some(self.model.text.forward(d, n, longest)));
         let io = io.expect("recording runs the forward pass");
-        self.reserve(&plan)?;
+        self.reserve(&plan, &format!("the text tower on {n} texts of {longest} tokens"), memory::FOR_MODEL)?;
         self.buffered = None;
         self.device.write(&plan, plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
         self.device.write(&plan, plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
@@ -916,30 +940,5 @@ impl Engine {
         let features = features.chunks_exact(io.features.channels());
         features.clone().zip(texts).try_for_each(|(features, (text, _))| self.check_features(text, features))?;
         Ok(features.map(Into::into).collect())
-    }
-}
-
-/// The device that was chosen, with room for a model's weights, and why it is another than one might expect.
-fn device(options: &Options, weights: &Loader<'_>) -> Result<(Box<dyn Executor>, Option<String>)> {
-    let with_room = |mut device: Box<dyn Executor>| {
-        device.expect(weights.matrices(), weights.vectors())?;
-        Ok(device)
-    };
-    let cpu = || with_room(Box::new(Cpu::new(options.threads)?));
-    let cuda = |found: Result<Cuda>| {
-        let cuda = found?;
-        let emulated = cuda.info().is_virtual;
-        let note = emulated.then(|| "a virtual GPU: all times are the emulation's, not a GPU's".to_owned());
-        let note = note.or_else(|| cuda.refused());
-        Ok((with_room(Box::new(cuda))?, note))
-    };
-    let or_cpu = |error: Error| error.with("; --device cpu needs none");
-    let waiting = Waiting { asleep: options.wait == Wait::Block, limit: options.timeout };
-    match options.device {
-        DeviceChoice::Cpu => Ok((cpu()?, None)),
-        DeviceChoice::Cuda(None) => cuda(Cuda::find(true, waiting)).map_err(or_cpu),
-        DeviceChoice::Cuda(Some(ordinal)) => cuda(Cuda::open(ordinal, waiting)).map_err(or_cpu),
-        DeviceChoice::Auto => cuda(Cuda::find(false, waiting))
-            .or_else(|reason| Ok((cpu()?, Some(format!("{reason}: running on the CPU"))))),
     }
 }

@@ -17,6 +17,7 @@ pub mod error;
 mod foreign;
 pub mod image;
 pub mod labels;
+pub mod memory;
 pub mod model;
 pub mod output;
 pub mod points;

@@ -11,6 +11,9 @@ pub const STEP: usize = 32;
 /// The longest side that the network is run at: beyond it a typing error is likelier than a wish.
 pub const MAX_SIDE: usize = 32_768;
 
+/// The longest side of the network's input that a model may bring about by itself: a longer one is to be asked for.
+pub const MAX_MODEL_SIDE: usize = 2_048;
+
 /// The size at which the network sees a photo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Size {
@@ -44,6 +47,21 @@ impl Size {
             return Err(Error::Size(format!(
                 "size {self} of a {photo_width}×{photo_height} photo makes the network's input {width} wide and {height} \
                  high; at most {MAX_SIDE} a side is possible, choose a smaller size such as long:480"
+            )));
+        }
+        Ok((height, width))
+    }
+
+    /// As [`Size::network_size`], where this is a model's own size and nobody asked for another.
+    ///
+    /// # Errors
+    /// [`Error::Size`] also if a side would pass [`MAX_MODEL_SIDE`].
+    pub fn models_network_size(&self, photo_height: usize, photo_width: usize) -> Result<(usize, usize)> {
+        let (height, width) = self.network_size(photo_height, photo_width)?;
+        if height.max(width) > MAX_MODEL_SIDE {
+            return Err(Error::Size(format!(
+                "the model's own size, {self}, makes the network's input {width} wide and {height} high; more than \
+                 {MAX_MODEL_SIDE} a side is to be asked for: --size {self}, or a smaller one such as --size long:480"
             )));
         }
         Ok((height, width))
@@ -141,6 +159,26 @@ mod tests {
                 expected,
                 "{photo:?} {size}"
             );
+        }
+    }
+
+    #[test]
+    fn a_model_asks_for_2048_a_side_at_most() {
+        for (photo, size, is_taken) in [
+            ((5000, 4000), "long:2048", true),
+            ((1, 1), "2048x2048", true),
+            ((2048, 1000), "native", true),
+            ((5000, 4000), "long:2080", false),
+            ((1, 1), "32x4096", false),
+            ((3000, 10), "native", false),
+        ] {
+            let asked = size.parse::<Size>().unwrap();
+            let own = asked.models_network_size(photo.0, photo.1);
+            assert_eq!(own.is_ok(), is_taken, "{photo:?} {size}");
+            match own {
+                Ok(own) => assert_eq!(own, asked.network_size(photo.0, photo.1).unwrap()),
+                Err(error) => assert!(error.to_string().contains(&format!("--size {size}")), "{error}"),
+            }
         }
     }
 

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
-use crate::device::{Element, plan};
+use crate::checkpoint::Checkpoint;
+use crate::device::{Element, cpu, cuda, plan};
 use crate::engine::DeviceChoice;
 use crate::error::Result;
+use crate::memory;
 use crate::model::config::Config;
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
@@ -16,8 +18,12 @@ pub struct PlanReport {
     pub ops: Vec<PlanOp>,
     pub buffers: Vec<PlanBuffer>,
     pub arena_bytes: usize,
-    /// The weights of image and text side, without the label bank: as float32, on a GPU its matrices as float16.
-    pub weight_bytes: usize,
+    /// The weights of image and text side, without the label bank, as the device keeps them, at most.
+    pub weight_bytes: u64,
+    /// What loading them takes beside that, and keeps of it, in the host's memory.
+    pub loading_bytes: u64,
+    /// A frame, at most: the arena, each CPU thread's own memory or a GPU's staging, the photo and its results.
+    pub frame_bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -58,9 +64,16 @@ pub struct PlanBuffer {
 ///
 /// # Errors
 /// None for a configuration that has been checked.
-pub fn plan(config: &Config, height: usize, width: usize, labels: usize, device: DeviceChoice) -> Result<PlanReport> {
-    let value_bytes = if matches!(device, DeviceChoice::Cuda(_)) { 2 } else { 4 };
-    let mut loader = Loader::shapes();
+pub fn plan(
+    checkpoint: &Checkpoint,
+    config: &Config,
+    (height, width): (usize, usize),
+    labels: usize,
+    device: DeviceChoice,
+) -> Result<PlanReport> {
+    let is_gpu = matches!(device, DeviceChoice::Cuda(_));
+    let value_bytes = if is_gpu { 2 } else { 4 };
+    let mut loader = Loader::shapes(checkpoint);
     let model = Model::load(config, &mut loader)?;
     let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
     let outputs = Outputs { mask: true, ..Outputs::default() };
@@ -68,11 +81,17 @@ pub fn plan(config: &Config, height: usize, width: usize, labels: usize, device:
     let plan = plan::record(value_bytes, &[], |d| {
         model.forward(d, shape, Some(&bank), outputs);
     });
+    let weights = loader.weights();
+    let weight_bytes = if is_gpu { cuda::weight_bytes(weights) } else { cpu::weight_bytes(weights) };
+    let pass = if is_gpu { cuda::pass_need(&plan) } else { cpu::pass_need(&plan, None) };
+    let loading = loader.need(0);
     Ok(PlanReport {
         ops: plan.ops.iter().map(PlanOp::from).collect(),
         buffers: plan.buffers.iter().map(|planned| buffer(planned, value_bytes)).collect(),
         arena_bytes: plan.arena_bytes,
-        weight_bytes: loader.bytes(value_bytes),
+        weight_bytes,
+        loading_bytes: loading.total(),
+        frame_bytes: memory::of_pass(&plan, pass).total(),
     })
 }
 

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, TargetDtype, convert};
+use lseg_fast::demo;
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size};
+use lseg_fast::report::plan;
+use lseg_fast::tokenizer::Tokenizer;
+use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Size};
 use support_gpu::found;
 
 /// The system's allocator, counting.
@@ -19,11 +22,13 @@ struct Counting;
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 fn count(bytes: usize) {
     ALLOCATIONS.fetch_add(1, Relaxed);
     LARGEST.fetch_max(bytes, Relaxed);
-    LIVE.fetch_add(bytes, Relaxed);
+    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(live, Relaxed);
 }
 
 // SAFETY: every call goes to the system's allocator as it came.
@@ -102,9 +107,51 @@ fn a_float16_file_takes_half_the_memory() {
     assert!(half + 8 * (2 * parameters) / 10 < float, "{half} and {float} bytes for {parameters} parameters");
 }
 
+/// Bytes that are live after `f` and were not before, and the most meanwhile.
+fn taken<T>(f: impl FnOnce() -> T) -> (T, usize, usize) {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let made = f();
+    (made, LIVE.load(Relaxed).saturating_sub(before), PEAK.load(Relaxed) - before)
+}
+
+/// The budget's numbers are what is taken: not less, and not much more.
+fn the_budget_counts_what_is_taken() {
+    const MB: usize = 1 << 20;
+    let checkpoint = demo::checkpoint().unwrap();
+    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    // The words' tables are no part of it.
+    let (_tokenizer, words, _) = taken(|| Tokenizer::new(config.text.vocab, config.text.context).unwrap());
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
+    let held = |engine: &Engine| engine.memory().host().held as usize;
+
+    let (mut engine, live, peak) = taken(|| Engine::load_demo(&options).unwrap());
+    let weights = held(&engine);
+    assert!((weights * 8 / 10..weights + MB).contains(&(live - words)), "{live} - {words} for {weights}");
+    let report = plan(&checkpoint, &config, (480, 640), 3, DeviceChoice::Cpu).unwrap();
+    let counted = (report.weight_bytes + report.loading_bytes) as usize;
+    assert!(peak - words <= counted + MB, "{peak} - {words} for {counted}");
+
+    let labels: Vec<String> = (0..200).map(|i| format!("label {i}")).collect();
+    let ((), live, _) = taken(|| engine.set_labels(&labels).unwrap());
+    let all = held(&engine) - weights;
+    assert!((all / 2..all + MB).contains(&live), "{live} for {all}, labels and the text tower's arena");
+
+    engine.set_size(Size::Exact { height: 480, width: 640 });
+    let (width, height) = (2000, 1500);
+    let rgb = vec![99; width * height * 3];
+    let extras = Extras { best: true, colours: Some(&[[9; 3]; 200]), ..Extras::default() };
+    let before = held(&engine);
+    let (_results, live, peak) = taken(|| engine.segment_with(&Frame { width, height, rgb: &rgb }, extras).unwrap());
+    let (more, results) = (held(&engine) - before, width * height * (2 + 3 + 4));
+    assert!((more * 9 / 10..more + MB).contains(&(live - results)), "{live} - {results} for {more}");
+    assert!(peak <= more + results + MB, "{peak} for {more} and {results}");
+}
+
 // The one test of this program: another beside it would be counted too.
 #[test]
 fn frames_allocate_nothing_and_float16_takes_half() {
+    the_budget_counts_what_is_taken();
     a_float16_file_takes_half_the_memory();
     frames_after_the_first_allocate_nothing();
     replayed_frames_on_a_gpu_allocate_nothing();

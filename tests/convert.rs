@@ -87,7 +87,8 @@ fn published_models_are_told_by_name() {
         assert_eq!(told.image, config.image);
         assert_eq!(told.text, config.text);
         if preset == "vitl16" {
-            let on_gpu = plan(&told, 480, 480, 5, DeviceChoice::Cuda(None)).unwrap();
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let on_gpu = plan(&checkpoint, &told, (480, 480), 5, DeviceChoice::Cuda(None)).unwrap();
             assert!(on_gpu.ops.len() <= 220, "{} operations, each a node of the graph", on_gpu.ops.len());
             assert!(on_gpu.arena_bytes <= 80 << 20, "{} bytes of arena", on_gpu.arena_bytes);
         }

@@ -150,9 +150,9 @@ pub fn predict(
     labels: usize,
 ) -> Result<Prediction> {
     let config = recognise(checkpoint, &Flags::default())?;
-    let mut shapes = Loader::shapes();
+    let mut shapes = Loader::shapes(checkpoint);
     Model::load(&config, &mut shapes)?;
-    cuda.expect(shapes.matrices(), shapes.vectors())?;
+    cuda.expect(shapes.weights())?;
     let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *cuda))?;
     // Any words do: what is counted does not depend on them.
     let texts: Vec<f32> = (0..labels * config.embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect();

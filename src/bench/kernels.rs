@@ -395,8 +395,7 @@ impl Checked {
     /// Copies of the weights, one for each pass; all others are given back.
     fn uploaded(&self, cuda: &mut Cuda, passes: usize) -> Result<Vec<Weights>> {
         cuda.drop_weights();
-        let (matrices, vectors) = self.prepared.shapes();
-        cuda.expect(&matrices.repeat(passes), &vectors.repeat(passes))?;
+        cuda.expect(&self.prepared.shapes().repeat(passes))?;
         (0..passes).map(|_| self.prepared.upload(cuda)).collect()
     }
 

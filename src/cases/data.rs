@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::{Add, Case, ConvShape, Op, Plant, Winner, out_element};
-use crate::device::{self, Element, Matrix, Upload, Vector};
+use crate::device::{self, Element, Matrix, Upload, Vector, Weight};
 use crate::error::Result;
 
 /// Pseudo-random numbers, the same everywhere (Knuth's linear congruential generator).
@@ -145,9 +145,10 @@ impl Prepared {
         self
     }
 
-    /// (n, k) of the matrices, lengths of the vectors.
-    pub fn shapes(&self) -> (Vec<(usize, usize)>, Vec<usize>) {
-        (self.matrices.iter().map(|m| (m.n, m.k)).collect(), self.vectors.iter().map(Vec::len).collect())
+    /// The weights in shape alone.
+    pub fn shapes(&self) -> Vec<Weight> {
+        let matrices = self.matrices.iter().map(|m| Weight::Matrix { n: m.n, k: m.k, halves: false });
+        matrices.chain(self.vectors.iter().map(|vector| Weight::Vector(vector.len()))).collect()
     }
 
     pub fn upload(&self, device: &mut dyn Upload) -> Result<Weights> {

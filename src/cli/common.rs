@@ -4,10 +4,12 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use lseg_fast::Error;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::demo;
+use lseg_fast::device::cpu;
 use lseg_fast::engine::{self, DeviceChoice, Engine, Options};
 use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode, decode_from};
 use lseg_fast::labels::{self, List};
@@ -181,10 +183,7 @@ impl PhotoArguments {
 
     /// The size asked for, or the model's, put on the engine.
     pub fn set_size(&self, engine: &mut Engine) -> Result<Size, Failure> {
-        let size = match self.size {
-            Some(size) => size,
-            None => engine.config().default_size.parse()?,
-        };
+        let Some(size) = self.size else { return own_size(engine.config()) };
         engine.set_size(size);
         Ok(size)
     }
@@ -240,7 +239,12 @@ pub struct EngineArguments {
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceChoice,
 
-    /// CPU threads [default: one a core]
+    /// The most memory to take, of this machine's and again of a GPU's, such as 2G, 500M or 1.5GiB [default: three quarters of
+    /// what is free]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    max_memory: Option<u64>,
+
+    /// CPU threads, at most four a core [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
@@ -260,9 +264,11 @@ impl EngineArguments {
         let options = Options {
             device: self.device,
             threads: self.threads.map(usize::from),
+            memory: self.max_memory,
             timeout: self.timeout,
             ..Options::default()
         };
+        cpu::bound_shared_pool();
         let engine = Engine::from_checkpoint(checkpoint, &options)?;
         if !quiet {
             if self.model.is_none() {
@@ -277,6 +283,21 @@ impl EngineArguments {
     pub fn open(&self) -> Result<Checkpoint, Failure> {
         Ok(open(self.model.as_deref())?)
     }
+}
+
+/// Bytes.
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes: Result<ByteSize, _> = text.parse();
+    bytes.map(|bytes| bytes.as_u64()).map_err(|_| "expected a number of bytes such as 2G, 500M or 1.5GiB".to_owned())
+}
+
+/// The size that a model says, where no other is asked for.
+pub fn own_size(config: &Config) -> Result<Size, Failure> {
+    let size: Size = config.default_size.parse()?;
+    if size != Size::Native {
+        size.models_network_size(1, 1)?;
+    }
+    Ok(size)
 }
 
 /// The model of a file, or the one in the program.

@@ -51,14 +51,14 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let (_, config) = read_config(arguments.model.as_deref())?;
+    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
     let size = match arguments.size {
         Some(size) => size,
         None => config.default_size.parse()?,
     };
     let (height, width) = without_photo(size)?;
     let labels = arguments.labels_count as usize;
-    let plan = plan(&config, height, width, labels, arguments.device)?;
+    let plan = plan(&checkpoint, &config, (height, width), labels, arguments.device)?;
     let report = Report { preset: config.preset, height, width, labels, plan };
     printer.print(&report, |report| {
         format!("{} at {height}x{width} with {labels} labels\n{}", report.preset, render(&report.plan))
@@ -105,6 +105,8 @@ fn render(report: &PlanReport) -> String {
     }
     let mut memory = Table::new([Left, Right]);
     memory.row(["arena".into(), mib(report.arena_bytes as u64)]);
-    memory.row(["weights".into(), mib(report.weight_bytes as u64)]);
+    memory.row(["frame in all".into(), mib(report.frame_bytes)]);
+    memory.row(["weights".into(), mib(report.weight_bytes)]);
+    memory.row(["loading them".into(), mib(report.loading_bytes)]);
     format!("{}\n{}\n{}", operations.render(), buffers.render(), memory.render())
 }

@@ -11,6 +11,7 @@ pub mod cuda;
 pub mod plan;
 
 use crate::error::Result;
+use crate::memory::{Need, Own};
 use crate::model::config::Activation;
 
 /// What one element of a buffer is.
@@ -340,10 +341,32 @@ pub trait Device {
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf);
 }
 
+/// A weight to come, in shape alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// `[n, k]`; `halves`: each value is a float16's.
+    Matrix { n: usize, k: usize, halves: bool },
+    /// Of a convolution.
+    Filters(ConvShape),
+    /// So many values.
+    Vector(usize),
+}
+
+impl Weight {
+    /// Rows and columns; a vector is a column.
+    pub fn size(self) -> (usize, usize) {
+        match self {
+            Weight::Matrix { n, k, .. } => (n, k),
+            Weight::Filters(shape) => (shape.outputs, shape.kernel * shape.kernel * shape.inputs),
+            Weight::Vector(len) => (len, 1),
+        }
+    }
+}
+
 /// Where weights go at load.
 pub trait Upload {
-    /// Makes room for a model's weights at once: `matrices` (n, k) and `vectors` (lengths), those that will come.
-    fn expect(&mut self, _matrices: &[(usize, usize)], _vectors: &[usize]) -> Result<()> {
+    /// Makes room for a model's weights at once: those that will come.
+    fn expect(&mut self, _weights: &[Weight]) -> Result<()> {
         Ok(())
     }
 
@@ -395,6 +418,17 @@ pub trait Executor: Device + Upload + Send {
 
     /// Bytes of one [`Element::Activation`].
     fn activation_bytes(&self) -> usize;
+
+    /// The device's own memory, where that is not the host's.
+    fn own_memory(&self) -> Option<Own> {
+        None
+    }
+
+    /// Bytes that weights take at most in the device's memory.
+    fn weight_bytes(&self, weights: &[Weight]) -> u64;
+
+    /// What passes of a plan take beside weights.
+    fn pass_need(&self, plan: &plan::Plan) -> Need;
 
     /// Makes sure that passes of this plan need no further memory.
     fn reserve(&mut self, plan: &plan::Plan) -> Result<()>;

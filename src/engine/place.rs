@@ -1,35 +1,95 @@
-//! Where a model that was given to a device finds itself: on it, or on the CPU where it does not fit the device's numbers.
+//! Where a model computes: on the device that was chosen, with a budget that holds its weights, or on the CPU where the choice
+//! is free and the GPU does not do.
 
+use super::{DeviceChoice, Options, Wait};
 use crate::device::Executor;
+use crate::device::cpu::Cpu;
+use crate::device::cuda::{Cuda, Waiting};
 use crate::error::{Error, Result};
+use crate::memory::{self, Budget, Part};
+use crate::model::weights::Loader;
 
-/// A device, and why it is another than one might expect.
-pub(super) type Chosen = (Box<dyn Executor>, Option<String>);
+/// A device with room for a model's weights, the budget that holds them, and why the device is another than one might expect.
+pub(super) type Chosen = (Box<dyn Executor>, Budget, Option<String>);
+
+/// What `load` makes of the model on the device for it; on the CPU where `auto` found a GPU whose numbers cannot hold the weights.
+pub(super) fn place<T>(
+    options: &Options,
+    model: &Loader<'_>,
+    load: impl FnMut(&mut dyn Executor) -> Result<T>,
+) -> Result<(T, Chosen)> {
+    let spare = |why| on_cpu(options, model, Some(why));
+    loaded(choose(options, model)?, (options.device == DeviceChoice::Auto).then_some(spare), load)
+}
+
+fn choose(options: &Options, model: &Loader<'_>) -> Result<Chosen> {
+    let on_gpu = |found: Result<Cuda>| {
+        let cuda = found?;
+        let emulated = cuda.info().is_virtual;
+        let note = emulated.then(|| "a virtual GPU: all times are the emulation's, not a GPU's".to_owned());
+        let note = note.or_else(|| cuda.refused());
+        with_room(options, model, Box::new(cuda), note)
+    };
+    let or_cpu = |error: Error| match error {
+        Error::Memory(_) => error.with(", or pass --device cpu"),
+        _ => error.with("; --device cpu needs none"),
+    };
+    let waiting = Waiting { asleep: options.wait == Wait::Block, limit: options.timeout };
+    match options.device {
+        DeviceChoice::Cpu => on_cpu(options, model, None),
+        DeviceChoice::Cuda(None) => on_gpu(Cuda::find(true, waiting)).map_err(or_cpu),
+        DeviceChoice::Cuda(Some(ordinal)) => on_gpu(Cuda::open(ordinal, waiting)).map_err(or_cpu),
+        DeviceChoice::Auto => {
+            on_gpu(Cuda::find(false, waiting)).or_else(|reason| on_cpu(options, model, Some(reason.to_string())))
+        }
+    }
+}
+
+/// `why` not on a GPU, where one was looked for.
+fn on_cpu(options: &Options, model: &Loader<'_>, why: Option<String>) -> Result<Chosen> {
+    let cpu = Cpu::new(options.threads)?;
+    let why = why.map(|why| format!("{why}: running on the CPU"));
+    let notes: Vec<String> = why.into_iter().chain(cpu.note().map(str::to_owned)).collect();
+    with_room(options, model, Box::new(cpu), (!notes.is_empty()).then(|| notes.join("; ")))
+}
+
+fn with_room(
+    options: &Options,
+    model: &Loader<'_>,
+    mut device: Box<dyn Executor>,
+    note: Option<String>,
+) -> Result<Chosen> {
+    let mut budget = Budget::new(options.memory, device.own_memory());
+    let need = model.need(device.weight_bytes(model.weights()));
+    budget.hold(Part::Weights, "loading this model", need, memory::FOR_MODEL)?;
+    device.expect(model.weights())?;
+    Ok((device, budget, note))
+}
 
 /// What `load` makes of the model on the device. Where the device's numbers cannot hold it, on the one of `spare`, if there is one.
-pub(super) fn place<T>(
-    (mut device, note): Chosen,
-    spare: Option<impl FnOnce() -> Result<Box<dyn Executor>>>,
+fn loaded<T>(
+    (mut device, budget, note): Chosen,
+    spare: Option<impl FnOnce(String) -> Result<Chosen>>,
     mut load: impl FnMut(&mut dyn Executor) -> Result<T>,
 ) -> Result<(T, Chosen)> {
     match (load(&mut *device), spare) {
         (Err(Error::NotFinite(reason)), Some(spare)) => {
-            let mut device = spare()?;
-            let loaded = load(&mut *device)?;
-            Ok((loaded, (device, Some(format!("{reason}: running on the CPU")))))
+            // The GPU's memory goes first: where it is the host's too, both together may not fit.
+            drop(device);
+            let (mut device, budget, note) = spare(reason)?;
+            Ok((load(&mut *device)?, (device, budget, note)))
         }
         (Err(Error::NotFinite(reason)), None) => Err(Error::NotFinite(format!("{reason}; pass --device cpu"))),
-        (loaded, _) => Ok((loaded?, (device, note))),
+        (made, _) => Ok((made?, (device, budget, note))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::cpu::Cpu;
 
-    fn cpu(threads: usize) -> Result<Box<dyn Executor>> {
-        Ok(Box::new(Cpu::new(Some(threads))?))
+    fn cpu(threads: usize, note: &str) -> Result<Chosen> {
+        Ok((Box::new(Cpu::new(Some(threads))?), Budget::new(None, None), Some(note.to_owned())))
     }
 
     /// A model that the device of one thread cannot hold.
@@ -43,14 +103,15 @@ mod tests {
 
     #[test]
     fn a_model_that_does_not_fit_goes_to_the_spare_device() {
-        let note = || Some("as chosen".to_owned());
-        let (model, (device, why)) = place((cpu(1).unwrap(), note()), Some(|| cpu(2)), load).unwrap();
+        let spare = |threads: usize| Some(move |reason: String| cpu(threads, &reason));
+        let (model, (device, _, why)) = loaded(cpu(1, "as chosen").unwrap(), spare(2), load).unwrap();
         assert_eq!((model, &*device.describe()), ("loaded", "cpu, 2 threads"));
-        assert_eq!(why.unwrap(), "it ends at 65504: running on the CPU");
-        let (_, (device, why)) = place((cpu(2).unwrap(), note()), Some(|| cpu(1)), load).unwrap();
-        assert_eq!((&*device.describe(), why), ("cpu, 2 threads", note()));
+        assert_eq!(why.unwrap(), "it ends at 65504");
+        let (_, (device, _, why)) = loaded(cpu(2, "as chosen").unwrap(), spare(1), load).unwrap();
+        assert_eq!((&*device.describe(), &*why.unwrap()), ("cpu, 2 threads", "as chosen"));
 
-        let refused = |threads| place((cpu(threads).unwrap(), note()), None::<fn() -> _>, load).err().unwrap();
+        let none = None::<fn(String) -> Result<Chosen>>;
+        let refused = |threads| loaded(cpu(threads, "").unwrap(), none, load).err().unwrap();
         assert_eq!(refused(1).to_string(), "it ends at 65504; pass --device cpu");
         assert!(matches!(refused(3), Error::NoModel));
     }

@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 
 use super::{Engine, LongLabels};
+use crate::device::Weight;
 use crate::error::{Error, Result};
 use crate::labels::List;
+use crate::memory::Need;
 use crate::tokenizer::Tokens;
 
 /// Texts that pass the text tower together.
 const TEXT_BATCH: usize = 32;
+/// Of a text that is kept, beside its features: the words, their tokens, its place in the table; about.
+const TEXT_BYTES: usize = 512;
 /// Characters that a note shows of the end of a label that was cut.
 const SHOWN: usize = 30;
 
@@ -73,6 +77,19 @@ impl Engine {
             }
         }
         Ok(notes)
+    }
+
+    /// What a list of labels takes, of whose texts so many are unknown: the texts' features, the labels', and the bank on the
+    /// device, where it has room to grow.
+    pub(super) fn need_of_labels(&self, labels: usize, unknown: usize) -> Need {
+        let (embed_dim, features) = (self.model.config.embed_dim, self.model.config.features);
+        let bank = [Weight::Matrix { n: labels, k: features, halves: false }, Weight::Vector(labels)];
+        let kept = (self.texts.len() + unknown) * (TEXT_BYTES + 4 * embed_dim) + labels * 4 * embed_dim;
+        Need {
+            device: 2 * self.device.weight_bytes(&bank),
+            host: kept as u64,
+            passing: (labels * 4 * (embed_dim + features)) as u64,
+        }
     }
 
     /// Passes the unknown among the texts through the text tower, in their order, and keeps what comes out.

@@ -1,10 +1,11 @@
 //! From checkpoint tensors to device weights: each is read, checked, folded, uploaded and forgotten, one at a time.
 
 use crate::checkpoint::finite::first_beyond;
-use crate::checkpoint::{Checkpoint, printable};
+use crate::checkpoint::{Checkpoint, Dtype, printable};
 pub use crate::device::ConvShape;
-use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector};
+use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector, Weight};
 use crate::error::{Error, Result};
+use crate::memory::Need;
 
 /// BatchNorm's epsilon, everywhere in the decoder and in ResNet.
 const BN_EPS: f32 = 1e-5;
@@ -14,9 +15,13 @@ pub struct Loader<'a> {
     source: Option<(&'a Checkpoint, &'a mut dyn Upload)>,
     /// Of every convolution's bias: see [`super::scale`].
     scale: f32,
-    /// (n, k) and lengths of all weights so far.
-    matrices: Vec<(usize, usize)>,
-    vectors: Vec<usize>,
+    /// Whether the file has float16 in all matrices.
+    halves: bool,
+    /// All weights so far.
+    weights: Vec<Weight>,
+    /// Values that the host keeps, and bytes that it takes to make the weight that takes most.
+    kept: usize,
+    making: usize,
 }
 
 /// A tensor's name and shape as the checkpoint has it.
@@ -37,12 +42,15 @@ pub enum After<'a> {
 
 impl<'a> Loader<'a> {
     pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Upload) -> Self {
-        Loader { source: Some((checkpoint, device)), scale: 1.0, matrices: Vec::new(), vectors: Vec::new() }
+        Loader { source: Some((checkpoint, device)), ..Loader::shapes(checkpoint) }
     }
 
     /// Reads nothing, uploads nothing: every handle has its shape and no place.
-    pub fn shapes() -> Self {
-        Loader { source: None, scale: 1.0, matrices: Vec::new(), vectors: Vec::new() }
+    pub fn shapes(checkpoint: &Checkpoint) -> Self {
+        let mut matrices =
+            checkpoint.names().filter_map(|name| checkpoint.info(name)).filter(|info| info.shape.len() > 1);
+        let halves = matrices.all(|info| info.dtype == Dtype::F16);
+        Loader { source: None, scale: 1.0, halves, weights: Vec::new(), kept: 0, making: 0 }
     }
 
     /// Whether matrices, and so activations, are kept as float16.
@@ -59,23 +67,29 @@ impl<'a> Loader<'a> {
         self.scale = scale;
     }
 
-    /// (n, k) of the matrices so far.
-    pub fn matrices(&self) -> &[(usize, usize)] {
-        &self.matrices
+    /// The weights so far.
+    pub fn weights(&self) -> &[Weight] {
+        &self.weights
     }
 
-    /// Lengths of the vectors so far.
-    pub fn vectors(&self) -> &[usize] {
-        &self.vectors
+    /// What the weights so far take, where they take `bytes` of the device's memory.
+    pub fn need(&self, bytes: u64) -> Need {
+        Need { device: bytes, host: 4 * self.kept as u64, passing: self.making as u64 }
     }
 
-    /// Bytes of the weights so far: matrices with values of `matrix_bytes`, vectors as float32.
-    pub fn bytes(&self, matrix_bytes: usize) -> usize {
-        matrix_bytes * self.matrices.iter().map(|(n, k)| n * k).sum::<usize>() + 4 * self.vectors.iter().sum::<usize>()
+    /// A weight is to come, which is read as float32 and then rearranged or narrowed.
+    fn announce(&mut self, weight: Weight) {
+        let (n, k) = weight.size();
+        self.making = self.making.max(8 * n * k);
+        self.weights.push(weight);
     }
 
     /// A tensor's values for the host, which were looked at as a weight; empty in shape alone.
     pub fn host(&mut self, tensor: Tensor<'_>) -> Result<Vec<f32>> {
+        let values = tensor.shape.iter().product::<usize>();
+        self.kept += values;
+        // The head makes one matrix of it, in float64.
+        self.making = self.making.max(12 * values);
         match &self.source {
             Some((checkpoint, _)) => read(checkpoint, tensor),
             None => Ok(Vec::new()),
@@ -89,7 +103,7 @@ impl<'a> Loader<'a> {
         (n, k): (usize, usize),
         make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
     ) -> Result<Matrix> {
-        self.matrices.push((n, k));
+        self.announce(Weight::Matrix { n, k, halves: self.halves });
         match &mut self.source {
             Some((checkpoint, device)) => device.matrix(n, k, &made(checkpoint, name, device.largest_weight(), make)?),
             None => Ok(Matrix { index: 0, n, k }),
@@ -104,7 +118,7 @@ impl<'a> Loader<'a> {
         make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
     ) -> Result<Matrix> {
         let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
-        self.matrices.push((n, k));
+        self.announce(Weight::Filters(shape));
         match &mut self.source {
             Some((checkpoint, device)) => {
                 device.filters(shape, &made(checkpoint, name, device.largest_weight(), make)?)
@@ -120,7 +134,7 @@ impl<'a> Loader<'a> {
         len: usize,
         make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
     ) -> Result<Vector> {
-        self.vectors.push(len);
+        self.announce(Weight::Vector(len));
         match &mut self.source {
             Some((checkpoint, device)) => device.vector(&made(checkpoint, name, f32::MAX, make)?),
             None => Ok(Vector { index: 0, len }),

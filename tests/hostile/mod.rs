@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use lseg_fast::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use lseg_fast::engine::Extras;
 use lseg_fast::image::decode;
 use lseg_fast::image::overlay::overlay;
 use lseg_fast::image::palette::Palette;
-use lseg_fast::engine::Extras;
 use lseg_fast::model::config::{Config, METADATA_KEY};
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::model::tensors::required;
@@ -141,12 +141,8 @@ pub fn engine(bytes: &[u8]) {
     let (dtype, values) = values(&bytes[end + 1..]);
     let Some((file_bytes, len)) = model(&config, json, dtype, &values) else { return };
     let path = file(&file_bytes, len);
-    let options = Options {
-        device: DeviceChoice::Cpu,
-        threads: Some(1),
-        memory: Some(ENGINE_MEMORY),
-        ..Options::default()
-    };
+    let options =
+        Options { device: DeviceChoice::Cpu, threads: Some(1), memory: Some(ENGINE_MEMORY), ..Options::default() };
     let Some(mut engine) = shown(Engine::load(&path, &options)) else { return };
     assert!(len <= ENGINE_MEMORY, "{len} bytes of weights in {ENGINE_MEMORY}");
     engine.set_size(Size::Exact { height: 32, width: 32 });

@@ -15,7 +15,7 @@ use lseg_fast::model::config::Config;
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
 use serde::Serialize;
 
-use super::super::common::read_config;
+use super::super::common::{own_size, read_config};
 use super::super::plan::without_photo;
 use super::super::print::Printer;
 use super::super::table::{Align, Table, grouped, mib};
@@ -170,7 +170,7 @@ fn photo(arguments: &Arguments, config: &Config) -> Result<Photo, Failure> {
 fn size(arguments: &Arguments, config: &Config) -> Result<Size, Failure> {
     match arguments.size {
         Some(size) => Ok(size),
-        None => Ok(config.default_size.parse()?),
+        None => own_size(config),
     }
 }
 

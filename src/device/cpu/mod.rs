@@ -17,6 +17,7 @@ mod sample;
 mod scratch;
 mod simd;
 mod similarity;
+mod threads;
 mod winograd;
 
 use std::io;
@@ -32,6 +33,8 @@ pub(super) use self::winograd::work as conv_work;
 use self::arena::{Arena, Inputs};
 use self::product::{Add, Layout, Packed, Patches, Product};
 pub use self::simd::Isa;
+use self::threads::Threads;
+pub use self::threads::bound_shared_pool;
 use self::winograd::Filters;
 use super::plan::Plan;
 use super::*;
@@ -41,6 +44,8 @@ pub struct Cpu {
     isa: Isa,
     pool: Arc<rayon::ThreadPool>,
     threads: usize,
+    /// Why they are others than were asked for.
+    note: Option<String>,
     arena: Arena,
     weights: Weights,
     /// Offset and bytes of the running plan's buffers, and how many the pass has asked for.
@@ -112,32 +117,38 @@ impl Clock {
 }
 
 impl Cpu {
-    /// `threads`: how many, or all that the machine offers.
+    /// `threads`: how many, at most four for each core; or all that the machine offers.
     pub fn new(threads: Option<usize>) -> Result<Cpu> {
         Cpu::with_isa(threads, Isa::detect())
     }
 
     /// As [`Cpu::new`], with an instruction set of the caller's choice.
     pub fn with_isa(threads: Option<usize>, isa: Isa) -> Result<Cpu> {
+        let Threads { count: threads, note } = Threads::of(threads);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.unwrap_or(0))
+            .num_threads(threads)
             .thread_name(|i| format!("lseg-cpu-{i}"))
             .build()
             .map_err(|e| {
                 let reason = io::Error::other(format!("{e}; try fewer with --threads"));
                 Error::io("start", "the CPU threads".as_ref(), reason)
             })?;
-        let threads = pool.current_num_threads();
         Ok(Cpu {
             isa,
             pool: Arc::new(pool),
             threads,
+            note,
             arena: Arena::default(),
             weights: Weights::default(),
             places: Vec::new(),
             asked: 0,
             clock: Clock::default(),
         })
+    }
+
+    /// That there are fewer threads than were asked for.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// One [`Product`] for every batch item and block of rows. `patches` is the left side but for its values.
@@ -431,6 +442,24 @@ impl Device for Cpu {
     }
 }
 
+/// Bytes that weights take at most.
+pub(crate) fn weight_bytes(weights: &[Weight]) -> u64 {
+    let bytes = |weight: &Weight| match *weight {
+        Weight::Matrix { n, k, halves } => Packed::bytes(n, k, halves),
+        Weight::Filters(shape) if winograd::suits(shape) => Filters::bytes(shape.outputs, shape.inputs),
+        Weight::Filters(shape) => Packed::bytes(shape.outputs, shape.kernel * shape.kernel * shape.inputs, false),
+        Weight::Vector(len) => 4 * len,
+    };
+    weights.iter().map(|weight| bytes(weight) as u64).sum()
+}
+
+/// What a pass takes on so many threads, or on as many as there are by default: the arena, and each thread's own memory.
+pub(crate) fn pass_need(plan: &Plan, threads: Option<usize>) -> Need {
+    let threads = threads.unwrap_or_else(|| Threads::of(None).count);
+    let scratch = threads * 4 * (product::PACK + plan.thread_scratch);
+    Need { device: (plan.arena_bytes + scratch) as u64, ..Need::default() }
+}
+
 impl Upload for Cpu {
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
         let stored = Stored::Product(self.pool.install(|| Packed::new(n, k, data)));
@@ -474,11 +503,19 @@ impl Executor for Cpu {
         4
     }
 
+    fn weight_bytes(&self, weights: &[Weight]) -> u64 {
+        weight_bytes(weights)
+    }
+
+    fn pass_need(&self, plan: &Plan) -> Need {
+        pass_need(plan, Some(self.threads))
+    }
+
     fn reserve(&mut self, plan: &Plan) -> Result<()> {
         if !self.arena.reserve(plan.arena_bytes) {
             let mib = plan.arena_bytes.div_ceil(1 << 20);
             let why = "the CPU device cannot get the memory for a frame of this size";
-            return Err(Error::Device(format!("{why}: {mib} MiB; try a smaller --size")));
+            return Err(Error::Memory(format!("{why}: {mib} MiB; try a smaller --size")));
         }
         self.places.reserve(plan.buffers.len());
         if self.clock.recording {

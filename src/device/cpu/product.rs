@@ -53,6 +53,11 @@ impl Packed {
         Packed { n, k, panels }
     }
 
+    /// Bytes of `[n, k]`, whose values are `halves` or not.
+    pub fn bytes(n: usize, k: usize, halves: bool) -> usize {
+        n.div_ceil(NR) * k * NR * if halves { size_of::<u16>() } else { size_of::<f32>() }
+    }
+
     /// Rows k0 .. k1 (at most `KC`) of a panel; `wide` has [`WIDE`] values of room.
     #[inline(always)]
     fn panel<'a>(&'a self, index: usize, k0: usize, k1: usize, wide: &'a mut [f32]) -> &'a [f32] {

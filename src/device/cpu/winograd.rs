@@ -81,6 +81,11 @@ impl Filters {
         Filters { n, inputs, panels }
     }
 
+    /// Bytes of the filters from `inputs` to `n` channels.
+    pub fn bytes(n: usize, inputs: usize) -> usize {
+        n.div_ceil(NR) * PASSES * FREQUENCIES * inputs * NR * size_of::<f32>()
+    }
+
     /// `[FREQUENCIES, kc, NR]` for outputs of panel `j` and inputs k0 .. k0 + kc.
     fn panel(&self, j: usize, k0: usize, kc: usize, pass: usize) -> &[f32] {
         let start = (j * self.inputs + k0) * PASSES * FREQUENCIES * NR;

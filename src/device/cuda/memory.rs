@@ -6,6 +6,7 @@ use std::sync::Arc;
 use half::f16;
 
 use super::driver::{Gpu, Memory};
+use crate::device::Weight;
 use crate::error::Result;
 
 /// Every weight begins at a multiple of this.
@@ -61,10 +62,8 @@ impl Weights {
         Weights { gpu, block: None, used: 0, matrices, upper, vectors, used_movable: Cell::new(false) }
     }
 
-    pub fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
-        let matrices = matrices.iter().map(|(n, k)| 2 * n * stride(*k));
-        let bytes = matrices.chain(vectors.iter().map(|len| 4 * len)).map(|bytes| bytes.next_multiple_of(ALIGN)).sum();
-        self.block = Some(self.gpu.allocate(bytes, "the model's weights")?);
+    pub fn expect(&mut self, weights: &[Weight]) -> Result<()> {
+        self.block = Some(self.gpu.allocate(weight_bytes(weights), "the model's weights")?);
         self.used = 0;
         Ok(())
     }
@@ -178,6 +177,15 @@ impl Place {
     fn left(&self) -> Moved {
         if self.own.is_some() { Moved::Own } else { Moved::OutOfBlock }
     }
+}
+
+/// Bytes of the block that holds these weights.
+pub fn weight_bytes(weights: &[Weight]) -> usize {
+    let bytes = |weight: &Weight| match (*weight, weight.size()) {
+        (Weight::Vector(len), _) => 4 * len,
+        (_, (n, k)) => 2 * n * stride(k),
+    };
+    weights.iter().map(|weight| bytes(weight).next_multiple_of(ALIGN)).sum()
 }
 
 fn size(bytes: &[u8]) -> usize {

@@ -530,9 +530,19 @@ impl Device for Cuda {
     }
 }
 
+/// Bytes that weights take.
+pub(crate) fn weight_bytes(weights: &[Weight]) -> u64 {
+    memory::weight_bytes(weights) as u64
+}
+
+/// What a pass takes: the arena, and page-locked memory of the host.
+pub(crate) fn pass_need(plan: &Plan) -> Need {
+    Need { device: plan.arena_bytes as u64, host: staging::most_bytes(plan) as u64, ..Need::default() }
+}
+
 impl Upload for Cuda {
-    fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
-        self.weights.expect(matrices, vectors)
+    fn expect(&mut self, weights: &[Weight]) -> Result<()> {
+        self.weights.expect(weights)
     }
 
     fn largest_weight(&self) -> f32 {
@@ -576,6 +586,19 @@ impl Executor for Cuda {
 
     fn activation_bytes(&self) -> usize {
         ACTIVATION_BYTES
+    }
+
+    fn own_memory(&self) -> Option<Own> {
+        let Info { name, unified, .. } = self.gpu.info();
+        (!unified).then(|| Own { name: name.clone(), free: self.gpu.free() })
+    }
+
+    fn weight_bytes(&self, weights: &[Weight]) -> u64 {
+        weight_bytes(weights)
+    }
+
+    fn pass_need(&self, plan: &Plan) -> Need {
+        pass_need(plan)
     }
 
     fn reserve(&mut self, plan: &Plan) -> Result<()> {

@@ -27,6 +27,11 @@ fn bytes(plan: &Plan, list: &[usize]) -> usize {
     list.iter().map(|index| plan.buffers[*index].bytes.next_multiple_of(ALIGN)).sum()
 }
 
+/// Bytes of page-locked memory that passes of a plan take, both ways.
+pub fn most_bytes(plan: &Plan) -> usize {
+    [&plan.inputs, &plan.outputs].map(|list| bytes(plan, list)).into_iter().filter(|bytes| *bytes <= MOST).sum()
+}
+
 /// The buffers of a list, each with its place in that memory.
 fn places<'a>(plan: &'a Plan, list: &'a [usize]) -> impl Iterator<Item = (usize, usize)> + 'a {
     list.iter().scan(0, |next, index| {

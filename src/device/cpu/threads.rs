@@ -1,0 +1,70 @@
+//! How many threads a pool has. With many more than cores the pool's threads look for work most of the time: a frame of 0.1 s
+//! took 100 s on 1,024 threads of two cores.
+
+use std::thread::available_parallelism;
+
+/// Threads for each core, at most.
+const MOST: usize = 4;
+
+/// The variable by which users of rayon, whose pool this is, choose the number.
+const VARIABLE: &str = "RAYON_NUM_THREADS";
+
+pub struct Threads {
+    pub count: usize,
+    /// Where that is less than was asked for.
+    pub note: Option<String>,
+}
+
+impl Threads {
+    /// As many as asked for, else as the environment says, else one a core.
+    pub fn of(asked: Option<usize>) -> Threads {
+        let cores = available_parallelism().map_or(1, |cores| cores.get());
+        bounded(asked, std::env::var(VARIABLE).ok().as_deref(), cores)
+    }
+}
+
+/// A pool that rayon makes by itself, for work beside the engine's, takes any number from the environment: here it is made
+/// first where that number is too large. For programs, not for libraries, whose program may have a pool of its own.
+pub fn bound_shared_pool() {
+    let Threads { count, note } = Threads::of(None);
+    if note.is_some() {
+        // It fails where the pool is there already.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+    }
+}
+
+fn bounded(asked: Option<usize>, variable: Option<&str>, cores: usize) -> Threads {
+    let from_variable = variable.and_then(|text| text.parse().ok());
+    let asked = asked.or(from_variable).filter(|threads| *threads > 0).unwrap_or(cores);
+    let count = asked.min(MOST.saturating_mul(cores));
+    let note = (count < asked).then(|| {
+        format!(
+            "{asked} threads were asked for; {count} run, {MOST} for each core of this machine, more would be slower"
+        )
+    });
+    Threads { count, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_four_threads_a_core() {
+        for (asked, variable, cores, count, is_noted) in [
+            (None, None, 2, 2, false),
+            (Some(8), None, 2, 8, false),
+            (Some(9), None, 2, 8, true),
+            (Some(1024), Some("3"), 2, 8, true),
+            (Some(0), None, 2, 2, false),
+            (None, Some("3"), 2, 3, false),
+            (None, Some("100000"), 16, 64, true),
+            (None, Some("0"), 16, 16, false),
+            (None, Some("many"), 16, 16, false),
+            (Some(usize::MAX), None, 1, 4, true),
+        ] {
+            let threads = bounded(asked, variable, cores);
+            assert_eq!((threads.count, threads.note.is_some()), (count, is_noted), "{asked:?} {variable:?} {cores}");
+        }
+    }
+}
