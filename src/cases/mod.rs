@@ -233,7 +233,7 @@ impl Op {
 
     /// Whether the output is the first input.
     pub fn in_place(&self) -> bool {
-        matches!(self, Op::AddPositions { .. })
+        matches!(self, Op::AddPositions { .. } | Op::Overlay { .. })
     }
 
     /// The call: `inputs` and `weights` as [`Prepared`] lists them.
@@ -279,7 +279,7 @@ impl Op {
             }
             Op::Regularise { bottleneck, activation, .. } => d.regularise(inputs[0], v[0], bottleneck, activation, out),
             Op::UpsampleScores { .. } => d.upsample_scores(inputs[0], out),
-            Op::Overlay { .. } => d.overlay(inputs[0], inputs[1], inputs[2], out),
+            Op::Overlay { .. } => d.overlay(inputs[1], inputs[2], out),
             Op::Argmax { output, .. } => {
                 let other = |d: &mut dyn Device, element| d.buffer("other output", out.shape, element);
                 match output {

@@ -66,7 +66,7 @@ pub struct FrameIo {
     pub mask: Option<Buf>,
     /// `[b, h0, w0, 1]`
     pub best: Option<Buf>,
-    /// `[b, h0, w0, 3]`, u8
+    /// `[b, h0, w0, 3]`, u8: the photo's own place, tinted
     pub overlay: Option<Buf>,
     /// `[b, labels, H, W]`
     pub scores: Option<Buf>,
@@ -137,9 +137,8 @@ impl Model {
             d.argmax(logits, mask, best);
         }
         let overlay = mask.zip(palette).map(|(mask, palette)| {
-            let overlay = d.buffer("overlay", photo.shape, Element::U8);
-            d.overlay(photo, mask, palette, overlay);
-            overlay
+            d.overlay(mask, palette, photo);
+            photo
         });
         for out in [embedding, sampled, scores, mask, best, overlay].into_iter().flatten() {
             d.output(out);
