@@ -371,7 +371,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Labels`] for an empty list, more than 65,535 labels, an empty label or one with a line end, a label in which
     /// the text tower sees nothing or the same as in another, and, unless they are to be cut
-    /// ([`Engine::set_long_labels`]), a label longer than the text tower's context. The old labels then stay.
+    /// ([`Engine::set_long_labels`]), a label longer than the text tower's context. [`Error::Template`] for more or longer
+    /// texts in templates than are read. The old labels then stay.
     /// [`Error::Device`] where memory runs out; there may be no labels then.
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
         self.set_list(&labels::checked(labels)?)
@@ -382,11 +383,20 @@ impl Engine {
     /// # Errors
     /// As [`Engine::set_labels`].
     pub fn set_list(&mut self, list: &List) -> Result<()> {
+        self.set_list_watched(list, &mut |_, _| ())
+    }
+
+    /// As [`Engine::set_list`]; of the texts that this engine has not encoded before, `progress` is told how many are done and
+    /// how many they are, every so often.
+    ///
+    /// # Errors
+    /// As [`Engine::set_labels`].
+    pub fn set_list_watched(&mut self, list: &List, progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
         self.text_time = Duration::ZERO;
-        let texts: Vec<Vec<String>> = list.texts().map(|label| templates::fill(&self.templates, label)).collect();
+        let texts = templates::fill(&self.templates, list)?;
         let unknown = self.tokens_of_unknown(&texts)?;
         let notes = self.check_tokens(list, &texts, &unknown)?;
-        self.encode_unknown(&texts, unknown)?;
+        self.encode_unknown(&texts, unknown, progress)?;
         let features = |text: &String| &*self.texts[text].features;
         let bank: Vec<f32> = if self.templates.is_empty() {
             texts.iter().flatten().flat_map(|text| features(text).iter().copied()).collect()
@@ -423,7 +433,7 @@ impl Engine {
     /// encoded and normalised, and the mean of a label's texts stands for it. Without templates a label stands for itself.
     ///
     /// # Errors
-    /// [`Error::Template`] if one has no `{}`. The old templates then stay.
+    /// [`Error::Template`] if one has no `{}` or is longer than a kilobyte. The old templates then stay.
     pub fn set_templates(&mut self, templates: &[String]) -> Result<()> {
         templates::check(templates)?;
         self.templates = templates.to_vec();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use lseg_fast::Error;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::demo;
@@ -16,9 +17,13 @@ use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::output::{create_folder, write_atomically};
 use lseg_fast::protocol::Size;
 
+use super::batch::progress_bar;
 use super::photos::{Photo, STANDARD};
 use super::result::Heading;
 use super::{Failure, message, photos};
+
+/// Texts whose way through the text tower is worth a progress bar: some seconds of a large model's.
+const MANY_TEXTS: usize = 256;
 
 /// Which words are looked for.
 #[derive(Args)]
@@ -64,7 +69,14 @@ impl LabelArguments {
             LongLabels::Refuse => engine::LongLabels::Refuse,
             LongLabels::Cut => engine::LongLabels::Cut,
         });
-        engine.set_list(list).map_err(Failure::call)?;
+        let mut bar: Option<ProgressBar> = None;
+        let set = engine.set_list_watched(list, &mut |done, of| {
+            if of >= MANY_TEXTS {
+                bar.get_or_insert_with(|| progress_bar(of, quiet).with_message("labels")).set_position(done as u64);
+            }
+        });
+        bar.iter().for_each(ProgressBar::finish_and_clear);
+        set.map_err(Failure::call)?;
         if !quiet {
             list.note().into_iter().for_each(message::note);
             engine.label_notes().iter().for_each(message::note);

@@ -239,7 +239,7 @@ impl Session<'_> {
 
     fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
-        let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, mut overlay } =
+        let Segmented { segmentation: Segmentation { width, height, mask: mut values }, scores, best, mut overlay } =
             segmented;
         let photos = &self.arguments.photos;
         for &save in &self.saved {
@@ -254,6 +254,10 @@ impl Session<'_> {
                     let mut tinted = decode::Photo { width, height, rgb };
                     if self.arguments.contours {
                         contours::draw(&mut tinted, &values, &self.colours);
+                    }
+                    if !self.saved.contains(&Save::Masks) {
+                        // Nothing else reads it, and the legend needs room.
+                        values = Vec::new();
                     }
                     let picture = Overlay::new(&tinted, &self.labels, &self.colours, shares)?;
                     photos.write(photo, ending, |out| picture.write(out))?

@@ -1,16 +1,17 @@
 //! The picture for people: the photo tinted with its labels' colours, and the legend beside it.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::iter;
+use std::ops::RangeInclusive;
 
 use super::decode::Photo;
 use super::idat::{BLOCK, PLAIN, idat};
 use super::legend::{self, Entry};
 use crate::{Error, Result};
 
-/// The widest row that is filtered as suits it best, in bytes: that takes three copies of it.
-const MOST_FILTERED: usize = 1 << 20;
+/// Rows that are filtered as suits each best, in bytes. Of longer ones that takes three copies, of shorter ones a call each.
+const FILTERED: RangeInclusive<usize> = 64..=1 << 20;
 
 const PAPER: [u8; 3] = [255; 3];
 
@@ -113,19 +114,19 @@ fn write_rows<'a, R: Iterator<Item = Cow<'a, [u8]>>>(
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header()?;
-    if 3 * width > MOST_FILTERED {
-        let mut data = idat(&mut writer, flate2::Compression::fast());
-        for row in rows {
-            data.write_all(&[PLAIN])?;
-            row.into_iter().try_for_each(|part| data.write_all(&part))?;
-        }
-        data.finish()?;
-    } else {
+    if FILTERED.contains(&(3 * width)) {
         let mut stream = writer.stream_writer_with_size(BLOCK)?;
         for row in rows {
             row.into_iter().try_for_each(|part| stream.write_all(&part))?;
         }
         stream.finish()?;
+    } else {
+        let mut data = BufWriter::with_capacity(BLOCK, idat(&mut writer, flate2::Compression::fast()));
+        for row in rows {
+            data.write_all(&[PLAIN])?;
+            row.into_iter().try_for_each(|part| data.write_all(&part))?;
+        }
+        data.into_inner().map_err(IntoInnerError::into_error)?.finish()?;
     }
     writer.finish()?;
     out.failed.map_or(Ok(()), Err)

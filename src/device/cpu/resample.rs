@@ -38,6 +38,9 @@ multiversion! {
     }
 }
 
+/// Columns of the logits for one of the mask from which on those that the mask reads are blended one by one.
+const NARROW: usize = 8;
+
 multiversion! {
     /// Row `place.0` of the mask's `place.1`: `logits` `[h, w, n]` upsampled ×2, resized to (`place.1`, `out.len()`),
     /// the largest label taken (NaN counts as the largest, as in PyTorch). `line` `[w, n]` is working memory.
@@ -49,11 +52,21 @@ multiversion! {
         out: LabelsMut<'_>,
     ) {
         let ((h, w, n), (row, to_h), mut out) = (shape, place, out);
-        line.fill(0.0);
-        for (y, weight) in Taps::through_upsample(row, h, to_h).iter() {
-            line.iter_mut().zip(&logits[y * w * n..][..w * n]).for_each(|(l, v)| *l += weight * v);
-        }
         let to_w = out.len();
+        let mut blend = |columns: std::ops::Range<usize>| {
+            let line = &mut line[columns.start * n..columns.end * n];
+            line.fill(0.0);
+            for (y, weight) in Taps::through_upsample(row, h, to_h).iter() {
+                let values = &logits[(y * w + columns.start) * n..][..line.len()];
+                line.iter_mut().zip(values).for_each(|(l, v)| *l += weight * v);
+            }
+        };
+        // A narrow photo has many rows, each of which reads few columns.
+        if NARROW * to_w < w {
+            (0..to_w).for_each(|i| Taps::through_upsample(i, w, to_w).iter().for_each(|(x, _)| blend(x..x + 1)));
+        } else {
+            blend(0..w);
+        }
         for i in 0..to_w {
             let taps = Taps::through_upsample(i, w, to_w);
             let (mut best, mut largest) = (0, f32::NEG_INFINITY);
