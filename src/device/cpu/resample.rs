@@ -38,8 +38,18 @@ multiversion! {
     }
 }
 
-/// Columns of the logits for one of the mask from which on those that the mask reads are blended one by one.
+/// Columns of the logits for one of the mask from which on only those that the mask reads are blended: a narrow photo has many
+/// rows.
 const NARROW: usize = 8;
+
+/// The weighted sum of some values of rows that are `width` values long; the first row's begin where `values` does.
+#[inline(always)]
+fn blend(values: &[f32], rows: &Taps, width: usize, out: &mut [f32]) {
+    out.fill(0.0);
+    for (y, weight) in rows.iter() {
+        out.iter_mut().zip(&values[y * width..]).for_each(|(o, v)| *o += weight * v);
+    }
+}
 
 multiversion! {
     /// Row `place.0` of the mask's `place.1`: `logits` `[h, w, n]` upsampled ×2, resized to (`place.1`, `out.len()`),
@@ -52,20 +62,15 @@ multiversion! {
         out: LabelsMut<'_>,
     ) {
         let ((h, w, n), (row, to_h), mut out) = (shape, place, out);
-        let to_w = out.len();
-        let mut blend = |columns: std::ops::Range<usize>| {
-            let line = &mut line[columns.start * n..columns.end * n];
-            line.fill(0.0);
-            for (y, weight) in Taps::through_upsample(row, h, to_h).iter() {
-                let values = &logits[(y * w + columns.start) * n..][..line.len()];
-                line.iter_mut().zip(values).for_each(|(l, v)| *l += weight * v);
-            }
-        };
-        // A narrow photo has many rows, each of which reads few columns.
+        let (to_w, rows) = (out.len(), Taps::through_upsample(row, h, to_h));
         if NARROW * to_w < w {
-            (0..to_w).for_each(|i| Taps::through_upsample(i, w, to_w).iter().for_each(|(x, _)| blend(x..x + 1)));
+            for i in 0..to_w {
+                for (x, _) in Taps::through_upsample(i, w, to_w).iter() {
+                    blend(&logits[x * n..], &rows, w * n, &mut line[x * n..][..n]);
+                }
+            }
         } else {
-            blend(0..w);
+            blend(logits, &rows, w * n, line);
         }
         for i in 0..to_w {
             let taps = Taps::through_upsample(i, w, to_w);
