@@ -1,9 +1,9 @@
-// The photo tinted: each channel the mean, rounded down, of the photo's and of the colour of the pixel's label, which has a weight.
+// The photo tinted, in place: each channel becomes the mean, rounded down, of itself and of the colour of the pixel's label, which
+// has a weight.
 //
-//   photo    [pixels, 3]   u8
 //   mask     [pixels]      u8, or u16 (`wide`) for more than 256 labels
 //   palette  [labels, 4]   u8, red, green, blue and the colours' weight in 128ths, the same for all
-//   out      [pixels, 3]   u8
+//   photo    [pixels, 3]   u8; read and written, each byte by one thread
 //
 // Needs: all aligned to 16 bytes; the mask below `labels`.  Launch: 128 threads, grid ⌈pixels / 640⌉. A warp takes 160 pixels of any
 // photos: 30 of its lanes 16 bytes of the photo each, 10 or 20 of them 16 bytes of the mask. Three lanes share a group of 16
@@ -17,19 +17,22 @@
 #include "common.cuh"
 
 struct OverlayParams {
-    const uint8_t* photo;
     const uint8_t* mask;
     const uint32_t* palette;
-    uint8_t* out;
+    uint8_t* photo;
     uint64_t pixels;
     uint32_t labels, wide;
 };
 
 constexpr int WARPS = 4, GROUPS = 10, PIXELS = 16 * GROUPS;
 
-// 16 bytes from `at` on; zeros behind `end`.
+// 16 bytes from `at` on; zeros behind `end`. What the kernel writes as well is not for the cache of constant data.
+template <bool CONSTANT>
 __device__ __forceinline__ uint4 load(const uint8_t* from, size_t at, size_t end) {
-    if (at + 16 <= end) return __ldg(reinterpret_cast<const uint4*>(from + at));
+    if (at + 16 <= end) {
+        const uint4* chunk = reinterpret_cast<const uint4*>(from + at);
+        return CONSTANT ? __ldg(chunk) : *chunk;
+    }
     uint32_t words[4] = {};
 #pragma unroll
     for (int i = 0; i < 16; i++)
@@ -89,10 +92,10 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_co
     const uint32_t weight = mutant(7) ? 64 : __ldg(p.palette) >> 24;
     uint32_t labels[6];
     if (p.wide) {
-        const uint4 two = lane < 2 * GROUPS ? load(p.mask, 2 * first + 16 * lane, 2 * p.pixels) : uint4{};
+        const uint4 two = lane < 2 * GROUPS ? load<true>(p.mask, 2 * first + 16 * lane, 2 * p.pixels) : uint4{};
         labels_of_words(labels, two, group, part);
     } else {
-        const uint4 one = lane < GROUPS ? load(p.mask, first + 16 * lane, p.pixels) : uint4{};
+        const uint4 one = lane < GROUPS ? load<true>(p.mask, first + 16 * lane, p.pixels) : uint4{};
         labels_of_bytes(labels, one, group, part);
     }
     uint32_t colours[6];
@@ -113,12 +116,12 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_co
     };
     const uint32_t shift = mutant(3) ? 0 : 8 * part;
     const size_t at = 3 * first + 16 * lane, end = 3 * p.pixels;
-    const uint4 photo = load(p.photo, at, end);
+    const uint4 photo = load<false>(p.photo, at, end);
     const uint32_t words[4] = {
         mean(photo.x, __funnelshift_r(bytes[0], bytes[1], shift), weight),
         mean(photo.y, __funnelshift_r(bytes[1], bytes[2], shift), weight),
         mean(photo.z, __funnelshift_r(bytes[2], bytes[3], shift), weight),
         mean(photo.w, __funnelshift_r(bytes[3], bytes[4], shift), weight),
     };
-    store(p.out, at, end, words);
+    store(p.photo, at, end, words);
 }

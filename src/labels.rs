@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// The most labels at once: a mask's values are 16 bits wide.
 pub const MAX_LABELS: usize = 65_535;
 
+/// The longest label, in bytes. A label within any model's tokens is far shorter.
+pub const MAX_LABEL_BYTES: usize = 1024;
+
 /// Labels that were checked, each with the place where it stands. What only a model's tokenizer can tell (words that
 /// it sees no difference between) is checked by [`Engine::set_list`](crate::Engine::set_list).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,13 +98,8 @@ impl List {
                     self.show(i)
                 )));
             }
-            if text.len() > Tokenizer::MAX_BYTES {
-                return Err(Error::Labels(format!(
-                    "{} is {} bytes long, but at most {} are read; shorten it",
-                    self.show(i),
-                    text.len(),
-                    Tokenizer::MAX_BYTES
-                )));
+            if text.len() > MAX_LABEL_BYTES {
+                return Err(Error::Labels(format!("{} {}", self.show(i), too_long(text.len(), MAX_LABEL_BYTES))));
             }
             let clean = Tokenizer::clean(text);
             if clean.is_empty() {
@@ -122,7 +120,7 @@ impl List {
 ///
 /// # Errors
 /// [`Error::Labels`] if there is none, one is empty, or one is there twice, with its place; if a quote opens or closes
-/// a label alone; if the file is another table, a numbered list, or in some other way no list of one label a line; if
+/// a label alone; if one is longer than [`MAX_LABEL_BYTES`]; if the file is another table, a numbered list, or in some other way no list of one label a line; if
 /// there are more than [`MAX_LABELS`]; if the file is not UTF-8. [`Error::Io`] if the file cannot be read.
 pub fn parse(argument: &str) -> Result<List> {
     let list = match argument.strip_prefix('@') {
@@ -135,14 +133,19 @@ pub fn parse(argument: &str) -> Result<List> {
 /// Checks a list that a program gives; each label is trimmed.
 ///
 /// # Errors
-/// [`Error::Labels`] if there is none, one is empty, has a line end or is there twice; if there are more than
-/// [`MAX_LABELS`].
+/// [`Error::Labels`] if there is none, one is empty, has a line end, is longer than [`MAX_LABEL_BYTES`] or is there twice;
+/// if there are more than [`MAX_LABELS`].
 pub fn checked<S: AsRef<str>>(labels: &[S]) -> Result<List> {
     numbered(labels.iter().map(|label| label.as_ref().trim().to_owned())).checked()
 }
 
 fn numbered(texts: impl Iterator<Item = String>) -> List {
     List { labels: texts.zip(1..).map(|(text, number)| Label { text, number }).collect(), ..List::default() }
+}
+
+/// What is said of a label or line.
+fn too_long(bytes: usize, most: usize) -> String {
+    format!("is {bytes} bytes long, but at most {most} are read; shorten it")
 }
 
 fn too_many(count: usize) -> Error {

@@ -1,13 +1,15 @@
 //! Photos of every kind through the public decoder.
 
 use std::fs;
-use std::io::{Cursor, Seek, Write};
+use std::io::{Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba, RgbaImage};
 use lseg_fast::Error;
 use lseg_fast::checkpoint::Checkpoint;
-use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, HEAD, Photo, decode, decode_from, is_picture, is_picture_name};
+use lseg_fast::image::decode::{
+    DEFAULT_MAX_PIXELS, HEAD, Photo, decode, decode_asking, decode_from, is_picture, is_picture_name,
+};
 
 /// A photo file in a folder that goes when the value goes.
 struct PhotoFile {
@@ -512,6 +514,221 @@ fn a_photo_from_a_stream_is_called_by_its_name() {
     assert_eq!(&decode_from(name, bytes.as_slice(), 30).unwrap().rgb, picture.as_raw());
     let error = decode_from(name, bytes.as_slice(), 29).unwrap_err().to_string();
     assert!(error.starts_with("standard input: 6×5 is 30 pixels"), "{error}");
-    let endless = decode_from(name, std::io::repeat(0xFF), 1).unwrap_err().to_string();
-    assert!(endless.contains("more than 67 MB, too large for a photo"), "{endless}");
+    let reason = |stream: &mut dyn std::io::Read| decode_from(name, stream, 1).unwrap_err().to_string();
+    let mut endless = b"\x89PNG\r\n\x1a\n".chain(std::io::repeat(0));
+    assert!(reason(&mut endless).contains("more than 67 MB, too large for a photo"));
+    // What no photo begins with is not read to its end.
+    let mut zeros = std::io::repeat(0).take(u64::MAX);
+    assert!(reason(&mut zeros).contains("not a photo"));
+    assert!(zeros.limit() > u64::MAX - 10_000);
+}
+
+#[test]
+#[cfg(unix)]
+fn devices_are_no_photos() {
+    for device in ["/dev/zero", "/dev/null"] {
+        let error = decode(Path::new(device), DEFAULT_MAX_PIXELS).unwrap_err();
+        assert!(matches!(&error, Error::Photo { reason, .. } if reason.contains("a device")), "{error}");
+    }
+}
+
+/// The bytes that the decoder asks for, and the error when it gets none.
+#[test]
+fn what_a_photo_takes_is_asked_before_it_is_decoded() {
+    let asked = |bytes: &[u8]| {
+        let file = PhotoFile::new(bytes);
+        let need = std::cell::Cell::new(0);
+        let refuse = |bytes| {
+            need.set(bytes);
+            Err(Error::Memory("none is free".to_owned()))
+        };
+        let error = decode_asking(&file.path, DEFAULT_MAX_PIXELS, &refuse).unwrap_err();
+        assert_eq!(error.to_string(), Error::Memory(format!("{}: none is free", file.path.display())).to_string());
+        assert!(matches!(error, Error::Memory(_)), "{error:?}");
+        (need.get() as usize - bytes.len()) as f64 / (40.0 * 30.0)
+    };
+    let picture = DynamicImage::from(noise(40, 30));
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Pnm, ImageFormat::Tiff] {
+        assert_eq!(asked(&encoded(picture.clone(), format)), 3.0, "{format:?}");
+    }
+    assert_eq!(asked(&encoded(picture.to_luma8(), ImageFormat::Png)), 3.0);
+    assert_eq!(asked(&encoded(picture.to_rgba8(), ImageFormat::Png)), 4.0);
+    assert_eq!(asked(&encoded(picture.to_rgba16(), ImageFormat::Png)), 8.0);
+    assert_eq!(asked(&encoded(picture.to_rgba16(), ImageFormat::Tiff)), 11.0);
+    assert_eq!(asked(&encoded(picture.to_rgb32f(), ImageFormat::Tiff)), 15.0);
+    assert!((3.0..8.0).contains(&asked(&encoded(picture, ImageFormat::Jpeg))));
+}
+
+/// The middles of a JPEG's scans, of those that refine others not.
+fn middles(jpeg: &[u8]) -> Vec<usize> {
+    let (mut middles, mut at) = (Vec::new(), 2);
+    while jpeg[at + 1] != 0xD9 {
+        let (marker, length) = (jpeg[at + 1], usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]])));
+        let header = &jpeg[at + 4..at + 2 + length];
+        at += 2 + length;
+        if marker == 0xDA {
+            let is_marker = |pair: &[u8]| pair[0] == 0xFF && pair[1] != 0 && !(0xD0..=0xD7).contains(&pair[1]);
+            let data = jpeg[at..].windows(2).position(is_marker).unwrap();
+            middles.extend((header[header.len() - 1] >> 4 == 0).then_some(at + data / 2));
+            at += data;
+        }
+    }
+    middles
+}
+
+/// A file's end behind a part of its data: a decoder that fills the rest with grey or black makes a photo of it that looks
+/// whole.
+#[test]
+fn a_photo_whose_data_end_too_soon_is_refused_whatever_follows() {
+    let closed_at = |bytes: &[u8], end: usize, trailer: &[u8]| refusal(&[&bytes[..end], trailer].concat());
+    let stored = |name: &str| fs::read(photos().join(name)).unwrap();
+    let coded = |bytes: &[u8]| bytes.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let flat = encoded(image::RgbImage::from_pixel(64, 512, Rgb(BLUE)), ImageFormat::Jpeg);
+    for (bytes, what) in [
+        (encoded(noise(64, 64), ImageFormat::Jpeg), "noise"),
+        (flat, "flat"),
+        (stored("one_scan_420.jpg"), "one_scan_420"),
+        (stored("progressive_420.jpg"), "progressive_420"),
+        (stored("progressive_thirds.jpg"), "progressive_thirds"),
+        (stored("scans_each_420.jpg"), "scans_each_420"),
+        (stored("scans_each_420_restarts.jpg"), "scans_each_420_restarts"),
+        (stored("scans_each_cmyk.jpg"), "scans_each_cmyk"),
+        (stored("scans_chroma_together_420.jpg"), "scans_chroma_together_420"),
+    ] {
+        decoded(&bytes);
+        let first = coded(&bytes[..]) + 16;
+        // Between the scans of a progressive file it may end: the first is the whole picture, and the others make it sharp.
+        let ends: Vec<usize> = match what.starts_with("progressive") {
+            false => (1..20).map(|part| first + (bytes.len() - first - 16) * part / 20).collect(),
+            true => middles(&bytes),
+        };
+        for end in ends {
+            let photo = PhotoFile::new(&[&bytes[..end], &[0xFF, 0xD9]].concat()).decode();
+            assert!(matches!(photo, Err(Error::Photo { .. })), "{what}, {end} of {} bytes", bytes.len());
+        }
+    }
+
+    let png = encoded(noise(24, 24), ImageFormat::Png);
+    let mut short = Vec::new();
+    let mut encoder = png::Encoder::new(&mut short, 24, 24);
+    encoder.set_color(png::ColorType::Rgb);
+    let idat = png.windows(4).position(|name| name == b"IDAT").unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_chunk(png::chunk::IDAT, &png[idat + 4..][..800]).unwrap();
+    writer.finish().unwrap();
+    refusal(&short);
+
+    let gif = encoded(DynamicImage::from(noise(24, 24)).to_rgba8(), ImageFormat::Gif);
+    for end in [gif.len() / 2, gif.len() - 60] {
+        closed_at(&gif, end, &[0, 0x3B]);
+    }
+    let webp = encoded(noise(24, 24), ImageFormat::WebP);
+    let mut cut = webp[..webp.len() / 2 / 2 * 2].to_vec();
+    let (file, chunk) = (cut.len() as u32 - 8, cut.len() as u32 - 20);
+    cut[4..8].copy_from_slice(&file.to_le_bytes());
+    cut[16..20].copy_from_slice(&chunk.to_le_bytes());
+    refusal(&cut);
+}
+
+/// A PNG of one colour, a few kilobytes whatever its size.
+fn flat_png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Fastest);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&BLUE.repeat((width * height) as usize)).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+/// The peak memory of the program in bytes, measured when it has done a photo of this size and waits for another.
+#[cfg(target_os = "linux")]
+fn peak(width: u32, height: u32, arguments: &[&str]) -> f64 {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let photo = PhotoFile::new(&flat_png(width, height));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lseg-fast"))
+        .args([
+            "run",
+            "--json",
+            "-q",
+            "--device",
+            "cpu",
+            "--threads",
+            "2",
+            "--size",
+            "64x64",
+            "--labels",
+            "dog,sky",
+            "--model",
+        ])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/seeded/seeded.ckpt"))
+        .args(arguments)
+        .args([&photo.path, Path::new("-")])
+        .arg("--out")
+        .arg(photo.path.with_extension("out"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut report = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut report).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(report.contains("overlay.png"), "{report}");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    1024.0 * line.trim().trim_end_matches(" kB").parse::<f64>().unwrap()
+}
+
+/// The photo and its mask in the engine (3 + 1), the mask in 16 bits (2) and the overlay (3); it was 21. With borders a byte
+/// more.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_photo_takes_nine_bytes_a_pixel_to_segment() {
+    for (arguments, most) in [(&[][..], 9.0), (&["--contours"], 10.0)] {
+        let (small, large) = (peak(2000, 1000, arguments), peak(4000, 3000, arguments));
+        let per_pixel = (large - small) / 10e6;
+        assert!(per_pixel < most + 0.3, "{arguments:?}: {per_pixel:.2} bytes a pixel");
+    }
+}
+
+/// Neither a row nor a pixel of a photo may cost much. A million rows of one pixel are nothing; the 64 million that are
+/// allowed are tried where LSEG_LONG_TESTS is set (half a minute; it was many).
+#[test]
+fn narrow_and_wide_photos_take_as_long_as_others() {
+    let long = std::env::var_os("LSEG_LONG_TESTS").is_some();
+    let (pixels, seconds) = if long { (64_000_000, 60) } else { (2_000_000, 10) };
+    for (width, height) in [(1, pixels), (pixels, 1)] {
+        let photo = PhotoFile::new(&flat_png(width, height));
+        let start = std::time::Instant::now();
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_lseg-fast"))
+            .args([
+                "run",
+                "-q",
+                "--device",
+                "cpu",
+                "--labels",
+                "dog,sky,sea,tree,house",
+                "--save",
+                "mask,overlay,masks",
+                "--model",
+            ])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/seeded/seeded.ckpt"))
+            .arg(&photo.path)
+            .arg("--out")
+            .arg(photo.path.with_extension("out"))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert!(start.elapsed().as_secs() < seconds, "{width}×{height}: {:?}", start.elapsed());
+        let results = fs::read_dir(photo.path.with_extension("out")).unwrap();
+        for result in results.map(|entry| entry.unwrap()) {
+            assert!(result.metadata().unwrap().len() < 1 << 24, "{:?}", result.path());
+            assert_eq!(image::image_dimensions(result.path()).unwrap(), (width, height));
+        }
+    }
 }

@@ -198,3 +198,57 @@ fn the_engine_cuts_long_labels_only_while_it_is_told_to() {
     engine.set_long_labels(LongLabels::Refuse);
     assert!(reason(engine.set_labels(&["sky", &long])).contains("shorten it"));
 }
+
+/// Before anything is done to it, by its line.
+#[test]
+fn a_label_of_more_than_a_kilobyte_is_refused() {
+    let folder = Folder::new();
+    let long = format!("a{}b", " ".repeat(1025));
+    let fits = format!("a{}b", " ".repeat(1022));
+    let words = "is 1027 bytes long, but at most 1024 are read; shorten it";
+    assert!(folder.refusal(&["--labels", &format!("dog,{long}")]).ends_with(words));
+    let message = folder.refusal(&["--labels", folder.file(format!("dog\n# more\n{long}\n"))]);
+    assert!(message.starts_with("words.txt: line 3 ") && message.ends_with(words), "{message}");
+    let message = folder.refusal(&["--labels", folder.file(format!("dog\n{}\n", "x".repeat(1 << 20)))]);
+    assert!(message.starts_with("words.txt: line 2 is 1048576 bytes long") && message.len() < 200, "{message}");
+    assert_eq!(folder.labels(&format!("dog,{fits}")).len(), 2);
+    assert_eq!(folder.labels(folder.file(format!("dog\n\"{fits}\"\n"))).len(), 2);
+    let mut engine = engine();
+    assert!(reason(engine.set_labels(&["dog", &long])).contains("label 2"));
+}
+
+/// A file of the most bytes that are read.
+#[test]
+fn a_list_of_hostile_labels_is_read_in_little_time() {
+    let nested = |i: usize| format!("{i}&{}lt;", "amp;".repeat(253));
+    let list: Vec<String> = (0..1000).map(nested).collect();
+    let start = std::time::Instant::now();
+    assert_eq!(lseg_fast::labels::checked(&list).unwrap().len(), list.len());
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn templates_that_would_fill_the_memory_are_refused() {
+    let folder = Folder::new();
+    let (many, long) = ("{} ".repeat(300), "x".repeat(1025) + "{}");
+    let message = folder.refusal(&["--labels", &"dog".repeat(300), "--template", &many]);
+    assert!(message.contains("bytes, and all of them with"), "{message}");
+    let message = folder.refusal(&["--labels", "dog", "--template", &long]);
+    assert!(message.contains("is 1027 bytes long, but at most 1024 are read"), "{message}");
+    let mut engine = engine();
+    engine.set_templates(&vec!["a {}".to_owned(); 1 << 19]).unwrap();
+    let message = engine.set_labels(&["dog", "cat", "sky"]).unwrap_err().to_string();
+    assert!(message.contains("3 labels in 524288 templates are 1572864 texts, more than 1048576"), "{message}");
+}
+
+#[test]
+fn progress_is_told_until_all_texts_are_encoded() {
+    let mut engine = engine();
+    let words: Vec<String> = (0..70).map(|i| format!("word {i}")).collect();
+    let list = lseg_fast::labels::checked(&words).unwrap();
+    let mut told = Vec::new();
+    engine.set_list_watched(&list, &mut |done, of| told.push((done, of))).unwrap();
+    assert_eq!(told, [(32, 70), (64, 70), (70, 70)]);
+    // They are known now.
+    engine.set_list_watched(&list, &mut |_, _| panic!("nothing is encoded")).unwrap();
+}

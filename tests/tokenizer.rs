@@ -146,6 +146,38 @@ fn a_label_of_megabytes_is_refused_unread() {
     );
 }
 
+/// A hostile text takes time in its length, not in the square of it: those of 16 KiB took seconds each.
+#[test]
+fn the_longest_texts_are_read_at_once() {
+    let tokenizer = Tokenizer::new(VOCAB, CONTEXT).unwrap();
+    let fill = |piece: &str| piece.repeat(Tokenizer::MAX_BYTES / piece.len());
+    let texts = [
+        format!("&{}lt;", fill("amp;").split_off(8)),
+        format!("&{}", fill("#65286;").split_off(7)),
+        format!("&{}", fill("amp&semi;").split_off(9)),
+        fill("&a&#xFEFF;mp;"),
+        fill("&"),
+        fill(";"),
+        fill("&#"),
+        fill("a"),
+        fill("\u{1B}["),
+        fill("e\u{301}"),
+        fill("İ"),
+        fill("'s"),
+        fill("<end_of_text>"),
+    ];
+    for text in &texts {
+        let timed = || {
+            let start = std::time::Instant::now();
+            tokenizer.encode_cut(text).unwrap();
+            start.elapsed()
+        };
+        // A busy machine is slow once.
+        let took = timed().min(timed());
+        assert!(took.as_millis() < 250, "{:?}: {took:?}", &text[..20]);
+    }
+}
+
 #[test]
 fn impossible_tables_and_contexts_are_refused() {
     for vocab in [0, 1, 513, 49_409, usize::MAX] {

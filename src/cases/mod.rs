@@ -236,7 +236,7 @@ impl Op {
 
     /// Whether the output is the first input.
     pub fn in_place(&self) -> bool {
-        matches!(self, Op::AddPositions { .. })
+        matches!(self, Op::AddPositions { .. } | Op::Overlay { .. })
     }
 
     /// The call: `inputs` and `weights` as [`Prepared`] lists them.
@@ -282,7 +282,7 @@ impl Op {
             }
             Op::Regularise { bottleneck, activation, .. } => d.regularise(inputs[0], v[0], bottleneck, activation, out),
             Op::UpsampleScores { .. } => d.upsample_scores(inputs[0], out),
-            Op::Overlay { .. } => d.overlay(inputs[0], inputs[1], inputs[2], out),
+            Op::Overlay { .. } => d.overlay(inputs[1], inputs[2], out),
             Op::Argmax { mask, output, .. } => {
                 let mut other = |shape, element| d.buffer("other output", shape, element);
                 let mut not_finite = || other([1; 4], Element::U32);

@@ -6,21 +6,26 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use lseg_fast::Error;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::demo;
 use lseg_fast::device::cpu;
 use lseg_fast::engine::{self, DeviceChoice, Engine, Options};
-use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode, decode_from};
+use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
 use lseg_fast::labels::{self, List};
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::output::{Durability, create_folder, write_atomically};
 use lseg_fast::protocol::Size;
 
+use super::batch::progress_bar;
 use super::photos::{Photo, STANDARD};
 use super::result::Heading;
 use super::{Failure, message, photos};
+
+/// Texts whose way through the text tower is worth a progress bar: some seconds of a large model's.
+const MANY_TEXTS: usize = 256;
 
 /// Which words are looked for.
 #[derive(Args)]
@@ -66,7 +71,14 @@ impl LabelArguments {
             LongLabels::Refuse => engine::LongLabels::Refuse,
             LongLabels::Cut => engine::LongLabels::Cut,
         });
-        engine.set_list(list)?;
+        let mut bar: Option<ProgressBar> = None;
+        let set = engine.set_list_watched(list, &mut |done, of| {
+            if of >= MANY_TEXTS {
+                bar.get_or_insert_with(|| progress_bar(of, quiet).with_message("labels")).set_position(done as u64);
+            }
+        });
+        bar.iter().for_each(ProgressBar::finish_and_clear);
+        set?;
         if !quiet {
             list.note().into_iter().for_each(message::note);
             engine.label_notes().iter().for_each(message::note);
@@ -191,10 +203,12 @@ impl PhotoArguments {
     pub fn open(&self, photo: &Photo, size: Size, engine: &Engine) -> lseg_fast::Result<Opened> {
         let start = Instant::now();
         let path = &photo.path;
+        let budget = engine.memory();
+        let ask = |bytes| budget.ask_photo(bytes);
         let photo = if photo.is_stdin() {
-            decode_from("standard input".as_ref(), io::stdin().lock(), self.max_pixels)?
+            decode_from_asking("standard input".as_ref(), io::stdin().lock(), self.max_pixels, &ask)?
         } else {
-            decode(path, self.max_pixels)?
+            decode_asking(path, self.max_pixels, &ask)?
         };
         let decoding = start.elapsed();
         let (network_height, network_width) = size.network_size(photo.height, photo.width)?;

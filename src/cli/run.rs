@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use lseg_fast::engine::{Alpha, Engine, Extras, Frame, Segmentation, Segmented};
+use lseg_fast::engine::{Alpha, Engine, Extras, Segmentation, Segmented};
 use lseg_fast::image::decode;
 use lseg_fast::image::legend::percent;
+use lseg_fast::image::overlay::Overlay;
 use lseg_fast::image::palette::Palette;
-use lseg_fast::image::{contours, mask, npy, overlay};
+use lseg_fast::image::{contours, mask, npy};
 use lseg_fast::protocol::Size;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -214,12 +215,11 @@ struct Session<'a> {
 impl Session<'_> {
     fn segment(&mut self, given: &Photo) -> lseg_fast::Result<Report> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
-        let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let wanted = |save| self.saved.contains(&save);
         let colours = wanted(Save::Overlay).then_some(self.colours);
         let alpha = self.arguments.alpha.unwrap_or_default();
         let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours, alpha };
-        let segmented = self.engine.segment_with(&frame, extras)?;
+        let segmented = self.engine.segment_photo(photo, extras)?;
         let timings = self.arguments.timings.then(|| {
             let operations = self.engine.timings();
             Ok(Timings::new(self.engine.matmul_rate()?, &operations))
@@ -243,7 +243,7 @@ impl Session<'_> {
 
     fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
-        let Segmented { segmentation: Segmentation { width, height, mask: values }, scores, best, mut overlay } =
+        let Segmented { segmentation: Segmentation { width, height, mask: mut values }, scores, best, mut overlay } =
             segmented;
         let photos = &self.arguments.photos;
         for &save in self.saved {
@@ -259,8 +259,12 @@ impl Session<'_> {
                     if self.arguments.contours {
                         contours::draw(&mut tinted, &values, self.colours);
                     }
-                    let picture = overlay::overlay(&tinted, self.labels, self.colours, shares)?;
-                    photos.write(photo, ending, |out| overlay::write(out, &picture))?
+                    if !self.saved.contains(&Save::Masks) {
+                        // Nothing else reads it, and the legend needs room.
+                        values = Vec::new();
+                    }
+                    let picture = Overlay::new(&tinted, self.labels, self.colours, shares)?;
+                    photos.write(photo, ending, |out| picture.write(out))?
                 }
                 Save::Masks => {
                     let written = endings.par_iter().enumerate().map(|(label, ending)| {

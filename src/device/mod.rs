@@ -335,10 +335,10 @@ pub trait Device {
     /// largest value is NaN or infinite: their label says nothing.
     fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf);
 
-    /// Photo (`U8`, `[b, h, w, 3]`), mask (`[b, h, w, 1]`, as from `argmax`) and a colour a label (`U8`, `[1, 1, labels, 4]`,
-    /// the fourth byte the colours' weight w in 128ths, the same for all) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel
+    /// In place on a photo (`U8`, `[b, h, w, 3]`), which is tinted: by its mask (`[b, h, w, 1]`, as from `argmax`) and a colour
+    /// a label (`U8`, `[1, 1, labels, 4]`, the fourth byte the colours' weight w in 128ths, the same for all) each channel becomes
     /// ((128 − w) · photo + w · colour) / 128, rounded down.
-    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf);
+    fn overlay(&mut self, mask: Buf, palette: Buf, photo: Buf);
 }
 
 /// A weight to come, in shape alone.

@@ -92,12 +92,19 @@ impl Engine {
         }
     }
 
-    /// Passes the unknown among the texts through the text tower, in their order, and keeps what comes out.
-    pub(super) fn encode_unknown(&mut self, texts: &[Vec<String>], mut unknown: HashMap<String, Tokens>) -> Result<()> {
+    /// Passes the unknown among the texts through the text tower, in their order, and keeps what comes out. `progress` is told
+    /// how many are done, of how many.
+    pub(super) fn encode_unknown(
+        &mut self,
+        texts: &[Vec<String>],
+        mut unknown: HashMap<String, Tokens>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<()> {
         let unknown: Vec<_> = texts.iter().flatten().filter_map(|text| unknown.remove_entry(text)).collect();
         let mut features = Vec::with_capacity(unknown.len());
         for texts in unknown.chunks(TEXT_BATCH) {
             features.extend(self.encode(texts)?);
+            progress(features.len(), unknown.len());
         }
         let read = unknown.into_iter().zip(features);
         self.texts.extend(read.map(|((text, tokens), features)| (text, Text { tokens, features })));

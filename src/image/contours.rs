@@ -14,39 +14,46 @@ pub fn draw(picture: &mut Photo, mask: &[u16], colours: &[[u8; 3]]) {
     let line = (*width).max(*height).div_ceil(SIDE_PER_LINE);
     let near = near_another(mask, *width, line);
     for ((pixel, label), near) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(mask).zip(near) {
-        if near && let Some(colour) = colours.get(usize::from(*label)) {
+        if near != 0
+            && let Some(colour) = colours.get(usize::from(*label))
+        {
             *pixel = *colour;
         }
     }
 }
 
-/// For each pixel, whether one of another label lies at most `line` columns and `line` rows away.
-fn near_another(mask: &[u16], width: usize, line: usize) -> Vec<bool> {
+/// A pixel with one of another label near it in its row, and one with such a pixel or another label near it in its column.
+const IN_ROW: u8 = 1;
+const IN_COLUMN: u8 = 2;
+
+/// For each pixel, whether (not 0) one of another label lies at most `line` columns and `line` rows away.
+fn near_another(mask: &[u16], width: usize, line: usize) -> Vec<u8> {
     let pixels = mask.len();
-    let nowhere = vec![false; pixels];
-    let mut in_row = nowhere.clone();
+    let mut near = vec![0; pixels];
     for start in (0..pixels).step_by(width) {
-        mark(mask, &nowhere, start..start + width, line, &mut in_row);
-        mark(mask, &nowhere, (start..start + width).rev(), line, &mut in_row);
+        mark(mask, 0, start..start + width, line, IN_ROW, &mut near);
+        mark(mask, 0, (start..start + width).rev(), line, IN_ROW, &mut near);
     }
-    let mut near = in_row.clone();
     for x in 0..width {
-        mark(mask, &in_row, (x..pixels).step_by(width), line, &mut near);
-        mark(mask, &in_row, (x..pixels).step_by(width).rev(), line, &mut near);
+        mark(mask, IN_ROW, (x..pixels).step_by(width), line, IN_COLUMN, &mut near);
+        mark(mask, IN_ROW, (x..pixels).step_by(width).rev(), line, IN_COLUMN, &mut near);
     }
     near
 }
 
-/// Along a row or column, marks the pixels that come at most `line` pixels after one of `from` or of another label.
-fn mark(mask: &[u16], from: &[bool], pixels: impl Iterator<Item = usize>, line: usize, near: &mut [bool]) {
+/// Along a row or column, marks with `as_mark` the pixels that come at most `line` pixels after one that has the mark `from`
+/// or another label.
+fn mark(mask: &[u16], from: u8, pixels: impl Iterator<Item = usize>, line: usize, as_mark: u8, near: &mut [u8]) {
     let (mut away, mut last) = (line, None);
     for at in pixels {
         away = match last {
-            _ if from[at] => 0,
+            _ if near[at] & from != 0 => 0,
             Some(last) if mask[last] != mask[at] => 1,
             _ => away.saturating_add(1),
         };
-        near[at] |= away <= line;
+        if away <= line {
+            near[at] |= as_mark;
+        }
         last = Some(at);
     }
 }
@@ -81,7 +88,8 @@ mod tests {
                     label
                 })
                 .collect();
-            assert_eq!(near_another(&mask, width, line), plain(&mask, width, line), "{width}×{height}, line {line}");
+            let near: Vec<bool> = near_another(&mask, width, line).into_iter().map(|near| near != 0).collect();
+            assert_eq!(near, plain(&mask, width, line), "{width}×{height}, line {line}");
         }
     }
 

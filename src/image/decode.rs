@@ -1,11 +1,12 @@
 //! Photo files to 8-bit RGB.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use super::{exif, jpeg, tiff};
 use crate::checkpoint::printable;
@@ -31,8 +32,11 @@ pub const HEAD: usize = foreign::HEAD;
 /// Room for a decoder's tables and for a small photo's metadata, beside what grows with the pixels.
 const FIXED_BYTES: u64 = 64 << 20;
 
-/// The widest pixel that any of the formats has: four channels of 32 bits.
+/// The widest pixel that any of the formats has: four channels of 32 bits (or, as text, three numbers).
 const MAX_BYTES_PER_PIXEL: u64 = 16;
+
+/// The widest pixel of the formats that are neither TIFF nor PNM: four channels of 16 bits.
+const USUAL_BYTES_PER_PIXEL: u64 = 8;
 
 /// A photo as the network's protocol takes it: upright, opaque, 8 bits a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +57,20 @@ pub struct Photo {
 /// [`Error::Io`] if the file cannot be opened or read; [`Error::Photo`] if it is empty, in no supported format,
 /// damaged, cut short or larger than `max_pixels`.
 pub fn decode(path: &Path, max_pixels: u64) -> Result<Photo> {
+    decode_asking(path, max_pixels, &|_| Ok(()))
+}
+
+/// As [`decode`]. Between the photo's header and its pixels `ask` is told how many bytes decoding takes at most, the file's
+/// own and the photo's among them (the photo keeps 3 a pixel); its error ends decoding.
+///
+/// # Errors
+/// As for [`decode`], and those of `ask`, of an [`Error::Memory`] with the photo's name before it.
+pub fn decode_asking(path: &Path, max_pixels: u64, ask: &dyn Fn(u64) -> Result<()>) -> Result<Photo> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    decode_from(path, file, max_pixels)
+    if is_device(&file) {
+        return Err(Error::photo(path, "a device, which may never end; expected a file"));
+    }
+    decode_from_asking(path, file, max_pixels, ask)
 }
 
 /// As [`decode`], for a photo that is read to its end from `reader`; errors call it `name`.
@@ -62,8 +78,33 @@ pub fn decode(path: &Path, max_pixels: u64) -> Result<Photo> {
 /// # Errors
 /// As for [`decode`].
 pub fn decode_from(name: &Path, reader: impl Read, max_pixels: u64) -> Result<Photo> {
-    let bytes = read(name, reader, byte_limit(max_pixels))?;
-    decode_bytes(bytes, max_pixels).map_err(|reason| Error::photo(name, reason))
+    decode_from_asking(name, reader, max_pixels, &|_| Ok(()))
+}
+
+/// As [`decode_asking`], for a photo that is read to its end from `reader`; errors call it `name`.
+///
+/// # Errors
+/// As for [`decode_asking`].
+pub fn decode_from_asking(
+    name: &Path,
+    reader: impl Read,
+    max_pixels: u64,
+    ask: &dyn Fn(u64) -> Result<()>,
+) -> Result<Photo> {
+    let bytes = read(name, reader, max_pixels)?;
+    let refused = Cell::new(None);
+    let ask = |bytes| {
+        ask(bytes).map_err(|error| {
+            let reason = error.to_string();
+            refused.set(Some(error));
+            reason
+        })
+    };
+    decode_bytes(bytes, Limits { max_pixels, ask: &ask }).map_err(|reason| match refused.take() {
+        Some(Error::Memory(what)) => Error::Memory(format!("{}: {what}", name.display())),
+        Some(error) => error,
+        None => Error::photo(name, reason),
+    })
 }
 
 /// Whether `head`, a file's first [`HEAD`] bytes (or all that it has), belong to a picture of pixels, of a format that
@@ -87,15 +128,69 @@ pub fn is_picture_name(name: &Path) -> bool {
     ending.is_some_and(|ending| ENDINGS.iter().any(|endings| endings.split(' ').any(|known| known == ending)))
 }
 
-/// Bytes that a photo may have, as a file and decoded.
-pub(super) fn byte_limit(max_pixels: u64) -> u64 {
-    max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL).saturating_add(FIXED_BYTES)
+/// What a photo may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limits<'a> {
+    max_pixels: u64,
+    /// Whether so many bytes may be taken.
+    ask: &'a dyn Fn(u64) -> Result<(), String>,
 }
 
-/// The whole file, or an error once it passes `limit` bytes (an endless device, a film).
-fn read(name: &Path, reader: impl Read, limit: u64) -> Result<Vec<u8>> {
+impl Limits<'_> {
+    /// Whether a photo of this size may be decoded, which takes `bytes_per_pixel` beside the file's `file` bytes: as stored,
+    /// before it becomes RGB in another place or is turned.
+    pub(super) fn check(
+        self,
+        (width, height): (u32, u32),
+        file: usize,
+        bytes_per_pixel: u64,
+        orientation: Option<u8>,
+    ) -> Result<(), String> {
+        check_size(width, height, self.max_pixels)?;
+        // Two photos, the stored and the upright.
+        let turned = if orientation.is_some_and(|orientation| orientation >= 5) { 6 } else { 3 };
+        let pixels = u64::from(width) * u64::from(height);
+        (self.ask)(pixels.saturating_mul(bytes_per_pixel.max(turned)).saturating_add(file as u64))
+    }
+
+    /// Bytes that a photo may have when decoded.
+    pub(super) fn bytes(self) -> u64 {
+        byte_limit(self.max_pixels, MAX_BYTES_PER_PIXEL)
+    }
+}
+
+fn byte_limit(max_pixels: u64, bytes_per_pixel: u64) -> u64 {
+    max_pixels.saturating_mul(bytes_per_pixel).saturating_add(FIXED_BYTES)
+}
+
+/// Whether reading it may never end, whatever its bytes are. A pipe is what a shell gives for a program's output.
+fn is_device(file: &File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        file.metadata().is_ok_and(|data| data.file_type().is_char_device() || data.file_type().is_block_device())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
+    }
+}
+
+/// The whole file. An error if its first bytes are no photo's, before more is read, and once it is longer than a photo of its
+/// format can be (an endless stream, a film).
+fn read(name: &Path, reader: impl Read, max_pixels: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io("read", name, e))?;
+    let mut reader = reader.take(HEAD as u64);
+    reader.read_to_end(&mut bytes).map_err(|e| Error::io("read", name, e))?;
+    let per_pixel = match format(&bytes) {
+        Some(ImageFormat::Tiff | ImageFormat::Pnm) => MAX_BYTES_PER_PIXEL,
+        Some(format) if is_read(format) => USUAL_BYTES_PER_PIXEL,
+        _ => return Err(Error::photo(name, no_photo(&bytes))),
+    };
+    let limit = byte_limit(max_pixels, per_pixel);
+    reader.set_limit(limit.saturating_add(1) - bytes.len() as u64);
+    reader.read_to_end(&mut bytes).map_err(|e| Error::io("read", name, e))?;
     if bytes.len() as u64 > limit {
         return Err(Error::photo(name, format!("more than {} MB, too large for a photo", limit / 1_000_000)));
     }
@@ -110,41 +205,56 @@ fn format(head: &[u8]) -> Option<ImageFormat> {
     image::guess_format(head).ok()
 }
 
-fn decode_bytes(bytes: Vec<u8>, max_pixels: u64) -> Result<Photo, String> {
-    if bytes.is_empty() {
-        return Err("an empty file; expected a photo".into());
-    }
-    let (mut picture, orientation) = match format(&bytes) {
-        Some(ImageFormat::Jpeg) => jpeg::decode(&bytes, max_pixels)?,
-        Some(ImageFormat::Tiff) => tiff::decode(bytes, max_pixels)?,
-        Some(format) if format.reading_enabled() => other(&bytes, format, max_pixels)?,
+fn is_read(format: ImageFormat) -> bool {
+    matches!(format, ImageFormat::Jpeg | ImageFormat::Tiff) || format.reading_enabled()
+}
+
+fn decode_bytes(bytes: Vec<u8>, limits: Limits) -> Result<Photo, String> {
+    let (picture, orientation) = match format(&bytes) {
+        Some(ImageFormat::Jpeg) => jpeg::decode(bytes, limits)?,
+        Some(ImageFormat::Tiff) => tiff::decode(bytes, limits)?,
+        Some(format) if is_read(format) => other(&bytes, format, limits)?,
         _ => return Err(no_photo(&bytes)),
     };
+    let mut picture = DynamicImage::from(picture);
     if let Some(orientation) = orientation.and_then(Orientation::from_exif) {
         picture.apply_orientation(orientation);
     }
-    Ok(opaque(picture))
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    Ok(Photo { width, height, rgb: picture.into_rgb8().into_raw() })
 }
 
 /// A photo of a format that the `image` crate reads rightly, as stored, and its EXIF orientation.
-fn other(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(DynamicImage, Option<u8>), String> {
+fn other(bytes: &[u8], format: ImageFormat, limits: Limits) -> Result<(RgbImage, Option<u8>), String> {
     let damaged = |e: image::ImageError| undecodable(&format!("{format:?}").to_uppercase(), &e.to_string());
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(byte_limit(max_pixels));
+    let mut of_decoder = image::Limits::no_limits();
+    of_decoder.max_alloc = Some(limits.bytes());
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
+    reader.limits(of_decoder);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    check_size(width, height, max_pixels)?;
-    if decoder.total_bytes() > byte_limit(max_pixels) {
+    let ((width, height), colour) = (decoder.dimensions(), decoder.color_type());
+    let orientation = decoder.exif_metadata().ok().flatten().and_then(|block| exif::orientation(&block));
+    // Lossy WebP is decoded to brightness and colours of half the size first, GIF perhaps in a frame of its own.
+    let own = match format {
+        ImageFormat::WebP => 2,
+        ImageFormat::Gif => 4,
+        _ => 0,
+    };
+    limits.check((width, height), bytes.len(), u64::from(colour.bytes_per_pixel()).max(3) + own, orientation)?;
+    if decoder.total_bytes() > limits.bytes() {
         return Err(format!("would take {} MB when decoded, more than allowed", decoder.total_bytes() / 1_000_000));
     }
-    let orientation = decoder.exif_metadata().ok().flatten().and_then(|block| exif::orientation(&block));
-    Ok((DynamicImage::from_decoder(decoder).map_err(damaged)?, orientation))
+    let mut stored = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut stored).map_err(damaged)?;
+    let picture = rgb(stored, colour).and_then(|rgb| RgbImage::from_raw(width, height, rgb));
+    Ok((picture.ok_or_else(|| undecodable(&format!("{format:?}").to_uppercase(), "unknown colours"))?, orientation))
 }
 
 /// What a file is that is in no format that is read here, and what to do.
 fn no_photo(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "an empty file; expected a photo".into();
+    }
     match foreign::recognise(&bytes[..bytes.len().min(HEAD)]) {
         Some(found) if matches!(found.class, Class::Picture | Class::Raw | Class::Drawing | Class::Video) => {
             format!("{}, which is not read here; {}", found.what, found.class.remedy())
@@ -164,7 +274,7 @@ pub(super) fn undecodable(format: &str, reason: &str) -> String {
     format!("cannot be decoded as {format} ({reason}); the file is damaged, cut short or of an unusual kind")
 }
 
-pub(super) fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(), String> {
+fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
         return Err(format!("{width}×{height} pixels: there is nothing in it"));
@@ -178,16 +288,43 @@ pub(super) fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(),
     Ok(())
 }
 
-/// Composes transparency on white and brings every pixel layout to 8-bit RGB.
-fn opaque(picture: DynamicImage) -> Photo {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let rgb = if picture.color().has_alpha() {
-        let rgba = picture.into_rgba8().into_raw();
-        rgba.chunks_exact(4).flat_map(|p| [on_white(p[0], p[3]), on_white(p[1], p[3]), on_white(p[2], p[3])]).collect()
-    } else {
-        picture.into_rgb8().into_raw()
+/// The 8-bit R G B of stored pixels, transparency composed on white; `None` of a kind that no format here has.
+fn rgb(stored: Vec<u8>, colour: ColorType) -> Option<Vec<u8>> {
+    let level = |value: &[u8]| level_of_16(u16::from_ne_bytes([value[0], value[1]]));
+    Some(match colour {
+        ColorType::L8 => in_place(stored, |[grey]| [grey; 3]),
+        ColorType::La8 => in_place(stored, |[grey, alpha]| [on_white(grey, alpha); 3]),
+        ColorType::Rgb8 => stored,
+        ColorType::Rgba8 => in_place(stored, |[r, g, b, alpha]| [r, g, b].map(|level| on_white(level, alpha))),
+        ColorType::L16 => in_place::<2>(stored, |grey| [level(&grey); 3]),
+        ColorType::La16 => in_place::<4>(stored, |p| [on_white(level(&p[..2]), level(&p[2..])); 3]),
+        ColorType::Rgb16 => in_place::<6>(stored, |p| [0, 2, 4].map(|at| level(&p[at..]))),
+        ColorType::Rgba16 => in_place::<8>(stored, |p| [0, 2, 4].map(|at| on_white(level(&p[at..]), level(&p[6..])))),
+        _ => return None,
+    })
+}
+
+/// Turns pixels of `N` bytes into RGB in their own memory: from the front where they become shorter, from the back where they
+/// become longer.
+fn in_place<const N: usize>(mut bytes: Vec<u8>, rgb: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
+    let pixels = bytes.len() / N;
+    bytes.resize(bytes.len().max(3 * pixels), 0);
+    let convert = |i: usize| {
+        let pixel = std::array::from_fn(|k| bytes[N * i + k]);
+        bytes[3 * i..][..3].copy_from_slice(&rgb(pixel));
     };
-    Photo { width, height, rgb }
+    if N < 3 {
+        (0..pixels).rev().for_each(convert)
+    } else {
+        (0..pixels).for_each(convert)
+    }
+    bytes.truncate(3 * pixels);
+    bytes.shrink_to_fit();
+    bytes
+}
+
+pub(super) fn level_of_16(value: u16) -> u8 {
+    ((u32::from(value) + 128) / 257) as u8
 }
 
 /// A colour of which `alpha` of 255 cover white.

@@ -4,13 +4,13 @@
 
 use std::ops::Range;
 
-use image::{DynamicImage, RgbImage};
+use image::RgbImage;
 use jpeg_decoder::{ColorTransform, PixelFormat};
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::decode::{check_size, undecodable};
+use super::decode::{Limits, undecodable};
 use super::exif;
 
 const START_OF_IMAGE: u8 = 0xD8;
@@ -23,6 +23,10 @@ const LONGEST_SIDE: u16 = 65_500;
 /// A scan costs the decoder a pass over the picture, and a file a few bytes. Encoders write up to 10 of them; one for
 /// each coefficient of each component would be 192.
 const MOST_SCANS: usize = 500;
+
+/// Ones, which are put behind each scan: no code is of 16 of them, so that a decoder that finds a scan too short stops. What
+/// it would read behind the scan's end otherwise is zeros, the picture's rest in one grey.
+const ONES: [u8; 16] = [0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0];
 
 /// One component as the frame header describes it: its number of samples against the others', across and down.
 #[derive(Clone)]
@@ -45,21 +49,41 @@ struct Frame {
     components: Vec<Component>,
 }
 
+/// What a scan's header says.
+struct Scan<'a> {
+    /// The ids of its components, each with its tables.
+    components: &'a [u8],
+    /// Whether it brings the components' mean brightness; in a progressive file most do not.
+    has_means: bool,
+}
+
+impl Scan<'_> {
+    fn ids(&self) -> impl Iterator<Item = u8> {
+        self.components.iter().step_by(2).copied()
+    }
+}
+
 /// What a file's markers say.
 #[derive(Default)]
 struct Markers<'a> {
     frame: Option<Frame>,
-    /// The components of each scan, by id.
-    scans: Vec<&'a [u8]>,
+    scans: Vec<Scan<'a>>,
     jfif: bool,
     adobe_transform: Option<u8>,
     /// The block of the first Exif segment.
     exif: Option<&'a [u8]>,
-    /// The file without its application segments (but for APP0) and comments: all that tells the pixels.
-    coded: Vec<Range<usize>>,
+    /// The segments (but for application's beyond APP0, and comments), scans and the end: all that tells the pixels.
+    coded: Vec<Coded>,
     /// Whether the segments and scans lead to the end-of-image marker. Decoders fill missing rows with grey, as photo
     /// viewers do; a segmentation of that would be nonsense that looks like a result.
     complete: bool,
+}
+
+/// A part of a file.
+enum Coded {
+    Segment(Range<usize>),
+    /// A scan's header and its data.
+    Scan(Range<usize>),
 }
 
 /// What the components are.
@@ -73,46 +97,62 @@ enum Colours {
 }
 
 /// The picture as stored and the EXIF orientation.
-pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<(DynamicImage, Option<u8>), String> {
-    let markers = Markers::read(bytes)?;
+pub(super) fn decode(bytes: Vec<u8>, limits: Limits) -> Result<(RgbImage, Option<u8>), String> {
+    let markers = Markers::read(&bytes)?;
     let mut frame = markers.frame.as_ref().ok_or_else(|| undecodable("JPEG", "it has no frame header"))?.clone();
     frame.check()?;
-    check_size(frame.width.into(), frame.height.into(), max_pixels)?;
+    let orientation = markers.exif.and_then(exif::orientation);
+    let size = (frame.width.into(), frame.height.into());
+    limits.check(size, 2 * bytes.len(), frame.bytes_per_pixel(markers.scans.len()), orientation)?;
     if !markers.complete {
         return Err("a JPEG that is cut short: it has no end-of-image marker; copy or download it again".into());
     }
     if markers.scans.len() > MOST_SCANS {
         return Err(format!("a JPEG of {} scans, more than {MOST_SCANS}; save it again", markers.scans.len()));
     }
-    if markers.scans.iter().all(|scan| scan.len() == 2) && !frame.is_progressive() {
+    let in_scans = |component: &&Component| {
+        let of_component = |scan: &Scan| scan.ids().any(|id| id == component.id);
+        markers.scans.iter().any(|scan| of_component(scan) && (scan.has_means || !frame.is_progressive()))
+    };
+    if let Some(missing) = frame.components.iter().find(|component| !in_scans(component)) {
+        return Err(format!("a JPEG that is cut short: component {} is in none of its scans", missing.id));
+    }
+    if markers.scans.iter().all(|scan| scan.components.len() == 2) && !frame.is_progressive() {
         frame.reduce();
     }
     let colours = markers.colours(&frame)?;
-    let coded = markers.coded(bytes, colours, &frame);
-    let rgb = if frame.is_usual() && markers.are_usual(&frame, colours) {
-        usual(&coded)?
+    let with_zune = if frame.is_usual() && markers.are_usual(&frame, colours) {
+        true
     } else if markers.suit_unusual(&frame)? {
-        unusual(&coded, colours)?
+        false
     } else if frame.is_progressive() {
-        usual(&coded)?
+        true
     } else {
         let factors = frame.components.iter().map(|c| format!("{}×{}", c.across, c.down));
         return Err(unread(&format!("of separate scans sampled {}", factors.collect::<Vec<_>>().join(", "))));
     };
+    let coded = markers.coded(&bytes, colours, &frame, with_zune);
+    drop(bytes);
+    let rgb = if with_zune { usual(&coded)? } else { unusual(&coded, colours)? };
     let picture = RgbImage::from_raw(frame.width.into(), frame.height.into(), rgb)
         .ok_or_else(|| undecodable("JPEG", "its pixels do not fill its size"))?;
-    Ok((picture.into(), markers.exif.and_then(exif::orientation)))
+    Ok((picture, orientation))
 }
 
 impl<'a> Markers<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, String> {
         let mut markers = Markers::default();
-        let (mut at, mut coded_from) = (2, 2);
+        let (mut at, mut in_scan) = (2, false);
         while let Some((marker, start)) = next_marker(bytes, at) {
+            if in_scan && let Some(Coded::Scan(scan)) = markers.coded.last_mut() {
+                // Its data reach to this marker, before which there may be fill bytes.
+                let fill = bytes[scan.end..start - 2].iter().rev().take_while(|byte| **byte == 0xFF).count();
+                scan.end = start - 2 - fill;
+            }
             match marker {
                 END_OF_IMAGE => {
                     markers.complete = true;
-                    markers.coded.push(coded_from..at.max(start));
+                    markers.coded.push(Coded::Segment(start - 2..start));
                     return Ok(markers);
                 }
                 // Markers without a length: TEM, start of image.
@@ -126,10 +166,12 @@ impl<'a> Markers<'a> {
             let Some(segment) = bytes.get(start + 2..start + length.max(2)) else { break };
             at = start + length.max(2);
             markers.segment(marker, segment, start + 2)?;
-            if matches!(marker, 0xE1..=0xEF | 0xFE) {
-                markers.coded.push(coded_from..start - 2);
-                coded_from = at;
+            match marker {
+                0xE1..=0xEF | 0xFE => {}
+                START_OF_SCAN => markers.coded.push(Coded::Scan(start - 2..at)),
+                _ => markers.coded.push(Coded::Segment(start - 2..at)),
             }
+            in_scan = marker == START_OF_SCAN;
         }
         Ok(markers)
     }
@@ -143,10 +185,7 @@ impl<'a> Markers<'a> {
                 self.frame =
                     Some(Frame::read(marker, segment, at).ok_or_else(|| undecodable("JPEG", "a bad frame header"))?);
             }
-            START_OF_SCAN => self.scans.push(segment.split_first().map_or(&[], |(&count, rest)| {
-                let ids = rest.as_chunks::<2>().0;
-                ids[..ids.len().min(count.into())].as_flattened()
-            })),
+            START_OF_SCAN => self.scans.push(Scan::read(segment)),
             // What follows the first scan tells nothing of the whole picture.
             _ if !self.scans.is_empty() => {}
             0xE0 => self.jfif |= segment.len() >= 14 && segment.starts_with(b"JFIF\0"),
@@ -176,7 +215,7 @@ impl<'a> Markers<'a> {
     fn are_usual(&self, frame: &Frame, colours: Colours) -> bool {
         let scans = match self.scans.as_slice() {
             _ if frame.is_progressive() => true,
-            [all] => all.len() == 2 * frame.components.len(),
+            [all] => all.components.len() == 2 * frame.components.len(),
             _ => false,
         };
         scans && (colours == Colours::Rgb || !frame.components.iter().map(|c| &c.id).eq(b"RGB"))
@@ -186,8 +225,8 @@ impl<'a> Markers<'a> {
     /// size or of the smallest. A component that is coded twice is an error: two passes over the picture for a few bytes.
     fn suit_unusual(&self, frame: &Frame) -> Result<bool, String> {
         let mut seen = [false; 256];
-        for id in self.scans.iter().flat_map(|scan| scan.iter().step_by(2)) {
-            if std::mem::replace(&mut seen[usize::from(*id)], true) && !frame.is_progressive() {
+        for id in self.scans.iter().flat_map(Scan::ids) {
+            if std::mem::replace(&mut seen[usize::from(id)], true) && !frame.is_progressive() {
                 return Err(undecodable("JPEG", "a component is coded twice"));
             }
         }
@@ -196,22 +235,38 @@ impl<'a> Markers<'a> {
             frame.components.iter().any(|c| (2..largest).contains(&factor(c)))
         };
         let has_middle = between(|c| c.across) || between(|c| c.down);
-        let has_alone = self.scans.iter().any(|scan| scan.len() == 2) && frame.components.len() > 1;
+        let has_alone = self.scans.iter().any(|scan| scan.components.len() == 2) && frame.components.len() > 1;
         Ok(!(has_middle && has_alone))
     }
 
-    /// The file as the decoders get it: what tells the pixels, and one Adobe segment that tells the colours.
-    fn coded(&self, bytes: &[u8], colours: Colours, frame: &Frame) -> Vec<u8> {
+    /// The file as the decoders get it: what tells the pixels, one Adobe segment that tells the colours, and [`ONES`] behind
+    /// each scan.
+    fn coded(&self, bytes: &[u8], colours: Colours, frame: &Frame, for_zune: bool) -> Vec<u8> {
         let transform = match colours {
             Colours::Grey | Colours::Rgb | Colours::Cmyk => 0,
             Colours::YCbCr => 1,
             Colours::Ycck => 2,
         };
-        let mut coded = Vec::with_capacity(bytes.len() + 18);
+        let mut coded = Vec::with_capacity(bytes.len() + 18 + self.scans.len() * ONES.len());
         coded.extend([0xFF, START_OF_IMAGE, 0xFF, 0xEE, 0, 14]);
         coded.extend(*b"Adobe\0\x64\0\0\0\0");
         coded.push(transform);
+        let mut scans = 0;
         for part in &self.coded {
+            let part = match part {
+                Coded::Segment(part) => part,
+                Coded::Scan(part) => {
+                    scans += 1;
+                    // zune-jpeg wants a marker close behind the first scan of a progressive file. A scan that comes twice
+                    // says the same.
+                    if for_zune && frame.is_progressive() && scans == 1 {
+                        coded.extend(&bytes[part.clone()]);
+                    }
+                    coded.extend(&bytes[part.clone()]);
+                    coded.extend(ONES);
+                    continue;
+                }
+            };
             let start = coded.len();
             coded.extend(&bytes[part.clone()]);
             if part.contains(&frame.at) {
@@ -222,6 +277,17 @@ impl<'a> Markers<'a> {
             }
         }
         coded
+    }
+}
+
+impl<'a> Scan<'a> {
+    fn read(segment: &'a [u8]) -> Self {
+        let (&count, rest) = segment.split_first().unwrap_or((&0, &[]));
+        let ids = rest.as_chunks::<2>().0;
+        let components = ids[..ids.len().min(count.into())].as_flattened();
+        // The first coefficient that it brings, and whether they are the first bits of it.
+        let has_means = matches!(rest[components.len()..], [0, _, bits, ..] if bits >> 4 == 0);
+        Scan { components, has_means }
     }
 }
 
@@ -256,6 +322,11 @@ impl Frame {
             return Err(unread(&format!("of {}×{} pixels, longer than {LONGEST_SIDE}", self.width, self.height)));
         }
         Ok(())
+    }
+
+    /// What decoding takes at most: the picture, and before it in several scans each sample (or coefficient) in 16 bits.
+    fn bytes_per_pixel(&self, scans: usize) -> u64 {
+        if scans > 1 || self.is_progressive() { 3 + 2 * self.components.len() as u64 } else { 3 }
     }
 
     fn is_progressive(&self) -> bool {
@@ -294,7 +365,7 @@ impl Frame {
 /// zune-jpeg's pixels, R G B.
 fn usual(coded: &[u8]) -> Result<Vec<u8>, String> {
     let options = DecoderOptions::default()
-        .set_strict_mode(false)
+        .set_strict_mode(true)
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use png::{BitDepth, ColorType, Compression, Encoder};
+use png::{BitDepth, ColorType, Encoder};
+
+use super::idat::{BLOCK, LESS_ABOVE, PLAIN, idat};
 
 /// The most labels that an 8-bit indexed mask can hold; beyond, masks are 16-bit grey.
 pub const MAX_INDEXED_LABELS: usize = 256;
@@ -21,10 +23,10 @@ pub fn write(out: impl Write, mask: &[u16], width: usize, height: usize, colours
     if labels <= MAX_INDEXED_LABELS {
         encoder.set_color(ColorType::Indexed);
         encoder.set_palette(colours.as_flattened().to_vec());
-        write_rows(encoder, mask, width, |value, row| row.push(value as u8))
+        write_rows(encoder, mask, width, |value| [value as u8])
     } else {
         encoder.set_depth(BitDepth::Sixteen);
-        write_rows(encoder, mask, width, |value, row| row.extend(value.to_be_bytes()))
+        write_rows(encoder, mask, width, u16::to_be_bytes)
     }
 }
 
@@ -34,7 +36,7 @@ pub fn write(out: impl Write, mask: &[u16], width: usize, height: usize, colours
 /// As [`write`].
 pub fn write_binary(out: impl Write, mask: &[u16], width: usize, height: usize, label: u16) -> io::Result<()> {
     let encoder = encoder(out, mask, width, height)?;
-    write_rows(encoder, mask, width, |value, row| row.push(if value == label { 255 } else { 0 }))
+    write_rows(encoder, mask, width, |value| [if value == label { 255 } else { 0 }])
 }
 
 /// For 8-bit grey, once it is sure that the mask is as large as it says.
@@ -44,7 +46,6 @@ fn encoder<'a, W: Write>(out: W, mask: &[u16], width: usize, height: usize) -> i
     }
     let side = |pixels: usize| u32::try_from(pixels).map_err(|_| invalid(format!("a side of {pixels} pixels")));
     let mut encoder = Encoder::new(out, side(width)?, side(height)?);
-    encoder.set_compression(Compression::Balanced);
     encoder.set_color(ColorType::Grayscale);
     encoder.set_depth(BitDepth::Eight);
     Ok(encoder)
@@ -54,22 +55,36 @@ fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
-/// Row by row, so that no second copy of the mask is made.
-fn write_rows(
+/// In blocks: neither is a second copy of the mask made, nor does each row of a narrow one cost a call.
+fn write_rows<const N: usize>(
     encoder: Encoder<impl Write>,
     mask: &[u16],
     width: usize,
-    push: impl Fn(u16, &mut Vec<u8>),
+    bytes: impl Fn(u16) -> [u8; N],
 ) -> io::Result<()> {
     let mut writer = encoder.write_header()?;
-    let mut stream = writer.stream_writer()?;
-    let mut bytes = Vec::with_capacity(2 * width);
-    for row in mask.chunks_exact(width) {
-        bytes.clear();
-        row.iter().for_each(|&value| push(value, &mut bytes));
-        stream.write_all(&bytes)?;
+    let mut data = idat(&mut writer, flate2::Compression::default());
+    let mut block = Vec::with_capacity((1 + N) * BLOCK);
+    for (y, row) in mask.chunks_exact(width).enumerate() {
+        let above = y.checked_sub(1).map(|above| &mask[above * width..][..width]);
+        block.push(if above.is_some() { LESS_ABOVE } else { PLAIN });
+        for start in (0..width).step_by(BLOCK) {
+            let part = start..width.min(start + BLOCK);
+            match above {
+                None => block.extend(row[part].iter().flat_map(|value| bytes(*value))),
+                Some(above) => block.extend(row[part.clone()].iter().zip(&above[part]).flat_map(|(value, above)| {
+                    let (value, above) = (bytes(*value), bytes(*above));
+                    std::array::from_fn::<u8, N, _>(|i| value[i].wrapping_sub(above[i]))
+                })),
+            }
+            if block.len() >= BLOCK {
+                data.write_all(&block)?;
+                block.clear();
+            }
+        }
     }
-    stream.finish()?;
+    data.write_all(&block)?;
+    data.finish()?;
     writer.finish()?;
     Ok(())
 }

@@ -4,6 +4,7 @@ pub mod contours;
 pub mod decode;
 mod exif;
 mod fonts;
+mod idat;
 mod jpeg;
 pub mod legend;
 pub mod mask;

@@ -1,75 +1,157 @@
 //! The picture for people: the photo tinted with its labels' colours, and the legend beside it.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IntoInnerError, Write};
+use std::iter;
+use std::ops::RangeInclusive;
 
 use super::decode::Photo;
+use super::idat::{BLOCK, PLAIN, idat};
 use super::legend::{self, Entry};
 use crate::{Error, Result};
 
-/// A photo tinted in its labels' colours ([`segment_with`](crate::Engine::segment_with)), and the legend on its right.
-///
-/// `colours` has one a label, `shares` the labels' fractions of the photo.
-///
-/// # Errors
-/// [`Error::Size`] if the lengths do not match or there is no pixel.
-pub fn overlay(tinted: &Photo, labels: &[String], colours: &[[u8; 3]], shares: &[f64]) -> Result<Photo> {
-    let Photo { width, height, rgb } = tinted;
-    if rgb.is_empty()
-        || rgb.len() != 3 * width * height
-        || colours.len() != labels.len()
-        || shares.len() != labels.len()
-    {
-        return Err(Error::Size(format!(
-            "an overlay of {width}×{height} pixels and {} labels from {} bytes, {} colours and {} shares",
-            labels.len(),
-            rgb.len(),
-            colours.len(),
-            shares.len()
-        )));
-    }
-    let entries: Vec<Entry> = labels
-        .iter()
-        .zip(colours)
-        .zip(shares)
-        .map(|((label, &colour), &share)| Entry { label, colour, share })
-        .collect();
-    let panel = legend::draw(&entries, *width, *height);
-    let (panel_width, panel_height) = panel.as_ref().map_or((0, 0), |panel| (panel.width, panel.height));
-    let (canvas_width, canvas_height) = (width + panel_width, *height.max(&panel_height));
-    let rgb = vec![255; 3 * canvas_width * canvas_height];
-    let mut canvas = Photo { width: canvas_width, height: canvas_height, rgb };
-    paste(&mut canvas, tinted, 0);
-    if let Some(panel) = panel {
-        paste(&mut canvas, &panel, *width);
-    }
-    Ok(canvas)
+/// Rows that are filtered as suits each best, in bytes. Of longer ones that takes three copies, of shorter ones a call each.
+const FILTERED: RangeInclusive<usize> = 64..=1 << 20;
+
+const PAPER: [u8; 3] = [255; 3];
+
+/// A photo tinted in its labels' colours ([`segment_with`](crate::Engine::segment_with)), and the legend on its right. Its
+/// rows are put together as they are asked for, so that no second copy of the photo is made.
+pub struct Overlay<'a> {
+    tinted: &'a Photo,
+    panel: Option<Photo>,
 }
 
-/// Copies a picture to the canvas' upper edge, `left` pixels from its left one.
-fn paste(canvas: &mut Photo, picture: &Photo, left: usize) {
-    let rows = canvas.rgb.chunks_exact_mut(3 * canvas.width).zip(picture.rgb.chunks_exact(3 * picture.width));
-    for (to, from) in rows {
-        to[3 * left..3 * (left + picture.width)].copy_from_slice(from);
+impl Overlay<'_> {
+    /// `colours` has one a label, `shares` the labels' fractions of the photo.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if the lengths do not match or there is no pixel.
+    pub fn new<'a>(tinted: &'a Photo, labels: &[String], colours: &[[u8; 3]], shares: &[f64]) -> Result<Overlay<'a>> {
+        let Photo { width, height, rgb } = tinted;
+        if rgb.is_empty()
+            || rgb.len() != 3 * width * height
+            || colours.len() != labels.len()
+            || shares.len() != labels.len()
+        {
+            return Err(Error::Size(format!(
+                "an overlay of {width}×{height} pixels and {} labels from {} bytes, {} colours and {} shares",
+                labels.len(),
+                rgb.len(),
+                colours.len(),
+                shares.len()
+            )));
+        }
+        let entries: Vec<Entry> = labels
+            .iter()
+            .zip(colours)
+            .zip(shares)
+            .map(|((label, &colour), &share)| Entry { label, colour, share })
+            .collect();
+        Ok(Overlay { tinted, panel: legend::draw(&entries, *width, *height) })
     }
+
+    pub fn width(&self) -> usize {
+        self.tinted.width + self.panel.as_ref().map_or(0, |panel| panel.width)
+    }
+
+    /// The photo's, or the legend's where that is higher.
+    pub fn height(&self) -> usize {
+        self.panel.as_ref().map_or(0, |panel| panel.height).max(self.tinted.height)
+    }
+
+    /// Writes it as an RGB PNG.
+    ///
+    /// # Errors
+    /// What writing to `out` yields, and `InvalidInput` if a side passes the format's limit.
+    pub fn write(&self, out: impl Write) -> io::Result<()> {
+        write_rows(out, self.width(), self.height(), (0..self.height()).map(|y| self.row(y)))
+    }
+
+    /// A row's parts, one beside the other.
+    fn row(&self, y: usize) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        [Some(self.tinted), self.panel.as_ref()].into_iter().flatten().map(move |picture| {
+            let row = picture.rgb.chunks_exact(3 * picture.width).nth(y);
+            row.map_or_else(|| Cow::Owned(PAPER.repeat(picture.width)), Cow::Borrowed)
+        })
+    }
+}
+
+/// As [`Overlay`], as a picture of its own.
+///
+/// # Errors
+/// As [`Overlay::new`].
+pub fn overlay(tinted: &Photo, labels: &[String], colours: &[[u8; 3]], shares: &[f64]) -> Result<Photo> {
+    let overlay = Overlay::new(tinted, labels, colours, shares)?;
+    let (width, height) = (overlay.width(), overlay.height());
+    let mut rgb = Vec::with_capacity(3 * width * height);
+    (0..height).flat_map(|y| overlay.row(y)).for_each(|part| rgb.extend_from_slice(&part));
+    Ok(Photo { width, height, rgb })
 }
 
 /// Writes a picture as an RGB PNG.
 ///
 /// # Errors
-/// What writing to `out` yields, and `InvalidInput` if a side passes the format's limit.
+/// As [`Overlay::write`].
 pub fn write(out: impl Write, picture: &Photo) -> io::Result<()> {
+    let rows = picture.rgb.chunks_exact((3 * picture.width).max(1));
+    write_rows(out, picture.width, picture.height, rows.map(|row| iter::once(Cow::Borrowed(row))))
+}
+
+fn write_rows<'a, R: Iterator<Item = Cow<'a, [u8]>>>(
+    out: impl Write,
+    width: usize,
+    height: usize,
+    rows: impl Iterator<Item = R>,
+) -> io::Result<()> {
     let side = |pixels: usize| {
         u32::try_from(pixels)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("a side of {pixels} pixels")))
     };
-    let mut encoder = png::Encoder::new(out, side(picture.width)?, side(picture.height)?);
+    let mut out = Latched { out, failed: None };
+    let mut encoder = png::Encoder::new(&mut out, side(width)?, side(height)?);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&picture.rgb)?;
+    if FILTERED.contains(&(3 * width)) {
+        let mut stream = writer.stream_writer_with_size(BLOCK)?;
+        for row in rows {
+            row.into_iter().try_for_each(|part| stream.write_all(&part))?;
+        }
+        stream.finish()?;
+    } else {
+        let mut data = BufWriter::with_capacity(BLOCK, idat(&mut writer, flate2::Compression::fast()));
+        for row in rows {
+            data.write_all(&[PLAIN])?;
+            row.into_iter().try_for_each(|part| data.write_all(&part))?;
+        }
+        data.into_inner().map_err(IntoInnerError::into_error)?.finish()?;
+    }
     writer.finish()?;
-    Ok(())
+    out.failed.map_or(Ok(()), Err)
+}
+
+/// Takes everything and keeps the first error to the end: the quick compressor panics where a write fails.
+struct Latched<W> {
+    out: W,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Write for Latched<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed.is_none() {
+            self.failed = self.out.write_all(bytes).err();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failed.is_none() {
+            self.failed = self.out.flush().err();
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

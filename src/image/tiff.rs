@@ -2,12 +2,12 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, RgbImage};
+use image::RgbImage;
 use rayon::prelude::*;
-use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::decoder::{Decoder, DecodingResult};
 use tiff::{TiffError, TiffUnsupportedError};
 
-use super::decode::{byte_limit, check_size, cmyk, on_white, undecodable};
+use super::decode::{Limits, cmyk, level_of_16, on_white, undecodable};
 use super::exif::{Directory, Tiff};
 
 mod tag {
@@ -80,7 +80,7 @@ struct Samples {
 }
 
 /// The first picture as stored, opaque, and its orientation.
-pub(super) fn decode(mut bytes: Vec<u8>, max_pixels: u64) -> Result<(DynamicImage, Option<u8>), String> {
+pub(super) fn decode(mut bytes: Vec<u8>, limits: Limits) -> Result<(RgbImage, Option<u8>), String> {
     let damaged = |reason: &str| undecodable("TIFF", reason);
     let tiff = Tiff::read(&bytes).ok_or_else(|| damaged("a bad header"))?;
     let first = tiff.directory(tiff.first).ok_or_else(|| damaged("its first directory is not in it"))?;
@@ -89,10 +89,12 @@ pub(super) fn decode(mut bytes: Vec<u8>, max_pixels: u64) -> Result<(DynamicImag
     let (Some(width), Some(height)) = (size(tag::WIDTH), size(tag::HEIGHT)) else {
         return Err(damaged("it has no size"));
     };
-    check_size(width, height, max_pixels)?;
     check_compression(first.integer(tag::COMPRESSION).unwrap_or(1))?;
     let pixels = Pixels::read(first)?;
     let orientation = first.orientation();
+    // The samples, and R G B made of them unless they are that.
+    let per_pixel = (pixels.samples * pixels.bits).div_ceil(8) + if pixels.is_plain() { 0 } else { 3 };
+    limits.check((width, height), bytes.len(), per_pixel as u64, orientation)?;
 
     let reversed =
         if first.integer(tag::FILL_ORDER) == Some(2) { coded_parts(first, bytes.len())? } else { Vec::new() };
@@ -104,11 +106,11 @@ pub(super) fn decode(mut bytes: Vec<u8>, max_pixels: u64) -> Result<(DynamicImag
     }
 
     let size = (width as usize, height as usize);
-    let samples = Samples::read(&bytes, pixels, size, byte_limit(max_pixels))?;
+    let samples = Samples::read(&bytes, pixels, size, limits.bytes())?;
     drop(bytes);
     let picture =
         RgbImage::from_raw(width, height, samples.rgb()?).ok_or_else(|| damaged("its size is contradicted"))?;
-    Ok((picture.into(), orientation))
+    Ok((picture, orientation))
 }
 
 /// Entries in the place of those that the crate need not know: to it each picture is so many samples a pixel, and black
@@ -261,6 +263,11 @@ impl Pixels {
         Ok(Pixels { colours, alpha, samples, bits: depth as usize })
     }
 
+    /// Whether the samples are R G B as they are.
+    fn is_plain(&self) -> bool {
+        matches!(self, Pixels { colours: Colours::Rgb, alpha: None, samples: 3, bits: 8 })
+    }
+
     fn colour_samples(&self) -> usize {
         match self.colours {
             Colours::Grey { .. } | Colours::Palette(_) => 1,
@@ -284,18 +291,9 @@ fn palette(first: Directory, bits: u64) -> Result<Vec<[u8; 3]>, String> {
     Ok((0..count).map(|index| [level(index), level(count + index), level(2 * count + index)]).collect())
 }
 
-fn level_of_16(value: u16) -> u8 {
-    ((u32::from(value) + 128) / 257) as u8
-}
-
 impl Samples {
-    fn read(
-        bytes: &[u8],
-        mut pixels: Pixels,
-        (width, height): (usize, usize),
-        byte_limit: u64,
-    ) -> Result<Self, String> {
-        let mut limits = Limits::default();
+    fn read(bytes: &[u8], pixels: Pixels, (width, height): (usize, usize), byte_limit: u64) -> Result<Self, String> {
+        let mut limits = tiff::decoder::Limits::default();
         limits.decoding_buffer_size = usize::try_from(byte_limit).unwrap_or(usize::MAX);
         limits.intermediate_buffer_size = limits.decoding_buffer_size;
         limits.ifd_value_size = limits.decoding_buffer_size;
@@ -310,13 +308,6 @@ impl Samples {
         if len < layout.complete_len {
             return Err(reason(TiffError::LimitsExceeded));
         }
-        if let DecodingResult::U16(deep) = &values
-            && !matches!(pixels.colours, Colours::Palette(_))
-        {
-            values = DecodingResult::U8(deep.par_iter().map(|&value| level_of_16(value)).collect());
-            pixels.bits = 8;
-        }
-        let len = values.as_buffer(0).as_bytes().len();
         let samples = Samples {
             row: layout.row_stride.map_or(0, |bytes| bytes.get() / element),
             plane: layout.plane_stride.filter(|_| layout.planes > 1).map(|bytes| bytes.get() / element),
@@ -421,8 +412,7 @@ impl Samples {
 
     /// The picture, transparency composed on white.
     fn rgb(self) -> Result<Vec<u8>, String> {
-        let is_plain = matches!(self.pixels, Pixels { colours: Colours::Rgb, alpha: None, samples: 3, bits: 8 });
-        if is_plain
+        if self.pixels.is_plain()
             && self.plane.is_none()
             && self.row == 3 * self.width
             && let DecodingResult::U8(mut values) = self.values
@@ -442,6 +432,7 @@ impl Samples {
         };
         let level = |place: usize, white: f64| match &self.values {
             DecodingResult::U8(values) if pixels.bits == 8 => values[place],
+            DecodingResult::U16(values) => level_of_16(values[place]),
             // A cast from float keeps within the type's range.
             _ => (self.number(place) / white * 255.0).round() as u8,
         };

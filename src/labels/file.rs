@@ -6,13 +6,16 @@ use std::path::Path;
 
 use super::quotes::{self, Start};
 use super::rows::{self, Row};
-use super::{Label, List, MAX_LABELS, is_line_end, is_space, too_many};
+use super::{Label, List, MAX_LABEL_BYTES, MAX_LABELS, is_line_end, is_space, too_long, too_many};
 use crate::checkpoint::printable;
 use crate::foreign::{self, Class};
 use crate::{Error, Result};
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// The longest line: a label of quotes alone, each written twice, or a table's row.
+const MAX_LINE_BYTES: usize = 2 * MAX_LABEL_BYTES + 2;
 
 /// The labels of a file, empty ones among them.
 pub(super) fn read(path: &Path) -> Result<List> {
@@ -36,6 +39,9 @@ pub(super) fn read(path: &Path) -> Result<List> {
     }
     if let Some(Row { number, .. }) = lines.iter().find(|line| line.text.is_empty()) {
         return Err(refused(format!("line {number} is empty; remove it or write a word there")));
+    }
+    if let Some(Row { number, text }) = lines.iter().find(|line| line.text.len() > MAX_LINE_BYTES) {
+        return Err(refused(format!("line {number} {}", too_long(text.len(), MAX_LABEL_BYTES))));
     }
     let file = Some(path.to_owned());
     if let Some(labels) = lseg_table(&lines) {

@@ -71,7 +71,7 @@ pub struct FrameIo {
     pub best: Option<Buf>,
     /// `[1, 1, 1, 1]`, u32, beside a mask: pixels whose winning score is no finite number
     pub not_finite: Option<Buf>,
-    /// `[b, h0, w0, 3]`, u8
+    /// `[b, h0, w0, 3]`, u8: the photo's own place, tinted
     pub overlay: Option<Buf>,
     /// `[b, labels, H, W]`
     pub scores: Option<Buf>,
@@ -146,9 +146,8 @@ impl Model {
             d.argmax(logits, mask, best, not_finite);
         }
         let overlay = mask.zip(palette).map(|(mask, palette)| {
-            let overlay = d.buffer("overlay", photo.shape, Element::U8);
-            d.overlay(photo, mask, palette, overlay);
-            overlay
+            d.overlay(mask, palette, photo);
+            photo
         });
         for out in [embedding, sampled, scores, mask, best, not_finite, overlay].into_iter().flatten() {
             d.output(out);

@@ -5,13 +5,17 @@
 //! needs none. Its line breaks all become a space in the end, as every other white space does. Lone surrogates, which
 //! it replaces, do not exist in a Rust string.
 
+use std::borrow::Cow;
 use std::iter;
 use std::sync::LazyLock;
 
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization;
 
-use super::entities::{unescape, unescape_closed, windows_1252};
+use super::entities::{unescape, unescape_closed, unescape_nested, windows_1252};
+
+/// Texts that were not made to take more are plain after three.
+const MOST_ROUNDS: usize = 32;
 
 /// A terminal's colour and cursor sequences: `ESC [ 1 ; 31 m`.
 static TERMINAL_ESCAPE: LazyLock<Regex> =
@@ -38,22 +42,23 @@ fn fix_text(text: &str) -> String {
     fixed
 }
 
-/// Repeats ftfy's steps until they change nothing: `&amp;eacute;` takes two rounds. It ends because every round that
-/// changes something leaves fewer references, ligatures, escapes or control characters, and none of the steps makes
-/// any of these from plain letters.
+/// Repeats ftfy's steps until they change nothing: every round that changes something leaves fewer references, ligatures,
+/// escapes or control characters, and none of the steps makes any of these from plain letters. References in references
+/// (`&amp;eacute;`), of which a text may have as many levels as it has letters, take one round together.
 fn fix_line(line: &str, references: bool) -> String {
-    let mut text = line.to_owned();
-    loop {
-        let fixed = fix_once(&text, references);
+    let mut text = fix_once(&if references { unescape_closed(line) } else { line.into() });
+    for _ in 0..MOST_ROUNDS {
+        let fixed = fix_once(&if references { unescape_nested(&text) } else { Cow::from(&text) });
         if fixed == text {
-            return fixed;
+            break;
         }
         text = fixed;
     }
+    text
 }
 
-fn fix_once(text: &str, references: bool) -> String {
-    let plain = if references { unescape_closed(text) } else { text.into() };
+/// The steps behind the references.
+fn fix_once(plain: &str) -> String {
     let mut fixed = String::with_capacity(plain.len());
     for c in plain.chars() {
         push_simplified(&mut fixed, windows_1252(c));
@@ -115,7 +120,36 @@ fn is_stray_control(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::*;
+
+    /// ftfy's loop as it stands there: a round for each level of references.
+    fn step_by_step(line: &str) -> String {
+        let mut text = line.to_owned();
+        loop {
+            let fixed = fix_once(&unescape_closed(&text));
+            if fixed == text {
+                return fixed;
+            }
+            text = fixed;
+        }
+    }
+
+    #[test]
+    fn references_in_references_are_decoded_at_once_to_what_rounds_make_of_them() {
+        const PIECES: [&str; 24] = [
+            "&", "&", "&", "amp;", "amp;", "amp;", "#38;", "#x26;", "lt;", "semi;", "semi;", "num;", ";", "#", "a",
+            "mp", "1", "ﬁ", "ﬀlig;", "\u{1B}[", "m", "&#xFEFF;", "＆", "\u{338}",
+        ];
+        let mut state = 5_u64;
+        for _ in 0..20_000 {
+            let mut piece = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                PIECES[(state >> 33) as usize % PIECES.len()]
+            };
+            let line: String = (0..12).map(|_| piece()).collect();
+            assert_eq!(fix_line(&line, true), step_by_step(&line), "{line:?}");
+        }
+    }
 
     #[test]
     fn typography_becomes_plain() {

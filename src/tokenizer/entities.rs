@@ -14,7 +14,9 @@ static REFERENCE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"&(?:#([0-9]+);?|#[xX]([0-9a-fA-F]+);?|[^\t\n\x0C <&#;]{1,32};?)"));
 
 /// What ftfy looks at: a short run of ASCII letters and digits between `&` or `&#` and `;`.
-static CLOSED_REFERENCE: LazyLock<Regex> = LazyLock::new(|| pattern("&#?[0-9A-Za-z]{1,24};"));
+static CLOSED_REFERENCE: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("&#?[0-9A-Za-z]{{1,{LONGEST_CLOSED}}};")));
+
+const LONGEST_CLOSED: usize = 24;
 
 /// What Windows-1252 has at 0x80 to 0x9F, where Latin-1 and Unicode have control characters. It leaves five places
 /// empty; there the control characters stay.
@@ -41,6 +43,43 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
 /// the upper-cased names (`&EACUTE;`) those that mean nothing else.
 pub(super) fn unescape_closed(text: &str) -> Cow<'_, str> {
     CLOSED_REFERENCE.replace_all(text, |found: &Captures| closed(&found[0]))
+}
+
+/// [`unescape_closed`] until nothing changes, in one pass: what a reference stands for may be a part of another, as in
+/// `&amp;lt;`.
+pub(super) fn unescape_nested(text: &str) -> Cow<'_, str> {
+    if !text.contains('&') {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    // What references stood for, in reverse, to be read again.
+    let mut again: Vec<char> = Vec::new();
+    for c in text.chars() {
+        again.push(c);
+        while let Some(c) = again.pop() {
+            match closed_by(c, &plain) {
+                Some((start, text)) => {
+                    plain.truncate(start);
+                    again.extend(text.chars().rev());
+                }
+                None => plain.push(c),
+            }
+        }
+    }
+    plain.into()
+}
+
+/// Where the reference begins that `c` ends behind `text`, and what it stands for, if that is not itself.
+fn closed_by(c: char, text: &str) -> Option<(usize, String)> {
+    if c != ';' {
+        return None;
+    }
+    let name = text.bytes().rev().take(LONGEST_CLOSED + 1).take_while(u8::is_ascii_alphanumeric).count();
+    let before = &text[..text.len() - name];
+    let start = before.strip_suffix('#').unwrap_or(before).strip_suffix('&')?.len();
+    let reference = format!("{};", &text[start..]);
+    let plain = closed(&reference);
+    ((1..=LONGEST_CLOSED).contains(&name) && plain != reference).then_some((start, plain))
 }
 
 /// The character that Windows-1252 has in place of a C1 control character; every other character is itself.
@@ -120,6 +159,20 @@ mod tests {
             ("&amp;amp;", "&amp;"),
         ] {
             assert_eq!(unescape(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nested_references_are_decoded_to_the_last() {
+        for (text, expected) in [
+            ("&amp;amp;amp;lt;", "<"),
+            ("&amp&semi;lt&semi;", "<"),
+            ("&a&#109;p;eacute;", "é"),
+            ("&amp;amp;nosuch; &amp;", "&nosuch; &"),
+            ("&amp;NTILDE; &;;&#59;", "Ñ &;;&#59;"),
+            ("plain; text", "plain; text"),
+        ] {
+            assert_eq!(unescape_nested(text), expected, "{text}");
         }
     }
 

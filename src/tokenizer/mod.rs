@@ -62,8 +62,7 @@ impl Tokens {
 }
 
 impl Tokenizer {
-    /// The longest text that is looked at, in bytes. A label within any model's tokens is far shorter, and cleaning may
-    /// take time in the square of its length.
+    /// The longest text that is looked at, in bytes: a label in its template. One within any model's tokens is far shorter.
     pub const MAX_BYTES: usize = 16 * 1024;
 
     /// Fewest rows of a token table: every byte, every byte at a word's end, start and end.

@@ -430,15 +430,14 @@ impl Device for Cpu {
         });
     }
 
-    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+    fn overlay(&mut self, mask: Buf, palette: Buf, photo: Buf) {
         self.clock.op();
-        let (inputs, out_all) = self.arena.split(out);
-        let (photos, masks, palette) =
-            (inputs.get_u8(photo), inputs.labels(mask), inputs.get_u8(palette).as_chunks().0);
+        let (inputs, photo_all) = self.arena.split(photo);
+        let (masks, palette) = (inputs.labels(mask), inputs.get_u8(palette).as_chunks().0);
         let width = mask.shape[2];
-        let pictures = &mut bytemuck::cast_slice_mut::<f32, u8>(out_all)[..out.len()];
-        let rows = pictures.par_chunks_mut(3 * width).zip(photos.par_chunks(3 * width)).enumerate();
-        rows.for_each(|(i, (out, photo))| overlay::row(photo, masks.row(i, width), palette, out));
+        let pictures = &mut bytemuck::cast_slice_mut::<f32, u8>(photo_all)[..photo.len()];
+        let rows = pictures.par_chunks_mut(3 * width).enumerate();
+        rows.for_each(|(i, photo)| overlay::row(masks.row(i, width), palette, photo));
     }
 }
 

@@ -38,6 +38,19 @@ multiversion! {
     }
 }
 
+/// Columns of the logits for one of the mask from which on only those that the mask reads are blended: a narrow photo has many
+/// rows.
+const NARROW: usize = 8;
+
+/// The weighted sum of some values of rows that are `width` values long; the first row's begin where `values` does.
+#[inline(always)]
+fn blend(values: &[f32], rows: &Taps, width: usize, out: &mut [f32]) {
+    out.fill(0.0);
+    for (y, weight) in rows.iter() {
+        out.iter_mut().zip(&values[y * width..]).for_each(|(o, v)| *o += weight * v);
+    }
+}
+
 multiversion! {
     /// Row `place.0` of the mask's `place.1`: `logits` `[h, w, n]` upsampled ×2, resized to (`place.1`, `out.len()`),
     /// the largest label taken (NaN counts as the largest, as in PyTorch). `line` `[w, n]` is working memory. `not_finite`
@@ -51,11 +64,16 @@ multiversion! {
         not_finite: &mut u32,
     ) {
         let ((h, w, n), (row, to_h), mut out) = (shape, place, out);
-        line.fill(0.0);
-        for (y, weight) in Taps::through_upsample(row, h, to_h).iter() {
-            line.iter_mut().zip(&logits[y * w * n..][..w * n]).for_each(|(l, v)| *l += weight * v);
+        let (to_w, rows) = (out.len(), Taps::through_upsample(row, h, to_h));
+        if NARROW * to_w < w {
+            for i in 0..to_w {
+                for (x, _) in Taps::through_upsample(i, w, to_w).iter() {
+                    blend(&logits[x * n..], &rows, w * n, &mut line[x * n..][..n]);
+                }
+            }
+        } else {
+            blend(logits, &rows, w * n, line);
         }
-        let to_w = out.len();
         for i in 0..to_w {
             let taps = Taps::through_upsample(i, w, to_w);
             let (mut best, mut largest) = (0, f32::NEG_INFINITY);

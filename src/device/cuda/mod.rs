@@ -524,9 +524,9 @@ impl Device for Cuda {
         argmax::run(self, logits, mask, best, not_finite);
     }
 
-    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+    fn overlay(&mut self, mask: Buf, palette: Buf, photo: Buf) {
         self.begin();
-        overlay::run(self, photo, mask, palette, out);
+        overlay::run(self, mask, palette, photo);
     }
 }
 

@@ -19,10 +19,9 @@ pub struct Kernels {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    photo: u64,
     mask: u64,
     palette: u64,
-    out: u64,
+    photo: u64,
     pixels: u64,
     labels: u32,
     wide: u32,
@@ -34,12 +33,11 @@ impl Kernels {
     }
 }
 
-pub fn run(cuda: &Cuda, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+pub fn run(cuda: &Cuda, mask: Buf, palette: Buf, photo: Buf) {
     let params = Params {
-        photo: cuda.address(photo),
         mask: cuda.address(mask),
         palette: cuda.address(palette),
-        out: cuda.address(out),
+        photo: cuda.address(photo),
         pixels: mask.len() as u64,
         labels: palette.rows() as u32,
         wide: u32::from(mask.element == Element::U16),

@@ -278,8 +278,9 @@ impl Device for Recorder {
         self.op("argmax", shapes, 9 * mask.len() * logits.channels(), 0, &bufs);
     }
 
-    fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
+    fn overlay(&mut self, mask: Buf, palette: Buf, photo: Buf) {
         let shapes = format!("{}, {} labels", map(photo), palette.rows());
-        self.op("overlay", shapes, 0, 0, &[photo, mask, palette, out]);
+        // Read and written.
+        self.op("overlay", shapes, 0, 0, &[photo, mask, palette, photo]);
     }
 }
