@@ -174,9 +174,7 @@ impl Layout {
             }),
         }
     }
-}
 
-impl Layout {
     /// Ready to read the elements where they are contiguous; elsewhere their storage's checksum is compared already.
     fn reading<'a>(&'a self, source: &'a Source) -> Result<Reading<'a>> {
         let len = if self.gather.is_none() { self.bytes() } else { 0 };
