@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -108,6 +109,25 @@ def configs(texts):
         own = {"__metadata__": json.loads(text)["__metadata__"]}
         own["a"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         write("config", f"{name}_alone.json", json.dumps(own, separators=(",", ":")).encode())
+
+
+def engines(texts):
+    """Configurations, each with a few values for the weights: small, repeated bits, none that is a number."""
+    values = {
+        "small": bytes([0]) + bytes(range(1, 100, 7)),
+        "half": bytes([1]) + bytes(range(200, 256, 5)),
+        "nan": bytes([0x80]) + struct.pack("<2f", 0.5, float("nan")),
+        "large": bytes([0x80]) + struct.pack("<2f", 1e38, -1e38),
+        "double": bytes([0x82]) + struct.pack("<2d", 0.25, 1e300),
+    }
+    for name, text in texts.items():
+        (config,) = json.loads(text)["__metadata__"].values()
+        for kind, data in values.items():
+            write("engine", f"{name}_{kind}.bin", config.encode() + b"\0" + data)
+        if name == "resnet":
+            for field, wide in [("stem", 20_000), ("embed_dim", 65_536), ("features", 4_000)]:
+                data = re.sub(f'"{field}":[0-9]+', f'"{field}":{wide}', config).encode() + b"\0" + values["small"]
+                write("engine", f"{name}_wide_{field}.bin", data)
 
 
 def labels():
@@ -220,6 +240,7 @@ def main(lseg_fast):
     checkpoints(headers)
     pickles(headers)
     configs(texts)
+    engines(texts)
     labels()
     photos()
     points()

@@ -4,6 +4,7 @@
 //   logits  [batch, height, width, labels]            f32
 //   mask    [batch, mask_height, mask_width]          u8, or u16 (`wide`) for more than 256 labels
 //   best    [batch, mask_height, mask_width]          f32, its score; may be none
+//   not_finite                                        u32, the pixels whose score is no finite number; argmax_clear before makes it 0
 //
 // The first of equal labels is taken, and NaN before all, as PyTorch does.
 // Needs: at most 65536 labels.  Launch: 128 threads, grid (⌈mask_width / columns⌉ · ⌈mask_height / 4⌉, batch). A warp takes `columns`
@@ -14,7 +15,8 @@
 // its score.
 //
 // Mutants: 1 __syncwarp before the line is read, 2 __syncwarp before it is written again, 3 the last of equals, 4 NaN is not seen,
-// 5 columns behind the row unchecked, 6 the third column that a pixel sees, 7 every item's scores are the first's.
+// 5 columns behind the row unchecked, 6 the third column that a pixel sees, 7 every item's scores are the first's,
+// 8 infinite scores are not counted, 9 lanes behind the row are counted, 10 the last pass's count stays.
 
 #include "bilinear.cuh"
 #include "scores.cuh"
@@ -23,10 +25,15 @@ struct ArgmaxParams {
     const float* logits;
     void* mask;
     float* best;
+    uint32_t* not_finite;
     uint32_t height, width, labels;
     uint32_t mask_height, mask_width, columns;
     uint32_t wide, padding;
     Lines lines;
+};
+
+struct ArgmaxClearParams {
+    uint32_t* not_finite;
 };
 
 constexpr int WARPS = 4;
@@ -90,4 +97,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
         }
         if (p.best) p.best[mutant(7) ? pixel % (p.mask_height * p.mask_width) : pixel] = largest;
     }
+    const bool is_finite = mutant(8) ? !isnan(largest) : isfinite(largest);
+    const uint32_t lanes = __ballot_sync(0xffffffff, !is_finite && (column <= last || mutant(9)));
+    if (lanes != 0 && lane == 0) atomicAdd(p.not_finite, __popc(lanes));
+}
+
+extern "C" __global__ void __launch_bounds__(32) argmax_clear(const __grid_constant__ ArgmaxClearParams p) {
+    if (threadIdx.x == 0 && !mutant(10)) *p.not_finite = 0;
 }

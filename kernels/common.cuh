@@ -16,6 +16,11 @@ __host__ __device__ constexpr int ceil_div(int a, int b) {
     return (a + b - 1) / b;
 }
 
+// 1/√x; NaN, not 0, where x is infinite: a sum of squares that overflowed must not end as a number.
+__device__ __forceinline__ float inverse_root(float x) {
+    return x == INFINITY ? NAN : rsqrtf(x);
+}
+
 // A chunk is 16 bytes, eight halves: what one lane copies with cp.async and what one row of an ldmatrix matrix takes.
 constexpr int CHUNK = 8;
 constexpr int CHUNK_BYTES = 16;

@@ -65,7 +65,7 @@ __device__ __forceinline__ void layer_norm(const LayerNormParams& p) {
         const float4 d = make_float4(v[i].x - mean, v[i].y - mean, v[i].z - mean, v[i].w - mean);
         if (inside(i) || mutant(4)) squares += d.x * d.x + d.y * d.y + (d.z * d.z + d.w * d.w);
     }
-    const float scale = rsqrtf(warp_sum(squares) / p.channels + p.eps);
+    const float scale = inverse_root(warp_sum(squares) / p.channels + p.eps);
 
     uint2* to = reinterpret_cast<uint2*>(p.out + static_cast<size_t>(row) * p.channels);
 #pragma unroll
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(32 * WARPS) layer_norm_any(const __grid_consta
     for (uint32_t c = lane; c < p.channels; c += 32) sum += x[c];
     const float mean = warp_sum(sum) / p.channels;
     for (uint32_t c = lane; c < p.channels; c += 32) squares += (x[c] - mean) * (x[c] - mean);
-    const float scale = rsqrtf(warp_sum(squares) / p.channels + p.eps);
+    const float scale = inverse_root(warp_sum(squares) / p.channels + p.eps);
     half* out = p.out + static_cast<size_t>(row) * p.channels;
     for (uint32_t c = lane; c < p.channels; c += 32)
         out[c] = __float2half_rn((x[c] - mean) * scale * p.weight[c] + p.bias[c]);

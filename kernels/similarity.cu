@@ -261,7 +261,7 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
         squares += __shfl_xor_sync(0xffffffff, squares, 1);
         if (!mutant(6)) squares += __shfl_xor_sync(0xffffffff, squares, 2);
         squares += mutant(7) ? 0.0f : p.rest;
-        inverse[lower] = squares == 0.0f && !mutant(8) ? 0.0f : rsqrtf(squares);
+        inverse[lower] = squares == 0.0f && !mutant(8) ? 0.0f : inverse_root(squares);
     }
 
     // Two neighbouring logits are aligned where all rows begin at an even one.

@@ -2,8 +2,7 @@
 //! configuration, tensor by tensor, so that memory holds one of them at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -13,7 +12,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::model::config::{Config, METADATA_KEY};
 use crate::model::tensors::{TensorSpec, required};
-use crate::output::write_whole;
+use crate::output::{Durability, write_whole};
 use crate::{Error, Result};
 
 /// What the written tensors' elements are.
@@ -77,7 +76,7 @@ pub fn convert(
     plan.sort_by_key(|(dtype, _)| std::cmp::Reverse(*dtype));
 
     let (header, total) = header(&plan, json).map_err(refuse)?;
-    write_whole(&options.out, |file| {
+    write_whole(&options.out, Durability::Synced, |file| {
         let out = &options.out;
         file.write_all(&header).map_err(|e| Error::output(out, e))?;
         write_tensors(checkpoint, &plan, &mut Writer { file, out, done: 0, total, progress })
@@ -150,7 +149,7 @@ fn header(plan: &[(Dtype, TensorSpec)], config: String) -> Result<(Vec<u8>, u64)
 }
 
 struct Writer<'a> {
-    file: &'a mut BufWriter<File>,
+    file: &'a mut dyn Write,
     out: &'a Path,
     done: u64,
     total: u64,

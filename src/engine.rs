@@ -1,7 +1,9 @@
 //! The engine: a model on a device, a list of labels, and one planned session per (size, labels, outputs).
 
+mod finite;
 mod matmul;
 mod of_process;
+mod place;
 mod templates;
 mod texts;
 
@@ -27,7 +29,7 @@ use crate::labels::{self, List};
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
-use crate::model::{FrameIo, FrameShape, Model, Outputs, tensors};
+use crate::model::{FrameIo, FrameShape, Model, Outputs, scale, tensors};
 use crate::points;
 use crate::protocol::Size;
 use crate::report::OpTiming;
@@ -181,8 +183,7 @@ pub struct Segmented {
     pub segmentation: Segmentation,
     /// The logits at the network's size.
     pub scores: Option<Scores>,
-    /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is; NaN
-    /// where NaN won.
+    /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is.
     pub best: Option<Vec<f32>>,
     /// `[height, width, 3]`: the frame tinted with its labels' colours, each channel rounded down.
     pub overlay: Option<Vec<u8>>,
@@ -271,8 +272,9 @@ impl Engine {
     /// Loads a converted `.safetensors` or a published checkpoint onto a device.
     ///
     /// # Errors
-    /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type; a device that is not there or is in
-    /// use; [`Error::Memory`] where the GPU has not enough.
+    /// A file that is missing, damaged or no LSeg; a tensor of the wrong shape or type, or with values that are no finite
+    /// numbers; a device that is not there or is in use; [`Error::Memory`] where the GPU has not enough;
+    /// [`Error::NotFinite`] for weights beyond float16 on a GPU that was asked for.
     pub fn load(path: &Path, options: &Options) -> Result<Engine> {
         Self::from_checkpoint(&Checkpoint::open(path)?, options)
     }
@@ -299,8 +301,11 @@ impl Engine {
         tensors::check(checkpoint, &config)?;
         let mut shapes = Loader::shapes();
         Model::load(&config, &mut shapes)?;
-        let (mut device, note) = device(options, &shapes)?;
-        let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *device))?;
+        let cpu = || Ok(device(&Options { device: DeviceChoice::Cpu, ..*options }, &shapes)?.0);
+        let spare = (options.device == DeviceChoice::Auto).then_some(cpu);
+        let (model, (device, note)) = place::place(device(options, &shapes)?, spare, |device| {
+            Model::load(&config, &mut Loader::new(checkpoint, device))
+        })?;
         Ok(Engine {
             model,
             description: device.describe(),
@@ -378,6 +383,7 @@ impl Engine {
     /// [`Error::Labels`] for an empty list, more than 65,535 labels, an empty label or one with a line end, a label in which
     /// the text tower sees nothing or the same as in another, and, unless they are to be cut
     /// ([`Engine::set_long_labels`]), a label longer than the text tower's context. The old labels then stay.
+    /// [`Error::NotFinite`] for a label that the text tower makes no finite numbers of. The old labels then stay.
     /// [`Error::Device`] where memory runs out; there may be no labels then.
     pub fn set_labels<S: AsRef<str>>(&mut self, labels: &[S]) -> Result<()> {
         self.set_list(&labels::checked(labels)?)
@@ -453,7 +459,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Labels`] before [`Engine::set_labels`]; [`Error::Size`] for a frame without pixels, of more bytes than
-    /// pixels, or too large; [`Error::Device`] where memory runs out.
+    /// pixels, or too large; [`Error::Device`] where memory runs out; [`Error::NotFinite`] where a pixel's winning score is
+    /// no finite number.
     pub fn segment(&mut self, frame: &Frame<'_>) -> Result<Segmentation> {
         let mut segmentation = Segmentation::default();
         self.segment_into(frame, &mut segmentation)?;
@@ -467,6 +474,7 @@ impl Engine {
     /// As [`Engine::segment`].
     pub fn segment_into(&mut self, frame: &Frame<'_>, segmentation: &mut Segmentation) -> Result<()> {
         let io = self.run(std::slice::from_ref(frame), MASK, &[])?;
+        self.check_winners(io)?;
         self.read_mask(io, 0, segmentation)
     }
 
@@ -516,6 +524,7 @@ impl Engine {
             self.device.write(plan, photo, 0, &self.own_buffer)?;
         }
         let io = self.run_session()?;
+        self.check_winners(io)?;
         self.read_mask(io, 0, segmentation)
     }
 
@@ -538,6 +547,7 @@ impl Engine {
     /// As [`Engine::segment`]; [`Error::Size`] also for frames of different sizes.
     pub fn segment_batch(&mut self, frames: &[Frame<'_>]) -> Result<Vec<Segmentation>> {
         let io = self.run(frames, MASK, &[])?;
+        self.check_winners(io)?;
         (0..frames.len())
             .map(|b| {
                 let mut segmentation = Segmentation::default();
@@ -550,7 +560,7 @@ impl Engine {
     /// The logits at the network's size.
     ///
     /// # Errors
-    /// As [`Engine::segment`].
+    /// As [`Engine::segment`]; [`Error::NotFinite`] where any score is no finite number.
     pub fn scores(&mut self, frame: &Frame<'_>) -> Result<Scores> {
         let outputs = Outputs { scores: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
@@ -582,6 +592,7 @@ impl Engine {
         let outputs = Outputs { mask: true, scores, best, overlay, ..Outputs::default() };
         let given = Given { palette: &palette, ..Given::default() };
         let io = self.run_given(std::slice::from_ref(frame), given, outputs, &[])?;
+        self.check_winners(io)?;
         let mut segmentation = Segmentation::default();
         self.read_mask(io, 0, &mut segmentation)?;
         Ok(Segmented {
@@ -595,12 +606,12 @@ impl Engine {
     /// The pixels' embeddings at half the network's size. Needs no labels.
     ///
     /// # Errors
-    /// As [`Engine::segment`], but for labels.
+    /// As [`Engine::segment`], but for labels; [`Error::NotFinite`] where a value is none, or beyond 10¹⁶.
     pub fn embed(&mut self, frame: &Frame<'_>) -> Result<Embedding> {
         let outputs = Outputs { embedding: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
         let [_, height, width, channels] = io.embedding.expect("a pass for embeddings has them").shape;
-        let data = self.read_all(io.embedding)?;
+        let data = self.read_embeddings(io.embedding)?;
         Ok(Embedding { channels, height, width, data })
     }
 
@@ -622,7 +633,7 @@ impl Engine {
         let outputs = Outputs { points: points.len(), ..Outputs::default() };
         let given = Given { points, ..Given::default() };
         let io = self.run_given(std::slice::from_ref(frame), given, outputs, &[])?;
-        self.read_all(io.sampled)
+        self.read_embeddings(io.sampled)
     }
 
     /// Whether the frames to come measure each operation ([`Engine::timings`]).
@@ -675,19 +686,20 @@ impl Engine {
         let plan = &self.sessions.last().expect("a session has just run").plan;
         let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
-        bufs.into_iter()
-            .map(|(name, buf)| {
-                let mut data = vec![0.0; buf.len()];
-                if buf.element == Element::Activation && device.activation_bytes() == size_of::<f16>() {
-                    let mut halves = vec![f16::ZERO; buf.len()];
-                    device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
-                    halves.convert_to_f32_slice(&mut data);
-                } else {
-                    device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut data))?;
-                }
-                Ok(Tap { name: name.to_owned(), shape: buf.shape, data })
-            })
-            .collect()
+        let read = |(name, buf): (&str, Buf)| {
+            let mut data = vec![0.0; buf.len()];
+            if buf.element == Element::Activation && device.activation_bytes() == size_of::<f16>() {
+                let mut halves = vec![f16::ZERO; buf.len()];
+                device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
+                halves.convert_to_f32_slice(&mut data);
+            } else {
+                device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut data))?;
+            }
+            Ok(Tap { name: name.to_owned(), shape: buf.shape, data })
+        };
+        let mut taps: Vec<Tap> = bufs.into_iter().map(read).collect::<Result<_>>()?;
+        taps.iter_mut().for_each(|tap| self.unscale(&tap.name, &mut tap.data));
+        Ok(taps)
     }
 
     /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
@@ -794,6 +806,7 @@ impl Engine {
             points: io.points.map(|buf| plan.placed(buf)),
             mask: io.mask.map(|buf| plan.placed(buf)),
             best: io.best.map(|buf| plan.placed(buf)),
+            not_finite: io.not_finite.map(|buf| plan.placed(buf)),
             overlay: io.overlay.map(|buf| plan.placed(buf)),
             scores: io.scores.map(|buf| plan.placed(buf)),
             embedding: io.embedding.map(|buf| plan.placed(buf)),
@@ -826,6 +839,21 @@ impl Engine {
         Ok(data)
     }
 
+    fn read_embeddings(&mut self, result: Option<Buf>) -> Result<Vec<f32>> {
+        let mut data: Vec<f32> = self.read_all(result)?;
+        self.unscale("head1", &mut data);
+        self.check_embeddings(&data)?;
+        Ok(data)
+    }
+
+    /// Values of the buffer of this name as the network defines them.
+    fn unscale(&self, buffer: &str, data: &mut [f32]) {
+        let scale = self.model.scale;
+        if scale != 1.0 && scale::scales(buffer) {
+            data.iter_mut().for_each(|value| *value /= scale);
+        }
+    }
+
     fn read_mask(&mut self, io: FrameIo, b: usize, segmentation: &mut Segmentation) -> Result<()> {
         let mask = io.mask.expect("a pass for a mask has a mask");
         let [_, height, width, _] = mask.shape;
@@ -855,7 +883,9 @@ impl Engine {
     fn read_scores(&mut self, io: FrameIo) -> Result<Scores> {
         let scores = io.scores.expect("a pass for scores has scores");
         let [_, labels, height, width] = scores.shape;
-        Ok(Scores { labels, height, width, data: self.read_all(io.scores)? })
+        let data: Vec<f32> = self.read_all(io.scores)?;
+        self.check_scores(&data, height * width)?;
+        Ok(Scores { labels, height, width, data })
     }
 
     /// The text tower on a batch of texts.
@@ -882,7 +912,9 @@ impl Engine {
         self.text_time += Duration::from_secs_f64(self.device.stage_seconds()[Stage::Text as usize]);
         let mut features = vec![0.0f32; io.features.len()];
         self.device.read(&plan, plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features))?;
-        Ok(features.chunks_exact(io.features.channels()).map(Into::into).collect())
+        let features = features.chunks_exact(io.features.channels());
+        features.clone().zip(texts).try_for_each(|(features, (text, _))| self.check_features(text, features))?;
+        Ok(features.map(Into::into).collect())
     }
 }
 

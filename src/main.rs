@@ -2,11 +2,17 @@
 
 mod cli;
 
+use std::alloc::System;
 use std::process::ExitCode;
 
+use lseg_fast::ending::{self, Allocator};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator(System);
+
 fn main() -> ExitCode {
-    lseg_fast::output::clean_up_on_interrupt();
-    match cli::run(cli::parse()) {
+    ending::prepare();
+    match cli::parse().and_then(cli::run) {
         Ok(outcome) => outcome.exit_code(),
         Err(failure) => {
             cli::message::error(&failure);

@@ -1,38 +1,52 @@
 //! Result files that are either whole or not there.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+mod target;
+pub(crate) mod temporary;
 
-use tempfile::{NamedTempFile, TempPath};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use crate::{Error, Result};
+use target::{Target, keep_rights};
+use temporary::Temporary;
 
-/// What shells report for a program that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
+/// What a loss of power may do to a file that was just written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing waits for the disk: for some seconds, some file systems may leave the file empty.
+    Renamed,
+    /// The file is on the disk before it takes its name: the old or the new file is left.
+    Synced,
+}
 
-/// The temporary files that exist at this moment. Files are made and renamed under this lock, so that none is missed
-/// when the process is interrupted.
-static TEMPORARIES: LazyLock<Mutex<Vec<PathBuf>>> = LazyLock::new(Mutex::default);
-
-/// Writes the file `path` through `write`: to a temporary file in the same folder, renamed when all is written. The
-/// folder is created where it is missing. An existing file is replaced; through a link, the file it leads to.
+/// Writes the file `path` through `write`: beside it and without a name, or under a temporary one, which it exchanges for
+/// its own when all is written. The folder is created where it is missing. An existing file is replaced and its rights
+/// are kept; through a link, the file it leads to.
 ///
 /// # Errors
-/// [`Error::Output`] if the folder cannot be created, `path` is there but no regular file, or anything cannot be
-/// written. What was at `path` before is then untouched and no temporary file stays.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    try_write(path, write).map_err(|e| Error::output(path, e))
+/// [`Error::Output`] if the folder cannot be created, `path` is there but no regular file, is a link that leads nowhere or
+/// is not to be trusted, or anything cannot be written. What was at `path` before is then untouched and no temporary file
+/// stays.
+pub fn write_atomically(
+    path: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    try_write(path, durability, write).map_err(|e| Error::output(path, e))
 }
 
 /// As [`write_atomically`], where what is written can fail for reasons of its own.
 ///
 /// # Errors
 /// As [`write_atomically`], and what `write` gives.
-pub fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+pub fn write_whole(
+    path: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
     let mut own = None;
-    let written = write_atomically(path, |out| {
+    let written = write_atomically(path, durability, |out| {
         write(out).map_err(|error| {
             own = Some(error);
             io::Error::other("the content could not be made")
@@ -49,141 +63,225 @@ pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::output(path, e))
 }
 
-/// Makes this process remove its temporary files when it is interrupted, terminated or its terminal closes, and end
-/// with exit code 130. For programs, to be called once at their start; signals that are ignored stay ignored (as under
-/// `nohup`), and then all of them keep what they did.
-pub fn clean_up_on_interrupt() {
-    // Without the handler all works as well, only a killed write may leave its temporary file.
-    let _ = ctrlc::try_set_handler(|| {
-        // The lock is held to the end: no file is begun or renamed meanwhile.
-        let temporaries = lock();
-        for path in temporaries.iter() {
-            let _ = fs::remove_file(path);
-        }
-        std::process::exit(INTERRUPTED)
-    });
-}
-
-fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
-    TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn try_write(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    // A rename would replace a device such as /dev/null by a file, and a link by its target's new content.
-    if path.exists() && !path.is_file() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a regular file"));
-    }
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+fn try_write(
+    path: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let target = Target::of(path)?;
+    let folder = target.folder();
     fs::create_dir_all(folder)?;
 
     let (file, temporary) = Temporary::new(folder)?;
-    let mut file = BufWriter::new(file);
-    write(&mut file)?;
-    file.into_inner().map_err(|e| e.into_error())?;
-    temporary.persist(&target)
-}
-
-/// A temporary file's entry in [`TEMPORARIES`], removed from there and from the disk on drop.
-struct Temporary {
-    path: Option<TempPath>,
-}
-
-impl Temporary {
-    fn new(folder: &Path) -> io::Result<(File, Temporary)> {
-        let mut temporaries = lock();
-        let (file, path) = create(folder)?.into_parts();
-        temporaries.push(path.to_path_buf());
-        Ok((file, Temporary { path: Some(path) }))
+    if let Some(replaced) = &target.replaced {
+        // Before the first byte: what was private is so at every moment.
+        keep_rights(&file, replaced)?;
     }
-
-    fn persist(mut self, target: &Path) -> io::Result<()> {
-        let mut temporaries = lock();
-        let Some(path) = self.path.take() else { return Ok(()) };
-        temporaries.retain(|other| *other != *path);
-        path.persist(target).map_err(|e| e.error)
+    let file = fill(file, write)?;
+    if durability == Durability::Synced {
+        file.sync_all()?;
     }
+    temporary.publish(file, folder, &target.path)?;
+    if durability == Durability::Synced {
+        // So that "done" is true even then. Not every system syncs folders; old or new file, one of them is there anyway.
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
+    Ok(())
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
-            lock().retain(|other| *other != *path);
-        }
+/// Puts into the file what `write` gives. An error is the file's own, if it had one: what writes through another writer
+/// (PNG's) gives one in which the disk's is no more than words.
+fn fill(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+    let mut out = BufWriter::new(Watched { file, failed: None });
+    let written = write(&mut out).and_then(|()| out.flush());
+    let Watched { file, failed } = out.into_parts().0;
+    match written {
+        Ok(()) => Ok(file),
+        Err(error) => Err(failed.map_or(error, io::Error::from_raw_os_error)),
     }
 }
 
-fn create(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lseg-fast-").suffix(".tmp");
-    // Temporary files are private by default; a result gets the rights that any new file of the user would.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+/// A file that keeps the number of its last error.
+struct Watched {
+    file: File,
+    failed: Option<i32>,
+}
+
+impl Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).inspect_err(|error| self.failed = error.raw_os_error())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
+    use super::Durability::{Renamed, Synced};
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn put(path: &Path, text: &str) -> Result<()> {
+        write_atomically(path, Renamed, |out| out.write_all(text.as_bytes()))
     }
 
     #[test]
     fn a_file_is_written_and_replaced_and_its_folder_created() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/file");
-        for text in ["one", "two"] {
-            write_atomically(&path, |out| out.write_all(text.as_bytes())).unwrap();
+        for (text, durability) in [("one", Renamed), ("two", Renamed), ("three", Synced)] {
+            write_atomically(&path, durability, |out| out.write_all(text.as_bytes())).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(names(path.parent().unwrap()), ["file"]);
     }
 
     #[test]
-    #[cfg(unix)]
-    fn a_result_has_the_rights_of_any_new_file_and_links_are_followed() {
-        use std::os::unix::fs::MetadataExt;
-        let folder = tempfile::tempdir().unwrap();
-        let [plain, ours, link] = ["plain", "ours", "link"].map(|name| folder.path().join(name));
-        File::create(&plain).unwrap();
-        write_atomically(&ours, |out| out.write_all(b"x")).unwrap();
-        assert_eq!(fs::metadata(&ours).unwrap().mode(), fs::metadata(&plain).unwrap().mode());
-
-        std::os::unix::fs::symlink(&plain, &link).unwrap();
-        write_atomically(&link, |out| out.write_all(b"through")).unwrap();
-        assert_eq!(fs::read(&plain).unwrap(), b"through");
-        assert!(link.is_symlink());
-    }
-
-    #[test]
-    fn after_a_failure_the_old_file_stands_alone() {
+    fn whichever_write_fails_the_old_file_stands_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "old").unwrap();
-        let error = write_atomically(&path, |out| {
-            out.write_all(b"half")?;
-            Err(io::Error::other("disk full"))
-        });
-        assert!(error.unwrap_err().to_string().contains("disk full"));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(names(folder.path()), ["file"]);
+        for fails_at in 0..5 {
+            let error = write_atomically(&path, Renamed, |out| {
+                for write in 0..5 {
+                    if write == fails_at {
+                        return Err(io::Error::other("disk full"));
+                    }
+                    out.write_all(&[b'x'; 10_000])?;
+                }
+                Ok(())
+            });
+            assert!(error.unwrap_err().to_string().contains("disk full"));
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+            assert_eq!(names(folder.path()), ["file"]);
+        }
     }
 
     #[test]
     fn folders_and_devices_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |path: &Path| write_atomically(path, |out| out.write_all(b"x"));
-        assert!(matches!(write(folder.path()), Err(Error::Output { .. })));
+        assert!(matches!(put(folder.path(), "x"), Err(Error::Output { .. })));
         fs::write(folder.path().join("file"), "").unwrap();
-        assert!(matches!(write(&folder.path().join("file/below")), Err(Error::Output { .. })));
+        assert!(matches!(put(&folder.path().join("file/below"), "x"), Err(Error::Output { .. })));
         #[cfg(unix)]
-        assert!(matches!(write(Path::new("/dev/null")), Err(Error::Output { .. })));
+        assert!(matches!(put(Path::new("/dev/null"), "x"), Err(Error::Output { .. })));
+    }
+}
+
+#[cfg(all(test, unix))]
+mod unix_tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+
+    use super::*;
+
+    fn put(path: &Path) -> Result<()> {
+        write_atomically(path, Durability::Renamed, |out| out.write_all(b"new"))
+    }
+
+    #[track_caller]
+    fn refused(path: &Path, word: &str) {
+        let message = put(path).unwrap_err().to_string();
+        assert!(message.contains(word), "{message}");
+    }
+
+    #[test]
+    fn a_new_result_has_the_rights_of_any_new_file_and_another_keeps_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, ours] = ["plain", "ours"].map(|name| folder.path().join(name));
+        File::create(&plain).unwrap();
+        put(&ours).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!(mode(&ours), mode(&plain));
+        for rights in [0o600, 0o640, 0o444, 0o666] {
+            fs::set_permissions(&ours, fs::Permissions::from_mode(rights)).unwrap();
+            put(&ours).unwrap();
+            assert_eq!(mode(&ours), rights);
+        }
+        // Only root may give files away.
+        if chown(&ours, Some(12345), Some(54321)).is_ok() {
+            put(&ours).unwrap();
+            let data = fs::metadata(&ours).unwrap();
+            assert_eq!((data.uid(), data.gid(), data.mode() & 0o7777), (12345, 54321, 0o666));
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_and_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("other")).unwrap();
+        fs::write(at("other/there"), "old").unwrap();
+        for (link, end, file) in [
+            ("to a file", "other/there", "other/there"),
+            ("to a link", "to a file", "other/there"),
+            ("to nothing yet", "other/new", "other/new"),
+            ("to that", "to nothing yet too", "other/newer"),
+            ("to nothing yet too", "other/newer", "other/newer"),
+        ] {
+            symlink(end, at(link)).unwrap();
+            if link == "to that" {
+                continue;
+            }
+            put(&at(link)).unwrap();
+            assert_eq!(fs::read_to_string(at(file)).unwrap(), "new", "{link}");
+            assert!(at(link).is_symlink(), "{link}");
+        }
+        fs::remove_file(at("other/newer")).unwrap();
+        put(&at("to that")).unwrap();
+        assert!(at("other/newer").is_file() && at("to that").is_symlink());
+
+        symlink("nowhere/new", at("to no folder")).unwrap();
+        refused(&at("to no folder"), "whose folder is not there");
+        symlink("loop", at("loop")).unwrap();
+        refused(&at("loop"), "symbolic links");
+        assert!(at("loop").is_symlink() && at("to no folder").is_symlink() && !at("nowhere").exists());
+    }
+
+    /// As /dev/stdout is, where standard output is a temporary file of Python's.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_without_a_name_is_not_mistaken_for_its_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("gone")).unwrap();
+        let link = folder.path().join("link");
+        symlink(format!("/proc/self/fd/{}", file.as_raw_fd()), &link).unwrap();
+        put(&link).unwrap();
+        assert_eq!(fs::read(folder.path().join("gone")).unwrap(), b"new");
+
+        fs::remove_file(folder.path().join("gone")).unwrap();
+        refused(&link, "no name any more");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// As root only, who alone can make another user's link.
+    #[test]
+    fn another_users_link_in_a_shared_folder_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("shared")).unwrap();
+        fs::write(at("precious"), "old").unwrap();
+        symlink(at("precious"), at("shared/file")).unwrap();
+        symlink(folder.path(), at("shared/folder")).unwrap();
+        if lchown(at("shared/file"), Some(12345), None).and(lchown(at("shared/folder"), Some(12345), None)).is_err() {
+            return;
+        }
+        put(&at("shared/file")).unwrap();
+        fs::write(at("precious"), "old").unwrap();
+        fs::set_permissions(at("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+        symlink("shared/file", at("own")).unwrap();
+        for way in ["shared/file", "shared/folder/precious", "shared/folder/new", "own"] {
+            refused(&at(way), "another user's link");
+        }
+        assert_eq!(fs::read_to_string(at("precious")).unwrap(), "old");
+        assert!(!at("new").exists());
     }
 }

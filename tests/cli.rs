@@ -188,10 +188,11 @@ fn wrong_labels_are_named() {
         ("dog,cat,dog", &["label 3 \"dog\" repeats", "label 1"]),
         ("@labels.txt", &["labels.txt: line 3 is empty"]),
         ("@latin.txt", &["latin.txt: line 1 is not UTF-8"]),
-        ("@missing.txt", &["cannot open", "missing.txt"]),
     ] {
         folder.call(&["run", "a.png", "--model", "m", "--labels", labels]).refused(2, words);
     }
+    let missing = folder.call(&["run", "a.png", "--model", "m", "--labels", "@missing.txt"]);
+    missing.refused(1, &["cannot open", "missing.txt"]);
     let long = "word ".repeat(100);
     folder.call(&["run", "a.png", "--model", &seeded_model(), "--labels", &long]).refused(2, &["tokens", "shorten"]);
 }
@@ -408,7 +409,7 @@ fn an_output_folder_that_cannot_be_made_is_refused_at_once() {
     folder.photo("a.png");
     folder.write("file", "kept");
     for out in ["file", "file/below"] {
-        folder.call(&run_on(&["a.png"], &seeded_model(), &["--out", out])).refused(2, &["cannot write", out]);
+        folder.call(&run_on(&["a.png"], &seeded_model(), &["--out", out])).refused(1, &["cannot write", out]);
     }
     assert_eq!(fs::read_to_string(folder.path("file")).unwrap(), "kept");
     assert_eq!(folder.names("."), ["a.png", "file"]);
@@ -430,7 +431,7 @@ fn a_bad_model_ends_the_call() {
     folder.write("text.safetensors", "this is no model");
     folder.write("empty.ckpt", "");
     for model in ["missing.safetensors", "text.safetensors", "empty.ckpt", "."] {
-        folder.call(&run_on(&["a.png"], model, &[])).refused(2, &[model]);
+        folder.call(&run_on(&["a.png"], model, &[])).refused(1, &[model]);
         folder.call(&["info", model]).refused(1, &[model]);
         folder.call(&["convert", model, "--out", "new.safetensors"]).refused(1, &[model]);
         folder.call(&["plan", "--model", model]).refused(1, &[model]);
@@ -589,7 +590,7 @@ fn convert_info_and_run_follow_each_other() {
     let itself = folder.call(&["convert", "new/m.safetensors", "--out", "new/../new/m.safetensors"]);
     itself.refused(2, &["is the checkpoint itself"]);
     folder.write("file", "");
-    folder.call(&["convert", &model, "--out", "file/m.safetensors"]).refused(2, &["cannot write"]);
+    folder.call(&["convert", &model, "--out", "file/m.safetensors"]).refused(1, &["cannot write"]);
 }
 
 #[test]
@@ -624,12 +625,62 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert_eq!(folder.names("out"), ["a.mask.png", "b.mask.png"]);
 }
 
+/// A name or label may control neither the terminal nor the lines.
+#[test]
+#[cfg(unix)]
+fn what_comes_from_outside_is_printed_and_not_obeyed() {
+    const HOSTILE: &str = "a\u{1b}[2J\nerror: forged \u{202e}gpj";
+    const SHOWN: &str = r"a\u{1b}[2J\nerror: forged \u{202e}gpj";
+    let folder = Folder::new();
+    let model = seeded_model();
+    let hostile = |ending: &str| format!("{HOSTILE}.{ending}");
+    folder.photo("plain.png");
+    fs::rename(folder.path("plain.png"), folder.path(&hostile("png"))).unwrap();
+    folder.write(&format!("{HOSTILE} too.jpg"), "no photo");
+    folder.write("words.txt", format!("草 e\u{301} 👩\u{200d}🌾 عشب\n{}", "long ".repeat(190)));
+    let call = |arguments: &[&str]| {
+        let answer = folder.call(arguments);
+        for text in [&answer.stdout, &answer.stderr] {
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{text:?}");
+            assert!(!text.contains("\nerror: forged"), "{text}");
+        }
+        answer
+    };
+    let cut = ["--long-labels", "cut", "--size", "32x32", "--model", &model, "--device", "cpu"];
+    let run =
+        call(&[&["run", &hostile("png"), &format!("{HOSTILE} too.jpg"), "--labels", "@words.txt"][..], &cut].concat());
+    run.refused(1, &[SHOWN, "not a photo"]);
+    assert!(run.stdout.contains(&format!("{SHOWN}.png: 70 wide")), "{run:?}");
+    assert!(run.stdout.contains(&format!("out/{SHOWN}.mask.png")), "{run:?}");
+    assert!(run.stdout.contains("草 e\u{301} 👩\u{200d}🌾 عشب"), "{run:?}");
+    assert!(run.stdout.lines().all(|line| line.chars().count() < 600), "{run:?}");
+
+    let text = ["text", "--labels", "cat", "--model", &model, "--out", &hostile("npy")];
+    assert!(call(&text).done().contains(SHOWN));
+    assert!(call(&["convert", &model, "--out", &hostile("safetensors")]).done().contains(SHOWN));
+    assert!(call(&["info", &hostile("safetensors")]).done().contains(SHOWN));
+    for wrong in [
+        &["info", &hostile("none")][..],
+        &["info", &format!("{HOSTILE} too.jpg")],
+        &[HOSTILE],
+        &["run", "a.png", "--labels", "cat", "--save", HOSTILE],
+        &["run", "a.png", "--labels", "cat", "--palette", HOSTILE],
+        &["run", "a.png", "--labels", HOSTILE, "--device", HOSTILE],
+        &["plan", "--size", HOSTILE],
+    ] {
+        assert_ne!(call(wrong).code, Some(0));
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_stdout_is_a_failure() {
     let folder = Folder::new();
-    let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = folder.command(&["tokenize", "--", "dog"]).stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
+    for arguments in [&["tokenize", "--", "dog"][..], &["--help"], &["run", "--help"], &["--version"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = folder.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("error: cannot write to standard output"), "{arguments:?}: {said}");
+    }
 }

@@ -232,7 +232,7 @@ fn our_own_file_states_its_configuration_and_may_hold_any() {
     refused(&|c| c.text.vocab = 513, "text.vocab is 513");
     refused(&|c| c.text.layers = usize::MAX, "text.layers");
     refused(&|c| c.text.layers = 3, "resblocks.2.ln_1.weight [4] is missing");
-    refused(&|c| c.std[1] = 0.0, "std above 0");
+    refused(&|c| c.std[1] = 0.0, "std from 0.001 to 1000");
     refused(&|c| c.reassemble[2] = 9, "stage 3 of the image encoder has 8 channels");
     refused(&|c| c.preset = "\u{1b}[31mred".to_owned(), "preset is expected");
     refused(&|c| c.head_block.depth = usize::MAX, "head_block.depth");

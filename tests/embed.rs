@@ -279,7 +279,7 @@ fn wrong_points_and_points_outside_are_named() {
 
     fs::write(folder.path("wrong.csv"), "x,y\n0,zero\n").unwrap();
     refused(&folder.call(&["embed", "a.png", "--points", "wrong.csv"]), 2, &["wrong.csv: line 2", "0,zero"]);
-    refused(&folder.call(&["embed", "a.png", "--points", "none.csv"]), 2, &["none.csv"]);
+    refused(&folder.call(&["embed", "a.png", "--points", "none.csv"]), 1, &["none.csv"]);
     refused(&folder.call(&["embed", "a.png", "--points", "p.csv", "--at", "full"]), 2, &["--at", "--points"]);
 }
 

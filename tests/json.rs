@@ -221,18 +221,52 @@ fn another_field_or_type_is_noticed() {
 }
 
 #[test]
-fn failures_stay_on_stderr_in_words() {
+fn a_photo_that_fails_has_an_object_and_a_line_on_stderr() {
     let folder = folder();
-    let output = call(&folder, "run bad.png a.png --labels cat --size 32x32 --json -q --model MODEL");
-    assert_eq!(output.status.code(), Some(1));
-    let [object] = &objects(&output)[..] else { panic!("{output:?}") };
-    assert_eq!(object["photo"], "a.png");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.starts_with("error: bad.png: ") && stderr.lines().count() == 1, "{stderr}");
+    for command in ["run --labels cat", "embed"] {
+        let call = call(&folder, &format!("{command} bad.png a.png none.png --size 32x32 --json -q --model MODEL"));
+        assert_eq!(call.status.code(), Some(1));
+        let [bad, done, none] = &objects(&call)[..] else { panic!("{call:?}") };
+        assert_eq!((&bad["photo"], &done["photo"]), (&"bad.png".into(), &"a.png".into()));
+        assert!(done.get("error").is_none());
+        check_fields(&[bad.clone(), none.clone()], "A photo that fails", &[]);
+        let stderr = String::from_utf8(call.stderr).unwrap();
+        let said: Vec<String> =
+            [bad, none].iter().map(|object| format!("error: {}", object["error"].as_str().unwrap())).collect();
+        assert_eq!(stderr.lines().collect::<Vec<_>>(), said);
+    }
+}
+
+#[test]
+fn a_call_that_fails_prints_nothing_on_stdout() {
+    let folder = folder();
     let wrong = call(&folder, "run a.png --labels a,a --json --model MODEL");
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
     let wrong = call(&folder, "info bad.png --json");
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
+}
+
+/// Where results have no room, the first photo of them is one too many.
+#[test]
+#[cfg(unix)]
+fn a_run_stops_where_no_further_result_can_be_written() {
+    let folder = folder();
+    for i in 1..5 {
+        fs::copy(folder.path().join("a.png"), folder.path().join(format!("a{i}.png"))).unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_lseg-fast");
+    for command in ["embed", "run --labels cat,dog --save overlay"] {
+        let run = "bad.png a.png a1.png a2.png a3.png a4.png --json -q --size 32x32";
+        let script = format!("ulimit -f 1 && exec {program} {command} {run} --model {}", model());
+        let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let [_, stopped] = &objects(&output)[..] else { panic!("{output:?}") };
+        assert_eq!(stopped["photo"], "a.png");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 3, "{stderr}");
+        assert!(stderr.ends_with("4 of 6 photos were not done\n"), "{stderr}");
+        assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
+    }
 }
 
 #[test]

@@ -55,6 +55,11 @@ fn configs() {
 }
 
 #[test]
+fn engines() {
+    every_file("engine", hostile::engine);
+}
+
+#[test]
 fn labels() {
     // The tokenizer's tables are not the file's.
     hostile::labels(b"dog");

@@ -506,7 +506,8 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
         let bytes = pass(&mut device, &[&Values::F32(logits.clone())], &|d| {
             let x = d.buffer("logits", [1, h, w, labels], Element::F32);
             let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::of_labels(labels));
-            d.argmax(x, mask, None);
+            let not_finite = d.buffer("not finite", [1; 4], Element::U32);
+            d.argmax(x, mask, None, not_finite);
             Io { inputs: vec![x], out: mask }
         })
         .unwrap();

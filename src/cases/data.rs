@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Add, Case, ConvShape, Op, Plant, out_element};
+use super::{Add, Case, ConvShape, Op, Plant, Winner, out_element};
 use crate::device::{self, Element, Matrix, Upload, Vector};
 use crate::error::Result;
 
@@ -283,8 +283,8 @@ pub fn prepare(case: &Case) -> Prepared {
             p.out_shape = [batch, labels, 2 * h, 2 * w];
             p.input([batch, h, w, labels], Element::F32, s.values(batch * h * w * labels, 14.0));
         }
-        Op::Argmax { batch, map: (h, w), labels, mask, .. } => {
-            p.out_shape = [batch, mask.0, mask.1, 1];
+        Op::Argmax { batch, map: (h, w), labels, mask, output } => {
+            p.out_shape = if output == Winner::NotFinite { [1; 4] } else { [batch, mask.0, mask.1, 1] };
             let mut logits = s.values(batch * h * w * labels, 14.0);
             // Labels 0 and 1 are equal everywhere: 1 must never be taken.
             if labels > 2 {
@@ -364,6 +364,10 @@ fn plant(case: &Case, p: &mut Prepared) {
             }
             _ => x.iter_mut().skip(c / 2).step_by(5 * c + 1).for_each(|v| *v = f32::NAN),
         },
+        Plant::Infinite => {
+            let first = x.len() / shape[0];
+            x[..first].chunks_exact_mut(c).for_each(|row| row[c / 2] = f32::INFINITY);
+        }
         Plant::Zeros => x.chunks_exact_mut(c).step_by(3).for_each(|row| row.fill(0.0)),
     }
 }

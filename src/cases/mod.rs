@@ -150,6 +150,7 @@ pub enum Winner {
     Mask,
     MaskBesideBest,
     Best,
+    NotFinite,
 }
 
 /// What [`Op::Gemm`] adds before the function.
@@ -188,6 +189,8 @@ pub enum Plant {
     Outliers,
     /// Some values are NaN.
     Nan,
+    /// Some values are infinite, in the first batch item alone.
+    Infinite,
     /// Some rows are zeros.
     Zeros,
 }
@@ -280,17 +283,26 @@ impl Op {
             Op::Regularise { bottleneck, activation, .. } => d.regularise(inputs[0], v[0], bottleneck, activation, out),
             Op::UpsampleScores { .. } => d.upsample_scores(inputs[0], out),
             Op::Overlay { .. } => d.overlay(inputs[0], inputs[1], inputs[2], out),
-            Op::Argmax { output, .. } => {
-                let other = |d: &mut dyn Device, element| d.buffer("other output", out.shape, element);
+            Op::Argmax { mask, output, .. } => {
+                let mut other = |shape, element| d.buffer("other output", shape, element);
+                let mut not_finite = || other([1; 4], Element::U32);
+                let labels = Element::of_labels(inputs[0].channels());
                 match output {
-                    Winner::Mask => d.argmax(inputs[0], out, None),
+                    Winner::Mask => {
+                        let not_finite = not_finite();
+                        d.argmax(inputs[0], out, None, not_finite);
+                    }
                     Winner::MaskBesideBest => {
-                        let best = other(d, Element::F32);
-                        d.argmax(inputs[0], out, Some(best));
+                        let (not_finite, best) = (not_finite(), other(out.shape, Element::F32));
+                        d.argmax(inputs[0], out, Some(best), not_finite);
                     }
                     Winner::Best => {
-                        let mask = other(d, Element::of_labels(inputs[0].channels()));
-                        d.argmax(inputs[0], mask, Some(out));
+                        let (not_finite, mask) = (not_finite(), other(out.shape, labels));
+                        d.argmax(inputs[0], mask, Some(out), not_finite);
+                    }
+                    Winner::NotFinite => {
+                        let mask = other([inputs[0].batch(), mask.0, mask.1, 1], labels);
+                        d.argmax(inputs[0], mask, None, out);
                     }
                 }
             }
@@ -302,6 +314,7 @@ impl Op {
 fn out_element(op: &Op) -> Element {
     match op {
         Op::Argmax { output: Winner::Best, .. } => Element::F32,
+        Op::Argmax { output: Winner::NotFinite, .. } => Element::U32,
         Op::Argmax { labels, .. } => Element::of_labels(*labels),
         Op::Overlay { .. } => Element::U8,
         Op::Gemm { out, .. } => *out,

@@ -76,6 +76,7 @@ pub fn numbers(bytes: &[u8], element: Element, activation: usize) -> Vec<f32> {
         }
         Element::U8 => bytes.iter().copied().map(f32::from).collect(),
         Element::U16 => bytemuck::pod_collect_to_vec::<u8, u16>(bytes).into_iter().map(f32::from).collect(),
+        Element::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(|n| n as f32).collect(),
         _ => bytemuck::pod_collect_to_vec(bytes),
     }
 }

@@ -4,7 +4,7 @@ use crate::device::Element::{Activation, F32};
 use crate::device::Func;
 use crate::model::config;
 
-use super::Plant::{Nan, Nothing, Outliers, Zeros};
+use super::Plant::{Infinite, Nan, Nothing, Outliers, Zeros};
 use super::{Add, Case, ConvShape, Map, Op, Plant, Winner};
 
 const fn case(op: Op, plant: Plant) -> Case {
@@ -305,6 +305,9 @@ pub const AWKWARD: &[Case] = &[
     case(winner(1, (9, 20), 150, (40, 37), Winner::Best), Nothing),
     case(winner(1, (5, 7), 5, (21, 33), Winner::Best), Nan),
     case(winner(1, (13, 9), 33, (26, 18), Winner::MaskBesideBest), Nothing),
+    case(winner(2, (5, 7), 4, (9, 50), Winner::NotFinite), Nothing),
+    case(winner(1, (5, 7), 5, (21, 33), Winner::NotFinite), Nan),
+    case(winner(2, (5, 7), 300, (37, 45), Winner::NotFinite), Infinite),
     // One pixel, whole chunks of 16 bytes, anything behind them; the last labels that lanes hold, and more.
     case(Op::Overlay { batch: 1, photo: (1, 1), labels: 1 }, Nothing),
     case(Op::Overlay { batch: 2, photo: (40, 16), labels: 32 }, Nothing),

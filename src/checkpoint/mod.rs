@@ -10,6 +10,7 @@
 //! # }
 //! ```
 
+pub(crate) mod finite;
 mod layout;
 mod pickle;
 mod safetensors;
@@ -324,15 +325,8 @@ fn foreign(head: &[u8]) -> String {
 /// A stranger's text for a message: one line, no control characters, not endless.
 pub(crate) fn printable(text: &str) -> String {
     const LONGEST: usize = 160;
-    let mut shown = String::new();
-    for c in text.chars().take(LONGEST) {
-        match c {
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", crate::printable::printable(&text[..end])),
+        None => crate::printable::printable(text).into_owned(),
     }
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
 }

@@ -1,6 +1,8 @@
 //! One photo after the other, with a progress bar; one that fails does not stop the rest, unless the rest would fail too.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -9,9 +11,11 @@ use serde::Serialize;
 
 use super::photos::Photo;
 use super::print::Printer;
+use super::result::shown;
 use super::{Failure, Outcome, message};
 
-/// Does `work` on every photo and prints each result, as `render` shows it or as JSON. Failures are named on stderr.
+/// Does `work` on every photo and prints each result, as `render` shows it or as JSON. Failures are named on stderr. After
+/// one that would meet every further photo, the others are not begun.
 pub fn each<R: Serialize>(
     photos: Vec<Photo>,
     quiet: bool,
@@ -23,17 +27,18 @@ pub fn each<R: Serialize>(
     let progress = progress_bar(all, quiet);
     let mut outcome = Outcome::Done;
     for (tried, mut photo) in (1..).zip(photos) {
-        progress.set_message(photo.path.display().to_string());
+        progress.set_message(shown(&photo.path));
         match photo.fault.take().map_or_else(|| work(&photo), Err) {
             Ok(report) => progress.suspend(|| printer.print(&report, &render))?,
             Err(error) => {
                 outcome = Outcome::SomeFailed;
-                progress.suspend(|| message::error(&error));
-                if matches!(error, Error::Lost(_)) && tried < all {
+                progress.suspend(|| {
+                    message::error(&error);
+                    printer.failed(&photo.path, &error)
+                })?;
+                if let Some(reason) = stops(&error).filter(|_| tried < all) {
                     let left = all - tried;
-                    progress.suspend(|| {
-                        message::error(format!("the device is lost: {left} of {all} photos were not done"))
-                    });
+                    progress.suspend(|| message::error(format!("{reason}: {left} of {all} photos were not done")));
                     break;
                 }
             }
@@ -42,6 +47,19 @@ pub fn each<R: Serialize>(
     }
     progress.finish_and_clear();
     Ok(outcome)
+}
+
+/// Why no further photo can be done either. (A lost engine comes here only where `work` could make no other.)
+fn stops(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Output { source, .. } | Error::Io { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("the disk is full"),
+            ErrorKind::FileTooLarge => Some("files may not be as large as the results"),
+            _ => None,
+        },
+        Error::Lost(_) => Some("the device is lost"),
+        _ => None,
+    }
 }
 
 fn rate(steps_a_second: f64) -> String {
@@ -61,6 +79,9 @@ pub fn progress_bar(steps: usize, quiet: bool) -> ProgressBar {
             let _ = text.write_str(&rate(state.per_sec()));
         }));
     }
-    bar.enable_steady_tick(Duration::from_millis(100));
+    // The ticks come from a thread, and it would be a panic if none could be had.
+    if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok() {
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
     bar
 }

@@ -13,7 +13,7 @@ use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode, decode_from};
 use lseg_fast::labels::{self, List};
 use lseg_fast::model::config::Config;
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::output::{create_folder, write_atomically};
+use lseg_fast::output::{Durability, create_folder, write_atomically};
 use lseg_fast::protocol::Size;
 
 use super::photos::{Photo, STANDARD};
@@ -54,17 +54,17 @@ enum LongLabels {
 
 impl LabelArguments {
     pub fn resolve(&self) -> Result<List, Failure> {
-        labels::parse(&self.labels).map_err(Failure::call)
+        Ok(labels::parse(&self.labels)?)
     }
 
     /// Puts the labels, in their templates, on the engine; what was done to them is said on stderr unless `quiet`.
     pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> Result<(), Failure> {
-        engine.set_templates(&self.templates).map_err(Failure::call)?;
+        engine.set_templates(&self.templates)?;
         engine.set_long_labels(match self.long_labels {
             LongLabels::Refuse => engine::LongLabels::Refuse,
             LongLabels::Cut => engine::LongLabels::Cut,
         });
-        engine.set_list(list).map_err(Failure::call)?;
+        engine.set_list(list)?;
         if !quiet {
             list.note().into_iter().for_each(message::note);
             engine.label_notes().iter().for_each(message::note);
@@ -176,14 +176,14 @@ impl PhotoArguments {
     }
 
     pub fn create_folder(&self) -> Result<(), Failure> {
-        if self.to_stdout() { Ok(()) } else { create_folder(&self.out).map_err(Failure::call) }
+        if self.to_stdout() { Ok(()) } else { Ok(create_folder(&self.out)?) }
     }
 
     /// The size asked for, or the model's, put on the engine.
     pub fn set_size(&self, engine: &mut Engine) -> Result<Size, Failure> {
         let size = match self.size {
             Some(size) => size,
-            None => engine.config().default_size.parse().map_err(Failure::call)?,
+            None => engine.config().default_size.parse()?,
         };
         engine.set_size(size);
         Ok(size)
@@ -222,7 +222,7 @@ pub fn refuse_terminal() -> Result<(), Failure> {
 /// Writes a result: a whole file or none, or for the path `-` to standard output.
 pub fn write_result(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> lseg_fast::Result<()> {
     if path != Path::new(STANDARD) {
-        return write_atomically(path, |out| write(out));
+        return write_atomically(path, Durability::Renamed, write);
     }
     let mut out = BufWriter::new(io::stdout().lock());
     let written = write(&mut out).and_then(|()| out.flush());
@@ -263,7 +263,7 @@ impl EngineArguments {
             timeout: self.timeout,
             ..Options::default()
         };
-        let engine = Engine::from_checkpoint(checkpoint, &options).map_err(Failure::call)?;
+        let engine = Engine::from_checkpoint(checkpoint, &options)?;
         if !quiet {
             if self.model.is_none() {
                 message::note("the embedded demo model knows clip art only; --model names another (lseg-fast info)");
@@ -275,7 +275,7 @@ impl EngineArguments {
 
     /// The model, its weights not yet read.
     pub fn open(&self) -> Result<Checkpoint, Failure> {
-        open(self.model.as_deref()).map_err(Failure::call)
+        Ok(open(self.model.as_deref())?)
     }
 }
 

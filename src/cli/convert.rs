@@ -12,7 +12,7 @@ use lseg_fast::model::recognise::{Flags, recognise};
 use serde::Serialize;
 
 use super::print::Printer;
-use super::result::path;
+use super::result::{path, shown};
 use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
@@ -173,5 +173,5 @@ fn render(report: &Report) -> String {
         }
     };
     table.row(["dropped".into(), dropped]);
-    format!("{}\n{}", report.file.display(), table.render())
+    format!("{}\n{}", shown(&report.file), table.render())
 }

@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     if photos.is_empty() {
         return Ok(Outcome::Done);
     }
-    let points = arguments.points.as_deref().map(Points::read).transpose().map_err(Failure::call)?;
+    let points = arguments.points.as_deref().map(Points::read).transpose()?;
     let checkpoint = arguments.engine.open()?;
     arguments.photos.create_folder()?;
     let ready = || {

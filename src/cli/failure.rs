@@ -1,15 +1,21 @@
-//! How a call can end.
+//! How a call can end, and with which exit code: docs/exit-codes.md.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use lseg_fast::Error;
 
+/// A file or the machine failed.
+const FAILED: u8 = 1;
+
+/// The call was wrong.
+pub const WRONG_CALL: u8 = 2;
+
 /// A call that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Some inputs failed, each named on stderr; the others are done.
+    /// Some photos failed, each named on stderr.
     SomeFailed,
 }
 
@@ -17,7 +23,7 @@ impl Outcome {
     pub fn exit_code(self) -> ExitCode {
         match self {
             Outcome::Done => ExitCode::SUCCESS,
-            Outcome::SomeFailed => ExitCode::from(1),
+            Outcome::SomeFailed => ExitCode::from(FAILED),
         }
     }
 }
@@ -27,38 +33,56 @@ impl Outcome {
 pub enum Failure {
     /// The call itself was wrong.
     Call(String),
-    /// The one input failed.
+    /// A file or the machine failed.
     Input(String),
 }
 
 impl Failure {
-    /// For whatever goes wrong before the first input is begun.
-    pub fn call(reason: impl fmt::Display) -> Failure {
-        Failure::Call(reason.to_string())
+    /// For arguments that contradict each other or what is there. (An [`Error`] has its own code.)
+    pub fn call(reason: impl Into<String>) -> Failure {
+        Failure::Call(reason.into())
+    }
+
+    /// For what cannot be said because stdout does not take it.
+    pub fn stdout(error: &std::io::Error) -> Failure {
+        Failure::Input(format!("cannot write to standard output: {error}"))
     }
 
     pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Failure::Call(_) => ExitCode::from(2),
-            Failure::Input(_) => ExitCode::from(1),
-        }
+        ExitCode::from(match self {
+            Failure::Call(_) => WRONG_CALL,
+            Failure::Input(_) => FAILED,
+        })
     }
 }
 
 impl From<Error> for Failure {
-    /// What was typed is the call's fault; what is in a file is the input's.
     fn from(error: Error) -> Failure {
         let reason = error.to_string();
-        match error {
-            Error::Labels(_)
-            | Error::Template(_)
-            | Error::Palette(_)
-            | Error::Points(_)
-            | Error::Size(_)
-            | Error::Device(_)
-            | Error::Output { .. } => Failure::Call(reason),
-            _ => Failure::Input(reason),
-        }
+        if is_the_calls(&error) { Failure::Call(reason) } else { Failure::Input(reason) }
+    }
+}
+
+/// Whether another call would be right, with the same files on the same machine: by its cause alone, in every command.
+fn is_the_calls(error: &Error) -> bool {
+    match error {
+        Error::NoModel
+        | Error::Labels(_)
+        | Error::Template(_)
+        | Error::Palette(_)
+        | Error::Points(_)
+        | Error::Size(_)
+        | Error::Device(_) => true,
+        Error::Io { .. }
+        | Error::Output { .. }
+        | Error::Checkpoint { .. }
+        | Error::MissingTensor { .. }
+        | Error::Tensor { .. }
+        | Error::Config { .. }
+        | Error::Photo { .. }
+        | Error::Lost(_)
+        | Error::Memory(_)
+        | Error::NotFinite(_) => false,
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::common::read_config;
 use super::print::Printer;
-use super::result::path;
+use super::result::{path, shown};
 use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
@@ -72,7 +72,7 @@ fn render(report: &Report) -> String {
     line("parameters", grouped(*parameters));
     line("bytes", format!("{} ({})", grouped(*bytes), mib(*bytes)));
     let about: String = about.iter().map(|(key, value)| format!("\n{}:\n{}\n", plain(key), plain(value))).collect();
-    format!("{}\n{}{about}", model.display(), table.render())
+    format!("{}\n{}{about}", shown(model), table.render())
 }
 
 /// A stranger's text on a terminal: lines stay, other control characters do not.

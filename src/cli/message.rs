@@ -1,12 +1,20 @@
-//! Lines on stderr. That stderr may be closed or full is no reason to stop.
+//! Lines on stderr, each in one piece and of one line whatever names are in it. That stderr may be closed or full is no
+//! reason to stop.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use lseg_fast::printable::printable;
+
 pub fn error(what: impl Display) {
-    let _ = writeln!(io::stderr(), "error: {what}");
+    say("error", &what.to_string());
 }
 
 pub fn note(what: impl Display) {
-    let _ = writeln!(io::stderr(), "note: {what}");
+    say("note", &what.to_string());
+}
+
+fn say(kind: &str, what: &str) {
+    let line = format!("{kind}: {}\n", printable(what));
+    let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -19,8 +19,13 @@ mod text;
 mod timings;
 mod tokenize;
 
-use clap::{Parser, Subcommand};
+use std::io::{self, ErrorKind, Write};
+use std::process;
 
+use clap::{Parser, Subcommand};
+use lseg_fast::printable::printable;
+
+use failure::WRONG_CALL;
 use print::Printer;
 
 pub use failure::{Failure, Outcome};
@@ -46,7 +51,7 @@ Examples:
   lseg-fast embed photo.jpg --model lseg.safetensors
   lseg-fast run --help
 
-Exit code: 0 all done, 1 some input failed (the others are done), 2 the call itself was wrong.";
+Exit code: 0 all done, 1 a file or the machine failed (other photos are done), 2 the call was wrong.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -61,8 +66,21 @@ enum Command {
 }
 
 /// The call's arguments. Ends the process for `--help`, `--version` (0) and calls that cannot be understood (2).
-pub fn parse() -> Arguments {
-    Arguments::parse()
+pub fn parse() -> Result<Arguments, Failure> {
+    let error = match Arguments::try_parse() {
+        Ok(arguments) => return Ok(arguments),
+        Err(error) => error,
+    };
+    if error.use_stderr() {
+        // The same once more, because it quotes what was typed.
+        let typed = std::env::args_os().map(|word| printable(&word.to_string_lossy()).into_owned());
+        let _ = Arguments::try_parse_from(typed).err().unwrap_or(error).print();
+        process::exit(WRONG_CALL.into());
+    }
+    match error.print().and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::stdout(&e)),
+        _ => process::exit(0),
+    }
 }
 
 /// Does what was asked for.

@@ -169,7 +169,7 @@ fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<Unreadable>, 
     }
     let source = error.into_io_error().unwrap_or_else(|| io::Error::other("it cannot be looked at"));
     if path == root {
-        return Err(Failure::call(Error::io("list", root, source)));
+        return Err(Error::io("list", root, source).into());
     }
     let name = path.file_name().unwrap_or_default();
     let is_folder = fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir());

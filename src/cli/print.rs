@@ -2,12 +2,18 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use std::path::Path;
+
+use lseg_fast::Error;
+use lseg_fast::printable::printable_lines;
 use serde::Serialize;
 
 use super::Failure;
+use super::result::path;
 
-/// Prints results, as text or as one JSON object a line. A reader that has gone away (`… | head -1`) is no failure: what is still to be printed is dropped
-/// and the work goes on, because files may be its product.
+/// Prints results, as text in which nothing controls the terminal, or as one JSON object a line. A reader that has gone
+/// away (`… | head -1`) is no failure: what is still to be printed is dropped and the work goes on, because files may be its
+/// product.
 pub struct Printer {
     json: bool,
     to: To,
@@ -34,7 +40,7 @@ impl Printer {
     /// Prints one result at once: its fields, or what `text` makes of it.
     pub fn print<R: Serialize>(&mut self, result: &R, text: impl FnOnce(&R) -> String) -> Result<(), Failure> {
         if !self.json {
-            return self.write(&text(result));
+            return self.write(&printable_lines(&text(result)));
         }
         let line = serde_json::to_string(result)
             .map_err(|e| Failure::Input(format!("a result cannot be written as JSON: {e}")))?;
@@ -43,7 +49,13 @@ impl Printer {
 
     /// Prints what belongs to several results, where they are not printed as JSON.
     pub fn text(&mut self, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { self.write(&text()) }
+        if self.json { Ok(()) } else { self.write(&printable_lines(&text())) }
+    }
+
+    /// Prints that a photo failed, where results are printed as JSON: who reads it need not count.
+    pub fn failed(&mut self, photo: &Path, error: &Error) -> Result<(), Failure> {
+        let failed = FailedPhoto { photo, error: error.to_string() };
+        if self.json { self.print(&failed, |_| String::new()) } else { Ok(()) }
     }
 
     fn write(&mut self, text: &str) -> Result<(), Failure> {
@@ -58,8 +70,15 @@ impl Printer {
                 self.to = To::Nobody;
                 Ok(())
             }
-            Err(e) => Err(Failure::Input(format!("cannot write to standard output: {e}"))),
+            Err(e) => Err(Failure::stdout(&e)),
             Ok(()) => Ok(()),
         }
     }
+}
+
+#[derive(Serialize)]
+struct FailedPhoto<'a> {
+    #[serde(serialize_with = "path")]
+    photo: &'a Path,
+    error: String,
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lseg_fast::printable::printable;
 use serde::{Serialize, Serializer};
 
 use super::table::{Align, Table};
@@ -22,7 +23,7 @@ pub struct Heading {
 impl Heading {
     pub fn render(&self) -> String {
         let Heading { photo, height, width, network_height, network_width, device } = self;
-        let photo = photo.display();
+        let photo = shown(photo);
         format!("{photo}: {width} wide, {height} high; network {network_width} wide, {network_height} high; {device}\n")
     }
 }
@@ -56,12 +57,17 @@ pub fn render_stages_and_files(stages: &[StageTime], files: &[SavedFile]) -> Str
     for StageTime { stage, milliseconds } in stages.iter().chain([&total]) {
         table.row([(*stage).into(), format!("{milliseconds:.1}")]);
     }
-    let files: String = files.iter().map(|file| format!("  {}\n", file.path.display())).collect();
+    let files: String = files.iter().map(|file| format!("  {}\n", shown(&file.path))).collect();
     format!("{}\n{files}\n", table.render())
 }
 
 pub fn milliseconds(time: Duration) -> f64 {
     1000.0 * time.as_secs_f64()
+}
+
+/// A path as one line of text.
+pub fn shown(path: &Path) -> String {
+    printable(&path.display().to_string()).into_owned()
 }
 
 /// A path as JSON can hold it: what is not Unicode in it becomes U+FFFD.

@@ -148,7 +148,7 @@ impl Arguments {
 
     /// The labels' colours. That a palette has too few is said on stderr unless `quiet`.
     fn colours(&self, labels: &[String]) -> Result<Vec<[u8; 3]>, Failure> {
-        let palette = Palette::parse(&self.palette).map_err(Failure::call)?;
+        let palette = Palette::parse(&self.palette)?;
         let made_up = palette.made_up(labels.len());
         if made_up > 0 && !self.quiet {
             let (labels, has) = (labels.len(), labels.len() - made_up);
@@ -187,7 +187,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         let size = arguments.photos.set_size(&mut engine)?;
         arguments.labels.set(&mut engine, &list, arguments.quiet)?;
         if arguments.timings {
-            engine.matmul_rate().map_err(Failure::call)?;
+            engine.matmul_rate()?;
         }
         engine.record_times(arguments.timings);
         let text = Some(engine.text_time());

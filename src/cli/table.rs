@@ -1,5 +1,10 @@
 //! Aligned columns of text.
 
+use lseg_fast::printable::printable;
+
+/// Characters of a cell: what is longer is cut. (A label may have any length, and no line here is as long.)
+const LONGEST: usize = 500;
+
 /// Which edge a column's cells share.
 #[derive(Clone, Copy)]
 pub enum Align {
@@ -23,7 +28,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     pub fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| shown(&cell)));
     }
 
     /// The lines, indented by two spaces, columns two spaces apart, nothing trailing.
@@ -43,6 +48,14 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             text.push('\n');
         }
         text
+    }
+}
+
+/// A cell's text, whatever it came from: on one line, and not endless.
+fn shown(cell: &str) -> String {
+    match cell.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", printable(&cell[..end])),
+        None => printable(cell).into_owned(),
     }
 }
 
@@ -74,6 +87,13 @@ mod tests {
         table.row(["100.0 %".into(), "0".into(), "dérevo".into()]);
         table.row(["<0.1 %".into(), "12".into(), String::new()]);
         assert_eq!(table.render(), "    share  mask  label\n  100.0 %  0     dérevo\n   <0.1 %  12\n");
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_line() {
+        let mut table = Table::new([Align::Left, Align::Left]);
+        table.row(["a\nerror: b".into(), "草".repeat(10_000)]);
+        assert_eq!(table.render(), format!("  a\\nerror: b  {}…\n", "草".repeat(LONGEST)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::common::{EngineArguments, LabelArguments, refuse_terminal, write_result};
 use super::photos::STANDARD;
 use super::print::Printer;
-use super::result::{milliseconds, path};
+use super::result::{milliseconds, path, shown};
 use super::{Failure, Outcome};
 
 /// Write the labels' embeddings, each of length 1: what the pixels are compared with.
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         milliseconds: milliseconds(engine.text_time()),
     };
     printer.print(&report, |report| {
-        let (file, labels, ms) = (report.file.display(), report.labels.len(), report.milliseconds);
+        let (file, labels, ms) = (shown(report.file), report.labels.len(), report.milliseconds);
         format!("{file}: {labels} labels, {channels} channels; {}, {ms:.1} ms\n", report.device)
     })?;
     Ok(Outcome::Done)

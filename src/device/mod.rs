@@ -330,8 +330,9 @@ pub trait Device {
 
     /// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False) →
     /// the index of the largest at each pixel (`[b, H, W, 1]`, [`Element::of_labels`]); the first of equals, and NaN before all. Where
-    /// asked for, `best` (`F32`, the mask's shape) is that largest value.
-    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>);
+    /// asked for, `best` (`F32`, the mask's shape) is that largest value. `not_finite` (`U32`, one) is the number of pixels whose
+    /// largest value is NaN or infinite: their label says nothing.
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf);
 
     /// Photo (`U8`, `[b, h, w, 3]`), mask (`[b, h, w, 1]`, as from `argmax`) and a colour a label (`U8`, `[1, 1, labels, 4]`,
     /// the fourth byte the colours' weight w in 128ths, the same for all) → the photo tinted (`U8`, `[b, h, w, 3]`): each channel
@@ -344,6 +345,11 @@ pub trait Upload {
     /// Makes room for a model's weights at once: `matrices` (n, k) and `vectors` (lengths), those that will come.
     fn expect(&mut self, _matrices: &[(usize, usize)], _vectors: &[usize]) -> Result<()> {
         Ok(())
+    }
+
+    /// The largest size of a matrix's value that the device holds. Vectors are float32 on every device.
+    fn largest_weight(&self) -> f32 {
+        f32::MAX
     }
 
     /// `data` is `[n, k]`, row-major.

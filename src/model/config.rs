@@ -1,7 +1,11 @@
 //! What a model is made of, in numbers: read from our own file's `__metadata__`, or told from a published
 //! checkpoint's names and shapes by `convert`.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
+
+use crate::protocol::Size;
 
 /// The key of [`Config`]'s JSON in a converted file's `__metadata__`.
 pub const METADATA_KEY: &str = "lseg-fast.config";
@@ -133,6 +137,11 @@ const MAX_WIDTH: usize = 1 << 16;
 const MAX_LAYERS: usize = 1024;
 const MAX_GRID: usize = 4096;
 
+/// For RGB in [0, 1] a mean lies there too, and std makes it about 1; who works with [0, 255] has a std of 1/255. With these the
+/// normalised image stays below 11,000, which float16 holds.
+const MEAN: RangeInclusive<f32> = -10.0..=10.0;
+const STD: RangeInclusive<f32> = 1e-3..=1e3;
+
 /// Rows of CLIP's token table: 48,894 merges, 256 bytes twice, start and end.
 const MAX_VOCABULARY: usize = 49_408;
 
@@ -166,7 +175,7 @@ impl Config {
         if self.preset.is_empty() || self.preset.len() > 64 || !self.preset.chars().all(plain) {
             return Err("preset is expected to be a short name of letters, digits, _ and -".to_owned());
         }
-        if self.default_size.is_empty() || self.default_size.len() > 64 || !self.default_size.is_ascii() {
+        if self.default_size.len() > 64 || self.default_size.parse::<Size>().is_err() {
             return Err("default_size is expected to be a size such as long:480, 480x640 or native".to_owned());
         }
         match &self.image {
@@ -220,10 +229,15 @@ impl Config {
         if self.head_block.depth > MAX_LAYERS {
             return Err(format!("head_block.depth is {}, at most {MAX_LAYERS} is expected", self.head_block.depth));
         }
-        if !self.mean.iter().all(|x| x.is_finite()) || !self.std.iter().all(|x| x.is_finite() && *x > 0.0) {
+        if !self.mean.iter().all(|x| MEAN.contains(x)) || !self.std.iter().all(|x| STD.contains(x)) {
             return Err(format!(
-                "mean {:?} and std {:?}: finite numbers are expected, std above 0",
-                self.mean, self.std
+                "mean {:?} and std {:?}: a mean from {} to {} and std from {} to {} are expected, for RGB from 0 to 1",
+                self.mean,
+                self.std,
+                MEAN.start(),
+                MEAN.end(),
+                STD.start(),
+                STD.end()
             ));
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Reassemble {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let shape = [dim, 2 * dim];
         let mut half = |which: usize| {
-            from.matrix(dim, dim, |checkpoint| {
+            from.matrix(&weight, (dim, dim), |checkpoint| {
                 let both = read(checkpoint, Tensor { name: &weight, shape: &shape })?;
                 Ok(both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect())
             })

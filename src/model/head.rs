@@ -6,9 +6,10 @@
 //! lies outside Q's columns: a sum of squares, so nothing cancels, and e itself is never formed.
 
 use super::config::{Activation, Config, HeadBlockKind, LOGIT_SCALE};
-use super::weights::{Loader, Tensor};
+use super::weights::{Loader, Tensor, finite};
+use crate::checkpoint::finite::first_beyond;
 use crate::device::{Buf, Device, Element, Epilogue, Linear, Similarity, Upload, Vector};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub struct Head {
     /// `[embed_dim, features]`
@@ -24,7 +25,6 @@ pub struct Head {
 
 /// One block, applied `depth` times.
 struct Block {
-    /// Nine weights and a bias.
     depthwise: Vector,
     bottleneck: bool,
     activation: Activation,
@@ -37,23 +37,18 @@ impl Head {
         let (name, shape) = ("scratch.head1", [embed_dim, features, 1, 1]);
         let head1 = from.conv_as_linear(name, embed_dim, features)?;
         let weight = from.host(Tensor { name: &format!("{name}.weight"), shape: &shape })?;
-        let bias = from.host(Tensor { name: &format!("{name}.bias"), shape: &[embed_dim] })?;
+        let mut bias = from.host(Tensor { name: &format!("{name}.bias"), shape: &[embed_dim] })?;
+        bias.iter_mut().for_each(|b| *b *= from.scale());
         let rank = embed_dim.min(features);
         let factors = if weight.is_empty() { Norm::default() } else { Norm::of(&weight, &bias, features) };
         let norm = Linear {
-            weight: from.matrix(rank, features, |_| Ok(factors.matrix))?,
-            bias: Some(from.made_vector(rank, |_| Ok(factors.offset))?),
+            weight: from.matrix(&format!("{name}.weight"), (rank, features), |_| Ok(factors.matrix))?,
+            bias: Some(from.made_vector(&format!("{name}.bias"), rank, |_| Ok(factors.offset))?),
         };
         let block = match config.head_block.kind {
             HeadBlockKind::None => None,
             kind => Some(Block {
-                depthwise: from.made_vector(10, |checkpoint| {
-                    let name = "scratch.head_block.depthwise.depthwise";
-                    let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-                    let mut values = super::weights::read(checkpoint, Tensor { name: &weight, shape: &[1, 1, 3, 3] })?;
-                    values.extend(super::weights::read(checkpoint, Tensor { name: &bias, shape: &[1] })?);
-                    Ok(values)
-                })?,
+                depthwise: depthwise(from)?,
                 bottleneck: kind == HeadBlockKind::Bottleneck,
                 activation: config.head_block.activation,
                 depth: config.head_block.depth.max(1),
@@ -80,6 +75,19 @@ impl Head {
             let (row, offset) = self.project(text);
             rows.extend(row);
             offsets.push(offset);
+        }
+        let limit = device.largest_weight();
+        let beyond = first_beyond(&rows, limit).map(|(i, value)| (i / self.features, value));
+        if let Some((label, value)) = beyond.or_else(|| first_beyond(&offsets, f32::MAX)) {
+            let why = if limit < f32::MAX {
+                format!(", and float16, in which a GPU holds it, ends at {limit}; pass --device cpu")
+            } else {
+                ": the model's file is damaged or made for another network".to_owned()
+            };
+            let label = label + 1;
+            return Err(Error::NotFinite(format!(
+                "label {label} of the list becomes {value} beside scratch.head1{why}"
+            )));
         }
         let labels = match old {
             Some(Linear { weight, bias: Some(bias) }) => Linear {
@@ -142,6 +150,17 @@ impl Head {
         }
         logits
     }
+}
+
+/// Nine weights and a bias.
+fn depthwise(from: &mut Loader<'_>) -> Result<Vector> {
+    let name = "scratch.head_block.depthwise.depthwise";
+    let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+    from.made_vector(&weight, 10, |checkpoint| {
+        let mut values = finite(checkpoint, Tensor { name: &weight, shape: &[1, 1, 3, 3] })?;
+        values.extend(finite(checkpoint, Tensor { name: &bias, shape: &[1] })?);
+        Ok(values)
+    })
 }
 
 /// ‖W·f + b‖² = ‖matrix·f + offset‖² + rest.

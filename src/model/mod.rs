@@ -5,6 +5,7 @@ pub mod dpt;
 pub mod head;
 pub mod recognise;
 pub mod resnet;
+pub mod scale;
 pub mod tensors;
 pub mod text;
 pub mod vit;
@@ -18,6 +19,8 @@ use crate::error::Result;
 /// One LSeg: handles of its weights on a device, and how they are used.
 pub struct Model {
     pub config: Config,
+    /// Of the image's activations: see [`scale`].
+    pub scale: f32,
     encoder: Encoder,
     decoder: dpt::Dpt,
     pub head: head::Head,
@@ -66,6 +69,8 @@ pub struct FrameIo {
     pub mask: Option<Buf>,
     /// `[b, h0, w0, 1]`
     pub best: Option<Buf>,
+    /// `[1, 1, 1, 1]`, u32, beside a mask: pixels whose winning score is no finite number
+    pub not_finite: Option<Buf>,
     /// `[b, h0, w0, 3]`, u8
     pub overlay: Option<Buf>,
     /// `[b, labels, H, W]`
@@ -78,8 +83,11 @@ pub struct FrameIo {
 
 impl Model {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Model> {
+        let scale = scale::of(config, from.is_half());
+        from.set_scale(scale);
         Ok(Model {
             config: config.clone(),
+            scale,
             encoder: match &config.image {
                 image @ ImageEncoder::Vit { .. } => Encoder::Vit(vit::Vit::load(image, from)?),
                 image @ ImageEncoder::Resnet { .. } => Encoder::Resnet(resnet::Resnet::load(image, from)?),
@@ -99,7 +107,7 @@ impl Model {
         wanted: Outputs,
     ) -> FrameIo {
         let FrameShape { batch, photo: (h0, w0), network } = shape;
-        let normalise = Normalise { mean: self.config.mean, std: self.config.std };
+        let normalise = Normalise { mean: self.config.mean, std: self.config.std.map(|std| std / self.scale) };
         d.stage(Stage::Encoder);
         let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
         let points = (wanted.points > 0).then(|| d.buffer("points", [batch, 1, wanted.points, 2], Element::F32));
@@ -133,18 +141,19 @@ impl Model {
             .filter(|_| wanted.mask)
             .map(|logits| d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(logits.channels())));
         let best = mask.filter(|_| wanted.best).map(|mask| d.buffer("best", mask.shape, Element::F32));
-        if let (Some(logits), Some(mask)) = (logits, mask) {
-            d.argmax(logits, mask, best);
+        let not_finite = mask.map(|_| d.buffer("not_finite", [1; 4], Element::U32));
+        if let (Some(logits), Some(mask), Some(not_finite)) = (logits, mask, not_finite) {
+            d.argmax(logits, mask, best, not_finite);
         }
         let overlay = mask.zip(palette).map(|(mask, palette)| {
             let overlay = d.buffer("overlay", photo.shape, Element::U8);
             d.overlay(photo, mask, palette, overlay);
             overlay
         });
-        for out in [embedding, sampled, scores, mask, best, overlay].into_iter().flatten() {
+        for out in [embedding, sampled, scores, mask, best, not_finite, overlay].into_iter().flatten() {
             d.output(out);
         }
-        FrameIo { photo, palette, points, mask, best, overlay, scores, embedding, sampled }
+        FrameIo { photo, palette, points, mask, best, not_finite, overlay, scores, embedding, sampled }
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

@@ -1,9 +1,10 @@
 //! From checkpoint tensors to device weights: each is read, checked, folded, uploaded and forgotten, one at a time.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::finite::first_beyond;
+use crate::checkpoint::{Checkpoint, printable};
 pub use crate::device::ConvShape;
 use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// BatchNorm's epsilon, everywhere in the decoder and in ResNet.
 const BN_EPS: f32 = 1e-5;
@@ -11,6 +12,8 @@ const BN_EPS: f32 = 1e-5;
 /// Makes the model's weights: from a checkpoint onto a device, or in shape alone for a plan.
 pub struct Loader<'a> {
     source: Option<(&'a Checkpoint, &'a mut dyn Upload)>,
+    /// Of every convolution's bias: see [`super::scale`].
+    scale: f32,
     /// (n, k) and lengths of all weights so far.
     matrices: Vec<(usize, usize)>,
     vectors: Vec<usize>,
@@ -34,12 +37,26 @@ pub enum After<'a> {
 
 impl<'a> Loader<'a> {
     pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Upload) -> Self {
-        Loader { source: Some((checkpoint, device)), matrices: Vec::new(), vectors: Vec::new() }
+        Loader { source: Some((checkpoint, device)), scale: 1.0, matrices: Vec::new(), vectors: Vec::new() }
     }
 
     /// Reads nothing, uploads nothing: every handle has its shape and no place.
     pub fn shapes() -> Self {
-        Loader { source: None, matrices: Vec::new(), vectors: Vec::new() }
+        Loader { source: None, scale: 1.0, matrices: Vec::new(), vectors: Vec::new() }
+    }
+
+    /// Whether matrices, and so activations, are kept as float16.
+    pub fn is_half(&self) -> bool {
+        self.source.as_ref().is_some_and(|(_, device)| device.largest_weight() < f32::MAX)
+    }
+
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// The scale of the convolutions' biases from now on.
+    pub fn set_scale(&mut self, scale: f32) {
+        self.scale = scale;
     }
 
     /// (n, k) of the matrices so far.
@@ -57,7 +74,7 @@ impl<'a> Loader<'a> {
         matrix_bytes * self.matrices.iter().map(|(n, k)| n * k).sum::<usize>() + 4 * self.vectors.iter().sum::<usize>()
     }
 
-    /// A tensor's values for the host; empty in shape alone.
+    /// A tensor's values for the host, which were looked at as a weight; empty in shape alone.
     pub fn host(&mut self, tensor: Tensor<'_>) -> Result<Vec<f32>> {
         match &self.source {
             Some((checkpoint, _)) => read(checkpoint, tensor),
@@ -65,41 +82,58 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A matrix that `make` reads and rearranges.
-    pub fn matrix(&mut self, n: usize, k: usize, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
+    /// A matrix that `make` reads and rearranges; `name` is the tensor that it is made of.
+    pub fn matrix(
+        &mut self,
+        name: &str,
+        (n, k): (usize, usize),
+        make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
+    ) -> Result<Matrix> {
         self.matrices.push((n, k));
         match &mut self.source {
-            Some((checkpoint, device)) => device.matrix(n, k, &make(checkpoint)?),
+            Some((checkpoint, device)) => device.matrix(n, k, &made(checkpoint, name, device.largest_weight(), make)?),
             None => Ok(Matrix { index: 0, n, k }),
         }
     }
 
     /// The weights of a convolution, `[outputs, kernel·kernel·inputs]`, that `make` reads and rearranges.
-    fn filters(&mut self, shape: ConvShape, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Matrix> {
+    fn filters(
+        &mut self,
+        name: &str,
+        shape: ConvShape,
+        make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
+    ) -> Result<Matrix> {
         let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
         self.matrices.push((n, k));
         match &mut self.source {
-            Some((checkpoint, device)) => device.filters(shape, &make(checkpoint)?),
+            Some((checkpoint, device)) => {
+                device.filters(shape, &made(checkpoint, name, device.largest_weight(), make)?)
+            }
             None => Ok(Matrix { index: 0, n, k }),
         }
     }
 
-    /// A vector or table that `make` reads and rearranges.
-    pub fn made_vector(&mut self, len: usize, make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>) -> Result<Vector> {
+    /// A vector or table that `make` reads and rearranges; `name` is the tensor that it is made of.
+    pub fn made_vector(
+        &mut self,
+        name: &str,
+        len: usize,
+        make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
+    ) -> Result<Vector> {
         self.vectors.push(len);
         match &mut self.source {
-            Some((checkpoint, device)) => device.vector(&make(checkpoint)?),
+            Some((checkpoint, device)) => device.vector(&made(checkpoint, name, f32::MAX, make)?),
             None => Ok(Vector { index: 0, len }),
         }
     }
 
     pub fn vector(&mut self, name: &str, shape: &[usize]) -> Result<Vector> {
-        self.made_vector(shape.iter().product(), |checkpoint| read(checkpoint, Tensor { name, shape }))
+        self.made_vector(name, shape.iter().product(), |checkpoint| read(checkpoint, Tensor { name, shape }))
     }
 
     /// A matrix as the file has it.
     pub fn table(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix> {
-        self.matrix(n, k, |checkpoint| read(checkpoint, Tensor { name, shape: &[n, k] }))
+        self.matrix(name, (n, k), |checkpoint| read(checkpoint, Tensor { name, shape: &[n, k] }))
     }
 
     /// `{name}.weight` `[n, k]` and `{name}.bias` `[n]`.
@@ -114,7 +148,7 @@ impl<'a> Loader<'a> {
 
     /// A table `name` `[k, n]` that multiplies from the right (x·T), without bias.
     pub fn projection(&mut self, name: &str, k: usize, n: usize) -> Result<Linear> {
-        let weight = self.matrix(n, k, |checkpoint| {
+        let weight = self.matrix(name, (n, k), |checkpoint| {
             let table = read(checkpoint, Tensor { name, shape: &[k, n] })?;
             Ok((0..n * k).map(|i| table[i % k * n + i / k]).collect())
         })?;
@@ -130,9 +164,10 @@ impl<'a> Loader<'a> {
     pub fn conv(&mut self, name: &str, shape: ConvShape, after: After<'_>) -> Result<Conv> {
         let ConvShape { outputs, inputs, kernel, stride, pad } = shape;
         let k = kernel * kernel * inputs;
-        let weight = self.filters(shape, |checkpoint| {
+        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+        let weight = self.filters(&weight_name, shape, |checkpoint| {
             let dims = [outputs, inputs, kernel, kernel];
-            let weight = read(checkpoint, Tensor { name: &format!("{name}.weight"), shape: &dims })?;
+            let weight = read(checkpoint, Tensor { name: &weight_name, shape: &dims })?;
             let mut rows = channels_last(&weight, outputs, inputs, kernel);
             if let After::BatchNorm(bn) = after {
                 let (scale, _) = batch_norm(checkpoint, bn, outputs)?;
@@ -140,12 +175,19 @@ impl<'a> Loader<'a> {
             }
             Ok(rows)
         })?;
+        let scale = self.scale;
+        let scaled = |mut bias: Vec<f32>| {
+            bias.iter_mut().for_each(|b| *b *= scale);
+            bias
+        };
         let bias = match after {
             After::Nothing => None,
-            After::Bias => Some(self.vector(&format!("{name}.bias"), &[outputs])?),
-            After::BatchNorm(bn) => {
-                Some(self.made_vector(outputs, |checkpoint| Ok(batch_norm(checkpoint, bn, outputs)?.1))?)
-            }
+            After::Bias => Some(self.made_vector(&bias_name, outputs, |checkpoint| {
+                read(checkpoint, Tensor { name: &bias_name, shape: &[outputs] }).map(scaled)
+            })?),
+            After::BatchNorm(bn) => Some(self.made_vector(&format!("{bn}.bias"), outputs, |checkpoint| {
+                Ok(scaled(batch_norm(checkpoint, bn, outputs)?.1))
+            })?),
         };
         Ok(Conv { weight, bias, kernel, stride, pad })
     }
@@ -159,16 +201,17 @@ impl<'a> Loader<'a> {
     /// `{name}.weight` `[channels, channels, stride, stride]` and its bias.
     pub fn conv_transpose(&mut self, name: &str, channels: usize, stride: usize) -> Result<ConvTranspose> {
         let taps = stride * stride;
-        let weight = self.matrix(taps * channels, channels, |checkpoint| {
+        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+        let weight = self.matrix(&weight_name, (taps * channels, channels), |checkpoint| {
             let shape = [channels, channels, stride, stride];
-            let weight = read(checkpoint, Tensor { name: &format!("{name}.weight"), shape: &shape })?;
+            let weight = read(checkpoint, Tensor { name: &weight_name, shape: &shape })?;
             // [input, output, tap] → rows (tap, output), columns input
             let at = |tap: usize, output: usize, input: usize| weight[(input * channels + output) * taps + tap];
             let rows = (0..taps).flat_map(|tap| (0..channels).map(move |output| (tap, output)));
             Ok(rows.flat_map(|(tap, output)| (0..channels).map(move |input| at(tap, output, input))).collect())
         })?;
-        let bias = self.made_vector(taps * channels, |checkpoint| {
-            Ok(read(checkpoint, Tensor { name: &format!("{name}.bias"), shape: &[channels] })?.repeat(taps))
+        let bias = self.made_vector(&bias_name, taps * channels, |checkpoint| {
+            Ok(read(checkpoint, Tensor { name: &bias_name, shape: &[channels] })?.repeat(taps))
         })?;
         Ok(ConvTranspose { weight, bias, stride })
     }
@@ -178,6 +221,66 @@ pub fn read(checkpoint: &Checkpoint, tensor: Tensor<'_>) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     checkpoint.read_f32(tensor.name, tensor.shape, &mut values)?;
     Ok(values)
+}
+
+/// As [`read`], refused where a value is no finite number.
+pub fn finite(checkpoint: &Checkpoint, tensor: Tensor<'_>) -> Result<Vec<f32>> {
+    made(checkpoint, tensor.name, f32::MAX, |checkpoint| read(checkpoint, tensor))
+}
+
+/// What `make` yields for a device that holds sizes up to `limit`.
+fn made(
+    checkpoint: &Checkpoint,
+    name: &str,
+    limit: f32,
+    make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
+    let values = make(checkpoint)?;
+    match first_beyond(&values, limit) {
+        None => Ok(values),
+        Some((_, computed)) => Err(refused(checkpoint, name, limit, computed)),
+    }
+}
+
+/// Why a weight that the tensor `name` became cannot be held: the tensor itself, or what was computed of it.
+fn refused(checkpoint: &Checkpoint, name: &str, limit: f32, computed: f32) -> Error {
+    let Some(info) = checkpoint.info(name) else { return checkpoint.missing(name, "of any shape") };
+    let own = match read(checkpoint, Tensor { name, shape: &info.shape }) {
+        Ok(values) => first_beyond(&values, limit),
+        Err(error) => return error,
+    };
+    let (found, value) = match own {
+        Some((i, value)) => (format!("{value} at {:?}", place(i, &info.shape)), value),
+        None => (format!("{computed} with what follows folded in"), computed),
+    };
+    if !value.is_finite() {
+        return damaged(checkpoint, name, "finite numbers", found);
+    }
+    Error::NotFinite(format!(
+        "{}: tensor {}: float16, in which a GPU holds a model, ends at {limit}, and there is {found}",
+        checkpoint.path().display(),
+        printable(name)
+    ))
+}
+
+fn damaged(checkpoint: &Checkpoint, name: &str, expected: &str, found: String) -> Error {
+    Error::Tensor {
+        path: checkpoint.path().to_owned(),
+        name: printable(name),
+        expected: expected.to_owned(),
+        found,
+        hint: "the file is damaged, or its training went astray: take another copy or an earlier one".to_owned(),
+    }
+}
+
+/// The index in each dimension of the `i`-th element.
+fn place(i: usize, shape: &[usize]) -> Vec<usize> {
+    let mut step: usize = shape.iter().product();
+    let index = |size: &usize| {
+        step /= size;
+        i / step % size
+    };
+    shape.iter().map(index).collect()
 }
 
 /// `[outputs, inputs, kernel, kernel]` → `[outputs, kernel, kernel, inputs]`.
@@ -195,9 +298,13 @@ fn channels_last(weight: &[f32], outputs: usize, inputs: usize, kernel: usize) -
 
 /// BatchNorm in evaluation is y = scale·x + shift.
 fn batch_norm(checkpoint: &Checkpoint, name: &str, channels: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-    let part = |part: &str| read(checkpoint, Tensor { name: &format!("{name}.{part}"), shape: &[channels] });
+    let part = |part: &str| finite(checkpoint, Tensor { name: &format!("{name}.{part}"), shape: &[channels] });
     let (weight, bias) = (part("weight")?, part("bias")?);
     let (mean, variance) = (part("running_mean")?, part("running_var")?);
+    if let Some((i, v)) = variance.iter().enumerate().find(|(_, v)| **v + BN_EPS <= 0.0) {
+        let name = format!("{name}.running_var");
+        return Err(damaged(checkpoint, &name, &format!("variances above -{BN_EPS:e}"), format!("{v} at [{i}]")));
+    }
     let scale: Vec<f32> = weight.iter().zip(variance).map(|(w, v)| w / (v + BN_EPS).sqrt()).collect();
     let shift = bias.iter().zip(mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
     Ok((scale, shift))

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each program that shares this takes a part of it")]
 
 pub mod forgotten;
+pub mod overflow;
 pub mod reference;
 
 pub use lseg_fast::cases::*;

@@ -291,9 +291,14 @@ pub fn expected(op: &Op, p: &Prepared) -> Expected {
             photo.iter().zip(colours).map(mix).collect()
         }
         Op::Argmax { map, labels, mask, output: Winner::Best, .. } => maps(&|x| best(x, map, labels, mask)),
-        Op::Argmax { map, labels, mask, .. } => {
+        Op::Argmax { map, labels, mask, output, .. } => {
             let maps = x(0);
             let items = maps.chunks_exact(map.0 * map.1 * labels);
+            if output == Winner::NotFinite {
+                let winners = items.flat_map(|x| best(x, map, labels, mask));
+                let count = winners.filter(|near| !near.value.is_finite()).count();
+                return Expected::Choices(vec![vec![count as u16]]);
+            }
             return Expected::Choices(items.flat_map(|x| argmax(x, map, labels, mask)).collect());
         }
     };

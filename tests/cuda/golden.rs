@@ -10,16 +10,16 @@ use crate::support_golden::{Case, distance, frame, range};
 const HOOKS: [&str; 4] = ["hook1", "hook2", "hook3", "hook4"];
 
 /// How far the GPU's results may be from the CPU's.
-struct Limits {
+pub struct Limits {
     /// The largest error of a logit, over their range. Pixels are decided whose two best labels differ by more.
-    logits: f32,
+    pub logits: f32,
     /// ‖difference‖ / ‖vectors‖.
     vectors: f64,
     /// The least of all vectors.
     cosine: f64,
 }
 
-const LIMITS: Limits = Limits { logits: 0.01, vectors: 0.01, cosine: 0.9995 };
+pub const LIMITS: Limits = Limits { logits: 0.01, vectors: 0.01, cosine: 0.9995 };
 /// Of the network with planted outliers, whose decoder takes differences of large values: what half precision makes of it in
 /// PyTorch (tests/golden/half_network.py).
 const OUTLIERS: Limits = Limits { logits: 0.161, vectors: 0.144, cosine: 0.905 };
@@ -55,7 +55,7 @@ fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
 }
 
 /// Vectors of `width` values: little off as a whole, and none turned away.
-fn check_vectors(what: &str, got: &[f32], expected: &[f32], width: usize, limits: &Limits) {
+pub fn check_vectors(what: &str, got: &[f32], expected: &[f32], width: usize, limits: &Limits) {
     assert_eq!(got.len(), expected.len(), "{what}");
     assert!(got.iter().all(|value| value.is_finite()), "{what} has values that are no numbers");
     let error = relative_error(got, expected);
@@ -83,7 +83,7 @@ fn check_channels(what: &str, got: &[f32], expected: &[f32], width: usize) {
     }
 }
 
-fn check_scores(what: &str, got: &(Segmentation, Scores), expected: &(Segmentation, Scores), limit: f32) {
+pub fn check_scores(what: &str, got: &(Segmentation, Scores), expected: &(Segmentation, Scores), limit: f32) {
     let range = range(&expected.1.data);
     let error = distance(&got.1.data, &expected.1.data);
     assert!(error <= limit * range, "{what}: logits are off by {error} of range {range}");

@@ -13,8 +13,11 @@ mod gelu;
 mod golden;
 mod gpu;
 mod mutants;
+mod numbers;
 mod operations;
 #[path = "../support_golden/mod.rs"]
 mod support_golden;
 #[path = "../support_gpu/mod.rs"]
 mod support_gpu;
+#[path = "../support_network/mod.rs"]
+mod support_network;

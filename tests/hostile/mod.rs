@@ -7,15 +7,17 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use lseg_fast::checkpoint::{Checkpoint, TensorInfo};
+use lseg_fast::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use lseg_fast::engine::Extras;
 use lseg_fast::image::decode;
 use lseg_fast::image::overlay::overlay;
 use lseg_fast::image::palette::Palette;
-use lseg_fast::model::config::Config;
+use lseg_fast::model::config::{Config, METADATA_KEY};
 use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::tensors::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
-use lseg_fast::{Error, Size, labels};
+use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size, labels};
 use zip::write::SimpleFileOptions;
 
 /// Elements of the largest tensor that is read, and of all that are read of one file: reading is linear, and what
@@ -31,6 +33,11 @@ const LONGEST_MESSAGE: usize = 8192;
 
 /// Bytes of a safetensors file of which only the header is given. The file is sparse.
 const LARGEST_DATA: u64 = 1 << 30;
+
+/// What an engine may hold, and bytes of weights that are written out for one: those of a larger model are a sparse file's
+/// zeros, and such a model is refused for its size.
+const ENGINE_MEMORY: u64 = 64 << 20;
+const WRITTEN_WEIGHTS: usize = 4 << 20;
 
 thread_local! {
     static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a folder for the inputs");
@@ -123,6 +130,77 @@ pub fn photo(bytes: &[u8]) {
     let Some(photo) = shown(decode::decode(&written(bytes), 1 << 16)) else { return };
     assert!((1..=1 << 16).contains(&(photo.width * photo.height)));
     assert_eq!(photo.rgb.len(), 3 * photo.width * photo.height);
+}
+
+/// A model in our own form, through loading, labels and a frame: the configuration's JSON, a NUL, a byte that chooses the
+/// weights' type, and the values that they repeat. What comes out is finite, or an error says that it is not.
+pub fn engine(bytes: &[u8]) {
+    let Some(end) = bytes.iter().position(|&b| b == 0) else { return };
+    let Ok(json) = std::str::from_utf8(&bytes[..end]) else { return };
+    let Ok(config) = Config::from_json(json) else { return };
+    let (dtype, values) = values(&bytes[end + 1..]);
+    let Some((file_bytes, len)) = model(&config, json, dtype, &values) else { return };
+    let path = file(&file_bytes, len);
+    let options =
+        Options { device: DeviceChoice::Cpu, threads: Some(1), memory: Some(ENGINE_MEMORY), ..Options::default() };
+    let Some(mut engine) = shown(Engine::load(&path, &options)) else { return };
+    assert!(len <= ENGINE_MEMORY, "{len} bytes of weights in {ENGINE_MEMORY}");
+    engine.set_size(Size::Exact { height: 32, width: 32 });
+    let rgb: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let frame = Frame { width: 32, height: 32, rgb: &rgb };
+    if let Some(map) = shown(engine.embed(&frame)) {
+        assert!(map.data.iter().all(|value| value.is_finite()), "an embedding that is no number");
+    }
+    if shown(engine.set_labels(&["dog", "tree", "other"])).is_none() {
+        return;
+    }
+    assert!(engine.label_embeddings().iter().all(|value| value.is_finite()), "a label that is no number");
+    let extras = Extras { scores: true, best: true, ..Extras::default() };
+    let Some(segmented) = shown(engine.segment_with(&frame, extras)) else { return };
+    assert!(segmented.segmentation.mask.iter().all(|&label| label < 3));
+    let best = segmented.best.expect("it was asked for");
+    assert!(best.iter().all(|value| value.is_finite()), "a winner that is no number");
+}
+
+/// The type and the repeated values of a model's weights. Without the first byte's high bit every value is small.
+fn values(bytes: &[u8]) -> (Dtype, Vec<u8>) {
+    let (kind, bytes) = bytes.split_first().map_or((0, bytes), |(&kind, bytes)| (kind, bytes));
+    let small = |b: &u8| f32::from(*b as i8) / 64.0;
+    let (dtype, mut values): (_, Vec<u8>) = match kind % 3 {
+        0 => (Dtype::F32, bytes.iter().flat_map(|b| small(b).to_le_bytes()).collect()),
+        1 => (Dtype::F16, bytes.iter().flat_map(|b| half::f16::from_f32(small(b)).to_le_bytes()).collect()),
+        _ => (Dtype::F64, bytes.iter().flat_map(|b| f64::from(small(b)).to_le_bytes()).collect()),
+    };
+    if kind & 0x80 != 0 {
+        values = bytes.to_vec();
+    }
+    values.truncate(values.len() / 8 * 8);
+    if values.is_empty() {
+        values = vec![0; 8];
+    }
+    (dtype, values)
+}
+
+/// A safetensors file's bytes and its length: that of a large model is zeros behind its header.
+fn model(config: &Config, json: &str, dtype: Dtype, values: &[u8]) -> Option<(Vec<u8>, u64)> {
+    let mut at = 0usize;
+    let mut tensors = Vec::new();
+    for spec in required(config) {
+        let count = spec.shape.iter().try_fold(dtype.bitsize() / 8, |n, &d| n.checked_mul(d))?;
+        let end = at.checked_add(count).filter(|&end| end as u64 <= LARGEST_DATA)?;
+        let info = safetensors::tensor::TensorInfo { dtype, shape: spec.shape, data_offsets: (at, end) };
+        tensors.push((spec.name, info));
+        at = end;
+    }
+    let metadata = Some([(METADATA_KEY.to_owned(), json.to_owned())].into());
+    let header = safetensors::tensor::Metadata::new(metadata, tensors).ok()?;
+    let header = serde_json::to_vec(&header).expect("strings and numbers");
+    let mut bytes = [&(header.len() as u64).to_le_bytes(), header.as_slice()].concat();
+    let len = bytes.len() + at;
+    if at <= WRITTEN_WEIGHTS {
+        bytes.extend(values.iter().cycle().take(at));
+    }
+    Some((bytes, len as u64))
 }
 
 fn use_checkpoint(path: &Path) {

@@ -180,7 +180,7 @@ fn engine(arguments: &Arguments, checkpoint: &Checkpoint, config: &Config) -> Re
     let mut engine = Engine::from_checkpoint(checkpoint, &options)?;
     engine.set_size(size(arguments, config)?);
     let labels = match &arguments.labels {
-        Some(words) => labels::parse(words).map_err(Failure::call)?,
+        Some(words) => labels::parse(words)?,
         None => labels::checked(&(0..arguments.labels_count).map(|i| format!("label {i}")).collect::<Vec<_>>())?,
     };
     engine.set_list(&labels)?;

@@ -4,6 +4,7 @@
 
 use super::mask::Labels;
 use crate::device::{Buf, Element};
+use crate::ending::try_reserve;
 
 /// One cache line: the unit, so that every buffer starts on one.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -28,7 +29,7 @@ impl Arena {
         let lines = bytes.div_ceil(size_of::<Line>());
         if lines > self.0.len() {
             self.0 = Vec::new();
-            if self.0.try_reserve_exact(lines).is_err() {
+            if try_reserve(&mut self.0, lines).is_err() {
                 return false;
             }
             self.0.resize(lines, bytemuck::Zeroable::zeroed());

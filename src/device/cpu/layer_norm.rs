@@ -1,5 +1,6 @@
 //! LayerNorm over the channels of each row: mean, then variance around it, both in 16 partial sums.
 
+use super::math::inverse_root;
 use super::simd::multiversion;
 
 const LANES: usize = 16;
@@ -20,7 +21,7 @@ multiversion! {
         let n = x.len() as f32;
         let mean = sum(x, |v| v) / n;
         let variance = sum(x, |v| (v - mean) * (v - mean)) / n;
-        let scale = 1.0 / (variance + eps).sqrt();
+        let scale = inverse_root(variance + eps);
         for (((o, v), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
             *o = (v - mean) * scale * w + b;
         }

@@ -6,6 +6,12 @@ use crate::device::Func;
 /// Adding and subtracting this rounds a float32 of small magnitude to the nearest integer.
 const ROUND: f32 = 12_582_912.0;
 
+/// 1/√x; NaN, not 0, where x is infinite: a sum of squares that overflowed must not end as a number.
+#[inline(always)]
+pub fn inverse_root(x: f32) -> f32 {
+    if x == f32::INFINITY { f32::NAN } else { 1.0 / x.sqrt() }
+}
+
 /// eˣ, relative error below 2e-7; 1.2e-38 (not 0) below −87, infinity is out of reach above 88.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {

@@ -19,6 +19,7 @@ mod simd;
 mod similarity;
 mod winograd;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -122,7 +123,10 @@ impl Cpu {
             .num_threads(threads.unwrap_or(0))
             .thread_name(|i| format!("lseg-cpu-{i}"))
             .build()
-            .map_err(|e| Error::Device(format!("cannot start the CPU threads: {e}; try fewer with --threads")))?;
+            .map_err(|e| {
+                let reason = io::Error::other(format!("{e}; try fewer with --threads"));
+                Error::io("start", "the CPU threads".as_ref(), reason)
+            })?;
         let threads = pool.current_num_threads();
         Ok(Cpu {
             isa,
@@ -390,15 +394,22 @@ impl Device for Cpu {
         });
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
         self.clock.op();
         let (inputs, mask_all) = self.arena.split(mask);
         let (isa, [_, h, w, n], x_all) = (self.isa, logits.shape, inputs.get(logits));
         let (to_h, to_w) = (mask.shape[1], mask.shape[2]);
-        mask::rows_mut(mask_all, mask).for_each(|(i, out)| {
+        let rows = mask::rows_mut(mask_all, mask).map(|(i, out)| {
             let x = &x_all[i / to_h * h * w * n..][..h * w * n];
-            scratch::work(w * n, |line| resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out));
+            let mut count = 0;
+            scratch::work(w * n, |line| {
+                resample::argmax_row(isa, x, (h, w, n), (i % to_h, to_h), line, out, &mut count)
+            });
+            count
         });
+        let count: u32 = rows.sum();
+        let (_, place) = self.arena.split(not_finite);
+        bytemuck::cast_slice_mut(place)[0] = count;
         let Some(best) = best else { return };
         let (inputs, best_all) = self.arena.split(best);
         let (x_all, masks) = (inputs.get(logits), inputs.labels(mask));

@@ -40,13 +40,15 @@ multiversion! {
 
 multiversion! {
     /// Row `place.0` of the mask's `place.1`: `logits` `[h, w, n]` upsampled ×2, resized to (`place.1`, `out.len()`),
-    /// the largest label taken (NaN counts as the largest, as in PyTorch). `line` `[w, n]` is working memory.
+    /// the largest label taken (NaN counts as the largest, as in PyTorch). `line` `[w, n]` is working memory. `not_finite`
+    /// grows by the pixels whose largest score is no finite number.
     pub fn argmax_row(
         logits: &[f32],
         shape: (usize, usize, usize),
         place: (usize, usize),
         line: &mut [f32],
         out: LabelsMut<'_>,
+        not_finite: &mut u32,
     ) {
         let ((h, w, n), (row, to_h), mut out) = (shape, place, out);
         line.fill(0.0);
@@ -67,6 +69,7 @@ multiversion! {
                 }
             }
             out.set(i, best);
+            *not_finite += u32::from(!largest.is_finite());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Scores of a block of pixels: their norms by the small product R·f + c, then the labels' product, then the quotient.
 
+use super::math::inverse_root;
 use super::product::{Layout, Packed, Patches, Product};
 use super::simd::{Isa, multiversion};
 use crate::device::Func;
@@ -43,7 +44,7 @@ multiversion! {
                 lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += v * v);
             }
             let squares = rest + lanes.iter().sum::<f32>() + tail.iter().map(|v| v * v).sum::<f32>();
-            let inverse = if squares == 0.0 { 0.0 } else { 1.0 / squares.sqrt() };
+            let inverse = if squares == 0.0 { 0.0 } else { inverse_root(squares) };
             out.iter_mut().for_each(|v| *v *= inverse);
         }
     }

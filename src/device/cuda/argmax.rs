@@ -15,6 +15,7 @@ const ROWS: usize = 4;
 
 pub struct Kernels {
     argmax: Function,
+    clear: Function,
 }
 
 /// ArgmaxParams of the kernel file.
@@ -25,6 +26,7 @@ struct Params {
     mask: u64,
     /// 0 where not asked for
     best: u64,
+    not_finite: u64,
     height: u32,
     width: u32,
     labels: u32,
@@ -36,9 +38,20 @@ struct Params {
     lines: Lines,
 }
 
+/// ArgmaxClearParams of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ClearParams {
+    not_finite: u64,
+}
+
 impl Kernels {
     pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { argmax: library.load("argmax")?.function::<Params>("argmax", 0)? })
+        let module = library.load("argmax")?;
+        Ok(Kernels {
+            argmax: module.function::<Params>("argmax", 0)?,
+            clear: module.function::<ClearParams>("argmax_clear", 0)?,
+        })
     }
 }
 
@@ -54,7 +67,7 @@ fn columns(width: usize, mask_width: usize) -> usize {
     halves.into_iter().find(|columns| seen(*columns, width, mask_width) <= MOST_PIXELS).expect("one pixel sees three")
 }
 
-pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>) {
+pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
     let [batch, height, width, labels] = logits.shape;
     let [_, mask_height, mask_width, _] = mask.shape;
     let columns = columns(width, mask_width);
@@ -62,6 +75,7 @@ pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>) {
         logits: cuda.address(logits),
         mask: cuda.address(mask),
         best: best.map_or(0, |best| cuda.address(best)),
+        not_finite: cuda.address(not_finite),
         height: height as u32,
         width: width as u32,
         labels: labels as u32,
@@ -72,6 +86,8 @@ pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>) {
         padding: 0,
         lines: Lines::new(seen(columns, width, mask_width), labels),
     };
+    // A kernel and no memset: all that a pass queues is launches and copies.
+    cuda.launch(&cuda.kernels.argmax.clear, [1, 1, 1], &ClearParams { not_finite: params.not_finite });
     let grid = [mask_width.div_ceil(columns) * mask_height.div_ceil(ROWS), batch, 1];
     cuda.launch(&cuda.kernels.argmax.argmax, grid, &params);
 }

@@ -40,6 +40,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytemuck::NoUninit;
+use half::f16;
 
 use self::clock::Clock;
 pub use self::counted::{Counts, Launch, Record};
@@ -518,9 +519,9 @@ impl Device for Cuda {
         upsample_scores::run(self, logits, out);
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
         self.begin();
-        argmax::run(self, logits, mask, best);
+        argmax::run(self, logits, mask, best, not_finite);
     }
 
     fn overlay(&mut self, photo: Buf, mask: Buf, palette: Buf, out: Buf) {
@@ -532,6 +533,10 @@ impl Device for Cuda {
 impl Upload for Cuda {
     fn expect(&mut self, matrices: &[(usize, usize)], vectors: &[usize]) -> Result<()> {
         self.weights.expect(matrices, vectors)
+    }
+
+    fn largest_weight(&self) -> f32 {
+        f16::MAX.to_f32()
     }
 
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {

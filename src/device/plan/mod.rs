@@ -270,11 +270,11 @@ impl Device for Recorder {
         self.op("upsample_scores", format!("{} → {}", map(logits), map(out)), 8 * out.len(), 0, &[logits, out]);
     }
 
-    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>) {
+    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
         self.thread_scratch = self.thread_scratch.max(logits.shape[2] * logits.channels());
         let with = if best.is_some() { " + best" } else { "" };
         let shapes = format!("{} → {}×{}{with}", map(logits), mask.shape[1], mask.shape[2]);
-        let bufs: Vec<Buf> = [logits, mask].into_iter().chain(best).collect();
+        let bufs: Vec<Buf> = [logits, mask, not_finite].into_iter().chain(best).collect();
         self.op("argmax", shapes, 9 * mask.len() * logits.channels(), 0, &bufs);
     }
 

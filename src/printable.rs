@@ -1,0 +1,70 @@
+//! Text from outside as a terminal may show it: names of files, labels, what stands in a model.
+
+use std::borrow::Cow;
+
+/// `text` as one line that controls nothing: control characters, line and paragraph separators, and what turns the
+/// order of writing around come as `\n`, `\u{1b}`, … All other text stays as it is, in any script, emoji too.
+///
+/// Shown twice, it is the same as shown once.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, controls)
+}
+
+/// As [`printable`], but for text of several lines.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c != '\n' && controls(c))
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(2 * text.len());
+    for c in text.chars() {
+        if is_escaped(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
+/// The overrides, embeddings and isolates of UAX #9 are among it: with them a line can read as another. The joiners of emoji
+/// and the marks that right-to-left text is written with are not.
+fn controls(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_controls_a_terminal_is_shown_as_its_name() {
+        for (text, shown) in [
+            ("a\nerror: b", r"a\nerror: b"),
+            ("\u{1b}[2J\u{7}", r"\u{1b}[2J\u{7}"),
+            ("\u{9b}2J\r\t\u{7f}", r"\u{9b}2J\r\t\u{7f}"),
+            ("a\u{202e}gpj.exe\u{2066}\u{2028}", r"a\u{202e}gpj.exe\u{2066}\u{2028}"),
+        ] {
+            assert_eq!(printable(text), shown);
+            assert_eq!(printable(shown), shown, "escaped twice");
+        }
+        assert_eq!(printable_lines("a\nb\u{1b}\n"), "a\nb\\u{1b}\n");
+    }
+
+    #[test]
+    fn text_of_all_scripts_stays() {
+        let texts = [
+            "tall grass, \"dry\" \\ 'x'",
+            "дерево",
+            "草地",
+            "عشب\u{200f}",
+            "می\u{200c}خواهم",
+            "e\u{301}",
+            "👩\u{200d}🌾",
+            "🏴\u{e0067}\u{e0062}\u{e007f}",
+            "\u{fe0f}",
+        ];
+        for text in texts {
+            assert!(matches!(printable(text), Cow::Borrowed(same) if same == text), "{text:?}");
+        }
+    }
+}
