@@ -132,21 +132,16 @@ impl<'a> Patches<'a> {
         &self.x[(y * self.w + x) * self.c + c0..][..len]
     }
 
-    /// Rows m .. m + MR, columns k0 .. k1, as `[k1 − k0, MR]`; rows from `end` on are zeros.
+    /// Rows m .. m + MR, columns k0 .. k1, as `[k1 − k0, MR]`, each value through `f`; rows from `end` on are zeros.
     #[inline(always)]
-    fn pack_panel(&self, m: usize, end: usize, k0: usize, k1: usize, panel: &mut [f32]) {
+    fn pack_panel(&self, m: usize, end: usize, k0: usize, k1: usize, f: impl Fn(f32) -> f32, panel: &mut [f32]) {
         let mut k = k0;
         while k < k1 {
             let (tap, c0) = (k / self.c, k % self.c);
             let len = (self.c - c0).min(k1 - k);
             let row = |i: usize| if m + i < end { self.segment(m + i, tap, c0, len) } else { &ZEROS[..len] };
             let rows: [&[f32]; MR] = std::array::from_fn(row);
-            let slots = &mut panel[(k - k0) * MR..][..len * MR];
-            if self.relu {
-                interleave(rows, slots, math::relu);
-            } else {
-                interleave(rows, slots, |x| x);
-            }
+            interleave(rows, &mut panel[(k - k0) * MR..][..len * MR], &f);
             k += len;
         }
     }
@@ -212,8 +207,12 @@ multiversion! {
         while k0 < k {
             let k1 = (k0 + KC).min(k);
             let stride = (k1 - k0) * MR;
-            for (panel, m) in packed.chunks_exact_mut(stride).zip((first..first + count).step_by(MR)) {
-                p.x.pack_panel(m, first + count, k0, k1, panel);
+            let panels = packed.chunks_exact_mut(stride).zip((first..first + count).step_by(MR));
+            // Decided here and not for each segment, which may be three values long.
+            if p.x.relu {
+                panels.for_each(|(panel, m)| p.x.pack_panel(m, first + count, k0, k1, math::relu, panel));
+            } else {
+                panels.for_each(|(panel, m)| p.x.pack_panel(m, first + count, k0, k1, |x| x, panel));
             }
             for (j, n0) in (0..n).step_by(NR).enumerate() {
                 let w = p.w.panel(j, k0, k1, wide);
