@@ -1,6 +1,8 @@
 //! How a program that writes with this library ends when it is not by itself: by a signal, or for want of memory. Its
 //! temporary files go first, and who started it sees what happened.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::TryReserveError;
@@ -69,18 +71,22 @@ pub struct Allocator<A = System>(pub A);
 // SAFETY: every call goes to the other allocator as it came, and its answer is given back.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
         granted(unsafe { self.0.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
         granted(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promised.
         granted(unsafe { self.0.realloc(place, layout, size) }, size)
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
         unsafe { self.0.dealloc(place, layout) }
     }
 }

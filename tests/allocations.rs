@@ -1,5 +1,7 @@
 //! A frame allocates nothing and float16 weights take half the memory: counted by a global allocator, over all threads.
 
+#![allow(unsafe_code)]
+
 mod support_gpu;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -35,22 +37,26 @@ fn count(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
+        // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
+        // SAFETY: as the caller promised.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
         LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promised.
         unsafe { System.realloc(place, layout, size) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promised.
         unsafe { System.dealloc(place, layout) }
     }
 }

@@ -1,5 +1,6 @@
 //! A process forked from one that has an engine is told so, and never waits for what only its parent has. Alone in its file: nothing
 //! may run beside a fork.
+#![allow(unsafe_code)]
 #![cfg(unix)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,5 @@
 //! Whichever allocation fails, once or from then on: an error or the allocator's clean end, and nothing half-written.
+#![allow(unsafe_code)]
 #![cfg(unix)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -28,18 +29,22 @@ fn refuses() -> bool {
 // SAFETY: what is not refused goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Failing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
         if refuses() { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
         if refuses() { std::ptr::null_mut() } else { unsafe { System.alloc_zeroed(layout) } }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promised.
         if refuses() { std::ptr::null_mut() } else { unsafe { System.realloc(place, layout, size) } }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
         unsafe { System.dealloc(place, layout) }
     }
 }

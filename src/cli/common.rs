@@ -282,7 +282,6 @@ impl EngineArguments {
             timeout: self.timeout,
             ..Options::default()
         };
-        cpu::bound_shared_pool();
         let engine = Engine::from_checkpoint(checkpoint, &options)?;
         if !quiet {
             if self.model.is_none() {
@@ -293,8 +292,9 @@ impl EngineArguments {
         Ok(engine)
     }
 
-    /// The model, its weights not yet read.
+    /// The model, its weights not yet read. To be called once.
     pub fn open(&self) -> Result<Checkpoint, Failure> {
+        cpu::make_shared_pool()?;
         Ok(open(self.model.as_deref())?)
     }
 }

@@ -2,6 +2,8 @@
 //! 900×1024×4096, on one core and on two. `cargo xtask vgpu`, then `cargo bench -p vgpu --bench speed`; with names behind
 //! `--` (mma, product, …) only these.
 
+#![allow(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! Every test has a context of its own, which it may kill. Those that need another device, or that look at stderr, run
 //! themselves again in a child process.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{CString, c_char, c_void};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -751,6 +753,7 @@ fn forbidden_calls_spoil_the_capture() {
         ("querying the stream", 900, &mut || raw(unsafe { sys::cuStreamQuery(stream.cu_stream()) })),
         ("allocating", 900, &mut || raw(unsafe { sys::cuMemAlloc_v2(&mut address, 4) })),
         ("a synchronous copy", 900, &mut || {
+            // SAFETY: four bytes of room.
             raw(unsafe { sys::cuMemcpyDtoH_v2(word.as_mut_ptr().cast(), x_address, 4) })
         }),
         ("an event from outside", 905, &mut || code(stream.wait(&outside))),

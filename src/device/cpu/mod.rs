@@ -20,7 +20,6 @@ mod similarity;
 mod threads;
 mod winograd;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +33,7 @@ use self::arena::{Arena, Inputs};
 use self::product::{Add, Layout, Packed, Patches, Product};
 pub use self::simd::Isa;
 use self::threads::Threads;
-pub use self::threads::bound_shared_pool;
+pub use self::threads::make_shared_pool;
 use self::winograd::Filters;
 use super::plan::Plan;
 use super::*;
@@ -124,19 +123,12 @@ impl Cpu {
 
     /// As [`Cpu::new`], with an instruction set of the caller's choice.
     pub fn with_isa(threads: Option<usize>, isa: Isa) -> Result<Cpu> {
-        let Threads { count: threads, note } = Threads::of(threads);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("lseg-cpu-{i}"))
-            .build()
-            .map_err(|e| {
-                let reason = io::Error::other(format!("{e}; try fewer with --threads"));
-                Error::io("start", "the CPU threads".as_ref(), reason)
-            })?;
+        let Threads { count, note } = Threads::of(threads);
+        let pool = threads::pool(count, "lseg-cpu").build().map_err(|error| threads::refused(&error))?;
         Ok(Cpu {
             isa,
             pool: Arc::new(pool),
-            threads,
+            threads: count,
             note,
             arena: Arena::default(),
             weights: Weights::default(),

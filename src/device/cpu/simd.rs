@@ -62,6 +62,7 @@ macro_rules! multiversion {
                 // SAFETY: an `Isa` with `Kind::Avx2` is made by `Isa::detect` alone, after it saw AVX2 and FMA on
                 // this machine, which is all that calling a function with these target features asks for.
                 #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
                 $crate::device::cpu::simd::Kind::Avx2 => unsafe { avx2($($arg),*) },
                 $crate::device::cpu::simd::Kind::Baseline => {
                     body::<{ $crate::device::cpu::simd::BASELINE_FMA }>($($arg),*)

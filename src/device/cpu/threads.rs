@@ -1,7 +1,12 @@
 //! How many threads a pool has. With many more than cores the pool's threads look for work most of the time: a frame of 0.1 s
 //! took 100 s on 1,024 threads of two cores.
 
+use std::io;
 use std::thread::available_parallelism;
+
+use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
+
+use crate::error::{Error, Result};
 
 /// Threads for each core, at most.
 const MOST: usize = 4;
@@ -23,14 +28,23 @@ impl Threads {
     }
 }
 
-/// A pool that rayon makes by itself, for work beside the engine's, takes any number from the environment: here it is made
-/// first where that number is too large. For programs, not for libraries, whose program may have a pool of its own.
-pub fn bound_shared_pool() {
-    let Threads { count, note } = Threads::of(None);
-    if note.is_some() {
-        // It fails where the pool is there already.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
-    }
+/// A pool of so many threads, whose names begin with `name`.
+pub fn pool(count: usize, name: &'static str) -> ThreadPoolBuilder {
+    ThreadPoolBuilder::new().num_threads(count).thread_name(move |i| format!("{name}-{i}"))
+}
+
+/// The error for threads that cannot be had.
+pub fn refused(error: &ThreadPoolBuildError) -> Error {
+    Error::io("start", "the CPU threads".as_ref(), io::Error::other(format!("{error}; try fewer with --threads")))
+}
+
+/// Makes the pool that rayon would make by itself for work beside an engine's (decoding, masks): of no more threads than are
+/// good, and with an error where rayon would panic. For programs, to be called once; a library's program may have its own.
+///
+/// # Errors
+/// [`Error::Io`] where its threads cannot be had.
+pub fn make_shared_pool() -> Result<()> {
+    pool(Threads::of(None).count, "lseg").build_global().map_err(|error| refused(&error))
 }
 
 fn bounded(asked: Option<usize>, variable: Option<&str>, cores: usize) -> Threads {

@@ -1,6 +1,8 @@
 //! cuBLAS and cuBLASLt, where they are installed: what our products are measured against. Nothing else calls them. The
 //! device's other `unsafe` is here.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;

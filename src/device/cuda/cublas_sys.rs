@@ -1,5 +1,7 @@
 //! The functions of cuBLAS and cuBLASLt that are called, with numbers for results, as in `sys.rs`.
 
+#![allow(unsafe_code)]
+
 /// cuBLAS.
 pub mod blas {
     use std::ffi::{c_int, c_void};

@@ -3,6 +3,8 @@
 //!
 //! Everything goes to one stream, in order.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::marker::PhantomData;

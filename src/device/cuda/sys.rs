@@ -3,6 +3,8 @@
 //!
 //! Every function here exists in the driver of CUDA 11.4.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 
 pub use cudarc::driver::sys::{

@@ -5,6 +5,8 @@
 //! Handles are numbers ([`handle`]); every pointer passes through [`boundary`]; each function answers with a code
 //! ([`error`]) and, when there is something to say, one line on stderr.
 
+#![allow(unsafe_code)]
+
 mod boundary;
 mod capture;
 mod context;

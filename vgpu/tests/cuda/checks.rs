@@ -1,5 +1,7 @@
 //! One fault after the other: the report says what and where, and the clean twin of the same kernel passes.
 
+#![allow(unsafe_code)]
+
 use std::path::Path;
 
 use cudarc::driver::PushKernelArg;

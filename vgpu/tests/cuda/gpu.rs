@@ -1,5 +1,7 @@
 //! A context on the virtual GPU.
 
+#![allow(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! How programs load and launch: parameters in a struct, blocks that finish each other's work, a cubin with PTX to fall
 //! back on.
 
+#![allow(unsafe_code)]
+
 use std::path::Path;
 
 use cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, DriverError, PushKernelArg};

@@ -4,6 +4,8 @@
 //! nothing of them is part of this repository. Kernels and references are taken out of their files word by word: the
 //! programs around them need libraries (cuBLAS, the CUDA runtime) that have no place here.
 
+#![allow(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
