@@ -79,21 +79,24 @@ pub(super) fn lines(text: &str) -> Vec<Row<'_>> {
 /// What LSeg's `get_labels` makes of a table whose columns are numbers, but for the last: of that, what stands before
 /// the first semicolon. A first row of words is its header.
 pub(super) fn lseg_table(lines: &[Row]) -> Option<Vec<Label>> {
-    let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.text.split(',').map(str::trim).collect()).collect();
-    let is_header = |columns: &[&str]| columns.iter().all(|column| !column.is_empty() && !is_number(column));
-    let is_row = |columns: &[&str]| match columns.split_last() {
-        Some((name, numbers)) => numbers.iter().all(|n| is_number(n)) && !is_number(name) && !name.contains('"'),
-        None => false,
+    fn columns<'a>(row: &Row<'a>) -> impl Iterator<Item = &'a str> {
+        row.text.split(',').map(str::trim)
+    }
+    // Split again and again: a table of rows as lists would take many times the file.
+    let last = |row: &Row| row.text.rsplit(',').next().unwrap_or_default().trim().to_owned();
+    let width = columns(lines.first()?).count();
+    let is_header = columns(&lines[0]).all(|column| !column.is_empty() && !is_number(column));
+    let is_row = |row: &Row| {
+        let name = last(row);
+        columns(row).take(width - 1).all(is_number) && !is_number(&name) && !name.contains('"')
     };
-    let width = rows.first()?.len();
-    let header = usize::from(is_header(&rows[0]));
-    let table = width > 1
-        && rows.len() > header
-        && rows.iter().all(|columns| columns.len() == width)
-        && rows[header..].iter().all(|columns| is_row(columns));
-    let name = |columns: &[&str]| columns.last().and_then(|last| last.split(';').next()).unwrap_or_default().to_owned();
-    let labels = lines.iter().zip(&rows).skip(header);
-    table.then(|| labels.map(|(line, columns)| Label { text: name(columns), number: line.number }).collect())
+    let rows = &lines[usize::from(is_header)..];
+    let is_table = width > 1
+        && !rows.is_empty()
+        && rows.iter().all(|row| columns(row).count() == width)
+        && rows.iter().all(is_row);
+    let name = |row: &Row| last(row).split(';').next().unwrap_or_default().to_owned();
+    is_table.then(|| rows.iter().map(|row| Label { text: name(row), number: row.number }).collect())
 }
 
 fn is_number(text: &str) -> bool {
