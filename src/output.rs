@@ -131,14 +131,8 @@ impl Seek for Watched {
 #[cfg(test)]
 mod tests {
     use super::Durability::{Renamed, Synced};
+    use super::temporary::tests::names;
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
 
     fn put(path: &Path, text: &str) -> Result<()> {
         write_atomically(path, Renamed, |out| out.write_all(text.as_bytes()))

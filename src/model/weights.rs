@@ -189,11 +189,7 @@ impl<'a> Loader<'a> {
             }
             Ok(rows)
         })?;
-        let scale = self.scale;
-        let scaled = |mut bias: Vec<f32>| {
-            bias.iter_mut().for_each(|b| *b *= scale);
-            bias
-        };
+        let scaled = scaled_by(self.scale);
         let bias = match after {
             After::Nothing => None,
             After::Bias => Some(self.made_vector(&bias_name, outputs, |checkpoint| {
@@ -224,10 +220,19 @@ impl<'a> Loader<'a> {
             let rows = (0..taps).flat_map(|tap| (0..channels).map(move |output| (tap, output)));
             Ok(rows.flat_map(|(tap, output)| (0..channels).map(move |input| at(tap, output, input))).collect())
         })?;
+        let scaled = scaled_by(self.scale);
         let bias = self.made_vector(&bias_name, taps * channels, |checkpoint| {
-            Ok(read(checkpoint, Tensor { name: &bias_name, shape: &[channels] })?.repeat(taps))
+            Ok(scaled(read(checkpoint, Tensor { name: &bias_name, shape: &[channels] })?).repeat(taps))
         })?;
         Ok(ConvTranspose { weight, bias, stride })
+    }
+}
+
+/// Of a convolution's bias.
+fn scaled_by(scale: f32) -> impl Fn(Vec<f32>) -> Vec<f32> {
+    move |mut bias| {
+        bias.iter_mut().for_each(|b| *b *= scale);
+        bias
     }
 }
 
