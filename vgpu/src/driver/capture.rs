@@ -94,6 +94,7 @@ impl Machine {
             return fail(Code::CAPTURED_EVENT, "the event was last recorded in a capture that has ended");
         };
         let context = found.context;
+        self.check_same_device("a capture", self.device_of(context)?.ordinal, self.streams.get(stream)?.context)?;
         self.check_capture(capture)?;
         match self.streams.get(stream)?.capture {
             Some(own) if own != capture => {
@@ -231,7 +232,8 @@ impl Machine {
             let what = "a stream joined the capture and its work was not joined back";
             return fail(Code::STREAM_CAPTURE_UNJOINED, what);
         }
-        Ok(self.new_graph(capture.nodes))
+        let device = self.device_of(capture.context)?.ordinal;
+        Ok(self.new_graph(device, capture.nodes))
     }
 
     fn capture_status(&mut self, given: Handle<Stream>) -> Outcome<(u32, u64)> {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::boundary::{In, Out};
-use super::device::check_device;
+use super::device::Device;
 use super::error::{Code, Outcome, fail};
 use super::handle::Handle;
 use super::memory::Allocation;
@@ -13,6 +13,8 @@ use super::{Machine, driver_functions};
 use crate::counts::Counts;
 
 pub struct Context {
+    /// The ordinal of its device.
+    pub device: usize,
     flags: u32,
     /// CUlimit by number.
     limits: BTreeMap<u32, usize>,
@@ -26,7 +28,7 @@ pub struct Context {
     pub counts: Option<(String, Counts)>,
 }
 
-/// The context that everybody shares, while somebody retains it.
+/// The context of a device that everybody shares, while somebody retains it.
 #[derive(Default)]
 pub struct Primary {
     context: Option<Handle<Context>>,
@@ -44,8 +46,9 @@ thread_local! {
 const LIMITS: [(u32, usize); 7] = [(0, 1024), (1, 1 << 20), (2, 8 << 20), (3, 2), (4, 2048), (5, 64), (6, 0)];
 
 impl Context {
-    fn new(flags: u32) -> Context {
+    fn new(device: usize, flags: u32) -> Context {
         Context {
+            device,
             flags,
             limits: LIMITS.into(),
             cache_config: 0,
@@ -58,8 +61,8 @@ impl Context {
 }
 
 impl Machine {
-    fn new_context(&mut self, flags: u32) -> Handle<Context> {
-        let context = self.contexts.insert(Context::new(flags));
+    fn new_context(&mut self, device: usize, flags: u32) -> Handle<Context> {
+        let context = self.contexts.insert(Context::new(device, flags));
         let stream = self.streams.insert(Stream::new(context, true, 0));
         if let Some(new) = self.contexts.find_mut(context) {
             new.default_stream = stream;
@@ -68,12 +71,18 @@ impl Machine {
     }
 
     fn destroy_context(&mut self, context: Handle<Context>) -> Outcome {
+        self.empty_context(context)?;
         self.contexts.remove(context)?;
-        self.empty_context(context)
+        Ok(())
     }
 
     /// Everything that was made in it goes.
     fn empty_context(&mut self, context: Handle<Context>) -> Outcome {
+        let device = self.contexts.get(context)?.device;
+        let (gone, kept): (BTreeMap<u64, Allocation>, _) =
+            std::mem::take(&mut self.allocations).into_iter().partition(|(_, a)| a.context == context);
+        self.allocations = kept;
+        gone.into_keys().try_for_each(|address| self.devices[device].memory.free(address))?;
         self.streams.retain(|s| s.context != context);
         self.thread_streams.retain(|&(of, _), _| of != context.0);
         self.events.retain(|e| e.context != context);
@@ -82,18 +91,15 @@ impl Machine {
         self.functions.retain(|f| f.context != context);
         self.graph_execs.retain(|g| g.context != context);
         self.host_blocks.retain(|_, b| b.context != context);
-        let (gone, kept) = std::mem::take(&mut self.allocations).into_iter().partition(|(_, a)| a.context == context);
-        self.allocations = kept;
-        let gone: BTreeMap<u64, Allocation> = gone;
-        gone.into_keys().try_for_each(|address| Ok(self.memory.free(address)?))
+        Ok(())
     }
 
     /// As new, under the same handle.
     fn reset_context(&mut self, context: Handle<Context>) -> Outcome {
         self.empty_context(context)?;
-        let flags = self.contexts.get(context)?.flags;
+        let Context { device, flags, .. } = *self.contexts.get(context)?;
         let default_stream = self.streams.insert(Stream::new(context, true, 0));
-        *self.contexts.get_mut(context)? = Context { default_stream, ..Context::new(flags) };
+        *self.contexts.get_mut(context)? = Context { default_stream, ..Context::new(device, flags) };
         Ok(())
     }
 
@@ -133,12 +139,12 @@ impl Machine {
     }
 
     fn new_current_context(&mut self, answer: &Out<Handle<Context>>, flags: u32, device: i32) -> Outcome {
-        check_device(device)?;
+        let device = self.device(device)?.ordinal;
         check_flags(flags)?;
         if answer.is_null() {
             return fail(Code::INVALID_VALUE, "null pointer where the context should go");
         }
-        let context = self.new_context(flags);
+        let context = self.new_context(device, flags);
         STACK.with_borrow_mut(|stack| stack.push(context));
         answer.write(context)
     }
@@ -166,24 +172,25 @@ driver_functions! {
     table table;
 
     fn cuDevicePrimaryCtxRetain(machine, answer: Out<Handle<Context>>, device: i32) {
-        check_device(device)?;
-        let context = match machine.primary.context {
+        let Device { ordinal, primary, .. } = machine.device(device)?;
+        let context = match primary.context {
             Some(context) => context,
-            None => machine.new_context(machine.primary.flags),
+            None => machine.new_context(*ordinal, primary.flags),
         };
-        machine.primary.context = Some(context);
-        machine.primary.retained += 1;
+        let primary = &mut machine.device_mut(device)?.primary;
+        primary.context = Some(context);
+        primary.retained += 1;
         answer.write(context)
     }
 
     fn cuDevicePrimaryCtxRelease_v2(machine, device: i32) {
-        check_device(device)?;
-        let Some(context) = machine.primary.context.filter(|_| machine.primary.retained > 0) else {
+        let primary = &mut machine.device_mut(device)?.primary;
+        let Some(context) = primary.context.filter(|_| primary.retained > 0) else {
             return fail(Code::INVALID_CONTEXT, "the primary context is not retained");
         };
-        machine.primary.retained -= 1;
-        if machine.primary.retained == 0 {
-            machine.primary.context = None;
+        primary.retained -= 1;
+        if primary.retained == 0 {
+            primary.context = None;
             machine.destroy_context(context)?;
         }
         Ok(())
@@ -191,24 +198,23 @@ driver_functions! {
 
     /// The primary context loses all that it holds, a fault too, whoever retains it.
     fn cuDevicePrimaryCtxReset_v2(machine, device: i32) {
-        check_device(device)?;
-        match machine.primary.context {
+        match machine.device(device)?.primary.context {
             Some(context) => machine.reset_context(context),
             None => Ok(()),
         }
     }
 
     fn cuDevicePrimaryCtxGetState(machine, device: i32, flags: Out<u32>, active: Out<i32>) {
-        check_device(device)?;
-        flags.write(machine.primary.flags)?;
-        active.write(i32::from(machine.primary.context.is_some()))
+        let primary = &machine.device(device)?.primary;
+        flags.write(primary.flags)?;
+        active.write(i32::from(primary.context.is_some()))
     }
 
     fn cuDevicePrimaryCtxSetFlags_v2(machine, device: i32, flags: u32) {
-        check_device(device)?;
+        let primary = &mut machine.device_mut(device)?.primary;
         check_flags(flags)?;
-        machine.primary.flags = flags;
-        if let Some(context) = machine.primary.context {
+        primary.flags = flags;
+        if let Some(context) = primary.context {
             machine.contexts.get_mut(context)?.flags = flags;
         }
         Ok(())
@@ -242,7 +248,7 @@ driver_functions! {
     }
 
     fn cuCtxDestroy_v2(machine, context: Handle<Context>) {
-        if machine.primary.context == Some(context) {
+        if machine.devices.iter().any(|device| device.primary.context == Some(context)) {
             return fail(Code::INVALID_CONTEXT, "the primary context is released, not destroyed");
         }
         // Only work that never ends is waited for: nobody can see the rest.
@@ -303,8 +309,8 @@ driver_functions! {
     }
 
     fn cuCtxGetDevice(machine, device: Out<i32>) {
-        machine.current()?;
-        device.write(0)
+        let context = machine.current()?;
+        device.write(machine.device_of(context)?.ordinal as i32)
     }
 
     fn cuCtxGetFlags(machine, flags: Out<u32>) {

@@ -53,7 +53,7 @@ impl End {
 impl Machine {
     /// What an address of the unified address space is.
     fn end(&self, address: u64) -> End {
-        match self.memory.find(address) {
+        match self.device_at(address) {
             Some(_) => End::Device(address),
             None => End::Host(Host::at_address(address as usize)),
         }
@@ -64,10 +64,11 @@ impl Machine {
         if bytes == 0 {
             return Ok((Work::Nothing, false));
         }
-        let capturing = self.streams.get(stream)?.capture.is_some();
+        let Stream { context, capture, .. } = self.streams.get(stream)?;
+        let capturing = capture.is_some();
         for end in [to, from] {
             match end {
-                End::Device(address) => self.check_range(address, bytes)?,
+                End::Device(address) => self.check_range(*context, address, bytes)?,
                 End::Host(host) if host.is_null() => {
                     return fail(Code::INVALID_VALUE, format!("null pointer to {bytes} bytes of host memory"));
                 }
@@ -153,7 +154,7 @@ impl Machine {
         if bytes == 0 {
             return Ok(());
         }
-        self.check_range(address, bytes)?;
+        self.check_range(self.streams.get(stream)?.context, address, bytes)?;
         self.submit(stream, Work::Fill { address, pattern: value.to_le_bytes(), width, count })
     }
 
@@ -202,7 +203,7 @@ driver_functions! {
         machine.copy_async(machine.end(to), machine.end(from), bytes, stream)
     }
 
-    /// Between contexts of the one device.
+    /// Between contexts of one device.
     fn cuMemcpyPeerAsync(
         machine,
         to: u64,

@@ -69,7 +69,7 @@ fn attribute(function: &Function, p: &Profile, number: u32) -> Option<i32> {
 
 impl Machine {
     fn set_attribute(&mut self, handle: Handle<Function>, number: u32, value: i32) -> Outcome {
-        let most = self.settings.profile.shared_per_block_optin;
+        let most = self.device_of(self.functions.get(handle)?.context)?.profile.shared_per_block_optin;
         let function = self.functions.get_mut(handle)?;
         let fixed = function.kernel().shared_bytes;
         match (number, usize::try_from(value)) {
@@ -92,7 +92,8 @@ driver_functions! {
 
     fn cuFuncGetAttribute(machine, value: Out<i32>, number: u32, function: Handle<Function>) {
         machine.current()?;
-        match attribute(machine.functions.get(function)?, &machine.settings.profile, number) {
+        let function = machine.functions.get(function)?;
+        match attribute(function, &machine.device_of(function.context)?.profile, number) {
             Some(found) => value.write(found),
             None => fail(Code::INVALID_VALUE, format!("function attribute {number} is not known")),
         }

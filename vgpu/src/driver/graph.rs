@@ -19,6 +19,8 @@ pub struct Node {
 }
 
 pub struct Graph {
+    /// The ordinal of the device that its work is for.
+    device: usize,
     nodes: Vec<Node>,
     handles: Vec<Handle<GraphNode>>,
 }
@@ -67,9 +69,9 @@ fn order(nodes: &[Node], reverse: bool) -> Vec<usize> {
 }
 
 impl Machine {
-    pub(super) fn new_graph(&mut self, nodes: Vec<Node>) -> Handle<Graph> {
+    pub(super) fn new_graph(&mut self, device: usize, nodes: Vec<Node>) -> Handle<Graph> {
         let count = nodes.len();
-        let graph = self.graphs.insert(Graph { nodes, handles: Vec::new() });
+        let graph = self.graphs.insert(Graph { device, nodes, handles: Vec::new() });
         let handles = (0..count).map(|place| self.graph_nodes.insert(GraphNode { graph, place })).collect();
         if let Some(new) = self.graphs.find_mut(graph) {
             new.handles = handles;
@@ -77,9 +79,11 @@ impl Machine {
         graph
     }
 
-    fn ready(&self, nodes: &[Node]) -> Arc<[Work]> {
+    /// The work of a graph in the order that its device's schedule gives it.
+    fn ready(&self, graph: &Graph) -> Arc<[Work]> {
+        let nodes = &graph.nodes;
         // In order of capture when nothing says otherwise: then no search is needed.
-        if self.settings.options.schedule.is_multiple_of(2) {
+        if self.devices[graph.device].options.schedule.is_multiple_of(2) {
             return nodes.iter().map(|n| n.work.clone()).collect();
         }
         order(nodes, true).into_iter().map(|n| nodes[n].work.clone()).collect()
@@ -87,7 +91,8 @@ impl Machine {
 
     fn instantiate(&mut self, answer: &Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) -> Outcome {
         let context = self.current()?;
-        let nodes = self.graphs.get(graph)?.nodes.clone();
+        let graph = self.graphs.get(graph)?;
+        self.check_same_device("a graph", graph.device, context)?;
         // AUTO_FREE_ON_LAUNCH 1, UPLOAD 2, DEVICE_LAUNCH 4, USE_NODE_PRIORITY 8.
         if flags & !0b1011 != 0 {
             return fail(Code::INVALID_VALUE, format!("instantiation flags {flags:#x}: device launch is not played"));
@@ -95,14 +100,15 @@ impl Machine {
         if answer.is_null() {
             return fail(Code::INVALID_VALUE, "null pointer where the executable graph should go");
         }
-        let work = self.ready(&nodes);
+        let (nodes, work) = (graph.nodes.clone(), self.ready(graph));
         answer.write(self.graph_execs.insert(GraphExec { context, nodes, work, flags }))
     }
 
     /// Takes over the parameters of a graph of the same form. The answer: CUgraphExecUpdateResult, and the node at fault.
     fn update(&mut self, exec: Handle<GraphExec>, graph: Handle<Graph>) -> Outcome<(u32, usize)> {
         let new = self.graphs.get(graph)?;
-        let old = &self.graph_execs.get(exec)?.nodes;
+        let GraphExec { context, nodes: old, .. } = self.graph_execs.get(exec)?;
+        self.check_same_device("a graph", new.device, *context)?;
         if new.nodes.len() != old.len() {
             return Ok((UPDATE_TOPOLOGY, 0));
         }
@@ -114,8 +120,7 @@ impl Machine {
                 return Ok((UPDATE_NODE_TYPE, handle.0));
             }
         }
-        let nodes = new.nodes.clone();
-        let work = self.ready(&nodes);
+        let (nodes, work) = (new.nodes.clone(), self.ready(new));
         let exec = self.graph_execs.get_mut(exec)?;
         exec.nodes = nodes;
         exec.work = work;
@@ -153,8 +158,10 @@ driver_functions! {
     }
 
     fn cuGraphLaunch(machine, exec: Handle<GraphExec>, given: Handle<Stream>) {
-        let work = machine.graph_execs.get(exec)?.work.clone();
+        let GraphExec { context, work, .. } = machine.graph_execs.get(exec)?;
+        let (device, work) = (machine.device_of(*context)?.ordinal, work.clone());
         let stream = machine.stream(given)?;
+        machine.check_same_device("a graph", device, machine.streams.get(stream)?.context)?;
         machine.submit(stream, Work::Graph(work))
     }
 

@@ -60,13 +60,13 @@ pub struct Calls(HashMap<String, u64>);
 impl Machine {
     /// Before a function's body: the failure that is ordered for this call. Whether its work is to hang.
     pub(super) fn injected(&mut self, function: &str) -> Outcome<bool> {
-        if !self.settings.fail.iter().any(|order| order.function == function) {
+        if !self.fail.iter().any(|order| order.function == function) {
             return Ok(false);
         }
         let calls = self.calls.0.entry(function.to_owned()).or_default();
         *calls += 1;
         let due = |order: &&Order| order.function == function && order.call == *calls;
-        let Some(what) = self.settings.fail.iter().find(due).map(|order| order.what) else { return Ok(false) };
+        let Some(what) = self.fail.iter().find(due).map(|order| order.what) else { return Ok(false) };
         match what {
             What::Hang => Ok(true),
             What::Answer(code) => fail(code, "fails on order"),

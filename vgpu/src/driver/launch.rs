@@ -176,7 +176,7 @@ impl Machine {
         let kernel = function.kernel();
         shape.check(kernel, function)?;
         let params = arguments.read(kernel)?;
-        note_registers(kernel, shape, self.settings.profile.registers_per_block);
+        note_registers(kernel, shape, self.device_of(function.context)?.profile.registers_per_block);
         let launch = KernelLaunch { loaded: function.loaded.clone(), kernel: function.place, params, shape };
         self.submit(stream, Work::Launch(Arc::new(launch)))
     }
@@ -185,9 +185,9 @@ impl Machine {
     fn check_cooperative(&self, function: Handle<Function>, shape: Shape) -> Outcome {
         let function = self.functions.get(function)?;
         let threads: u32 = shape.block.iter().product();
-        let each =
-            self.settings.profile.blocks_per_multiprocessor(function.kernel(), threads, shape.dynamic_shared as usize);
-        let most = u64::from(each) * u64::from(self.settings.profile.multiprocessors);
+        let profile = &self.device_of(function.context)?.profile;
+        let each = profile.blocks_per_multiprocessor(function.kernel(), threads, shape.dynamic_shared as usize);
+        let most = u64::from(each) * u64::from(profile.multiprocessors);
         let blocks: u64 = shape.grid.iter().map(|&size| u64::from(size)).product();
         if blocks > most {
             let what = format!("{blocks} blocks; {most} of them fit the device at once");
@@ -196,12 +196,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs it; a fault kills the context.
+    /// Runs it on the context's device; a fault kills the context.
     pub(super) fn execute_launch(&mut self, context: Handle<Context>, launch: &KernelLaunch) -> Outcome {
+        let device = self.device_of(context)?;
         let loaded = &launch.loaded;
         let kernel = &loaded.program.kernels[launch.kernel];
-        let const_bank = loaded.const_bank(&self.memory)?;
-        self.mapped_to_device()?;
+        let const_bank = loaded.const_bank(&device.memory)?;
+        self.mapped_to_device(device)?;
         let asked = exec::Launch {
             program: &loaded.program,
             kernel,
@@ -212,15 +213,16 @@ impl Machine {
             block: launch.shape.block,
             dynamic_shared: launch.shape.dynamic_shared as usize,
         };
-        let run = || exec::run(&asked, &self.memory, &self.settings.profile, &self.settings.options).map_err(Box::new);
+        let run = || exec::run(&asked, &device.memory, &device.profile, &device.options).map_err(Box::new);
         let result = catch_unwind(AssertUnwindSafe(run));
-        self.mapped_to_host()?;
+        self.mapped_to_host(device)?;
         match result {
             Ok(Ok(counts)) => {
-                if let Some(file) = &self.settings.counts {
+                if let Some(file) = &self.counts {
                     let line = serde_json::json!({
                         "kernel": kernel.name,
-                        "device": self.settings.profile.name,
+                        "device": device.profile.name,
+                        "ordinal": device.ordinal,
                         "grid": launch.shape.grid,
                         "block": launch.shape.block,
                         "static_shared": kernel.shared_bytes,
@@ -237,7 +239,14 @@ impl Machine {
                 }
                 Ok(())
             }
-            Ok(Err(fault)) => self.fault(context, Code(fault.check.code()), fault.to_string()),
+            Ok(Err(fault)) => {
+                let other =
+                    fault.address.and_then(|address| self.device_at(address)).filter(|o| o.ordinal != device.ordinal);
+                let note = other.map_or_else(String::new, |other| {
+                    format!("; that is memory of device {}, the launch is on device {}", other.ordinal, device.ordinal)
+                });
+                self.fault(context, Code(fault.check.code()), format!("{fault}{note}"))
+            }
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
                 self.fault(context, Code::UNKNOWN, format!("{}: a defect of the virtual GPU: {text}", kernel.name))

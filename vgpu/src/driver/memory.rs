@@ -2,6 +2,7 @@
 
 use super::boundary::{Host, In, Out, Pinned};
 use super::context::Context;
+use super::device::Device;
 use super::error::{Code, Outcome, fail};
 use super::handle::Handle;
 use super::pool::Pool;
@@ -33,7 +34,7 @@ pub struct HostBlock {
     flags: u32,
     /// Memory of this library; none for registered memory of the program.
     _pinned: Option<Pinned>,
-    /// Where the device sees it. Its bytes are brought over before each launch and back after it.
+    /// Where its context's device sees it. Its bytes are brought over before each launch and back after it.
     device: Option<u64>,
 }
 
@@ -52,7 +53,7 @@ impl Machine {
         if bytes == 0 {
             return fail(Code::INVALID_VALUE, "an allocation of 0 bytes");
         }
-        let address = self.memory.alloc(bytes)?;
+        let address = self.device_of(context)?.memory.alloc(bytes)?;
         self.allocations.insert(address, Allocation { context, owner });
         Ok(address)
     }
@@ -69,10 +70,10 @@ impl Machine {
         self.allocate(bytes, Owner::Program)
     }
 
-    /// It is the program's, and its first address.
-    fn check_freeable(&self, address: u64) -> Outcome {
+    /// The context of an allocation: it is the program's, and this its first address.
+    fn check_freeable(&self, address: u64) -> Outcome<Handle<Context>> {
         match self.allocations.get(&address) {
-            Some(Allocation { owner: Owner::Program, .. }) => Ok(()),
+            Some(Allocation { owner: Owner::Program, context }) => Ok(*context),
             Some(Allocation { owner: Owner::Leaving, .. }) => {
                 fail(Code::INVALID_VALUE, format!("{address:#x} was freed"))
             }
@@ -88,10 +89,11 @@ impl Machine {
         if address == 0 {
             return Ok(());
         }
-        self.check_freeable(address)?;
+        let owner = self.check_freeable(address)?;
+        self.check_same_device("memory", self.device_of(owner)?.ordinal, context)?;
         self.run_context(context)?;
         self.allocations.remove(&address);
-        Ok(self.memory.free(address)?)
+        Ok(self.device_of(context)?.memory.free(address)?)
     }
 
     fn free_async(&mut self, address: u64, given: Handle<Stream>) -> Outcome {
@@ -99,7 +101,8 @@ impl Machine {
         if address == 0 {
             return Ok(());
         }
-        self.check_freeable(address)?;
+        let owner = self.check_freeable(address)?;
+        self.check_same_device("memory", self.device_of(owner)?.ordinal, self.streams.get(stream)?.context)?;
         if self.streams.get(stream)?.capture.is_some() {
             let what = "freeing as a node of a graph is not played; free after the capture";
             return fail(Code::NOT_SUPPORTED, what);
@@ -111,15 +114,19 @@ impl Machine {
         Ok(())
     }
 
-    /// The range lies in one living allocation.
-    pub(super) fn check_range(&self, address: u64, bytes: usize) -> Outcome {
-        let fits = self.memory.find(address).is_some_and(|(start, length)| {
+    /// The range lies in one living allocation of the context's device.
+    pub(super) fn check_range(&self, context: Handle<Context>, address: u64, bytes: usize) -> Outcome {
+        let memory = &self.device_of(context)?.memory;
+        let fits = memory.find(address).is_some_and(|(start, length)| {
             address.checked_add(bytes as u64).is_some_and(|end| end <= start + length as u64)
         });
         if fits || bytes == 0 {
             return Ok(());
         }
-        let what = match self.memory.find(address) {
+        if let Some(other) = self.device_at(address) {
+            self.check_same_device("memory", other.ordinal, context)?;
+        }
+        let what = match memory.find(address) {
             Some((start, length)) => {
                 format!("{bytes} bytes at {address:#x}: the allocation is {length} bytes at {start:#x}")
             }
@@ -168,46 +175,52 @@ impl Machine {
         };
         self.run_context(context)?;
         self.host_blocks.remove(&host.address());
-        if let Some(address) = device {
+        if let Some((address, device)) = device.and_then(|address| Some((address, self.device_at(address)?))) {
+            device.memory.free(address)?;
             self.allocations.remove(&address);
-            self.memory.free(address)?;
         }
         Ok(())
     }
 
     fn device_view(&mut self, host: Host) -> Outcome<u64> {
         let block = self.host_block(host)?;
+        let (owner, bytes) = (self.device_of(block.context)?.ordinal, block.bytes);
+        self.check_same_device("page-locked memory", owner, self.current()?)?;
         if let Some(address) = block.device {
             return Ok(address);
         }
-        let address = self.allocate(block.bytes, Owner::Mapping)?;
+        let address = self.allocate(bytes, Owner::Mapping)?;
         if let Some(block) = self.host_blocks.get_mut(&host.address()) {
             block.device = Some(address);
         }
         Ok(address)
     }
 
-    fn mapped(&self) -> impl Iterator<Item = (Host, u64, usize)> {
-        self.host_blocks.iter().filter_map(|(&host, b)| Some((Host::at_address(host), b.device?, b.bytes)))
+    /// The page-locked memory that a device sees.
+    fn mapped(&self, device: usize) -> impl Iterator<Item = (Host, u64, usize)> {
+        let seen =
+            self.host_blocks.iter().filter(move |(_, b)| self.device_of(b.context).is_ok_and(|d| d.ordinal == device));
+        seen.filter_map(|(&host, b)| Some((Host::at_address(host), b.device?, b.bytes)))
     }
 
     /// Brings page-locked memory that the device sees over, before a launch.
-    pub(super) fn mapped_to_device(&self) -> Outcome {
-        self.mapped().try_for_each(|(host, device, bytes)| Ok(self.memory.write(device, &host.read(bytes)?)?))
+    pub(super) fn mapped_to_device(&self, device: &Device) -> Outcome {
+        let mut seen = self.mapped(device.ordinal);
+        seen.try_for_each(|(host, address, bytes)| Ok(device.memory.write(address, &host.read(bytes)?)?))
     }
 
     /// And back, after it.
-    pub(super) fn mapped_to_host(&self) -> Outcome {
-        self.mapped().try_for_each(|(host, device, bytes)| {
+    pub(super) fn mapped_to_host(&self, device: &Device) -> Outcome {
+        self.mapped(device.ordinal).try_for_each(|(host, address, bytes)| {
             let mut copy = vec![0; bytes];
-            self.memory.read(device, &mut copy)?;
+            device.memory.read(address, &mut copy)?;
             host.write(&copy)
         })
     }
 
     /// CUpointer_attribute of a pointer: a number of 1, 4 or 8 bytes.
     fn pointer_attribute(&self, number: u32, address: u64) -> Outcome<Vec<u8>> {
-        let device = self.memory.find(address);
+        let device = self.device_at(address).and_then(|device| device.memory.find(address));
         let host = Host::at_address(address as usize);
         let block = self.host_blocks.range(..=address as usize).next_back().filter(|_| self.is_pinned(host, 1));
         if device.is_none() && block.is_none() {
@@ -224,7 +237,7 @@ impl Machine {
             2 => (if device.is_some() { 2u32 } else { 1 }).to_ne_bytes().to_vec(), // MEMORY_TYPE
             3 | 4 => address.to_ne_bytes().to_vec(),                               // DEVICE_POINTER, HOST_POINTER
             8 => vec![0],                                                          // IS_MANAGED
-            9 => 0i32.to_ne_bytes().to_vec(),                                      // DEVICE_ORDINAL
+            9 => (self.device_of(context)?.ordinal as i32).to_ne_bytes().to_vec(), // DEVICE_ORDINAL
             11 => range.0.to_ne_bytes().to_vec(),                                  // RANGE_START_ADDR
             12 => range.1.to_ne_bytes().to_vec(),                                  // RANGE_SIZE
             13 => vec![1],                                                         // MAPPED
@@ -273,7 +286,9 @@ driver_functions! {
         pool: Handle<Pool>,
         stream: Handle<Stream>,
     ) {
-        machine.pools.get(pool)?;
+        let of_pool = machine.pools.get(pool)?.device;
+        let stream = machine.stream(stream)?;
+        machine.check_same_device("a pool", of_pool, machine.streams.get(stream)?.context)?;
         address.write(0)?;
         address.write(machine.allocate_async(bytes, stream)?)
     }
@@ -283,15 +298,15 @@ driver_functions! {
     }
 
     fn cuMemGetInfo_v2(machine, free: Out<usize>, total: Out<usize>) {
-        machine.current()?;
-        let (left, all) = machine.memory.info();
+        let context = machine.current()?;
+        let (left, all) = machine.device_of(context)?.memory.info();
         free.write(left as usize)?;
         total.write(all as usize)
     }
 
     fn cuMemGetAddressRange_v2(machine, start: Out<u64>, bytes: Out<usize>, address: u64) {
         machine.current()?;
-        match machine.memory.find(address) {
+        match machine.device_at(address).and_then(|device| device.memory.find(address)) {
             Some((first, length)) => {
                 start.write_if_wanted(first);
                 bytes.write_if_wanted(length);

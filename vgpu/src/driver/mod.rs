@@ -34,32 +34,35 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
 
-use crate::mem::GlobalMemory;
 use capture::Capture;
-use context::{Context, Primary};
+use context::Context;
+use device::Device;
 use error::{Code, Outcome};
 use event::Event;
 use function::Function;
 use graph::{Graph, GraphExec, GraphNode};
 use handle::{Handle, Registry};
-use inject::Calls;
+use inject::{Calls, Order};
 use memory::{Allocation, HostBlock};
 use module::Module;
 use pool::Pool;
 use settings::Settings;
 use stream::Stream;
 
-/// The one device, and all that programs made on it.
+/// The devices, and all that programs made on them.
 struct Machine {
-    settings: Settings,
-    /// Of the functions that fail on order.
+    /// By ordinal; at least one.
+    devices: Vec<Device>,
+    /// Where each launch's counts are appended.
+    counts: Option<PathBuf>,
+    /// Calls that fail on order, and the calls so far of those functions.
+    fail: Vec<Order>,
     calls: Calls,
-    memory: GlobalMemory,
     contexts: Registry<Context>,
-    primary: Primary,
     modules: Registry<Module>,
     functions: Registry<Function>,
     streams: Registry<Stream>,
@@ -71,8 +74,6 @@ struct Machine {
     graph_execs: Registry<GraphExec>,
     graph_nodes: Registry<GraphNode>,
     pools: Registry<Pool>,
-    default_pool: Handle<Pool>,
-    current_pool: Handle<Pool>,
     /// By their first address.
     allocations: BTreeMap<u64, Allocation>,
     host_blocks: BTreeMap<usize, HostBlock>,
@@ -81,13 +82,13 @@ struct Machine {
 impl Machine {
     fn new(settings: Settings) -> Machine {
         let mut pools = Registry::new("memory pool", 10, Code::INVALID_VALUE);
-        let default_pool = pools.insert(Pool::default());
+        let boards = settings.boards.into_iter().enumerate();
         Machine {
+            devices: boards.map(|(ordinal, board)| Device::new(ordinal, board, &mut pools)).collect(),
+            counts: settings.counts,
+            fail: settings.fail,
             calls: Calls::default(),
-            memory: GlobalMemory::new(settings.profile.memory_bytes),
-            settings,
             contexts: Registry::new("context", 1, Code::INVALID_CONTEXT),
-            primary: Primary::default(),
             modules: Registry::new("module", 2, Code::INVALID_HANDLE),
             functions: Registry::new("function", 3, Code::INVALID_HANDLE),
             streams: Registry::new("stream", 4, Code::INVALID_HANDLE),
@@ -98,8 +99,6 @@ impl Machine {
             graph_execs: Registry::new("executable graph", 8, Code::INVALID_VALUE),
             graph_nodes: Registry::new("graph node", 9, Code::INVALID_VALUE),
             pools,
-            default_pool,
-            current_pool: default_pool,
             allocations: BTreeMap::new(),
             host_blocks: BTreeMap::new(),
         }

@@ -12,6 +12,7 @@ use super::memory::Allocation;
 use super::{Machine, driver_functions};
 use crate::ir::{Program, Space};
 use crate::mem::GlobalMemory;
+use crate::profile::Profile;
 use crate::ptx::{self, LoadError};
 
 pub struct Module {
@@ -142,77 +143,83 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
+/// The PTX text of an image, whatever its form.
+fn text(profile: &Profile, image: &[u8]) -> Outcome<String> {
+    if image.starts_with(&fatbin::MAGIC.to_le_bytes()) {
+        return fatbin::ptx(image, 10 * profile.major + profile.minor);
+    }
+    if image.starts_with(ELF_MAGIC) {
+        return fail(Code::NO_BINARY_FOR_GPU, "the image is a cubin; the virtual GPU runs PTX only");
+    }
+    match std::str::from_utf8(image) {
+        Ok(text) => Ok(text.to_string()),
+        Err(_) => fail(Code::INVALID_IMAGE, "the image is neither PTX text, a fat binary nor a cubin"),
+    }
+}
+
+fn program(profile: &Profile, text: &str) -> Outcome<Program> {
+    if let Some(found) = version(text).filter(|&found| found > profile.ptx_version) {
+        return Err(LoadError::Version { found, newest: profile.ptx_version }.into());
+    }
+    let program = ptx::load(text)?;
+    if program.target > 10 * profile.major + profile.minor {
+        let (target, major, minor) = (program.target, profile.major, profile.minor);
+        return Err(LoadError::Target { target, major, minor }.into());
+    }
+    if let Some(kernel) = program.kernels.iter().find(|k| k.shared_bytes > profile.shared_per_block) {
+        let what = format!(
+            "PTX: {} uses {} bytes of static shared memory, the most are {}",
+            kernel.name, kernel.shared_bytes, profile.shared_per_block
+        );
+        return fail(Code::INVALID_PTX, what);
+    }
+    Ok(program)
+}
+
+/// Writes a bank's initial values, and into them the addresses of `.global` variables.
+fn initialise(
+    memory: &GlobalMemory,
+    program: &Program,
+    space: Space,
+    bank: Option<u64>,
+    globals: Option<u64>,
+) -> Outcome {
+    let Some(address) = bank else {
+        return Ok(());
+    };
+    let mut bytes = vec![0; if space == Space::Const { program.const_bytes } else { program.global_bytes }];
+    for variable in program.variables.iter().filter(|v| v.space == space) {
+        let own = &mut bytes[variable.offset..][..variable.bytes];
+        own[..variable.init.len()].copy_from_slice(&variable.init);
+        for &(place, offset) in &variable.pointers {
+            let pointer = globals.unwrap_or(0) + offset;
+            own[place..][..size_of::<u64>()].copy_from_slice(&pointer.to_le_bytes());
+        }
+    }
+    Ok(memory.write(address, &bytes)?)
+}
+
 impl Machine {
-    /// The PTX text of an image, whatever its form.
-    fn text(&self, image: &[u8]) -> Outcome<String> {
-        if image.starts_with(&fatbin::MAGIC.to_le_bytes()) {
-            let profile = &self.settings.profile;
-            return fatbin::ptx(image, 10 * profile.major + profile.minor);
-        }
-        if image.starts_with(ELF_MAGIC) {
-            return fail(Code::NO_BINARY_FOR_GPU, "the image is a cubin; the virtual GPU runs PTX only");
-        }
-        match std::str::from_utf8(image) {
-            Ok(text) => Ok(text.to_string()),
-            Err(_) => fail(Code::INVALID_IMAGE, "the image is neither PTX text, a fat binary nor a cubin"),
-        }
-    }
-
-    fn program(&self, text: &str) -> Outcome<Program> {
-        let profile = &self.settings.profile;
-        if let Some(found) = version(text).filter(|&found| found > profile.ptx_version) {
-            return Err(LoadError::Version { found, newest: profile.ptx_version }.into());
-        }
-        let program = ptx::load(text)?;
-        if program.target > 10 * profile.major + profile.minor {
-            let (target, major, minor) = (program.target, profile.major, profile.minor);
-            return Err(LoadError::Target { target, major, minor }.into());
-        }
-        if let Some(kernel) = program.kernels.iter().find(|k| k.shared_bytes > profile.shared_per_block) {
-            let what = format!(
-                "PTX: {} uses {} bytes of static shared memory, the most are {}",
-                kernel.name, kernel.shared_bytes, profile.shared_per_block
-            );
-            return fail(Code::INVALID_PTX, what);
-        }
-        Ok(program)
-    }
-
     /// Device memory for a bank of variables, if it has any.
     fn reserve(&mut self, context: Handle<Context>, bytes: usize) -> Outcome<Option<u64>> {
         if bytes == 0 {
             return Ok(None);
         }
-        let address = self.memory.alloc(bytes)?;
+        let address = self.device_of(context)?.memory.alloc(bytes)?;
         self.allocations.insert(address, Allocation::of_module(context));
         Ok(Some(address))
-    }
-
-    /// Writes a bank's initial values, and into them the addresses of `.global` variables.
-    fn initialise(&self, program: &Program, space: Space, bank: Option<u64>, globals: Option<u64>) -> Outcome {
-        let Some(address) = bank else {
-            return Ok(());
-        };
-        let mut bytes = vec![0; if space == Space::Const { program.const_bytes } else { program.global_bytes }];
-        for variable in program.variables.iter().filter(|v| v.space == space) {
-            let own = &mut bytes[variable.offset..][..variable.bytes];
-            own[..variable.init.len()].copy_from_slice(&variable.init);
-            for &(place, offset) in &variable.pointers {
-                let pointer = globals.unwrap_or(0) + offset;
-                own[place..][..size_of::<u64>()].copy_from_slice(&pointer.to_le_bytes());
-            }
-        }
-        Ok(self.memory.write(address, &bytes)?)
     }
 
     fn load(&mut self, image: &[u8]) -> Outcome<Handle<Module>> {
         let context = self.current()?;
         self.refuse_unsafe("loading a module")?;
-        let program = self.program(&self.text(image)?)?;
+        let profile = &self.device_of(context)?.profile;
+        let program = program(profile, &text(profile, image)?)?;
         let globals = self.reserve(context, program.global_bytes)?;
         let consts = self.reserve(context, program.const_bytes)?;
-        self.initialise(&program, Space::Global, globals, globals)?;
-        self.initialise(&program, Space::Const, consts, globals)?;
+        let memory = &self.device_of(context)?.memory;
+        initialise(memory, &program, Space::Global, globals, globals)?;
+        initialise(memory, &program, Space::Const, consts, globals)?;
         let mut constants = program.constants.clone();
         for &(slot, offset) in &program.relocations {
             let address = globals.unwrap_or(0) + offset;
@@ -242,7 +249,7 @@ impl Machine {
         if let Some(function) = module.functions[place] {
             return Ok(function);
         }
-        let function = Function::new(context, handle, loaded, place, &self.settings.profile);
+        let function = Function::new(context, handle, loaded, place, &self.device_of(context)?.profile);
         let function = self.functions.insert(function);
         self.modules.get_mut(handle)?.functions[place] = Some(function);
         Ok(function)
@@ -272,7 +279,7 @@ impl Machine {
         self.functions.retain(|f| f.module != handle);
         for address in [module.loaded.globals, module.loaded.consts].into_iter().flatten() {
             self.allocations.remove(&address);
-            self.memory.free(address)?;
+            self.device_of(module.context)?.memory.free(address)?;
         }
         Ok(())
     }

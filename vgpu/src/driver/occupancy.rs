@@ -33,27 +33,30 @@ fn dynamic_shared_of(asked: Option<SharedOfBlock>, fixed: usize) -> impl Fn(i32)
 
 impl Machine {
     fn blocks(&self, function: Handle<Function>, threads: i32, dynamic_shared: usize) -> Outcome<i32> {
-        let kernel = self.functions.get(function)?.kernel();
+        let function = self.functions.get(function)?;
+        let (kernel, profile) = (function.kernel(), &self.device_of(function.context)?.profile);
         let most = kernel.max_threads.unwrap_or(1024).min(1024) as i32;
         if threads <= 0 {
             return fail(Code::INVALID_VALUE, format!("blocks of {threads} threads"));
         }
-        if threads > most || dynamic_shared > self.settings.profile.shared_per_block_optin {
+        if threads > most || dynamic_shared > profile.shared_per_block_optin {
             return Ok(0);
         }
-        Ok(self.settings.profile.blocks_per_multiprocessor(kernel, threads as u32, dynamic_shared) as i32)
+        Ok(profile.blocks_per_multiprocessor(kernel, threads as u32, dynamic_shared) as i32)
     }
 
     /// The block size with most threads on a multiprocessor, largest first; and the blocks that fill the device.
     fn best_block(&self, function: Handle<Function>, shared: impl Fn(i32) -> usize, limit: i32) -> Outcome<(i32, i32)> {
-        let most = self.functions.get(function)?.kernel().max_threads.unwrap_or(1024).min(1024) as i32;
+        let found = self.functions.get(function)?;
+        let multiprocessors = self.device_of(found.context)?.profile.multiprocessors as i32;
+        let most = found.kernel().max_threads.unwrap_or(1024).min(1024) as i32;
         let most = if limit > 0 { most.min(limit) } else { most };
         let (mut best, mut best_threads) = ((0, 0), 0);
         for threads in (1..=most).rev().filter(|&threads| threads == most || threads % 32 == 0) {
             let blocks = self.blocks(function, threads, shared(threads))?;
             if blocks * threads > best_threads {
                 best_threads = blocks * threads;
-                best = (blocks * self.settings.profile.multiprocessors as i32, threads);
+                best = (blocks * multiprocessors, threads);
             }
         }
         if best_threads == 0 {
@@ -124,8 +127,8 @@ driver_functions! {
         blocks: i32,
         threads: i32,
     ) {
-        let p = &machine.settings.profile;
-        let fixed = machine.functions.get(function)?.kernel().shared_bytes;
+        let function = machine.functions.get(function)?;
+        let (p, fixed) = (&machine.device_of(function.context)?.profile, function.kernel().shared_bytes);
         if blocks <= 0 || threads <= 0 {
             return fail(Code::INVALID_VALUE, format!("{blocks} blocks of {threads} threads"));
         }

@@ -1,4 +1,4 @@
-//! Memory pools. All take from the same memory, and nothing freed is given out again, so that attributes are only kept.
+//! Memory pools. All of a device take from the same memory, and nothing freed is given out again, so that attributes are only kept.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,10 @@ use super::error::{Code, Outcome, fail};
 use super::handle::Handle;
 use super::{Machine, driver_functions};
 
-/// Attributes by CUmemPool_attribute.
 pub struct Pool {
+    /// The ordinal of the device whose memory it gives out.
+    pub device: usize,
+    /// By CUmemPool_attribute.
     attributes: BTreeMap<u32, u64>,
 }
 
@@ -18,16 +20,30 @@ const ATTRIBUTES: [(u32, u64); 8] = [(1, 1), (2, 1), (3, 1), (4, 0), (5, 0), (6,
 const LAST_NARROW: u32 = 3;
 const FIRST_OF_USE: u32 = 5;
 
-impl Default for Pool {
-    fn default() -> Pool {
-        Pool { attributes: ATTRIBUTES.into() }
+/// CUmemPoolProps, as far as it is looked at.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Properties {
+    _allocation: u32,
+    _shared_as: u32,
+    /// CUmemLocationType: 1 is a device.
+    place: u32,
+    device: i32,
+}
+
+const ON_A_DEVICE: u32 = 1;
+
+impl Pool {
+    pub fn new(device: usize) -> Pool {
+        Pool { device, attributes: ATTRIBUTES.into() }
     }
 }
 
 impl Machine {
-    fn pool_attribute(&mut self, pool: Handle<Pool>, number: u32) -> Outcome<u64> {
-        let (free, total) = self.memory.info();
-        match self.pools.get(pool)?.attributes.get(&number) {
+    fn pool_attribute(&self, pool: Handle<Pool>, number: u32) -> Outcome<u64> {
+        let pool = self.pools.get(pool)?;
+        let (free, total) = self.devices[pool.device].memory.info();
+        match pool.attributes.get(&number) {
             Some(_) if number >= FIRST_OF_USE => Ok(total - free),
             Some(&value) => Ok(value),
             None => fail(Code::INVALID_VALUE, format!("pool attribute {number} is not known")),
@@ -38,20 +54,26 @@ impl Machine {
 driver_functions! {
     table table;
 
-    /// Properties (host memory, sharing) are not looked at.
-    fn cuMemPoolCreate(machine, answer: Out<Handle<Pool>>, properties: In<u8>) {
-        properties.read()?;
-        answer.write(machine.pools.insert(Pool::default()))
+    /// Of the properties, sharing is not looked at.
+    fn cuMemPoolCreate(machine, answer: Out<Handle<Pool>>, properties: In<Properties>) {
+        let properties = properties.read()?;
+        if properties.place != ON_A_DEVICE {
+            return fail(Code::NOT_SUPPORTED, "pools of memory that is no device's are not played");
+        }
+        let device = machine.device(properties.device)?.ordinal;
+        answer.write(machine.pools.insert(Pool::new(device)))
     }
 
     fn cuMemPoolDestroy(machine, pool: Handle<Pool>) {
-        if pool == machine.default_pool {
+        let ordinal = machine.pools.get(pool)?.device;
+        let device = &mut machine.devices[ordinal];
+        if pool == device.default_pool {
             return fail(Code::INVALID_VALUE, "the default pool cannot be destroyed");
         }
-        machine.pools.remove(pool)?;
-        if machine.current_pool == pool {
-            machine.current_pool = machine.default_pool;
+        if device.current_pool == pool {
+            device.current_pool = device.default_pool;
         }
+        machine.pools.remove(pool)?;
         Ok(())
     }
 

@@ -178,7 +178,7 @@ impl Machine {
     pub(super) fn run_context(&mut self, context: Handle<Context>) -> Outcome {
         let mut points: Vec<Point> =
             self.streams.iter().filter(|(_, s)| s.context == context).map(|(h, s)| (h, s.issued)).collect();
-        if self.settings.options.schedule % 2 == 1 {
+        if self.device_of(context)?.options.schedule % 2 == 1 {
             points.reverse();
         }
         points.into_iter().try_for_each(|point| self.run_to(point))

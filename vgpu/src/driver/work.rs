@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::boundary::{Callback, Host};
 use super::context::Context;
+use super::device::Device;
 use super::error::{Code, Outcome, fail};
 use super::event::Event;
 use super::handle::Handle;
@@ -109,14 +110,16 @@ impl Machine {
             }
             Work::Upload { .. } | Work::Download { .. } | Work::Copy { .. } | Work::Fill { .. } => {}
         }
-        self.touch(work)?.map_err(|error| {
+        self.device_of(context)?.touch(work)?.map_err(|error| {
             let report = format!("a copy, fill or free found its memory gone when the stream got to it: {error}");
             eprintln!("vgpu: {report}");
             self.kill(context, Code::ILLEGAL_ADDRESS, report);
             Code::ILLEGAL_ADDRESS.into()
         })
     }
+}
 
+impl Device {
     /// The outer result: the host's side; the inner one: the device's.
     fn touch(&self, work: &Work) -> Outcome<Result<(), MemoryError>> {
         Ok(match work {

@@ -1,9 +1,9 @@
 //! Device memory from the host's side: allocations with guard gaps, copies, and the start of launches.
 
-use super::GLOBAL_WINDOW;
 use super::allocation::Allocation;
 use super::blocks::TAGS;
 use super::launch::LaunchMemory;
+use super::{DEVICE_STRIDE, GLOBAL_WINDOW};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A host-side use of device memory that a driver would refuse.
@@ -49,7 +49,7 @@ struct State {
     launches: u32,
 }
 
-/// All device memory of a context.
+/// All memory of a device.
 pub struct GlobalMemory {
     capacity: u64,
     state: Mutex<State>,
@@ -58,7 +58,13 @@ pub struct GlobalMemory {
 impl GlobalMemory {
     /// `capacity` bytes of device memory; host memory is taken as it is touched.
     pub fn new(capacity: u64) -> GlobalMemory {
-        let state = State { table: Arc::default(), next: GLOBAL_WINDOW, used: 0, launches: 0 };
+        GlobalMemory::of_device(0, capacity)
+    }
+
+    /// The same of the device with this number: its addresses are no other device's.
+    pub fn of_device(ordinal: usize, capacity: u64) -> GlobalMemory {
+        let next = GLOBAL_WINDOW + ordinal as u64 * DEVICE_STRIDE;
+        let state = State { table: Arc::default(), next, used: 0, launches: 0 };
         GlobalMemory { capacity, state: Mutex::new(state) }
     }
 

@@ -31,8 +31,10 @@ pub const WINDOW_BYTES: u64 = 1 << 24;
 pub const SHARED_START: u64 = 0x400;
 /// First byte of a thread's local memory, in local-space addresses.
 pub const LOCAL_START: u64 = 0x100;
-/// Allocations of device memory lie from here on.
+/// Allocations of the first device's memory lie from here on.
 pub const GLOBAL_WINDOW: u64 = 0x0000_7f00_0000_0000;
+/// From one device's first address to the next one's: more than a program will ever ask for, as no address comes twice.
+pub const DEVICE_STRIDE: u64 = 1 << 44;
 
 /// One access of a warp. Only lanes of `mask` count.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,5 @@
 //! A block's shared memory: bytes, which of them are defined, and every access checked.
+//! One file: each access is bytes, shadow and clash at once.
 
 use super::banks::{matrix_wavefronts, wavefronts};
 use super::copies::{Copies, Copy, Parts};

@@ -1,4 +1,5 @@
 //! Tokens → [`Module`]. No recursion: scopes stay brackets in the flow of statements.
+//! One file: one pass over the tokens, a function a kind of statement.
 
 use super::LoadError;
 use super::ast::{Function, Init, Instruction, Module, Operand, Position, RegType, Statement, Value, Variable};

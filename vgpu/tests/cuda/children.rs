@@ -1,4 +1,4 @@
-//! Child processes in which the virtual GPU's settings (VGPU_*, read once) differ. The kernels' own tests use this too.
+//! Child processes in which the virtual GPU's settings (VGPU_*, read once) differ.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,0 +1,16 @@
+//! The driver as a cudarc program sees it, through the real library, with PTX written by hand.
+//!
+//! Every test has a context of its own, which it may kill. Those that need another device, or that look at stderr, run
+//! themselves again in a child process.
+
+#![allow(unsafe_code)]
+
+mod capture;
+mod context;
+mod device;
+mod devices;
+mod fixtures;
+mod launch;
+mod memory;
+mod module;
+mod stream;
