@@ -21,11 +21,9 @@ const DATA: &[&str] = &[
     "weights/seeded",
     "weights/photos",
 ];
-/// What is compiled or interpreted there, all in one folder.
+/// What is compiled or interpreted there: a folder, whose places are kept, and files that lie beside it.
+const GPU_FOLDER: &str = "benches/gpu";
 const GPU: &[&str] = &[
-    "benches/gpu/micro.cu",
-    "benches/gpu/torch_lseg.py",
-    "benches/gpu/README.md",
     "tests/golden/full_size_case.py",
     "tests/golden/lseg_reference.py",
     "tests/golden/seeded.py",
@@ -120,11 +118,15 @@ fn fill(places: &Places, profile: Profile, built: &Built, nvcc: Option<&Path>, f
     if profile == Profile::Release {
         strip(folder)?;
     }
-    for file in tracked(places)? {
+    for file in tracked(places, DATA)? {
         let path = Path::new(&file);
         if DATA.iter().any(|data| path.starts_with(data)) {
             copy(&places.root.join(path), &folder.join("root").join(path))?;
         }
+    }
+    for file in tracked(places, &[GPU_FOLDER])? {
+        let place = Path::new(&file).strip_prefix(GPU_FOLDER).map_err(|e| format!("{file}: {e}"))?;
+        copy(&places.root.join(&file), &folder.join("gpu").join(place))?;
     }
     for file in GPU.iter().map(Path::new) {
         let name = file.file_name().ok_or("a file without a name")?;
@@ -137,8 +139,8 @@ fn fill(places: &Places, profile: Profile, built: &Built, nvcc: Option<&Path>, f
 }
 
 /// Of the repository's own files: what else lies in its folders stays there.
-fn tracked(places: &Places) -> Outcome<Vec<String>> {
-    let listed = git(places, &[&["ls-files", "-z", "--"], DATA].concat())?;
+fn tracked(places: &Places, of: &[&str]) -> Outcome<Vec<String>> {
+    let listed = git(places, &[&["ls-files", "-z", "--"], of].concat())?;
     Ok(listed.split('\0').filter(|file| !file.is_empty()).map(str::to_owned).collect())
 }
 
