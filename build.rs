@@ -2,6 +2,9 @@
 //!
 //! `LSEG_NVCC` names the compiler (else CUDA_HOME and PATH are searched). `LSEG_CUDA_ARCHS` narrows the architectures
 //! ("80,89"; "ptx" for the PTX alone, which every build has). What has not changed is not compiled again.
+//!
+//! The host learns from the PTX what each kernel declares: threads by its launch bounds, the bytes of its parameter, and the
+//! constant `spec_NAME` that SPEC(NAME, …) of kernels/spec.cuh leaves beside it.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -26,6 +29,8 @@ const OLDEST_NVCC: (u32, u32) = (12, 0);
 const NVCC_OF_ALL_ARCHS: (u32, u32) = (12, 8);
 /// Memory that one nvcc may take.
 const JOB_MEMORY: usize = 1 << 30;
+/// What kernels declare, and how.
+const SPEC: &str = "kernels/spec.cuh";
 
 type Outcome<T> = Result<T, String>;
 
@@ -36,15 +41,16 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let table = images(&out).unwrap_or_else(|reason| {
+    let made = read(Path::new(SPEC)).and_then(|spec| Ok(images(&out, &spec)? + &variants(&spec)));
+    let table = made.unwrap_or_else(|reason| {
         eprintln!("{reason}");
         std::process::exit(1)
     });
     fs::write(out.join("images.rs"), table).expect("OUT_DIR can be written");
 }
 
-/// The text of images.rs. A compiler that was named must work; one that was only found may be unfit.
-fn images(out: &Path) -> Outcome<String> {
+/// The table of images.rs. A compiler that was named must work; one that was only found may be unfit.
+fn images(out: &Path, spec: &str) -> Outcome<String> {
     let without = |reason: String| {
         println!("cargo:warning={reason}: built without CUDA kernels, for the CPU alone");
         Ok("pub static IMAGES: &[Images] = &[];\n".to_owned())
@@ -62,7 +68,7 @@ fn images(out: &Path) -> Outcome<String> {
             },
         },
     };
-    build(&compiler, &archs, out)
+    build(&compiler, &archs, out, spec)
 }
 
 fn installed() -> Option<PathBuf> {
@@ -129,7 +135,7 @@ struct Job {
     output: PathBuf,
 }
 
-fn build(compiler: &Compiler, archs: &[u32], out: &Path) -> Outcome<String> {
+fn build(compiler: &Compiler, archs: &[u32], out: &Path, spec: &str) -> Outcome<String> {
     let mut sources: Vec<PathBuf> = fs::read_dir("kernels")
         .map_err(|e| format!("kernels: {e}"))?
         .map(|entry| entry.map(|e| e.path()).map_err(|e| format!("kernels: {e}")))
@@ -143,7 +149,7 @@ fn build(compiler: &Compiler, archs: &[u32], out: &Path) -> Outcome<String> {
     run_all(&jobs, |job| job.run(compiler))?;
     let mut table = "pub static IMAGES: &[Images] = &[\n".to_owned();
     for of_source in jobs.chunk_by(|a, b| a.source == b.source) {
-        table += &entry(of_source)?;
+        table += &entry(of_source, spec)?;
     }
     table += "];\n";
     Ok(table)
@@ -302,7 +308,7 @@ fn output(command: &mut Command) -> Outcome<String> {
 }
 
 /// The table's entry of a module, from the jobs of its source; the last is its PTX.
-fn entry(jobs: &[Job]) -> Outcome<String> {
+fn entry(jobs: &[Job], spec: &str) -> Outcome<String> {
     let (ptx, cubins) = jobs.split_last().expect("every source becomes PTX");
     let module = stem(&ptx.source);
     let mut text = format!("    Images {{ module: {module:?}, cubins: &[");
@@ -315,12 +321,17 @@ fn entry(jobs: &[Job]) -> Outcome<String> {
         }
     }
     let _ = writeln!(text, "], ptx: Packed(include_bytes!({:?})), kernels: &[", ptx.beside("z"));
-    for Declared { name, threads, params } in declared(&read(&ptx.output)?) {
+    let code = read(&ptx.output)?;
+    for Declared { name, threads, params } in declared(&code) {
+        let spec = spec_of(&name, &code, spec).ok_or_else(|| {
+            let source = ptx.source.display();
+            format!("{source}: {name} declares nothing: SPEC({name}, …) must stand before it, see {SPEC}")
+        })?;
         let Used { registers, shared, local } = most.get(&name).copied().unwrap_or_default();
         let _ = writeln!(
             text,
-            "        Resources {{ name: {name:?}, threads: {threads}, params: {params}, registers: {registers}, \
-             static_shared: {shared}, spills: {local} }},"
+            "        Kernel {{ name: {name:?}, threads: {threads}, params: {params}, registers: {registers}, \
+             static_shared: {shared}, spills: {local}, spec: Spec {{ {spec} }} }},"
         );
     }
     text += "    ] },\n";
@@ -348,6 +359,26 @@ fn declared(ptx: &str) -> Vec<Declared> {
         kernels.push(Declared { name, threads: threads as u32, params });
     }
     kernels
+}
+
+/// The fields of a kernel's `Spec`, by its constant in a PTX text: `.const .align 4 .b8 spec_NAME[28] = {4, 1, …};`, little-endian
+/// words without the zeros at the end. `header` is the text of kernels/spec.cuh, which has their names in order.
+fn spec_of(kernel: &str, ptx: &str, header: &str) -> Option<String> {
+    let fields = header.lines().filter_map(|line| line.trim().strip_prefix("uint32_t ")?.strip_suffix("_ = 0;"));
+    let fields: Vec<&str> = fields.collect();
+    let constant = format!(".b8 spec_{kernel}[{}]", 4 * fields.len());
+    let (_, value) = ptx.lines().find_map(|line| line.split_once(&constant))?;
+    let mut bytes = value.split(|c: char| !c.is_ascii_digit()).filter_map(|byte| byte.parse::<u8>().ok());
+    let mut word = || u32::from_le_bytes(std::array::from_fn(|_| bytes.next().unwrap_or(0)));
+    Some(fields.iter().map(|field| format!("{field}: {}, ", word())).collect())
+}
+
+/// The flags of `Spec::variant` by name, from the text of kernels/spec.cuh.
+fn variants(header: &str) -> String {
+    let lines = header.lines().filter_map(|line| line.strip_prefix("constexpr uint32_t ")?.strip_suffix(';'));
+    let flags = lines.filter_map(|line| line.split_once(" = "));
+    let constants: String = flags.map(|(name, bit)| format!("    pub const {name}: u32 = {bit};\n")).collect();
+    format!("/// Flags of `Spec::variant`: kernels/spec.cuh says what they mean.\npub mod variant {{\n{constants}}}\n")
 }
 
 /// What ptxas gave a kernel.

@@ -5,7 +5,7 @@
 //   class      [channels]                                f32
 //   tokens     [batch, 1 + height · width, channels]     f32
 //
-// Needs: nothing.  Launch: 256 threads, grid (1 + height · width, 1, batch): a block a token.
+// Needs: nothing.  Launch: grid (1 + height · width, 1, batch): a block a token.
 // Cost: 8 FLOP a value; reads and writes tokens, reads positions about once (neighbours from caches).
 //
 // Mutants: 1 the class row is a patch, 2 rows and columns of the grid swapped.
@@ -19,11 +19,14 @@ struct AddPositionsParams {
     uint32_t side, height, width, channels;
 };
 
-extern "C" __global__ void __launch_bounds__(256) add_positions(const __grid_constant__ AddPositionsParams p) {
+constexpr int THREADS = 256;
+
+SPEC(add_positions, Spec().rows(1))
+extern "C" __global__ void __launch_bounds__(THREADS) add_positions(const __grid_constant__ AddPositionsParams p) {
     const size_t channels = p.channels;
     float* token = p.tokens + (blockIdx.z * static_cast<size_t>(gridDim.x) + blockIdx.x) * channels;
     if (blockIdx.x == 0 && !mutant(1)) {
-        for (uint32_t c = threadIdx.x; c < channels; c += 256) token[c] = p.class_token[c] + p.positions[c];
+        for (uint32_t c = threadIdx.x; c < channels; c += THREADS) token[c] = p.class_token[c] + p.positions[c];
         return;
     }
     const uint32_t patch = blockIdx.x - (mutant(1) && blockIdx.x == 0 ? 0 : 1);
@@ -31,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(256) add_positions(const __grid_con
     const Pair y = mutant(2) ? b : a, x = mutant(2) ? a : b;
     const float* top = p.positions + (1 + static_cast<size_t>(y.low) * p.side) * channels;
     const float* bottom = p.positions + (1 + static_cast<size_t>(y.high) * p.side) * channels;
-    for (uint32_t c = threadIdx.x; c < channels; c += 256) {
+    for (uint32_t c = threadIdx.x; c < channels; c += THREADS) {
         const float upper = x.between(top[x.low * channels + c], top[x.high * channels + c]);
         const float lower = x.between(bottom[x.low * channels + c], bottom[x.high * channels + c]);
         token[c] += y.between(upper, lower);

@@ -7,8 +7,8 @@
 //   not_finite                                        u32, the pixels whose score is no finite number; argmax_clear before makes it 0
 //
 // The first of equal labels is taken, and NaN before all, as PyTorch does.
-// Needs: at most 65536 labels.  Launch: 128 threads, grid (⌈mask_width / columns⌉ · ⌈mask_height / 4⌉, batch). A warp takes `columns`
-// (at most 32) neighbouring pixels of a row, a lane a pixel; it blends the rows of the logits that they see, as many labels at a
+// Needs: at most 65536 labels.  Launch: grid (⌈mask_width / columns⌉ · ⌈mask_height / WARPS⌉, batch). A warp takes `columns` (at
+// most COLUMNS) neighbouring pixels of a row, a lane a pixel; it blends the rows of the logits that they see, as many labels at a
 // time as its memory holds, and every lane blends the columns of its pixel.
 //
 // Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 1 or 2 bytes a pixel, 4 more with
@@ -36,8 +36,9 @@ struct ArgmaxClearParams {
     uint32_t* not_finite;
 };
 
-constexpr int WARPS = 4;
+constexpr int WARPS = 4, COLUMNS = 32;
 
+SPEC(argmax, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_constant__ ArgmaxParams p) {
     __shared__ float shared[WARPS][LINE];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -102,6 +103,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     if (lanes != 0 && lane == 0) atomicAdd(p.not_finite, __popc(lanes));
 }
 
+SPEC(argmax_clear, Spec())
 extern "C" __global__ void __launch_bounds__(32) argmax_clear(const __grid_constant__ ArgmaxClearParams p) {
     if (threadIdx.x == 0 && !mutant(10)) *p.not_finite = 0;
 }

@@ -2,15 +2,13 @@
 //
 //   qkv   [batch, tokens, 3, heads, size]   f16   a token's queries, keys and values, as one linear layer leaves them
 //   out   [batch, tokens, heads, size]      f16
-//   scale                                   f32, positive; 0.125 for head size 64
+//   scale                                   f32, positive; 0.125 for size 64
 //
 // full: every token looks at every token. causal: at itself and those before it.
-// Needs: attention_full_*, attention_causal_64: head size 64, qkv and out aligned to 16 bytes. attention_any: any head size,
-// nothing aligned. Tokens: any number from 1 on.
-// Launch: grid (batch · ⌈tokens / QUERIES⌉, heads), with dynamic shared memory:
-//   attention_full_128                       256 threads, 128 queries a block, 81920 bytes
-//   attention_full_64, attention_causal_64   128 threads, 64 queries a block, 40960 bytes: few blocks, short texts
-//   attention_any                            128 threads, 4 queries a block, grid.y heads · ⌈size / 32⌉: plain loops
+// Needs: size HEAD, qkv and out aligned to 16 bytes. Tokens: any number from 1 on.
+// Launch: grid (batch · ⌈tokens / QUERIES⌉, heads):
+//   attention_full_128                       two teams, 128 queries a block
+//   attention_full_64, attention_causal_64   one team, 64 queries a block: few blocks, short texts
 //
 // Both products run on tensor cores with f32 sums; scores, maxima and sums of the softmax are f32, the weights are
 // rounded to f16 for the second product. In attention_full_128 two teams of four warps take 64 keys each of every 128 and
@@ -272,19 +270,26 @@ struct Warp {
 struct AttentionParams {
     const half* qkv;
     half* out;
-    uint32_t tokens, heads, size, causal;
+    uint32_t tokens, heads;
     float scale;
     uint32_t padding;
 };
 
+// A block of so many warps of 16 · ROW_TILES queries.
 template <int ROW_TILES, int TEAMS>
-constexpr int SHARED_BYTES = WARPS * 16 * ROW_TILES * Rows::ROW_BYTES + STAGES * TEAMS * 2 * TILE_BYTES;
-static_assert(SHARED_BYTES<2, 2> == 81920 && SHARED_BYTES<1, 1> == 40960, "as the header says");
+struct Block {
+    static constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES, THREADS = TEAMS * TEAM;
+    static constexpr int STEP = TEAMS * KEYS, STAGE_BYTES = 2 * TEAMS * TILE_BYTES; // all teams' keys, then their values
+    static constexpr int SHARED_BYTES = QUERIES * Rows::ROW_BYTES + STAGES * STAGE_BYTES;
+
+    static constexpr Spec declared() { return Spec().shared(SHARED_BYTES).rows(QUERIES).columns(HEAD).step(STEP); }
+};
 
 template <int ROW_TILES, int TEAMS, bool CAUSAL>
 __device__ __forceinline__ void attention(const AttentionParams& p) {
-    constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES, THREADS = TEAMS * TEAM;
-    constexpr int STEP = TEAMS * KEYS, STAGE_BYTES = 2 * TEAMS * TILE_BYTES; // all teams' keys, then their values
+    using B = Block<ROW_TILES, TEAMS>;
+    constexpr int WARP_QUERIES = B::WARP_QUERIES, QUERIES = B::QUERIES, THREADS = B::THREADS;
+    constexpr int STEP = B::STEP, STAGE_BYTES = B::STAGE_BYTES;
     using State = Warp<ROW_TILES, CAUSAL>;
     extern __shared__ __align__(128) unsigned char shared[];
     const uint32_t queries = ptx::shared_address(shared), stages = queries + QUERIES * Rows::ROW_BYTES;
@@ -341,51 +346,21 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
     state.store(shared + warp * WARP_QUERIES * Rows::ROW_BYTES, to, width, first_query, tokens);
 }
 
-// A warp a query and 32 channels of the result, a key at a time.
-__device__ __forceinline__ void attention_plain(const AttentionParams& p) {
-    const uint32_t lane = threadIdx.x % 32, tiles = (p.tokens + WARPS - 1) / WARPS, batch = blockIdx.x / tiles;
-    const uint32_t query = blockIdx.x % tiles * WARPS + threadIdx.x / 32;
-    const uint32_t head = blockIdx.y % p.heads, channel = blockIdx.y / p.heads * 32 + lane;
-    if (query >= p.tokens) return;
-    const size_t width = static_cast<size_t>(p.heads) * p.size, row = 3 * width;
-    const half* first = p.qkv + batch * p.tokens * row + head * p.size;
-    const half* q = first + query * row;
-    float maximum = -INFINITY, weights = 0.0f, sum = 0.0f;
-    const uint32_t seen = p.causal ? query + 1 : p.tokens;
-    for (uint32_t key = 0; key < seen; key++) {
-        const half* k = first + key * row + width;
-        float score = 0.0f;
-        for (uint32_t c = lane; c < p.size; c += 32) score = fmaf(__half2float(q[c]), __half2float(k[c]), score);
-#pragma unroll
-        for (int distance = 16; distance > 0; distance /= 2) score += __shfl_xor_sync(0xffffffff, score, distance);
-        score *= p.scale * LOG2_E;
-        const float top = fmaxf(maximum, score), from = base(top);
-        const float shrink = ptx::ex2(maximum - from), weight = ptx::ex2(score - from);
-        maximum = top;
-        weights = weights * shrink + weight;
-        if (channel < p.size) sum = sum * shrink + weight * __half2float(k[width + channel]);
-    }
-    if (channel < p.size)
-        p.out[(batch * static_cast<size_t>(p.tokens) + query) * width + head * p.size + channel] =
-            __float2half_rn(sum / weights);
-}
-
 extern "C" {
 
-__global__ void __launch_bounds__(2 * TEAM, 1) attention_full_128(const __grid_constant__ AttentionParams p) {
+SPEC(attention_full_128, Block<2, 2>::declared())
+__global__ void __launch_bounds__(Block<2, 2>::THREADS, 1) attention_full_128(const __grid_constant__ AttentionParams p) {
     attention<2, 2, false>(p);
 }
 
-__global__ void __launch_bounds__(TEAM, 3) attention_full_64(const __grid_constant__ AttentionParams p) {
+SPEC(attention_full_64, Block<1, 1>::declared())
+__global__ void __launch_bounds__(Block<1, 1>::THREADS, 3) attention_full_64(const __grid_constant__ AttentionParams p) {
     attention<1, 1, false>(p);
 }
 
-__global__ void __launch_bounds__(TEAM, 3) attention_causal_64(const __grid_constant__ AttentionParams p) {
+SPEC(attention_causal_64, Block<1, 1>::declared().variant(variant::CAUSAL))
+__global__ void __launch_bounds__(Block<1, 1>::THREADS, 3) attention_causal_64(const __grid_constant__ AttentionParams p) {
     attention<1, 1, true>(p);
-}
-
-__global__ void __launch_bounds__(TEAM) attention_any(const __grid_constant__ AttentionParams p) {
-    attention_plain(p);
 }
 
 }

@@ -11,6 +11,7 @@ struct EvictParams {
 // Reads `chunks` times 16 bytes, none of which is dirty then: a cache that is filled by writing would have to write them back
 // in the time of the kernel that is measured. Nothing is written unless the bytes' exclusive or has one value of 2^32.
 // Launch: 256 threads, as many blocks as one likes.
+SPEC(evict, Spec())
 extern "C" __global__ void __launch_bounds__(256) evict(const __grid_constant__ EvictParams p) {
     uint32_t sum = 0;
     const uint64_t step = static_cast<uint64_t>(gridDim.x) * 256;
@@ -27,6 +28,7 @@ struct SmClockParams {
 };
 
 // Clocks that pass while so many nanoseconds do, as the first thread sees it.  Launch: 32 threads.
+SPEC(sm_clock, Spec())
 extern "C" __global__ void __launch_bounds__(32) sm_clock(const __grid_constant__ SmClockParams p) {
     auto now = [] {
         uint64_t t;

@@ -1,7 +1,9 @@
-// What every kernel file includes: planned mistakes for the tests, small helpers, shared-memory tiles, epilogue functions.
+// What every kernel file includes: what kernels declare (spec.cuh), planned mistakes for the tests, small helpers, tiles in shared
+// memory.
 #pragma once
 
 #include "ptx.cuh"
+#include "spec.cuh"
 
 // Tests compile a kernel with -DMUTANT=n to make its n-th planned mistake; each must be caught. 0: the kernel as it is.
 #ifndef MUTANT

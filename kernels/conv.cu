@@ -10,10 +10,9 @@
 //
 // Rows of the product are output pixels of the whole batch, its depth is kernel² · channels. ReLU(NaN) is NaN.
 //
-// Needs: channels a multiple of 8, x aligned to 16 bytes and of less than 2^34 values, except for conv_64x64_any*. A kernel of
-// at most 15; less than 2^31 values in its height of the map's rows.
-// Launch: 128 threads (wide tiles 256), grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts), dynamic shared memory as
-// gemm's tiles.
+// Needs: channels a multiple of 8, x aligned to 16 bytes and of less than 2^34 values, except for conv_64x64_any. A kernel of
+// at most LARGEST_KERNEL; less than 2^31 values in its height of the map's rows.
+// Launch: grid (⌈outputs / BLOCK_N⌉ · ⌈pixels / BLOCK_M⌉, 1, parts).
 //
 // Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
 // but the first from caches), w and add, writes out.
@@ -29,7 +28,6 @@ struct ConvParams {
     Split split;
     Epilogue epilogue;
 };
-static_assert(sizeof(ConvParams) == 176, "as the host lays it out");
 
 struct ReluIn {
     template <typename F>
@@ -65,44 +63,49 @@ __device__ __forceinline__ void conv(const ConvParams& p) {
 
 extern "C" {
 
+SPEC(conv_128x256, tiles<Wide>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(Wide::THREADS, 1) conv_128x256(const __grid_constant__ ConvParams p) {
     conv<Wide, true, Unchanged>(p);
 }
 
+SPEC(conv_128x256_relu, tiles<Wide>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(Wide::THREADS, 1) conv_128x256_relu(const __grid_constant__ ConvParams p) {
     conv<Wide, true, ReluIn>(p);
 }
 
+SPEC(conv_128x128, tiles<Large>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128(const __grid_constant__ ConvParams p) {
     conv<Large, true, Unchanged>(p);
 }
 
+SPEC(conv_128x128_relu, tiles<Large>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128_relu(const __grid_constant__ ConvParams p) {
     conv<Large, true, ReluIn>(p);
 }
 
+SPEC(conv_128x64, tiles<Middle>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(Middle::THREADS, 2) conv_128x64(const __grid_constant__ ConvParams p) {
     conv<Middle, true, Unchanged>(p);
 }
 
+SPEC(conv_128x64_relu, tiles<Middle>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(Middle::THREADS, 2) conv_128x64_relu(const __grid_constant__ ConvParams p) {
     conv<Middle, true, ReluIn>(p);
 }
 
+SPEC(conv_64x64, tiles<Small>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64(const __grid_constant__ ConvParams p) {
     conv<Small, true, Unchanged>(p);
 }
 
+SPEC(conv_64x64_relu, tiles<Small>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_relu(const __grid_constant__ ConvParams p) {
     conv<Small, true, ReluIn>(p);
 }
 
+SPEC(conv_64x64_any, tiles<Small>().most(LARGEST_KERNEL).variant(variant::ANY_SHAPE))
 __global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any(const __grid_constant__ ConvParams p) {
     conv<Small, false, Unchanged>(p);
-}
-
-__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any_relu(const __grid_constant__ ConvParams p) {
-    conv<Small, false, ReluIn>(p);
 }
 
 }

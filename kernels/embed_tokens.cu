@@ -5,7 +5,7 @@
 //   positions  [at least tokens, width]    f32
 //   out        [batch, tokens, width]      f32
 //
-// Needs: ids below the vocabulary's size.  Launch: 128 threads, grid (batch · tokens): a block a token.
+// Needs: ids below the vocabulary's size.  Launch: grid (batch · tokens): a block a token.
 // Cost: width additions a token; reads 6, writes 4 bytes a value.
 //
 // Mutants: 1 the position of the next token.
@@ -20,11 +20,14 @@ struct EmbedTokensParams {
     uint32_t tokens, stride, width, padding;
 };
 
-extern "C" __global__ void __launch_bounds__(128) embed_tokens(const __grid_constant__ EmbedTokensParams p) {
+constexpr int THREADS = 128;
+
+SPEC(embed_tokens, Spec().rows(1))
+extern "C" __global__ void __launch_bounds__(THREADS) embed_tokens(const __grid_constant__ EmbedTokensParams p) {
     const uint32_t token = blockIdx.x % p.tokens;
     const size_t place = blockIdx.x;
     const half* row = p.table + static_cast<size_t>(p.ids[place]) * p.stride;
     const float* position = p.positions + static_cast<size_t>(token + (mutant(1) ? 1 : 0)) * p.width;
-    for (uint32_t c = threadIdx.x; c < p.width; c += 128)
+    for (uint32_t c = threadIdx.x; c < p.width; c += THREADS)
         p.out[place * p.width + c] = __half2float(row[c]) + position[c];
 }

@@ -7,14 +7,13 @@
 //   add   [batch, rows, columns] f16 or f32, or one row for a batch item; up to two
 //   out   [batch, rows, columns] f16 or f32; sums in f32
 //
-// Needs: _half, _float and gemv depths that are multiples of 8 and x aligned to 16 bytes; _any nothing. Rows and columns:
-// any number from 1 on.
-// Launch: 128 threads (wide tiles 256), grid (⌈columns / BLOCK_N⌉ · ⌈rows / BLOCK_M⌉, 1, batch · parts), dynamic shared memory:
-//   gemm_128x256_half   73728 bytes: where the L2 cache, asked once for every 256 columns, would hold large tiles up
-//   gemm_128x128_half   49152 bytes
-//   gemm_128x64_half    73728 bytes: where large tiles do not come out even on the multiprocessors
-//   gemm_64x64_*        49152 bytes: where they do not reach them all; f32; odd shapes
-// gemv_float: 256 threads, a warp an output of one row, grid (⌈columns / 8⌉, 1, batch).
+// Needs: depths that are multiples of 8, x aligned to 16 bytes. Rows and columns: any number from 1 on.
+// Launch: grid (⌈columns / BLOCK_N⌉ · ⌈rows / BLOCK_M⌉, 1, batch · parts):
+//   gemm_128x256_half   where the L2 cache, asked once for every 256 columns, would hold large tiles up
+//   gemm_128x128_half
+//   gemm_128x64_half    where large tiles do not come out even on the multiprocessors
+//   gemm_64x64_*        where they do not reach them all; f32
+// gemv_float: a warp an output of one row, grid (⌈columns / GEMV_WARPS⌉, 1, batch).
 //
 // Cost: 2·rows·columns·depth FLOP, whole tiles charged; reads (rows + columns)·depth values, writes rows·columns. A 64×64 warp
 // tile loads 8 fragments (ldmatrix.x4) for 32 mma, a quarter, a 32×64 one 6 for 16: shared memory feeds the tensor cores of
@@ -33,7 +32,6 @@ struct GemmParams {
     Split split;
     Epilogue epilogue;
 };
-static_assert(sizeof(GemmParams) == 152, "as the host lays it out");
 
 template <typename S, typename A, typename Value>
 __device__ __forceinline__ void gemm(const GemmParams& p) {
@@ -56,9 +54,11 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     store<S>(sum, shared, p.epilogue, item, block_row, block_column);
 }
 
+constexpr int GEMV_WARPS = 8;
+
 // One row an item, an output a warp: too little work for tiles, all of it reading w.
 __device__ __forceinline__ void gemv(const GemmParams& p) {
-    const uint32_t lane = threadIdx.x % 32, column = blockIdx.x * 8 + threadIdx.x / 32, item = blockIdx.z;
+    const uint32_t lane = threadIdx.x % 32, column = blockIdx.x * GEMV_WARPS + threadIdx.x / 32, item = blockIdx.z;
     if (column >= p.epilogue.columns) return;
     const float4* x = reinterpret_cast<const float4*>(static_cast<const float*>(p.x) + item * p.x_item_step);
     const uint2* w = reinterpret_cast<const uint2*>(p.w + static_cast<size_t>(column) * p.stride);
@@ -77,35 +77,33 @@ __device__ __forceinline__ void gemv(const GemmParams& p) {
 
 extern "C" {
 
+SPEC(gemm_128x256_half, tiles<Wide>())
 __global__ void __launch_bounds__(Wide::THREADS, 1) gemm_128x256_half(const __grid_constant__ GemmParams p) {
     gemm<Wide, RowLoader<Wide, Wide::BLOCK_M>, half>(p);
 }
 
+SPEC(gemm_128x128_half, tiles<Large>())
 __global__ void __launch_bounds__(Large::THREADS, 2) gemm_128x128_half(const __grid_constant__ GemmParams p) {
     gemm<Large, RowLoader<Large, Large::BLOCK_M>, half>(p);
 }
 
+SPEC(gemm_128x64_half, tiles<Middle>())
 __global__ void __launch_bounds__(Middle::THREADS, 2) gemm_128x64_half(const __grid_constant__ GemmParams p) {
     gemm<Middle, RowLoader<Middle, Middle::BLOCK_M>, half>(p);
 }
 
+SPEC(gemm_64x64_half, tiles<Small>())
 __global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_half(const __grid_constant__ GemmParams p) {
     gemm<Small, RowLoader<Small, Small::BLOCK_M>, half>(p);
 }
 
+SPEC(gemm_64x64_float, tiles<Small>().variant(variant::FLOAT_INPUT))
 __global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_float(const __grid_constant__ GemmParams p) {
     gemm<Small, FloatLoader<Small, Small::BLOCK_M>, float>(p);
 }
 
-__global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_any_half(const __grid_constant__ GemmParams p) {
-    gemm<Small, ValueLoader<Small, Small::BLOCK_M, half>, half>(p);
-}
-
-__global__ void __launch_bounds__(Small::THREADS, 2) gemm_64x64_any_float(const __grid_constant__ GemmParams p) {
-    gemm<Small, ValueLoader<Small, Small::BLOCK_M, float>, float>(p);
-}
-
-__global__ void __launch_bounds__(256) gemv_float(const __grid_constant__ GemmParams p) {
+SPEC(gemv_float, Spec().rows(1).columns(GEMV_WARPS).variant(variant::FLOAT_INPUT))
+__global__ void __launch_bounds__(32 * GEMV_WARPS) gemv_float(const __grid_constant__ GemmParams p) {
     gemv(p);
 }
 

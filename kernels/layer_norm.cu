@@ -5,10 +5,10 @@
 //   weight, bias  [channels]         f32
 //   out           [rows, channels]   f16
 //
-// Needs: layer_norm_N: channels a multiple of 4 and at most N; all aligned to 16 bytes. layer_norm_any: nothing.
-// Launch: 128 threads, a warp a row, grid ⌈rows / 4⌉; no shared memory, no barrier.
+// Needs: channels a multiple of 4 and in layer_norm_N at most N; all aligned to 16 bytes.
+// Launch: a warp a row, grid ⌈rows / WARPS⌉; no shared memory, no barrier.
 //
-// The row stays in registers (but in layer_norm_any), so the variance is that of the differences from the mean, at one read.
+// The row stays in registers, so the variance is that of the differences from the mean, at one read.
 // Cost: about 8·rows·channels FLOP; reads 4·rows·channels bytes, weight and bias once, writes 2·rows·channels. Bound by memory.
 //
 // Mutants: 1 half a warp's sum, 2 rows unchecked, 3 channels unchecked, 4 what lies behind the row in the variance.
@@ -26,6 +26,7 @@ struct LayerNormParams {
 };
 
 constexpr int WARPS = 4;
+constexpr int FLOATS = 4; // of a vector
 
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
@@ -39,7 +40,7 @@ __device__ __forceinline__ void layer_norm(const LayerNormParams& p) {
     const uint32_t lane = threadIdx.x % 32, row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= p.rows && !mutant(2)) return;
     const float4* from = reinterpret_cast<const float4*>(p.x + static_cast<size_t>(row) * p.channels);
-    const uint32_t vectors = p.channels / 4;
+    const uint32_t vectors = p.channels / FLOATS;
     auto inside = [&](int i) { return lane + 32 * i < vectors; };
 
     float4 v[VECTORS];
@@ -78,28 +79,21 @@ __device__ __forceinline__ void layer_norm(const LayerNormParams& p) {
     }
 }
 
+template <int VECTORS>
+constexpr Spec declared() {
+    return Spec().rows(WARPS).step(FLOATS).most(32 * FLOATS * VECTORS);
+}
+
 extern "C" {
 
+SPEC(layer_norm_256, declared<2>())
 __global__ void __launch_bounds__(32 * WARPS) layer_norm_256(const __grid_constant__ LayerNormParams p) {
     layer_norm<2>(p);
 }
 
+SPEC(layer_norm_1024, declared<8>())
 __global__ void __launch_bounds__(32 * WARPS) layer_norm_1024(const __grid_constant__ LayerNormParams p) {
     layer_norm<8>(p);
-}
-
-__global__ void __launch_bounds__(32 * WARPS) layer_norm_any(const __grid_constant__ LayerNormParams p) {
-    const uint32_t lane = threadIdx.x % 32, row = blockIdx.x * WARPS + threadIdx.x / 32;
-    if (row >= p.rows && !mutant(2)) return;
-    const float* x = p.x + static_cast<size_t>(row) * p.channels;
-    float sum = 0.0f, squares = 0.0f;
-    for (uint32_t c = lane; c < p.channels; c += 32) sum += x[c];
-    const float mean = warp_sum(sum) / p.channels;
-    for (uint32_t c = lane; c < p.channels; c += 32) squares += (x[c] - mean) * (x[c] - mean);
-    const float scale = inverse_root(warp_sum(squares) / p.channels + p.eps);
-    half* out = p.out + static_cast<size_t>(row) * p.channels;
-    for (uint32_t c = lane; c < p.channels; c += 32)
-        out[c] = __float2half_rn((x[c] - mean) * scale * p.weight[c] + p.bias[c]);
 }
 
 }

@@ -5,8 +5,8 @@
 //   palette  [labels, 4]   u8, red, green, blue and the colours' weight in 128ths, the same for all
 //   photo    [pixels, 3]   u8; read and written, each byte by one thread
 //
-// Needs: all aligned to 16 bytes; the mask below `labels`.  Launch: 128 threads, grid ⌈pixels / 640⌉. A warp takes 160 pixels of any
-// photos: 30 of its lanes 16 bytes of the photo each, 10 or 20 of them 16 bytes of the mask. Three lanes share a group of 16
+// Needs: all aligned to 16 bytes; the mask below `labels`.  Launch: grid ⌈pixels / (WARPS · PIXELS)⌉. A warp takes PIXELS pixels of
+// any photos: 30 of its lanes 16 bytes of the photo each, 10 or 20 of them 16 bytes of the mask. Three lanes share a group of 16
 // pixels, which are 3 chunks of the photo and 1 or 2 of the mask. Up to 32 labels' colours lie in the lanes, those of more in memory.
 // Cost: reads 4 or 5 bytes a pixel, writes 3.
 //
@@ -84,6 +84,7 @@ __device__ __forceinline__ void labels_of_bytes(uint32_t (&labels)[6], const uin
     for (int i = 0; i < 6; i++) labels[i] = bytes[i / 4] >> 8 * (i % 4) & 0xff;
 }
 
+SPEC(overlay, Spec().rows(WARPS * PIXELS))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_constant__ OverlayParams p) {
     const uint32_t lane = threadIdx.x % 32, group = lane / 3, part = lane % 3;
     const size_t first = (static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / 32) * PIXELS;

@@ -8,7 +8,10 @@
 
 #include "product.cuh"
 
-// A map f16 [batch, height, width, channels] and the convolution that walks over it: square, `kernel` up to 15.
+// Of a kernel's side: a tap is kept in 16 bits, the last of which is for no tap.
+constexpr uint32_t LARGEST_KERNEL = 15;
+
+// A map f16 [batch, height, width, channels] and the convolution that walks over it: square, `kernel` up to LARGEST_KERNEL.
 struct PatchSource {
     const half* x;
     uint32_t height, width, channels;
@@ -17,7 +20,7 @@ struct PatchSource {
 };
 
 // A tap (ky, kx) as two bits of a word, kx in its low half and ky in its high half: a mask of these bits says which rows and
-// columns of a patch lie outside the map. No kernel has a row 15.
+// columns of a patch lie outside the map. No kernel has a row LARGEST_KERNEL.
 constexpr uint32_t FIRST_COLUMN = 1, FIRST_ROW = 1 << 16, NO_ROW = 1u << 31;
 
 // Taps i of 16 for which begin + i lies outside 0 .. side, and those from `kernel` on.
@@ -37,7 +40,7 @@ struct Tap {
 
     __device__ __forceinline__ Tap(const PatchSource& s, uint32_t column) {
         const uint32_t channels = s.channels / UNIT, tap = column / channels, ky = tap / s.kernel, kx = tap - ky * s.kernel;
-        bits = FIRST_COLUMN << kx | (ky < 15 ? FIRST_ROW << ky : NO_ROW);
+        bits = FIRST_COLUMN << kx | (ky < LARGEST_KERNEL ? FIRST_ROW << ky : NO_ROW);
         channel = column - tap * channels;
         distance = (ky * s.width + kx) * channels + channel;
     }

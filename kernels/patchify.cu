@@ -7,7 +7,7 @@
 //
 // Needs: photo aligned to 4 bytes, its memory up to the next multiple of 4; `columns` at most COLUMNS, and so few that the
 // photo's pixels under them fit in LINE_BYTES. patchify_pairs: patch and columns even, out aligned to 4 bytes.
-// Launch: 256 threads, grid (segments · height · patch · batch): a block `columns` pixels of one row of the resized photo.
+// Launch: grid (segments · height · patch · batch): a block `columns` pixels of one row of the resized photo.
 //
 // The two rows of the photo come to shared memory in whole words; where a column falls among their pixels is worked out once
 // for all colours and kept beside them.
@@ -110,12 +110,19 @@ __device__ __forceinline__ void patchify(const PatchifyParams& p) {
     }
 }
 
+template <int VALUES>
+constexpr Spec declared() {
+    return Spec().rows(1).columns(COLUMNS).step(VALUES).room(LINE_BYTES);
+}
+
 extern "C" {
 
+SPEC(patchify_pairs, declared<2>().variant(variant::PAIRS))
 __global__ void __launch_bounds__(THREADS) patchify_pairs(const __grid_constant__ PatchifyParams p) {
     patchify<2>(p);
 }
 
+SPEC(patchify_single, declared<1>())
 __global__ void __launch_bounds__(THREADS) patchify_single(const __grid_constant__ PatchifyParams p) {
     patchify<1>(p);
 }

@@ -6,8 +6,8 @@
 // an overload of `finish` stores them. `Transform` changes the first operand's fragments. Loaders are made at the block's
 // first depth. See RowLoader and FloatLoader here, PatchLoader in patches.cuh.
 //
-// Mutants: 1 swizzle left out on reading, 2 depth unchecked (aligned), 3 rows unchecked (aligned), 4 depth unchecked (any),
-// 5 waits for one copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
+// Mutants: 1 swizzle left out on reading, 2 depth unchecked (aligned), 3 rows unchecked (aligned), 5 waits for one
+// copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
 // staging, 10 rows unchecked on the way out, 13 rows unchecked (f32), 14 barrier between slices.
 #pragma once
 
@@ -51,16 +51,18 @@ struct Shape {
     static __device__ __forceinline__ int warp_column() { return threadIdx.x / 32 % WARPS_N * WARP_N; }
 };
 
-// The tiles that products and convolutions are compiled for, as src/device/cuda/tiles.rs knows them: eight warps' registers fit
-// a multiprocessor, one block of wide tiles, two of all others.
+// The tiles that products and convolutions are compiled for: eight warps' registers fit a multiprocessor, one block of wide
+// tiles, two of all others.
 using Wide = Shape<128, 256, 32, 64, 3>;
-static_assert(Wide::THREADS == 256 && Wide::SHARED_BYTES == 73728);
 using Large = Shape<128, 128, 32, 64, 3>;
-static_assert(Large::THREADS == 128 && Large::SHARED_BYTES == 49152);
 using Middle = Shape<128, 64, 64, 64, 3, 2>;
-static_assert(Middle::THREADS == 128 && Middle::SHARED_BYTES == 73728);
 using Small = Shape<64, 64, 64, 32, 3, 2>;
-static_assert(Small::THREADS == 128 && Small::SHARED_BYTES == 49152);
+
+// What a kernel of these tiles declares.
+template <typename S>
+constexpr Spec tiles() {
+    return Spec().shared(S::SHARED_BYTES).rows(S::BLOCK_M).columns(S::BLOCK_N).step(S::BLOCK_K);
+}
 
 // A warp's sums, by mma tile. Those of RESULT_TILES_M are left when the slices have been summed up.
 template <typename S>
@@ -189,30 +191,6 @@ struct FloatLoader : Source<S, ROWS, 4, float> {
             const float4 v = held[i];
             ptx::store_shared_8(Part::at(to, i), ptx::pack_half2(v.x, v.y), ptx::pack_half2(v.z, v.w));
         }
-    }
-};
-
-// The same for rows of any length of f16 or f32 that begin anywhere: value by value.
-template <typename S, int ROWS, typename Value>
-struct ValueLoader : Source<S, ROWS, CHUNK, Value> {
-    using Source<S, ROWS, CHUNK, Value>::Source;
-    using Part = Share<S, ROWS, CHUNK>;
-
-    __device__ __forceinline__ void copy(uint32_t tile) {
-        // One row at a time: all at once would take the registers of the sums.
-#pragma unroll 1
-        for (int i = 0; i < Part::COPIES; i++) {
-            const Value* from = this->row(i);
-            float values[CHUNK];
-#pragma unroll
-            for (int k = 0; k < CHUNK; k++)
-                values[k] = this->has_row(i) && (k < this->columns || mutant(4)) ? static_cast<float>(from[k]) : 0.0f;
-            uint32_t words[CHUNK / 2];
-#pragma unroll
-            for (int k = 0; k < CHUNK / 2; k++) words[k] = ptx::pack_half2(values[2 * k], values[2 * k + 1]);
-            ptx::store_shared_16(Part::at(tile, i), words);
-        }
-        this->advance();
     }
 };
 

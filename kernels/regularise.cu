@@ -4,7 +4,7 @@
 //   x, out   [batch, height, width, labels]   f32
 //   weights  [10]                             f32, nine taps and the bias
 //
-// Needs: nothing.  Launch: 256 threads, grid ⌈strips / (256 / lanes)⌉; a strip is eight neighbouring pixels of a row, ⌈width / 8⌉ of
+// Needs: nothing.  Launch: grid ⌈strips / (THREADS / lanes)⌉; a strip is STRIP neighbouring pixels of a row, ⌈width / STRIP⌉ of
 // them a row. `lanes` neighbouring threads, a power of two up to 32, take one and go through its labels.
 // Cost: 18 FLOP a value; reads x about four times (from caches but once), writes 4 bytes a value.
 //
@@ -39,6 +39,7 @@ __device__ __forceinline__ float activate(uint32_t activation, float v) {
     }
 }
 
+SPEC(regularise, Spec().step(STRIP))
 extern "C" __global__ void __launch_bounds__(THREADS) regularise(const __grid_constant__ RegulariseParams p) {
     const uint32_t lane = threadIdx.x % p.lanes, across = ceil_div(p.width, STRIP);
     const uint32_t wanted = blockIdx.x * (THREADS / p.lanes) + threadIdx.x / p.lanes;

@@ -5,7 +5,7 @@
 //   points  [batch, points, 2]                 f32, (x, y) in the photo's pixels
 //   out     [batch, points, channels]          f16
 //
-// Needs: nothing.  Launch: 128 threads, grid (points, 1, batch): a block a point, threads along the channels.
+// Needs: nothing.  Launch: grid (points, 1, batch): a block a point, threads along the channels.
 // Cost: 2 FLOP a tap and channel, up to 36 taps; reads those, writes 2 bytes a channel.
 //
 // Mutants: 1 x and y swapped, 2 the second pixel of a row is left out.
@@ -33,7 +33,10 @@ __device__ __forceinline__ Taps taps_of(uint32_t i, uint32_t half, uint32_t phot
     return Taps::through_upsample(edges(i, 2 * half, photo), half);
 }
 
-extern "C" __global__ void __launch_bounds__(128) sample(const __grid_constant__ SampleParams p) {
+constexpr int THREADS = 128;
+
+SPEC(sample, Spec().rows(1))
+extern "C" __global__ void __launch_bounds__(THREADS) sample(const __grid_constant__ SampleParams p) {
     const size_t place = static_cast<size_t>(blockIdx.z) * gridDim.x + blockIdx.x;
     const Pair x = pixels(p.points[2 * place + (mutant(1) ? 1 : 0)], p.photo_width);
     const Pair y = pixels(p.points[2 * place + (mutant(1) ? 0 : 1)], p.photo_height);
@@ -41,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(128) sample(const __grid_constant__
     const Taps rows[2] = {taps_of(y.low, p.height, p.photo_height), taps_of(y.high, p.height, p.photo_height)};
     const Taps columns[2] = {taps_of(x.low, p.width, p.photo_width), taps_of(x.high, p.width, p.photo_width)};
     const float row_weight[2] = {1.0f - y.t, y.t}, column_weight[2] = {1.0f - x.t, mutant(2) ? 0.0f : x.t};
-    for (uint32_t c = threadIdx.x; c < p.channels; c += 128) {
+    for (uint32_t c = threadIdx.x; c < p.channels; c += THREADS) {
         float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < 2; i++)

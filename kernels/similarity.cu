@@ -6,19 +6,19 @@
 //   labels  [labels, stride]     f16, and a [labels] f32
 //   logits  [pixels, labels]     f32
 //
-// Needs: similarity_N: features a multiple of 8 and at most N, x aligned to 16 bytes. similarity_any: nothing. Strides multiples
-// of 8, zeros behind features. Any number of labels from 1 on.
-// Launch: 256 threads, grid ⌈pixels / 128⌉, dynamic shared memory 49152 bytes, 32768 for similarity_64 and similarity_any.
+// Needs: features a multiple of 8 and in similarity_N at most N, x aligned to 16 bytes. Strides multiples of 8, zeros behind
+// features. Any number of labels from 1 on.
+// Launch: grid ⌈pixels / PIXELS⌉.
 // norm_is_upper: row i of R begins with i zeros, as R of a QR decomposition does; they are not multiplied.
-// A warp keeps its 16 pixels' features in registers (similarity_any: reads them again for every 32 columns) and multiplies them by
-// the rows of R, then of A, which come past in tiles of 32. The squares of R·f + c are summed where they arise.
+// A warp keeps its 16 pixels' features in registers and multiplies them by the rows of R, then of A, which come past in tiles of
+// 32. The squares of R·f + c are summed where they arise.
 //
 // Cost: 2·pixels·(rank + labels)·features FLOP, columns charged in 32s; reads 2·features bytes a pixel once, the matrices once a
 // block (from L2), writes 4·labels bytes a pixel. Half an ldmatrix.x4 an mma.
 //
 // Mutants: 1 swizzle left out on reading, 2 rows of the matrices unchecked, 3 waits for one copy too few, 4 barrier of the loop,
 // 5 pixels unchecked on the way out, 6 half of a pixel's squares, 7 the rest left out, 8 a zero embedding is not seen,
-// 9 features unchecked (any), 10 __syncwarp before features are read, 11 half of the features behind R's zeros.
+// 10 __syncwarp before features are read, 11 half of the features behind R's zeros.
 
 #include "common.cuh"
 
@@ -36,7 +36,6 @@ struct SimilarityParams {
     float rest;
     uint32_t norm_is_upper;
 };
-static_assert(sizeof(SimilarityParams) == 80, "as the host lays it out");
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
 constexpr int WARP_PIXELS = 16, PIXELS = WARPS * WARP_PIXELS;
@@ -82,7 +81,7 @@ __device__ __forceinline__ void read_exchange(uint32_t (*a)[4], uint32_t exchang
 template <int FEATURES>
 struct Held {
     static constexpr int DEPTH = FEATURES < 128 ? FEATURES : 128; // of a stage
-    static constexpr int STEPS = DEPTH / 16;
+    static constexpr int STEPS = DEPTH / 16, STAGE_TILES = FEATURES / DEPTH;
     static constexpr int TILES = FEATURES / EXCHANGE_DEPTH;
     static_assert(FEATURES % DEPTH == 0 && DEPTH % EXCHANGE_DEPTH == 0, "whole tiles");
 
@@ -119,47 +118,7 @@ struct Held {
         }
     }
 
-    static __device__ __forceinline__ constexpr int tiles(const SimilarityParams&) { return FEATURES / DEPTH; }
-    __device__ __forceinline__ void arrive(int) {}
     __device__ __forceinline__ const uint32_t (&at(int tile, int step) const)[4] { return a[tile * STEPS + step]; }
-};
-
-// Any number of features, of pixels that begin anywhere: 64 at a time, read again for all columns.
-struct Reread {
-    static constexpr int DEPTH = EXCHANGE_DEPTH, STEPS = DEPTH / 16;
-
-    const SimilarityParams& p;
-    uint32_t first, exchange;
-    uint32_t a[STEPS][4];
-
-    __device__ __forceinline__ Reread(const SimilarityParams& p, uint32_t first, uint32_t exchange)
-        : p(p), first(first), exchange(exchange) {}
-
-    static __device__ __forceinline__ int tiles(const SimilarityParams& p) { return ceil_div(p.features, DEPTH); }
-
-    __device__ __forceinline__ void arrive(int tile) {
-        const uint32_t lane = threadIdx.x % 32, chunk = lane % 8;
-#pragma unroll 1
-        for (uint32_t row = lane / 8; row < WARP_PIXELS; row += 4) {
-            const uint32_t pixel = first + row;
-            uint32_t words[CHUNK / 2];
-#pragma unroll
-            for (int i = 0; i < CHUNK / 2; i++) {
-                float pair[2];
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    const uint32_t feature = tile * DEPTH + chunk * CHUNK + 2 * i + e;
-                    const bool inside = pixel < p.pixels && (feature < p.features || mutant(9));
-                    pair[e] = inside ? __half2float(p.x[static_cast<size_t>(pixel) * p.features + feature]) : 0.0f;
-                }
-                words[i] = ptx::pack_half2(pair[0], pair[1]);
-            }
-            ptx::store_shared_16(exchange + Exchange::offset(row, chunk), words);
-        }
-        read_exchange(a, exchange);
-    }
-
-    __device__ __forceinline__ const uint32_t (&at(int, int step) const)[4] { return a[step]; }
 };
 
 // A thread's share of bringing 32 columns' weights to shared memory, of those tiles of the depth number `tile`. The first `zeros`
@@ -181,8 +140,9 @@ __device__ __forceinline__ void copy(const Columns& from, uint32_t first, uint32
 // Sums of 16 pixels and 32 columns, a warp's.
 using Sums = float[COLUMNS / 8][4];
 
-template <typename Features>
+template <int FEATURES>
 __device__ __forceinline__ void similarity(const SimilarityParams& p) {
+    using Features = Held<FEATURES>;
     using S = Stage<Features::DEPTH>;
     extern __shared__ __align__(128) unsigned char shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -190,7 +150,7 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
     const uint32_t first_pixel = blockIdx.x * PIXELS + warp * WARP_PIXELS;
 
     // The matrices' tiles are numbered: R's columns, then A's, 32 at a time, each through its depth.
-    const uint32_t tiles = Features::tiles(p), norm_groups = ceil_div(p.norm.count, COLUMNS);
+    const uint32_t tiles = Features::STAGE_TILES, norm_groups = ceil_div(p.norm.count, COLUMNS);
     const uint32_t groups = norm_groups + ceil_div(p.labels.count, COLUMNS);
     // Features that begin the rows of 32 columns of R with nothing but zeros.
     auto zeros = [&](uint32_t group) { return p.norm_is_upper ? group * COLUMNS : 0; };
@@ -227,7 +187,6 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
             // Into the stage of the tile before this one, which all had read at the barrier.
             fetch(number + STAGES - 1);
             const uint32_t from = stages + number % STAGES * S::BYTES + b_from;
-            features.arrive(tile);
 #pragma unroll
             for (int step = 0; step < Features::STEPS; step++) {
                 if (tile * Features::DEPTH + step * 16 < zeros) continue;
@@ -291,22 +250,22 @@ __device__ __forceinline__ void similarity(const SimilarityParams& p) {
     }
 }
 
-template <typename Features>
-constexpr int SHARED_BYTES = STAGES * Stage<Features::DEPTH>::BYTES + WARPS * EXCHANGE_BYTES;
-static_assert(SHARED_BYTES<Held<256>> == 49152 && SHARED_BYTES<Held<64>> == 32768, "as the header says");
+template <int FEATURES>
+constexpr Spec declared() {
+    constexpr int DEPTH = Held<FEATURES>::DEPTH, SHARED_BYTES = STAGES * Stage<DEPTH>::BYTES + WARPS * EXCHANGE_BYTES;
+    return Spec().shared(SHARED_BYTES).rows(PIXELS).columns(COLUMNS).step(DEPTH).most(FEATURES);
+}
 
 extern "C" {
 
+SPEC(similarity_256, declared<256>())
 __global__ void __launch_bounds__(THREADS, 2) similarity_256(const __grid_constant__ SimilarityParams p) {
-    similarity<Held<256>>(p);
+    similarity<256>(p);
 }
 
+SPEC(similarity_64, declared<64>())
 __global__ void __launch_bounds__(THREADS, 2) similarity_64(const __grid_constant__ SimilarityParams p) {
-    similarity<Held<64>>(p);
-}
-
-__global__ void __launch_bounds__(THREADS, 2) similarity_any(const __grid_constant__ SimilarityParams p) {
-    similarity<Reread>(p);
+    similarity<64>(p);
 }
 
 }

@@ -4,7 +4,7 @@
 //   index  [batch]                u32
 //   out    [batch, width]         f32
 //
-// Needs: indices below rows.  Launch: 128 threads, grid (batch, 1, 1).  Cost: reads and writes 4 bytes a value.
+// Needs: indices below rows.  Launch: grid (batch, 1, 1).  Cost: reads and writes 4 bytes a value.
 //
 // Mutants: 1 the first item's index for all.
 
@@ -17,8 +17,11 @@ struct TakeRowsParams {
     uint32_t rows, width;
 };
 
-extern "C" __global__ void __launch_bounds__(128) take_rows(const __grid_constant__ TakeRowsParams p) {
+constexpr int THREADS = 128;
+
+SPEC(take_rows, Spec().rows(1))
+extern "C" __global__ void __launch_bounds__(THREADS) take_rows(const __grid_constant__ TakeRowsParams p) {
     const size_t item = blockIdx.x;
     const float* row = p.x + (item * p.rows + p.index[mutant(1) ? 0 : item]) * p.width;
-    for (uint32_t c = threadIdx.x; c < p.width; c += 128) p.out[item * p.width + c] = row[c];
+    for (uint32_t c = threadIdx.x; c < p.width; c += THREADS) p.out[item * p.width + c] = row[c];
 }

@@ -6,10 +6,10 @@
 //
 // Outputs 2m + 1 and 2m + 2 both lie between inputs m and m + 1, with weights of the second of (side − 1 − m) / d and
 // (2·side − 2 − m) / d where d = 2·side − 1. So a thread takes a cell of four inputs, m from −1 to side − 1 along both
-// axes, and makes from it WIDTH channels of its four outputs, of which cells at the borders have fewer.
+// axes, and makes from it CHUNK channels of its four outputs, of which cells at the borders have fewer.
 //
-// Needs: upsample_8: channels a multiple of 8, both maps aligned to 16 bytes.  upsample_1: nothing.
-// Launch: 256 threads; grid (⌈(width + 1) · channels / WIDTH / 256⌉, height + 1, batch).
+// Needs: channels a multiple of CHUNK, both maps aligned to 16 bytes.
+// Launch: grid (⌈(width + 1) · channels / CHUNK / THREADS⌉, height + 1, batch).
 // Cost: 8 FLOP an output; reads x (4 times, 3 from caches), writes out, 8 bytes for 2.
 // Mutants: 1 the cell before the first reads itself as its second, 2 weights as in the middle at the first output,
 // 3 the second output is not left out at the end of a row, 4 no limit to the right.
@@ -22,6 +22,8 @@ struct UpsampleParams {
     uint32_t height, width, channels;
     uint32_t padding;
 };
+
+constexpr int THREADS = 256;
 
 // Along one axis of `side` inputs: the two inputs of cell m − 1, and of each of its two outputs the place, whether there
 // is one, and the weight of the second input.
@@ -45,22 +47,22 @@ __device__ __forceinline__ float2 between(float2 a, float2 b, float t) {
     return {(1.0f - t) * a.x + t * b.x, (1.0f - t) * a.y + t * b.y};
 }
 
-template <int WIDTH>
-__device__ __forceinline__ void upsample(const UpsampleParams& p) {
-    const uint32_t groups = p.channels / WIDTH;
-    const uint32_t at = blockIdx.x * 256 + threadIdx.x, cell = at / groups, item = blockIdx.z;
+SPEC(upsample_8, Spec().step(CHUNK))
+extern "C" __global__ void __launch_bounds__(THREADS) upsample_8(const __grid_constant__ UpsampleParams p) {
+    const uint32_t groups = p.channels / CHUNK;
+    const uint32_t at = blockIdx.x * THREADS + threadIdx.x, cell = at / groups, item = blockIdx.z;
     if (cell > p.width) return;
-    const uint32_t channel = (at - cell * groups) * WIDTH;
+    const uint32_t channel = (at - cell * groups) * CHUNK;
     const Cell rows(blockIdx.y, p.height, true), columns(cell, p.width, !mutant(4));
     const size_t pixels = static_cast<size_t>(p.height) * p.width;
     const half* x = p.x + item * pixels * p.channels + channel;
     const auto input = [&](uint32_t row, uint32_t column) {
-        return Halves<WIDTH>::load(x + (static_cast<size_t>(row) * p.width + column) * p.channels);
+        return Halves::load(x + (static_cast<size_t>(row) * p.width + column) * p.channels);
     };
     const auto a = input(rows.low, columns.low), b = input(rows.low, columns.high);
     const auto c = input(rows.high, columns.low), d = input(rows.high, columns.high);
-    Halves<WIDTH> out[2][2];
-    for (int i = 0; i < Halves<WIDTH>::PAIRS; i++) {
+    Halves out[2][2];
+    for (int i = 0; i < Halves::PAIRS; i++) {
         const float2 a2 = __half22float2(a.pair[i]), b2 = __half22float2(b.pair[i]);
         const float2 c2 = __half22float2(c.pair[i]), d2 = __half22float2(d.pair[i]);
         for (int column = 0; column < 2; column++) {
@@ -78,12 +80,4 @@ __device__ __forceinline__ void upsample(const UpsampleParams& p) {
             out[i][j].store(map + (static_cast<size_t>(row) * 2 * p.width + column) * p.channels);
         }
     }
-}
-
-extern "C" __global__ void __launch_bounds__(256) upsample_8(const __grid_constant__ UpsampleParams p) {
-    upsample<8>(p);
-}
-
-extern "C" __global__ void __launch_bounds__(256) upsample_1(const __grid_constant__ UpsampleParams p) {
-    upsample<1>(p);
 }

@@ -3,7 +3,7 @@
 //   logits  [batch, height, width, labels]            f32
 //   out     [batch, labels, 2·height, 2·width]        f32
 //
-// Needs: nothing.  Launch: 128 threads, grid (⌈2·width / 32⌉ · ⌈2·height / 4⌉, batch). A warp makes 32 columns of an output row: it
+// Needs: nothing.  Launch: grid (⌈2·width / COLUMNS⌉ · ⌈2·height / WARPS⌉, batch). A warp makes 32 columns of an output row: it
 // blends the two rows that they see, as many labels at a time as its memory holds, read along labels; then its lanes, each a
 // column, blend and write label by label.
 // Cost: 6 FLOP an output; reads logits about four times (from caches but once), writes 4 bytes an output.
@@ -20,13 +20,14 @@ struct UpsampleScoresParams {
     Lines lines;
 };
 
-constexpr int WARPS = 4;
+constexpr int WARPS = 4, COLUMNS = 32;
 
+SPEC(upsample_scores, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) upsample_scores(const __grid_constant__ UpsampleScoresParams p) {
     __shared__ float shared[WARPS][LINE];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t out_height = 2 * p.height, out_width = 2 * p.width, across = ceil_div(out_width, 32);
-    const uint32_t row = blockIdx.x / across * WARPS + warp, column = blockIdx.x % across * 32 + lane;
+    const uint32_t out_height = 2 * p.height, out_width = 2 * p.width, across = ceil_div(out_width, COLUMNS);
+    const uint32_t row = blockIdx.x / across * WARPS + warp, column = blockIdx.x % across * COLUMNS + lane;
     if (row >= out_height) return;
 
     const Pair y = corners(row, p.height, out_height), x = corners(min(column, out_width - 1), p.width, out_width);

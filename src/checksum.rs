@@ -8,7 +8,7 @@ use flate2::Crc;
 
 use crate::checkpoint::Checkpoint;
 use crate::model::config::Config;
-use crate::model::tensors::required;
+use crate::model::required;
 use crate::{Error, Result};
 
 /// The key of the checksum in a converted file's `__metadata__`.

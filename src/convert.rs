@@ -16,7 +16,8 @@ use crate::checkpoint::layout::{element_f64, element_size, to_f32};
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::checksum;
 use crate::model::config::Config;
-use crate::model::tensors::{TensorSpec, required};
+use crate::model::required;
+use crate::model::weights::TensorSpec;
 use crate::output::{Durability, WriteSeek, write_whole};
 use crate::{Error, Result};
 

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use half::f16;
 
-use crate::image::npy;
+use crate::image::npy::{self, Dtype};
 use crate::resample::Taps;
+use crate::unit_vector;
 
 /// Channels taken out of the map at once: one cache line.
 const GROUP: usize = 16;
@@ -29,13 +30,6 @@ pub enum At {
     Full,
     /// The photo's: as [`At::Full`], then bilinear with align_corners=False.
     Photo { height: usize, width: usize },
-}
-
-/// The element type of a written array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    F16,
-    F32,
 }
 
 impl Embedding {
@@ -128,7 +122,7 @@ pub fn beyond_f16(data: &[f32]) -> Option<f32> {
 }
 
 fn inverse_length(squares: f32) -> f32 {
-    if squares == 0.0 { 0.0 } else { 1.0 / squares.sqrt() }
+    unit_vector::factor(1.0, squares.sqrt().into()) as f32
 }
 
 fn taps(at: At, i: usize, half: usize, to: usize) -> Taps {

@@ -1,27 +1,29 @@
 //! The engine: a model on a device, a list of labels, and one planned session per (size, labels, outputs).
 
 mod finite;
-mod matmul;
 mod of_process;
 mod place;
+mod results;
+mod session;
 mod templates;
 mod texts;
+mod types;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use self::matmul::Matmul;
 use self::of_process::OfProcess;
+use self::session::{Given, Session};
 use self::texts::Text;
+pub use self::types::{Alpha, Extras, Frame, LongLabels, Options, Scores, Segmentation, Segmented, Tap, Wait};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
-use crate::device::plan::{self, Plan};
-use crate::device::{Buf, Calls, Element, Similarity, Stage};
+use crate::device::Calls;
+pub use crate::device::DeviceChoice;
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::image::decode::Photo;
@@ -30,181 +32,19 @@ use crate::memory::{self, Budget, Part};
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
-use crate::model::{FrameIo, FrameShape, Model, Outputs, scale, tensors};
+use crate::model::{FrameShape, Model, Outputs};
+use crate::ops::{Buf, Element, Stage, similarity};
 use crate::points;
 use crate::protocol::Size;
-use crate::report::OpTiming;
-use crate::tokenizer::{Tokenizer, Tokens};
+use crate::report::{OpTiming, PlanOp};
+use crate::tokenizer::Tokenizer;
+use crate::unit_vector::unit;
 
-/// Sessions kept for sizes and outputs seen before. A plan is small; the arena is one for all.
-const SESSIONS: usize = 8;
 /// Text features kept for words that come back.
 const TEXTS: usize = 16_384;
 
 /// What most frames are for.
 const MASK: Outputs = Outputs { mask: true, scores: false, best: false, overlay: false, embedding: false, points: 0 };
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// A GPU where one works, else the CPU.
-    #[default]
-    Auto,
-    Cpu,
-    /// A GPU by its number (the first if none).
-    Cuda(Option<usize>),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.split_once(':') {
-            None if text == "auto" => return Ok(DeviceChoice::Auto),
-            None if text == "cpu" => return Ok(DeviceChoice::Cpu),
-            None if text == "cuda" => return Ok(DeviceChoice::Cuda(None)),
-            Some(("cuda", number)) => {
-                if let Ok(number) = number.parse() {
-                    return Ok(DeviceChoice::Cuda(Some(number)));
-                }
-            }
-            _ => {}
-        }
-        Err(Error::Device(format!("device {text:?}: expected auto, cpu, cuda or cuda:N")))
-    }
-}
-
-/// What becomes of labels that have more tokens than the text tower reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LongLabels {
-    /// [`Engine::set_labels`] fails.
-    #[default]
-    Refuse,
-    /// Only their beginning is read, as with CLIP's `tokenize(text, truncate=True)`; [`Engine::label_notes`] says so.
-    Cut,
-}
-
-/// How to load a model.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    pub device: DeviceChoice,
-    /// CPU threads, at most four for each core; all that the machine offers if none.
-    pub threads: Option<usize>,
-    /// The most bytes that the engine may take with all its photos and results, of the host's memory and again of a GPU's;
-    /// three quarters of what is free when the engine is made if none.
-    pub memory: Option<u64>,
-    /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine is lost ([`Error::Lost`]). As
-    /// long as it likes if none. Waiting with a limit asks the driver again and again.
-    pub timeout: Option<Duration>,
-    pub wait: Wait,
-}
-
-/// How the host waits for a GPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// As the driver chooses: with few GPU contexts it asks again and again, which is the quickest and takes a core.
-    #[default]
-    Driver,
-    /// Asleep until the GPU calls: some microseconds later, and the core is free.
-    Block,
-}
-
-/// A photo in memory: 8-bit RGB, rows from the top, no padding between them.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    pub width: usize,
-    pub height: usize,
-    /// `height · width · 3` bytes
-    pub rgb: &'a [u8],
-}
-
-/// Each pixel's label.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Segmentation {
-    pub width: usize,
-    pub height: usize,
-    /// `height · width` indices into the labels
-    pub mask: Vec<u16>,
-}
-
-impl Segmentation {
-    /// Each label's share of the pixels, for `labels` labels; the sum is 1.
-    pub fn shares(&self, labels: usize) -> Vec<f64> {
-        let mut counts = vec![0u64; labels];
-        for index in &self.mask {
-            if let Some(count) = counts.get_mut(usize::from(*index)) {
-                *count += 1;
-            }
-        }
-        counts.into_iter().map(|count| count as f64 / self.mask.len().max(1) as f64).collect()
-    }
-}
-
-/// Logits of every label at every pixel of the network's input.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scores {
-    pub labels: usize,
-    pub height: usize,
-    pub width: usize,
-    /// `[labels, height, width]`
-    pub data: Vec<f32>,
-}
-
-/// What [`Engine::segment_with`] yields beside the mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extras<'a> {
-    pub scores: bool,
-    pub best: bool,
-    /// For an overlay: one RGB colour a label, such as [`palette`](crate::image::palette::palette) has.
-    pub colours: Option<&'a [[u8; 3]]>,
-    /// The colours' weight in the overlay.
-    pub alpha: Alpha,
-}
-
-/// The weight of the labels' colours in an overlay, the photo's is what is left to 1. Kept in 128ths; a half by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alpha(u8);
-
-impl Alpha {
-    /// `None` for a weight that is not within 0 (the photo as it is) and 1 (the colours alone).
-    pub fn new(weight: f64) -> Option<Alpha> {
-        (0.0..=1.0).contains(&weight).then(|| Alpha((128.0 * weight).round() as u8))
-    }
-}
-
-impl Default for Alpha {
-    fn default() -> Alpha {
-        Alpha(64)
-    }
-}
-
-/// A frame's mask and what was asked for beside it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Segmented {
-    pub segmentation: Segmentation,
-    /// The logits at the network's size.
-    pub scores: Option<Scores>,
-    /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is.
-    pub best: Option<Vec<f32>>,
-    /// `[height, width, 3]`: the frame tinted with its labels' colours, each channel rounded down.
-    pub overlay: Option<Vec<u8>>,
-}
-
-/// What a pass takes in beside frames.
-#[derive(Clone, Copy, Default)]
-struct Given<'a> {
-    points: &'a [[f32; 2]],
-    palette: &'a [[u8; 4]],
-}
-
-/// A buffer of the forward pass, read out by [`Engine::inspect`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tap {
-    pub name: String,
-    /// `[batch, height, width, channels]`; tokens have height 1
-    pub shape: [usize; 4],
-    pub data: Vec<f32>,
-}
 
 /// A model, ready to segment. It may move between threads; each engine has its own memory. In a process that was forked from
 /// the one that made it, each call is an error.
@@ -240,7 +80,7 @@ pub struct Engine {
     labels: Vec<String>,
     long_labels: LongLabels,
     label_notes: Vec<String>,
-    bank: Option<Similarity>,
+    bank: Option<similarity::Weights>,
     /// `[labels, embed_dim]`: what the bank was made of, of any length.
     features: Vec<f32>,
     templates: Vec<String>,
@@ -250,26 +90,9 @@ pub struct Engine {
     sessions: Vec<Session>,
     stage_times: Vec<(&'static str, Duration)>,
     text_time: Duration,
-    /// Once its rate was asked for.
-    matmul: Option<Matmul>,
     /// The size (width, height) of a frame that the caller writes or has written, and its memory where the device has none.
     buffered: Option<(usize, usize)>,
     own_buffer: Vec<u8>,
-}
-
-/// A planned frame.
-struct Session {
-    key: Key,
-    plan: Plan,
-    io: FrameIo,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
-    shape: FrameShape,
-    labels: usize,
-    outputs: Outputs,
-    keep: Vec<String>,
 }
 
 impl Engine {
@@ -302,11 +125,11 @@ impl Engine {
             .parse()
             .map_err(|e| Error::config(checkpoint.path(), format!("default_size of its configuration: {e}")))?;
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
-        tensors::check(checkpoint, &config)?;
         let mut shapes = Loader::shapes(checkpoint);
-        Model::load(&config, &mut shapes)?;
-        let (model, (device, budget, note)) =
-            place::place(options, &shapes, |device| Model::load(&config, &mut Loader::new(checkpoint, device)))?;
+        let in_shape = Model::load(&config, &mut shapes)?;
+        let (model, (device, budget, note)) = place::place(options, (&in_shape, &shapes), |device| {
+            Model::load(&config, &mut Loader::new(checkpoint, device))
+        })?;
         checkpoint.unchanged()?;
         Ok(Engine {
             model,
@@ -327,7 +150,6 @@ impl Engine {
             sessions: Vec::new(),
             stage_times: Vec::with_capacity(Stage::ALL.len()),
             text_time: Duration::ZERO,
-            matmul: None,
             buffered: None,
             own_buffer: Vec::new(),
         })
@@ -371,7 +193,7 @@ impl Engine {
 
     /// Seconds of the last frame by the device's own clock, its copies included, where it ran as one piece.
     pub fn frame_seconds(&self) -> Option<f64> {
-        self.device.whole_seconds()
+        self.device.times().whole
     }
 
     /// The clock of the GPU's multiprocessors in MHz, just after the last frame; none on a CPU.
@@ -469,7 +291,7 @@ impl Engine {
     /// The labels' embeddings as the pixels are compared with them, `[labels, embed_dim]`: unit vectors (a zero vector
     /// stays zero).
     pub fn label_embeddings(&self) -> Vec<f32> {
-        self.features.chunks_exact(self.model.config.embed_dim).flat_map(templates::unit).collect()
+        self.features.chunks_exact(self.model.config.embed_dim).flat_map(unit).collect()
     }
 
     /// The text tower's output for a text that has been encoded (a label that was set, or a template filled in):
@@ -524,9 +346,9 @@ impl Engine {
     pub fn frame_buffer(&mut self, width: usize, height: usize) -> Result<&mut [u8]> {
         let (photo, bytes) = self.buffer_session(width, height)?;
         self.buffered = Some((width, height));
-        let plan = &self.sessions.last().expect("the session in use is the last").plan;
-        if self.device.input_memory(plan, photo)?.is_some() {
-            return Ok(self.device.input_memory(plan, photo)?.expect("it was there"));
+        let program = &mut self.sessions.last_mut().expect("the session in use is the last").program;
+        if self.device.input_memory(program, photo)?.is_some() {
+            return Ok(self.device.input_memory(program, photo)?.expect("it was there"));
         }
         self.own_buffer.resize(bytes, 0);
         Ok(&mut self.own_buffer)
@@ -542,9 +364,9 @@ impl Engine {
             return Err(Error::Size(what.to_owned()));
         };
         let (photo, _) = self.buffer_session(width, height)?;
-        let plan = &self.sessions.last().expect("the session in use is the last").plan;
-        if self.device.input_memory(plan, photo)?.is_none() {
-            self.device.write(plan, photo, 0, &self.own_buffer)?;
+        let program = &mut self.sessions.last_mut().expect("the session in use is the last").program;
+        if self.device.input_memory(program, photo)?.is_none() {
+            self.device.write(program, photo, 0, &self.own_buffer)?;
         }
         let io = self.run_session()?;
         self.check_winners(io)?;
@@ -587,7 +409,7 @@ impl Engine {
     pub fn scores(&mut self, frame: &Frame<'_>) -> Result<Scores> {
         let outputs = Outputs { scores: true, ..Outputs::default() };
         let io = self.run(std::slice::from_ref(frame), outputs, &[])?;
-        self.read_scores(io)
+        self.read_scores(io.scores)
     }
 
     /// Mask and logits of one pass.
@@ -643,7 +465,7 @@ impl Engine {
         self.read_mask(io, 0, &mut segmentation)?;
         Ok(Segmented {
             segmentation,
-            scores: extras.scores.then(|| self.read_scores(io)).transpose()?,
+            scores: extras.scores.then(|| self.read_scores(io.scores)).transpose()?,
             best: extras.best.then(|| self.read_all(io.best)).transpose()?,
             overlay: extras.colours.map(|_| self.read_all(io.overlay)).transpose()?,
         })
@@ -690,31 +512,20 @@ impl Engine {
 
     /// Each operation of the last frame with its time, as executed; empty where times were not recorded.
     pub fn timings(&self) -> Vec<OpTiming> {
-        let ops = self.sessions.last().map_or(&[][..], |session| &session.plan.ops);
+        let steps = self.sessions.last().map_or(&[][..], |session| &session.program.plan().steps);
         // Another pass (labels, the matmul rate) may have come after the frame.
-        let seconds = Some(self.device.op_seconds()).filter(|seconds| seconds.len() == ops.len()).unwrap_or_default();
-        ops.iter().zip(seconds).map(|(op, seconds)| OpTiming { op: op.into(), seconds: *seconds }).collect()
+        let seconds =
+            Some(self.device.times().steps).filter(|seconds| seconds.len() == steps.len()).unwrap_or_default();
+        let activation = self.device.activation_bytes();
+        let timing = |(step, seconds): (_, &f64)| OpTiming { op: PlanOp::of(step, activation), seconds: *seconds };
+        steps.iter().zip(seconds).map(timing).collect()
     }
 
-    /// FLOP a second that this device reaches at a large product (1024×1024 · 1024→1024): what an operation's own rate is
-    /// held against. Each call takes 0.1 s; the fastest product of all calls counts, so that calls before and after
-    /// frames find a moment without other work. Read [`Engine::timings`] first.
-    ///
-    /// # Errors
-    /// [`Error::Device`] where memory runs out.
-    pub fn matmul_rate(&mut self) -> Result<f64> {
+    /// The device, for passes that are no frames. They may take the memory of frames that were planned, which are forgotten.
+    #[cfg(feature = "bench")]
+    pub(crate) fn device_for_passes(&mut self) -> Result<&mut dyn crate::device::Device> {
         self.device.check()?;
-        let device = &mut *self.device;
-        let matmul = match &mut self.matmul {
-            Some(matmul) => Ok(matmul),
-            none => Matmul::new(device).map(|matmul| none.insert(matmul)),
-        };
-        let rate = matmul.and_then(|matmul| matmul.rate(device));
-        if rate.is_err() {
-            // As in `reserve`.
-            self.sessions.clear();
-        }
-        rate
+        Ok(&mut *self.device)
     }
 
     /// What the device asked of its driver since it was made; nothing on the CPU.
@@ -729,255 +540,23 @@ impl Engine {
     /// As [`Engine::segment_batch`].
     pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
         self.run(frames, Outputs { mask: true, scores: true, embedding: true, ..Outputs::default() }, names)?;
-        let plan = &self.sessions.last().expect("a session has just run").plan;
-        let bufs: Vec<(&str, Buf)> = names.iter().flat_map(|name| plan.named(name).map(|buf| (*name, buf))).collect();
+        let program = &self.sessions.last().expect("a session has just run").program;
+        let bufs: Vec<(&str, Buf)> =
+            names.iter().flat_map(|name| program.plan().named(name).map(|buf| (*name, buf))).collect();
         let device = &mut self.device;
         let read = |(name, buf): (&str, Buf)| {
             let mut data = vec![0.0; buf.len()];
             if buf.element == Element::Activation && device.activation_bytes() == size_of::<f16>() {
                 let mut halves = vec![f16::ZERO; buf.len()];
-                device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
+                device.read(program, buf, 0, bytemuck::cast_slice_mut(&mut halves))?;
                 halves.convert_to_f32_slice(&mut data);
             } else {
-                device.read(plan, buf, 0, bytemuck::cast_slice_mut(&mut data))?;
+                device.read(program, buf, 0, bytemuck::cast_slice_mut(&mut data))?;
             }
             Ok(Tap { name: name.to_owned(), shape: buf.shape, data })
         };
         let mut taps: Vec<Tap> = bufs.into_iter().map(read).collect::<Result<_>>()?;
         taps.iter_mut().for_each(|tap| self.unscale(&tap.name, &mut tap.data));
         Ok(taps)
-    }
-
-    /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
-    fn run(&mut self, frames: &[Frame<'_>], outputs: Outputs, keep: &[&str]) -> Result<FrameIo> {
-        self.run_given(frames, Given::default(), outputs, keep)
-    }
-
-    /// As [`Engine::run`], with `outputs.points` points, the same for every photo, and a palette where the outputs need one.
-    fn run_given(
-        &mut self,
-        frames: &[Frame<'_>],
-        given: Given<'_>,
-        outputs: Outputs,
-        keep: &[&str],
-    ) -> Result<FrameIo> {
-        self.give(frames, given, outputs, keep)?;
-        self.run_session()
-    }
-
-    /// Plans if this is new, and brings over what a pass takes in.
-    fn give(&mut self, frames: &[Frame<'_>], given: Given<'_>, outputs: Outputs, keep: &[&str]) -> Result<()> {
-        let bank = self.bank_for(outputs)?;
-        let shape = self.frame_shape(frames)?;
-        self.session(shape, bank, outputs, keep)?;
-        self.buffered = None;
-        let Session { plan, io, .. } = self.sessions.last().expect("the session in use is the last");
-        if let Some(place) = io.palette {
-            self.device.write(plan, place, 0, given.palette.as_flattened())?;
-        }
-        let bytes = shape.photo.0 * shape.photo.1 * 3;
-        for (b, frame) in frames.iter().enumerate() {
-            self.device.write(plan, io.photo, b * bytes, frame.rgb)?;
-            if let Some(place) = io.points {
-                self.device.write(plan, place, b * size_of_val(given.points), bytemuck::cast_slice(given.points))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The labels' bank where these outputs need one.
-    fn bank_for(&self, outputs: Outputs) -> Result<Option<Similarity>> {
-        let bank = self.bank.filter(|_| !self.labels.is_empty() && (outputs.mask || outputs.scores));
-        if bank.is_none() && (outputs.mask || outputs.scores) {
-            return Err(Error::Labels("no labels are set; call set_labels first".to_owned()));
-        }
-        Ok(bank)
-    }
-
-    /// One pass of the last session, whose inputs are written.
-    fn run_session(&mut self) -> Result<FrameIo> {
-        let session = self.sessions.last().expect("the session in use is the last");
-        let Key { shape, outputs, .. } = session.key;
-        let (model, bank) = (&self.model, self.bank_for(outputs)?);
-        self.device.run(&session.plan, &mut |d| {
-            model.forward(d, shape, bank.as_ref(), outputs);
-        })?;
-        self.stage_times.clear();
-        let seconds = self.device.stage_seconds();
-        match self.device.whole_seconds() {
-            Some(whole) => self.stage_times.push(("frame", Duration::from_secs_f64(whole))),
-            None => self
-                .stage_times
-                .extend(Stage::ALL[1..].iter().map(|s| (s.name(), Duration::from_secs_f64(seconds[*s as usize])))),
-        }
-        Ok(session.io)
-    }
-
-    fn frame_shape(&self, frames: &[Frame<'_>]) -> Result<FrameShape> {
-        let first = frames.first().ok_or_else(|| Error::Size("a batch of no frames".to_owned()))?;
-        for frame in frames {
-            let (Frame { width, height, rgb }, expected) = (frame, first.width.checked_mul(first.height));
-            if (*width, *height) != (first.width, first.height) {
-                let (w, h) = (first.width, first.height);
-                return Err(Error::Size(format!(
-                    "a frame of {width}×{height} in a batch of {w}×{h}: one size a batch"
-                )));
-            }
-            if expected.and_then(|pixels| pixels.checked_mul(3)) != Some(rgb.len()) || rgb.is_empty() {
-                let found = rgb.len();
-                let need = "width × height × 3 bytes of RGB, at least one pixel";
-                return Err(Error::Size(format!("a frame of {width}×{height} with {found} bytes: expected {need}")));
-            }
-        }
-        let photo = (first.height, first.width);
-        Ok(FrameShape { batch: frames.len(), photo, network: self.network_size(photo)? })
-    }
-
-    /// Of a photo of (height, width).
-    fn network_size(&self, (height, width): (usize, usize)) -> Result<(usize, usize)> {
-        if self.is_own_size {
-            return self.size.models_network_size(height, width);
-        }
-        self.size.network_size(height, width)
-    }
-
-    /// Makes the session for this frame the last of the list, planning it if it is new.
-    fn session(&mut self, shape: FrameShape, bank: Option<Similarity>, outputs: Outputs, keep: &[&str]) -> Result<()> {
-        self.device.check()?;
-        let labels = bank.map_or(0, |bank| bank.labels.weight.n);
-        let same = |key: &Key| {
-            (key.shape, key.labels, key.outputs) == (shape, labels, outputs)
-                && key.keep.iter().map(String::as_str).eq(keep.iter().copied())
-        };
-        if let Some(at) = self.sessions.iter().position(|session| same(&session.key)) {
-            self.sessions[at..].rotate_left(1);
-            return Ok(());
-        }
-        let mut io = None;
-        let plan = plan::record(self.device.activation_bytes(), keep, |d| {
-            io = Some(self.model.forward(d, shape, bank.as_ref(), outputs))
-        });
-        let io = io.expect("recording runs the forward pass");
-        let (height, width) = shape.network;
-        let with = if labels == 0 { String::new() } else { format!(" with {labels} labels") };
-        self.reserve(&plan, &format!("this model at {height}×{width}{with}"), memory::FOR_PASS)?;
-        let io = FrameIo {
-            photo: plan.placed(io.photo),
-            palette: io.palette.map(|buf| plan.placed(buf)),
-            points: io.points.map(|buf| plan.placed(buf)),
-            mask: io.mask.map(|buf| plan.placed(buf)),
-            best: io.best.map(|buf| plan.placed(buf)),
-            not_finite: io.not_finite.map(|buf| plan.placed(buf)),
-            overlay: io.overlay.map(|buf| plan.placed(buf)),
-            scores: io.scores.map(|buf| plan.placed(buf)),
-            embedding: io.embedding.map(|buf| plan.placed(buf)),
-            sampled: io.sampled.map(|buf| plan.placed(buf)),
-        };
-        let keep = keep.iter().map(|name| (*name).to_owned()).collect();
-        if self.sessions.len() == SESSIONS {
-            self.sessions.remove(0);
-        }
-        self.sessions.push(Session { key: Key { shape, labels, outputs, keep }, plan, io });
-        Ok(())
-    }
-
-    /// Memory for passes of this plan, which are `what`; `ways` say what to do where there is too little.
-    fn reserve(&mut self, plan: &Plan, what: &str, ways: &str) -> Result<()> {
-        let need = memory::of_pass(plan, self.device.pass_need(plan));
-        self.budget.hold(Part::Pass, what, need, ways)?;
-        let reserved = self.device.reserve(plan);
-        if reserved.is_err() {
-            // What the other sessions had was given up for this one.
-            self.sessions.clear();
-            self.budget.release(Part::Pass);
-        }
-        reserved
-    }
-
-    /// A result of the last pass, whole.
-    fn read_all<T: bytemuck::Pod>(&mut self, result: Option<Buf>) -> Result<Vec<T>> {
-        let result = result.expect("a pass has what was asked of it");
-        let mut data = vec![T::zeroed(); result.len()];
-        let plan = &self.sessions.last().expect("a session has just run").plan;
-        self.device.read(plan, result, 0, bytemuck::cast_slice_mut(&mut data))?;
-        Ok(data)
-    }
-
-    fn read_embeddings(&mut self, result: Option<Buf>) -> Result<Vec<f32>> {
-        let mut data: Vec<f32> = self.read_all(result)?;
-        self.unscale("head1", &mut data);
-        self.check_embeddings(&data)?;
-        Ok(data)
-    }
-
-    /// Values of the buffer of this name as the network defines them.
-    fn unscale(&self, buffer: &str, data: &mut [f32]) {
-        let scale = self.model.scale;
-        if scale != 1.0 && scale::scales(buffer) {
-            data.iter_mut().for_each(|value| *value /= scale);
-        }
-    }
-
-    fn read_mask(&mut self, io: FrameIo, b: usize, segmentation: &mut Segmentation) -> Result<()> {
-        let mask = io.mask.expect("a pass for a mask has a mask");
-        let [_, height, width, _] = mask.shape;
-        (segmentation.height, segmentation.width) = (height, width);
-        segmentation.mask.resize(height * width, 0);
-        let plan = &self.sessions.last().expect("a session has just run").plan;
-        let labels = &mut segmentation.mask;
-        if mask.element == Element::U16 {
-            return self.device.read(plan, mask, b * height * width * 2, bytemuck::cast_slice_mut(labels));
-        }
-        let first = b * height * width;
-        let widen =
-            |bytes: &[u8], labels: &mut [u16]| labels.iter_mut().zip(bytes).for_each(|(l, b)| *l = u16::from(*b));
-        if let Some(bytes) = self.device.output_memory(plan, mask)? {
-            widen(&bytes[first..], labels);
-            return Ok(());
-        }
-        // Into the second half of the labels' own memory, then over it from the front: a byte is read before it is overwritten.
-        let pixels = labels.len();
-        self.device.read(plan, mask, first, &mut bytemuck::cast_slice_mut(labels)[pixels..])?;
-        for i in 0..pixels {
-            labels[i] = u16::from(bytemuck::cast_slice::<u16, u8>(labels)[pixels + i]);
-        }
-        Ok(())
-    }
-
-    fn read_scores(&mut self, io: FrameIo) -> Result<Scores> {
-        let scores = io.scores.expect("a pass for scores has scores");
-        let [_, labels, height, width] = scores.shape;
-        let data: Vec<f32> = self.read_all(io.scores)?;
-        self.check_scores(&data, height * width)?;
-        Ok(Scores { labels, height, width, data })
-    }
-
-    /// The text tower on a batch of texts.
-    fn encode(&mut self, texts: &[(String, Tokens)]) -> Result<Vec<Box<[f32]>>> {
-        let longest = texts.iter().map(|(_, tokens)| tokens.ids.len()).max().unwrap_or(0);
-        let n = texts.len();
-        let (mut ids, mut ends) = (vec![0u32; n * longest], vec![0u32; n]);
-        for ((row, end), (_, tokens)) in ids.chunks_exact_mut(longest).zip(&mut ends).zip(texts) {
-            row[..tokens.ids.len()].copy_from_slice(&tokens.ids);
-            *end = tokens.end() as u32;
-        }
-        let mut io = None;
-        let plan =
-            plan::record(self.device.activation_bytes(), &[], |d| io = Some(self.model.text.forward(d, n, longest)));
-        let io = io.expect("recording runs the forward pass");
-        self.reserve(&plan, &format!("the text tower on {n} texts of {longest} tokens"), memory::FOR_MODEL)?;
-        self.buffered = None;
-        self.device.write(&plan, plan.placed(io.ids), 0, bytemuck::cast_slice(&ids))?;
-        self.device.write(&plan, plan.placed(io.ends), 0, bytemuck::cast_slice(&ends))?;
-        let text = &self.model.text;
-        self.device.run(&plan, &mut |d| {
-            text.forward(d, n, longest);
-        })?;
-        self.text_time += Duration::from_secs_f64(self.device.stage_seconds()[Stage::Text as usize]);
-        let mut features = vec![0.0f32; io.features.len()];
-        self.device.read(&plan, plan.placed(io.features), 0, bytemuck::cast_slice_mut(&mut features))?;
-        let features = features.chunks_exact(io.features.channels());
-        features.clone().zip(texts).try_for_each(|(features, (text, _))| self.check_features(text, features))?;
-        Ok(features.map(Into::into).collect())
     }
 }

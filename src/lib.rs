@@ -3,8 +3,8 @@
 //! [`Engine`] is the whole of it for most programs: load a model, set the labels, segment frames. The command line
 //! is built on the same calls.
 
+#[cfg(feature = "bench")]
 pub mod bench;
-pub mod cases;
 pub mod checkpoint;
 pub mod checksum;
 pub mod convert;
@@ -19,13 +19,16 @@ pub mod image;
 pub mod labels;
 pub mod memory;
 pub mod model;
+pub mod ops;
 pub mod output;
+pub mod plan;
 pub mod points;
 pub mod printable;
 pub mod protocol;
 pub mod report;
 pub mod resample;
 pub mod tokenizer;
+mod unit_vector;
 
 pub use embedding::Embedding;
 pub use engine::{

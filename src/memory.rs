@@ -3,8 +3,8 @@
 
 mod free;
 
-use crate::device::plan::Plan;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 
 /// What to do about each kind of need.
 pub(crate) const FOR_MODEL: &str = "take a smaller model, or allow more with --max-memory";

@@ -3,13 +3,15 @@
 use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
-use crate::device::{Element, cpu, cuda, plan};
-use crate::engine::DeviceChoice;
+use crate::device::cuda::{GpuLimits, Launch};
+use crate::device::{DeviceChoice, cpu, cuda};
 use crate::error::Result;
 use crate::memory;
 use crate::model::config::Config;
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
+use crate::ops::{Element, Step};
+use crate::plan::{self, Planned};
 
 /// Operations, buffers and memory of one frame (mask only).
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +38,26 @@ pub struct PlanOp {
     pub gflop: f64,
     /// Activations and weights, each read or written once.
     pub bytes: u64,
+    /// On a GPU that was named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub launches: Vec<PlanLaunch>,
+}
+
+/// A launch of a kernel, as it is compiled for a GPU that need not be here.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanLaunch {
+    pub kernel: &'static str,
+    /// Rows and columns of a block's part of a product or convolution, and in how many parts its depth is cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile: Option<[usize; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<usize>,
+    pub grid: [u32; 3],
+    /// How often the GPU's multiprocessors must be filled with its blocks.
+    pub waves: f64,
+    /// Clocks by the model that chose the tile: a prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_clocks: Option<f64>,
 }
 
 /// An operation of the plan and what it took.
@@ -60,33 +82,40 @@ pub struct PlanBuffer {
     pub last_op: usize,
 }
 
-/// Plans one photo of the network's size, for a number of labels, on the CPU or on a GPU. Reads no weights and needs no GPU.
+/// Plans one photo of the network's size, for a number of labels, on the CPU or on a GPU; where that is named by its limits, down to
+/// its kernels. Reads no weights and needs no GPU.
 ///
 /// # Errors
-/// None for a configuration that has been checked.
+/// An operation that the GPU does not compute.
 pub fn plan(
     checkpoint: &Checkpoint,
     config: &Config,
     (height, width): (usize, usize),
     labels: usize,
     device: DeviceChoice,
+    gpu: Option<GpuLimits>,
 ) -> Result<PlanReport> {
-    let is_gpu = matches!(device, DeviceChoice::Cuda(_));
+    let is_gpu = gpu.is_some() || matches!(device, DeviceChoice::Cuda(_));
     let value_bytes = if is_gpu { 2 } else { 4 };
     let mut loader = Loader::shapes(checkpoint);
     let model = Model::load(config, &mut loader)?;
     let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
     let outputs = Outputs { mask: true, ..Outputs::default() };
     let bank = model.head.similarity_shape(labels);
-    let plan = plan::record(value_bytes, &[], |d| {
-        model.forward(d, shape, Some(&bank), outputs);
-    });
+    let (plan, _) = plan::record(value_bytes, &[], |d| model.forward(d, shape, Some(&bank), outputs));
     let weights = loader.weights();
     let weight_bytes = if is_gpu { cuda::weight_bytes(weights) } else { cpu::weight_bytes(weights) };
     let pass = if is_gpu { cuda::pass_need(&plan) } else { cpu::pass_need(&plan, None) };
     let loading = loader.need(0);
+    let mut ops: Vec<PlanOp> = plan.steps.iter().map(|step| PlanOp::of(step, value_bytes)).collect();
+    if let Some(gpu) = gpu {
+        let launches = cuda::compile(&plan, cuda::Target::absent(gpu))?;
+        for (i, op) in ops.iter_mut().enumerate() {
+            op.launches = launches.of_step(i).iter().map(|launch| PlanLaunch::of(launch, gpu)).collect();
+        }
+    }
     Ok(PlanReport {
-        ops: plan.ops.iter().map(PlanOp::from).collect(),
+        ops,
         buffers: plan.buffers.iter().map(|planned| buffer(planned, value_bytes)).collect(),
         arena_bytes: plan.arena_bytes,
         weight_bytes,
@@ -95,19 +124,36 @@ pub fn plan(
     })
 }
 
-impl From<&plan::Op> for PlanOp {
-    fn from(op: &plan::Op) -> Self {
+impl PlanOp {
+    /// Of a device whose activations take so many bytes a value.
+    pub(crate) fn of(step: &Step, activation: usize) -> Self {
+        let Step { op, scope: (name, index), .. } = step;
         PlanOp {
-            scope: format!("{} {}", op.scope.0, op.scope.1),
-            op: op.name,
-            shapes: op.shapes.clone(),
-            gflop: op.flop as f64 / 1e9,
-            bytes: op.bytes,
+            scope: format!("{name} {index}"),
+            op: op.name(),
+            shapes: op.shapes(),
+            gflop: op.flop() as f64 / 1e9,
+            bytes: op.bytes(activation) as u64,
+            launches: Vec::new(),
         }
     }
 }
 
-fn buffer(buffer: &plan::Planned, value_bytes: usize) -> PlanBuffer {
+impl PlanLaunch {
+    fn of(launch: &Launch, gpu: GpuLimits) -> Self {
+        let config = launch.config();
+        PlanLaunch {
+            kernel: launch.kernel.name,
+            tile: config.map(|config| [config.tile.rows, config.tile.columns]),
+            parts: config.map(|config| config.parts),
+            grid: launch.grid,
+            waves: launch.waves(gpu),
+            predicted_clocks: launch.tiling.map(|tiling| tiling.clocks(gpu)),
+        }
+    }
+}
+
+fn buffer(buffer: &Planned, value_bytes: usize) -> PlanBuffer {
     PlanBuffer {
         name: buffer.name.to_owned(),
         shape: buffer.shape.map(|n| n.to_string()).join("×"),

@@ -134,7 +134,7 @@ fn the_budget_counts_what_is_taken() {
     let (mut engine, live, peak) = taken(|| Engine::load_demo(&options).unwrap());
     let weights = held(&engine);
     assert!((weights * 8 / 10..weights + MB).contains(&(live - words)), "{live} - {words} for {weights}");
-    let report = plan(&checkpoint, &config, (480, 640), 3, DeviceChoice::Cpu).unwrap();
+    let report = plan(&checkpoint, &config, (480, 640), 3, DeviceChoice::Cpu, None).unwrap();
     let counted = (report.weight_bytes + report.loading_bytes) as usize;
     assert!(peak - words <= counted + MB, "{peak} - {words} for {counted}");
 

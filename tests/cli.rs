@@ -1,10 +1,12 @@
 //! The real program, called as users call it, in a folder of its own.
+//! One file: its tests are short, and share what they start and how they read it.
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lseg_fast::device::cuda::IMAGES;
 use tempfile::TempDir;
 
 const COMMANDS: [&str; 8] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "bench"];
@@ -603,6 +605,15 @@ fn plan_shows_operations_and_memory() {
     }
     folder.call(&["plan", "--model", &model, "--size", "native"]).refused(2, &["needs a photo"]);
     folder.call(&["plan", "--model", &model, "--size", "99999x64"]).refused(2, &["at most 32768"]);
+    folder.call(&["plan", "--gpu", "h100"]).refused(2, &["--device cuda"]);
+    folder.call(&["plan", "--device", "cuda", "--gpu", "v100"]).refused(2, &["h100, rtx4090, orin"]);
+    if !IMAGES.is_empty() {
+        // From the kernels in the program: no GPU is asked.
+        let compiled =
+            |gpu| folder.call_without_virtual_gpu(&["plan", "--model", &model, "--device", "cuda", "--gpu", gpu]);
+        let [h100, orin] = ["h100", "orin"].map(|gpu| compiled(gpu).done().to_owned());
+        assert!(h100.contains("attention_full_64") && h100.contains("waves") && h100 != orin, "{h100}");
+    }
 }
 
 #[test]

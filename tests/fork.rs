@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use lseg_fast::bench::matmul::Matmul;
 use lseg_fast::device::cuda::{Cuda, IMAGES};
 use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Result, Size};
 
@@ -64,7 +65,7 @@ fn an_engine_of_the_parent_is_an_error_in_the_child() {
             is_told(engine.inspect(&[frame], &["tokens"]));
             is_told(engine.set_labels(&["cat", "a wall"]));
             is_told(engine.set_labels(&["something new"]));
-            is_told(engine.matmul_rate());
+            is_told(Matmul::new(&mut engine).map(|_| ()));
             is_told(engine.clock_mhz());
             drop(engine);
             // One of its own works on the CPU, and on a GPU says why it cannot.

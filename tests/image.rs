@@ -1,4 +1,5 @@
 //! Photos of every kind through the public decoder.
+//! One file: a list of formats and their oddities, each in a few lines.
 
 use std::fs;
 use std::io::{Cursor, Read, Seek, Write};

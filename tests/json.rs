@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use lseg_fast::device::cuda::Cuda;
+use lseg_fast::device::cuda::{Cuda, IMAGES};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,10 +30,17 @@ fn folder() -> TempDir {
 }
 
 fn call(folder: &TempDir, arguments: &str) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+/// On the boards that it chooses itself, where it does.
+fn command(folder: &TempDir, arguments: &str) -> Command {
     let model = model();
     let arguments = arguments.split_whitespace().map(|word| if word == "MODEL" { &model } else { word });
     let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
-    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap()
+    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+    command.env_remove("VGPU_DEVICE").env_remove("VGPU_DEVICES");
+    command
 }
 
 /// The objects that were printed, one a line.
@@ -134,7 +141,12 @@ fn every_command_prints_the_documented_fields() {
     check(&folder, "convert MODEL --out m.safetensors", &[]);
     check(&folder, "info MODEL", &["resnet:", "demo model:", "with `--verify`"]);
     check(&folder, "info MODEL --verify", &["resnet:", "demo model:"]);
-    check(&folder, "plan --model MODEL --size 64x64", &[]);
+    check(&folder, "plan --model MODEL --size 64x64", &["with `--gpu`"]);
+    if IMAGES.is_empty() {
+        eprintln!("skipped: no kernels were built, so that no plan shows any");
+    } else {
+        check(&folder, "plan --model MODEL --size 64x64 --device cuda --gpu h100", &[]);
+    }
 }
 
 /// On the virtual GPU; without it the test says that it is skipped.
@@ -148,7 +160,7 @@ fn bench_prints_the_documented_fields() {
     drop(gpu);
     let folder = folder();
     check(&folder, "bench device", &["on a GPU"]);
-    let verdict = check(&folder, "bench check --case TakeRows|vit16$", &["where not"]);
+    let verdict = check(&folder, "bench check --case take_rows|vit16$", &["where not"]);
     assert_eq!((&verdict["cases"], &verdict["networks"], &verdict["kernels"]), (&3.into(), &1.into(), &1.into()));
 
     let [heading, case] = &printed(&folder, "bench kernels --case take_rows")[..] else { panic!("one case") };
@@ -193,6 +205,33 @@ fn bench_prints_the_documented_fields() {
     assert!(said.contains("model prediction, not measured") && said.contains("rtx4090: "), "{said}");
     let refused = call(&folder, "bench kernels --case nothing_has_this_name");
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+}
+
+/// Of what VGPU_DEVICES and VGPU_DEVICE name, in the order of the predictions, with the same numbers; where that is nothing, it
+/// says so.
+#[test]
+fn bench_frame_predicts_for_the_boards_that_are_there() {
+    let Some(gpu) = support_gpu::found(Cuda::new(0)) else { return };
+    if !gpu.info().is_virtual {
+        eprintln!("skipped: {} is no virtual GPU", gpu.info().name);
+        return;
+    }
+    let folder = folder();
+    let on = |boards: &[(&str, &str)]| {
+        let mut command = command(&folder, "bench frame --size 32x64 --model MODEL --json");
+        command.envs(boards.iter().copied()).output().unwrap()
+    };
+    let predicted =
+        |boards: &[(&str, &str)]| objects(&on(boards))[0]["predicted"]["boards"].as_array().unwrap().clone();
+    let all = predicted(&[]);
+    let names: Vec<&Value> = all.iter().map(|board| &board["gpu"]).collect();
+    assert_eq!(names, ["h100", "rtx4090", "orin"]);
+    assert_eq!(predicted(&[("VGPU_DEVICES", "orin,a100,h100,h100:sched=1")]), [all[0].clone(), all[2].clone()]);
+    assert_eq!(predicted(&[("VGPU_DEVICE", "rtx4090")]), all[1..2]);
+    let none = on(&[("VGPU_DEVICE", "a100")]);
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert!(none.status.code() == Some(2) && none.stdout.is_empty(), "{:?}: {said}", none.status);
+    assert!(said.contains("predictions are for h100, rtx4090, orin") && said.contains("VGPU_DEVICES"), "{said}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::device::cuda::Cuda;
 use lseg_fast::memory::Usage;
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, METADATA_KEY, TextTower};
-use lseg_fast::model::tensors::required;
+use lseg_fast::model::required;
 use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size};
 use support::{narrow, safetensors, tensor, text, torch_zip};
 

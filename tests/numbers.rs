@@ -9,7 +9,7 @@ use std::process::Command;
 use cases::overflow;
 use lseg_fast::device::cpu::Cpu;
 use lseg_fast::model::config::{Activation, HeadBlock, HeadBlockKind, ImageEncoder};
-use lseg_fast::model::tensors::required;
+use lseg_fast::model::required;
 use lseg_fast::{DeviceChoice, Engine, Error, Extras, Frame, Options};
 use support_network::Network;
 

@@ -3,13 +3,12 @@
 
 mod cases;
 
-use std::collections::BTreeSet;
-
 use cases::forgotten::{forgotten, values};
 use cases::reference::{Expected, Near, expected};
-use cases::{AWKWARD, Case, ConvShape, LONG, Op, Plant, REAL, Values, data, run};
-use lseg_fast::device::Func;
+use cases::{Case, Plant, Values, awkward, long, numbers, real, run};
 use lseg_fast::device::cpu::{Cpu, Isa};
+use lseg_fast::ops::conv::{self, Shape};
+use lseg_fast::ops::{Func, Op};
 
 /// Where a result leaves what is expected of it, in words.
 fn complaint(expected: &Expected, got: &[f32]) -> Option<String> {
@@ -50,15 +49,15 @@ fn check(cases: &[Case]) {
     let mut devices = [Isa::detect(), Isa::baseline()].map(devices);
     let mut complaints = Vec::new();
     for case in cases {
-        let prepared = data::prepare(case);
-        let expected = expected(&case.op, &prepared);
+        let prepared = case.prepare();
+        let expected = expected(case, &prepared);
         for (isa, [one, three]) in ["best", "baseline"].iter().zip(&mut devices) {
-            let bytes = run::run(one, &case.op, &prepared).unwrap();
-            if let Some(complaint) = complaint(&expected, &run::numbers(&bytes, prepared.out_element, 4)) {
-                complaints.push(format!("{case:?}, {isa} instructions: {complaint}"));
+            let bytes = run(one, case, &prepared).unwrap();
+            if let Some(complaint) = complaint(&expected, &numbers(&bytes, case.out.element, 4)) {
+                complaints.push(format!("{}, {isa} instructions: {complaint}", case.name));
             }
-            if bytes != run::run(three, &case.op, &prepared).unwrap() {
-                complaints.push(format!("{case:?}, {isa} instructions: three threads give other bits than one"));
+            if bytes != run(three, case, &prepared).unwrap() {
+                complaints.push(format!("{}, {isa} instructions: three threads give other bits than one", case.name));
             }
         }
     }
@@ -67,8 +66,8 @@ fn check(cases: &[Case]) {
 
 #[test]
 fn operations_equal_float64() {
-    check(AWKWARD);
-    check(LONG);
+    check(awkward());
+    check(long());
 }
 
 /// Weights with float16's values give float64's results, and the bits that float32 weights give: 2⁻³⁰ of them are no
@@ -78,24 +77,25 @@ fn weights_of_float16_are_computed_as_float32() {
     let (up, down) = (2f32.powi(30), 2f32.powi(-30));
     let mut devices = [Isa::detect(), Isa::baseline()].map(|isa| Cpu::with_isa(Some(1), isa).unwrap());
     let mut compared = 0;
-    for case in AWKWARD.iter().filter(|case| case.plant != Plant::Nan) {
-        let mut halves = data::prepare(case);
+    for case in awkward().iter().filter(|case| case.plant != Plant::Nan) {
+        let mut halves = case.prepare();
         let round = |value: &mut f32| *value = half::f16::from_f32(*value).to_f32();
         halves.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(round);
-        let expected = expected(&case.op, &halves);
+        let expected = expected(case, &halves);
         let mut floats = halves.clone();
         floats.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(|value| *value *= down);
-        let scalable = !halves.matrices.is_empty() && !matches!(case.op, Op::EmbedTokens { .. });
+        let scalable = !halves.matrices.is_empty() && !matches!(case.op, Op::EmbedTokens(_));
         if let (true, Values::F32(x)) = (scalable, &mut floats.inputs[0].values) {
             x.iter_mut().for_each(|value| *value *= up);
         }
         for device in &mut devices {
-            let bytes = run::run(device, &case.op, &halves).unwrap();
-            assert_eq!(complaint(&expected, &run::numbers(&bytes, halves.out_element, 4)), None, "{case:?}");
+            let bytes = run(device, case, &halves).unwrap();
+            assert_eq!(complaint(&expected, &numbers(&bytes, case.out.element, 4)), None, "{}", case.name);
             if scalable {
                 assert!(
-                    bytes == run::run(device, &case.op, &floats).unwrap(),
-                    "{case:?}: other bits than float32 weights give"
+                    bytes == run(device, case, &floats).unwrap(),
+                    "{}: other bits than float32 weights give",
+                    case.name
                 );
                 compared += 1;
             }
@@ -108,17 +108,17 @@ fn weights_of_float16_are_computed_as_float32() {
 #[test]
 fn a_nan_stays_near_its_pixel() {
     let (h, w, channels) = (14, 11, 64);
-    let shape = ConvShape { inputs: channels, outputs: channels, kernel: 3, stride: 1, pad: 1 };
-    let op = Op::Conv { batch: 1, map: (h, w), shape, relu_in: true, bias: false, adds: 0, func: Func::Relu };
+    let around = conv::cases::Around { relu_in: true, bias: false, adds: 0, func: Func::Relu };
+    let case = conv::cases::case(1, (h, w), Shape::three(channels, channels, 1), around, Plant::Nothing);
     let mut device = Cpu::new(Some(1)).unwrap();
-    let clean = data::prepare(&Case { op, plant: Plant::Nothing });
-    let right = run::numbers(&run::run(&mut device, &op, &clean).unwrap(), clean.out_element, 4);
+    let clean = case.prepare();
+    let right = numbers(&run(&mut device, &case, &clean).unwrap(), case.out.element, 4);
     for (y, x) in [(0, 0), (3, 4), (6, 6), (13, 10)] {
         let mut prepared = clean.clone();
         if let Values::F32(values) = &mut prepared.inputs[0].values {
             values[(y * w + x) * channels + 5] = f32::NAN;
         }
-        let got = run::numbers(&run::run(&mut device, &op, &prepared).unwrap(), prepared.out_element, 4);
+        let got = numbers(&run(&mut device, &case, &prepared).unwrap(), case.out.element, 4);
         for (i, (got, right)) in got.iter().zip(&right).enumerate() {
             let (row, column) = (i / channels / w, i / channels % w);
             // Tile t reads inputs 4t − 1 .. 4t + 4.
@@ -136,27 +136,20 @@ fn a_nan_stays_near_its_pixel() {
 #[test]
 fn operations_of_the_real_shapes_equal_float64() {
     if std::env::var_os("LSEG_REAL_SHAPES").is_some() {
-        check(REAL);
+        check(real());
     }
-}
-
-#[test]
-fn the_table_has_every_operation() {
-    let names = |cases: &[Case]| cases.iter().map(|case| case.op.name()).collect::<BTreeSet<_>>();
-    assert_eq!(names(AWKWARD).len(), 17);
-    assert_eq!(names(REAL).len(), 17);
 }
 
 /// What a kernel easily forgets must be outside the bounds: the last value of each input and weight, a bias, the
 /// order of a kernel's taps.
 #[test]
 fn the_bounds_notice_what_a_kernel_forgets() {
-    for case in AWKWARD {
-        let prepared = data::prepare(case);
-        let right = expected(&case.op, &prepared);
+    for case in awkward() {
+        let prepared = case.prepare();
+        let right = expected(case, &prepared);
         for (what, broken) in forgotten(case, &prepared) {
-            let noticed = broken.iter().any(|broken| complaint(&right, &values(&expected(&case.op, broken))).is_some());
-            assert!(noticed, "{case:?}: {what} changes nothing that the bounds notice");
+            let noticed = broken.iter().any(|broken| complaint(&right, &values(&expected(case, broken))).is_some());
+            assert!(noticed, "{}: {what} changes nothing that the bounds notice", case.name);
         }
     }
 }

@@ -8,19 +8,19 @@ mod cases;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cases::data::Seeded;
 use cases::reference::{Near, Sum, argmax, edges, gelu, upsample};
-use cases::run::{Io, numbers, pass, pass_f32};
-use cases::{Map, Values};
+use cases::{Map, Seeded, Values, pass};
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::device::cpu::Cpu;
-use lseg_fast::device::{Buf, Device, Element, Executor, plan};
+use lseg_fast::device::{Device, Program};
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, LOGIT_SCALE, TextTower};
 use lseg_fast::model::dpt::Dpt;
 use lseg_fast::model::head::Head;
-use lseg_fast::model::tensors;
+use lseg_fast::model::required;
 use lseg_fast::model::text::Text;
 use lseg_fast::model::weights::Loader;
+use lseg_fast::ops::{Buf, Element};
+use lseg_fast::plan;
 use lseg_fast::{DeviceChoice, Engine, Options};
 
 const EPS: f64 = f32::EPSILON as f64;
@@ -51,7 +51,7 @@ impl Weights {
     fn seeded(config: &Config) -> Weights {
         config.validate().unwrap();
         let mut seeded = Seeded::new(23);
-        let tensors = tensors::required(config).into_iter().map(|spec| {
+        let tensors = required(config).into_iter().map(|spec| {
             let fan_in: usize = spec.shape[1..].iter().product();
             let scale = if spec.shape.len() > 1 { 1.7 / (fan_in as f32).sqrt() } else { 0.5 };
             let mut values = seeded.values(spec.shape.iter().product(), scale);
@@ -142,23 +142,25 @@ impl Decoder {
         let (_folder, checkpoint) = weights.file();
         let mut device = Cpu::new(Some(2)).unwrap();
         let dpt = Dpt::load(&config, &mut Loader::new(&checkpoint, &mut device)).unwrap();
-        let forward = |d: &mut dyn Device| {
+        let (plan, ()) = plan::record(4, &TAPS, |d| {
             let tokens = [(); 4].map(|()| d.buffer("tokens", [BATCH, 1, 1 + GRID.0 * GRID.1, DIM], Element::F32));
             dpt.forward(d, tokens, GRID);
-        };
-        let plan = plan::record(4, &TAPS, forward);
-        device.reserve(&plan).unwrap();
+        });
+        let mut program = device.compile(plan).unwrap();
+        let named = |program: &Program, name: &str| program.plan().named(name).collect::<Vec<Buf>>();
         let mut seeded = Seeded::new(5);
-        for tokens in plan.named("tokens") {
-            device.write(&plan, tokens, 0, bytemuck::cast_slice(&seeded.values(tokens.len(), 2.0))).unwrap();
+        for tokens in named(&program, "tokens") {
+            let values = seeded.values(tokens.len(), 2.0);
+            device.write(&mut program, tokens, 0, bytemuck::cast_slice(&values)).unwrap();
         }
-        device.run(&plan, &mut |d| forward(d)).unwrap();
+        device.run(&mut program).unwrap();
         let mut read = |buf: Buf| {
             let mut data = vec![0.0; buf.len()];
-            device.read(&plan, buf, 0, bytemuck::cast_slice_mut(&mut data)).unwrap();
+            device.read(&program, buf, 0, bytemuck::cast_slice_mut(&mut data)).unwrap();
             Values4 { shape: buf.shape, data }
         };
-        let taps = TAPS.iter().map(|name| (*name, plan.named(name).map(&mut read).collect())).collect();
+        let taps =
+            TAPS.iter().map(|name| (*name, named(&program, name).into_iter().map(&mut read).collect())).collect();
         Decoder { weights, taps }
     }
 
@@ -442,11 +444,10 @@ impl Cosine {
         let head = Head::load(config, &mut Loader::new(&checkpoint, &mut device)).unwrap();
         let bank = head.upload_bank(&mut device, &self.texts, None).unwrap();
         let width = self.pixels.len() / FEATURES;
-        pass_f32(&mut device, &[&Values::F32(self.pixels.clone())], &|d| {
+        pass(&mut device, &[&Values::F32(self.pixels.clone())], |d| {
             let path = d.buffer("path1", [1, 1, width, FEATURES], Element::Activation);
-            Io { inputs: vec![path], out: head.scores(d, path, &bank) }
+            (vec![path], head.scores(d, path, &bank))
         })
-        .unwrap()
     }
 }
 
@@ -503,16 +504,14 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
     // The network's input is 12×18: smaller in both, equal, larger, and one of each.
     for photo in [(5, 7), (12, 18), (31, 40), (9, 50)] {
         let mut device = Cpu::new(Some(2)).unwrap();
-        let bytes = pass(&mut device, &[&Values::F32(logits.clone())], &|d| {
+        let got = pass(&mut device, &[&Values::F32(logits.clone())], |d| {
             let x = d.buffer("logits", [1, h, w, labels], Element::F32);
             let mask = d.buffer("mask", [1, photo.0, photo.1, 1], Element::of_labels(labels));
             let not_finite = d.buffer("not finite", [1; 4], Element::U32);
             d.argmax(x, mask, None, not_finite);
-            Io { inputs: vec![x], out: mask }
-        })
-        .unwrap();
-        let got: Vec<u16> =
-            numbers(&bytes, Element::of_labels(labels), 4).into_iter().map(|label| label as u16).collect();
+            (vec![x], mask)
+        });
+        let got: Vec<u16> = got.into_iter().map(|label| label as u16).collect();
         let expected = argmax(&wide, (h, w), labels, photo);
         assert_eq!(got.len(), expected.len());
         let ties = expected.iter().filter(|allowed| allowed.len() > 1).count();
@@ -558,11 +557,10 @@ fn padding_does_not_change_a_text() {
     let mut encode = |tokens: usize, padding: u32, end: u32| {
         let mut padded = ids.to_vec();
         padded.resize(tokens, padding);
-        pass_f32(&mut device, &[&Values::U32(padded), &Values::U32(vec![end])], &|d| {
+        pass(&mut device, &[&Values::U32(padded), &Values::U32(vec![end])], |d| {
             let io = text.forward(d, 1, tokens);
-            Io { inputs: vec![io.ids, io.ends], out: io.features }
+            (vec![io.ids, io.ends], io.features)
         })
-        .unwrap()
     };
     let whole = encode(context, 0, 3);
     for (tokens, padding) in [(4, 0), (5, 0), (9, 0), (context, 71)] {

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use half::f16;
 use lseg_fast::Embedding;
-use lseg_fast::embedding::{At, Dtype};
-use lseg_fast::image::{mask, npy};
+use lseg_fast::embedding::At;
+use lseg_fast::image::mask;
+use lseg_fast::image::npy::{self, Dtype};
 
 /// Takes so many writes, then none.
 struct Full {

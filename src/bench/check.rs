@@ -9,13 +9,13 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::golden::{NETWORKS, Network};
-use super::kernels::{difference, result, tolerance, ways};
-use crate::cases::{AWKWARD, Case, LONG, data};
-use crate::device::Executor;
+use super::kernels::{difference, on_gpu, result, tolerance, ways};
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{Cuda, Forced, IMAGES, MOST_PARTS, Record};
-use crate::engine::{DeviceChoice, Options};
+use crate::device::{Device, DeviceChoice};
+use crate::engine::Options;
 use crate::error::Result;
+use crate::ops::cases::{Case, awkward, long};
 
 /// What was looked at, and what is wrong.
 #[derive(Debug, Serialize)]
@@ -52,12 +52,12 @@ pub struct Scope<'a> {
     pub golden: Option<&'a Path>,
 }
 
-/// The cases and networks that are meant.
-fn chosen(scope: Scope<'_>) -> (Vec<(String, &'static Case)>, Vec<&'static Network>) {
+/// The cases and networks that are meant; of the cases those that a GPU computes.
+fn chosen(scope: Scope<'_>) -> (Vec<&'static Case>, Vec<&'static Network>) {
     let takes = |name: &str| scope.only.is_none_or(|only| only.is_match(name));
-    let cases = AWKWARD.iter().chain(LONG).map(|case| (format!("{:?}", case.op), case));
+    let cases = awkward().iter().chain(long()).filter(|case| on_gpu(case).is_ok());
     (
-        cases.filter(|(name, case)| takes(name) || takes(case.op.name())).collect(),
+        cases.filter(|case| takes(&case.name)).collect(),
         NETWORKS.iter().filter(|network| takes(network.name) && network.is_there(scope.golden)).collect(),
     )
 }
@@ -79,12 +79,12 @@ pub fn check(ordinal: usize, scope: Scope<'_>, step: &mut dyn FnMut(&str)) -> Re
     let (device, is_virtual) = (cuda.describe(), cuda.info().is_virtual);
     let (mut failures, mut comparisons, mut launched) = (Vec::new(), 0, BTreeSet::new());
     let (cases, networks) = chosen(scope);
-    for (name, case) in &cases {
+    for case in &cases {
         step(case.op.name());
         let outcome = check_case(case, &mut cuda, &mut cpu, &mut launched);
         comparisons += outcome.comparisons;
         if !outcome.wrong.is_empty() {
-            failures.extend(outcome.wrong.into_iter().map(|reason| Failure { name: name.clone(), reason }));
+            failures.extend(outcome.wrong.into_iter().map(|reason| Failure { name: case.name.clone(), reason }));
             // A kernel that went wrong may have taken the device with it.
             drop(cuda);
             cuda = Cuda::new(ordinal)?;
@@ -123,23 +123,23 @@ struct Outcome {
 }
 
 fn check_case(case: &Case, cuda: &mut Cuda, cpu: &mut Cpu, launched: &mut BTreeSet<&'static str>) -> Outcome {
-    let prepared = data::prepare(case).rounded(&case.op);
-    let expected = match result(cpu, &case.op, &prepared) {
+    let prepared = case.prepare().rounded(&case.op);
+    let expected = match result(cpu, case, &prepared) {
         Ok(expected) => expected,
         Err(reason) => return Outcome { comparisons: 0, wrong: vec![reason.to_string()] },
     };
     let (mut comparisons, mut wrong) = (0, Vec::new());
     // As it chooses by itself, then each tile uncut and cut in two and in most parts.
-    let few = |way: &Forced| way.choice.is_none_or(|choice| [1, 2, MOST_PARTS].contains(&choice.parts));
+    let few = |way: &Forced| way.config.is_none_or(|config| [1, 2, MOST_PARTS].contains(&config.parts));
     let forced = ways(&case.op).into_iter().filter(few);
     for way in std::iter::once(Forced::default()).chain(forced) {
         cuda.force(way);
         cuda.record(Record::Launches);
-        let got = result(cuda, &case.op, &prepared);
+        let got = result(cuda, case, &prepared);
         let launches = cuda.take_launches();
         cuda.drop_weights();
         let error = match got {
-            Ok(got) => difference(&got, &expected, prepared.out_element),
+            Ok(got) => difference(&got, &expected, case.out.element),
             Err(reason) => {
                 // Nothing more can be asked of it.
                 wrong.push(reason.to_string());
@@ -147,19 +147,19 @@ fn check_case(case: &Case, cuda: &mut Cuda, cpu: &mut Cpu, launched: &mut BTreeS
             }
         };
         // The shape does not allow this one: it was computed as before.
-        if way.choice.is_some() && launches.first().is_none_or(|launch| launch.choice != way.choice) {
+        if way.config.is_some() && launches.first().is_none_or(|launch| launch.config != way.config) {
             continue;
         }
         comparisons += 1;
         launched.extend(launches.iter().map(|launch| launch.kernel));
         // Not `error > tolerance`: NaN must not pass.
-        if error <= tolerance(prepared.out_element) {
+        if error <= tolerance(case.out.element) {
             continue;
         }
         let by: Vec<String> = launches
             .iter()
-            .map(|launch| match launch.choice {
-                Some(choice) => format!("{} in {} parts", launch.kernel, choice.parts),
+            .map(|launch| match launch.config {
+                Some(config) => format!("{} in {} parts", launch.kernel, config.parts),
                 None => launch.kernel.to_owned(),
             })
             .collect();

@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::kernels::quantiles;
 use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
 use crate::device::cuda::{Cuda, Effort, Record};
-use crate::device::{Executor, Upload, plan};
+use crate::device::{Device, Upload};
 use crate::engine::{Engine, Frame, Segmentation};
 use crate::error::{Error, Result};
 use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
+use crate::plan;
 
 /// Frames whose stages are told apart.
 const STAGED: usize = 10;
@@ -116,7 +117,7 @@ pub fn stages(engine: &mut Engine, frame: &Frame<'_>, runs: usize) -> Result<Vec
 }
 
 /// What a frame does on one kind of GPU, and what the model makes of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Prediction {
     pub gpu: String,
     pub milliseconds: f64,
@@ -127,7 +128,7 @@ pub struct Prediction {
 }
 
 /// All launches of one kernel.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Cost {
     pub kernel: String,
     pub launches: u64,
@@ -138,7 +139,7 @@ pub struct Cost {
     pub touched_bytes: u64,
 }
 
-/// A mask-only frame of the network's own size, run on the virtual GPU that this process has.
+/// A mask-only frame of the network's own size, run on a virtual GPU that plays this board.
 ///
 /// # Errors
 /// A file that is no LSeg; whatever the virtual GPU finds wrong.
@@ -159,16 +160,13 @@ pub fn predict(
     let bank = model.head.upload_bank(&mut *cuda, &texts, None)?;
     let shape = FrameShape { batch: 1, photo: network, network };
     let outputs = Outputs { mask: true, ..Outputs::default() };
-    let mut io = None;
-    let plan = plan::record(cuda.activation_bytes(), &[], |d| io = Some(model.forward(d, shape, Some(&bank), outputs)));
-    let io = io.expect("recording runs the forward pass");
-    cuda.reserve(&plan)?;
+    let (plan, io) = plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), outputs));
+    let arena_bytes = plan.arena_bytes;
+    let mut program = cuda.compile(plan)?;
     let photo: Vec<u8> = (0..io.photo.len()).map(|i| (i * 31 % 251) as u8).collect();
-    cuda.write(&plan, plan.placed(io.photo), 0, &photo)?;
+    cuda.write(&mut program, io.photo, 0, &photo)?;
     cuda.record(Record::Counts);
-    cuda.run(&plan, &mut |d| {
-        model.forward(d, shape, Some(&bank), outputs);
-    })?;
+    cuda.run(&mut program)?;
     let launches = cuda.take_launches();
     let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
     for launch in &launches {
@@ -187,7 +185,7 @@ pub fn predict(
         gpu: board.name.clone(),
         milliseconds: kernels.iter().map(|cost| cost.microseconds).sum::<f64>() / 1e3,
         launches: launches.len() as u64,
-        arena_bytes: plan.arena_bytes,
+        arena_bytes,
         kernels,
     })
 }

@@ -6,14 +6,16 @@
 
 use serde::Serialize;
 
+use super::case;
 use super::peaks::Peaks;
-use crate::cases::traffic::least_bytes;
-use crate::cases::{AWKWARD, Add, Case, Op, Prepared, REAL, Values, Weights, data, run};
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{Choice, Cuda, Effort, Forced, Launch, MOST_PARTS, Product, Record, Rival, Tile};
-use crate::device::plan::{self, Plan};
-use crate::device::{Element, Executor, Func, Matrix, Upload, Vector};
+use crate::device::cuda::{
+    self, Config, Cuda, Effort, Forced, GpuLimits, Launched, MOST_PARTS, Product, Record, Rival, Target,
+};
+use crate::device::{Device, Program, Upload};
 use crate::error::{Error, Result};
+use crate::ops::cases::{self, Case, Prepared, Weights, awkward, real};
+use crate::ops::{Element, Func, Op, Weight};
 
 /// ‖difference‖ / ‖result‖ that float16 explains: its rounding is 2⁻¹¹ of a value, and few operations round more than twice.
 const TOLERANCE: f64 = 2e-3;
@@ -58,18 +60,17 @@ impl Efforts {
 
 /// A case of the table under the name that it is asked for with.
 pub struct Subject {
-    case: Case,
+    case: &'static Case,
     name: String,
 }
 
 /// A case that the GPU computed as the CPU does.
 pub struct Checked {
     name: String,
-    op: Op,
+    case: &'static Case,
     prepared: Prepared,
-    plan: Plan,
     error: f64,
-    launches: Vec<Launch>,
+    launches: Vec<Launched>,
 }
 
 /// What a case yielded.
@@ -180,10 +181,8 @@ pub struct Configuration {
 }
 
 impl Subject {
-    fn new(case: &Case) -> Subject {
-        let (_, plan) = planned(case);
-        let op = &plan.ops[0];
-        Subject { case: *case, name: format!("{} {}{}", op.name, op.shapes, epilogue(&case.op)) }
+    fn new(case: &'static Case) -> Subject {
+        Subject { case, name: format!("{}{}", case.op, epilogue(&case.op)) }
     }
 
     /// "gemm 901×1024 · 1024→4096 gelu"
@@ -198,12 +197,12 @@ impl Subject {
 }
 
 impl Kernel {
-    fn of(launch: &Launch) -> Kernel {
+    fn of(launch: &Launched) -> Kernel {
         Kernel {
             name: launch.kernel,
             image: launch.image.to_string(),
             tile: tile(launch),
-            parts: launch.choice.map(|choice| choice.parts),
+            parts: launch.config.map(|config| config.parts),
             grid: launch.grid,
             registers: launch.registers,
             shared_bytes: launch.shared,
@@ -212,29 +211,21 @@ impl Kernel {
     }
 }
 
-fn tile(launch: &Launch) -> Option<[usize; 2]> {
-    launch.choice.map(|choice| [choice.tile.rows(), choice.tile.columns()])
-}
-
-/// A case's values, which float16 holds exactly, and its plan, for which weights are handles with shapes.
-fn planned(case: &Case) -> (Prepared, Plan) {
-    let prepared = data::prepare(case).rounded(&case.op);
-    let weights = prepared.upload(&mut Shapes).expect("shapes alone cannot fail");
-    let plan = plan_of(&case.op, &prepared, &weights);
-    (prepared, plan)
+fn tile(launch: &Launched) -> Option<[usize; 2]> {
+    launch.config.map(|config| [config.tile.rows, config.tile.columns])
 }
 
 /// The real model's cases, in the table's order.
 pub fn subjects() -> impl Iterator<Item = Subject> {
-    REAL.iter().map(Subject::new)
+    real().iter().map(Subject::new)
 }
 
 /// A small case of each operation, for rehearsals: of those that take few FLOP the one that takes most.
 pub fn small_subjects() -> impl Iterator<Item = Subject> {
-    const FEW: u64 = 5_000_000;
-    let mut largest: Vec<(u64, &Case)> = Vec::new();
-    for case in AWKWARD.iter().filter(|case| is_usual(&case.op)) {
-        let flop = planned(case).1.ops[0].flop;
+    const FEW: usize = 5_000_000;
+    let mut largest: Vec<(usize, &Case)> = Vec::new();
+    for case in awkward().iter().filter(|case| is_usual(&case.op)) {
+        let flop = case.op.flop();
         match largest.iter_mut().find(|(_, known)| known.op.name() == case.op.name()) {
             Some(known) if flop <= FEW && flop > known.0 => *known = (flop, case),
             None if flop <= FEW => largest.push((flop, case)),
@@ -247,34 +238,20 @@ pub fn small_subjects() -> impl Iterator<Item = Subject> {
 /// Of the kind that real models have: what takes the kernels with a choice of tiles.
 fn is_usual(op: &Op) -> bool {
     match op {
-        Op::Gemm { k, x, .. } => k.is_multiple_of(8) && *x == Element::Activation,
-        Op::Conv { shape, .. } => shape.inputs.is_multiple_of(8),
-        Op::ConvTranspose { inputs, .. } => inputs.is_multiple_of(8),
-        Op::Attention { causal, size, .. } => !causal && *size == 64,
+        Op::Gemm(op) => op.w.weight.k.is_multiple_of(8) && op.x.buf.element == Element::Activation,
+        Op::Conv(op) => op.x.channels().is_multiple_of(8),
+        Op::ConvTranspose(op) => op.x.channels().is_multiple_of(8),
+        Op::Attention(op) => !op.causal && op.size() == 64,
         _ => true,
     }
 }
 
-fn plan_of(op: &Op, prepared: &Prepared, weights: &Weights) -> Plan {
-    plan::record(2, &[], |d| {
-        let io = run::forward(d, op, prepared, weights);
-        d.output(io.out);
-    })
-}
-
 fn epilogue(op: &Op) -> String {
-    let (adds, func, relu_in) = match op {
-        Op::Gemm { add, func, .. } => (usize::from(*add != Add::None), *func, false),
-        Op::Conv { adds, func, relu_in, .. } => (*adds, *func, *relu_in),
-        _ => (0, Func::Identity, false),
-    };
-    let func = match func {
-        Func::Identity => "",
-        Func::Relu => " relu",
-        Func::Gelu => " gelu",
-        Func::QuickGelu => " quick_gelu",
-    };
-    format!("{}{}{func}", if relu_in { " of relu" } else { "" }, " + residual".repeat(adds))
+    match op {
+        Op::Gemm(op) => op.epilogue.describe(),
+        Op::Conv(op) => format!("{}{}", if op.relu_in { " of relu" } else { "" }, op.epilogue.describe()),
+        _ => String::new(),
+    }
 }
 
 /// Checks the operation against the CPU device.
@@ -283,27 +260,36 @@ fn epilogue(op: &Op) -> String {
 /// A result that is not the CPU's; whatever the GPU answers.
 pub fn check(subject: &Subject, cuda: &mut Cuda, cpu: &mut Cpu) -> Result<Checked> {
     let Subject { case, name } = subject;
-    let (prepared, plan) = planned(case);
-    let expected = result(cpu, &case.op, &prepared)?;
+    let prepared = case.prepare().rounded(&case.op);
+    let expected = result(cpu, case, &prepared)?;
     cuda.record(Record::Counts);
-    let got = result(cuda, &case.op, &prepared);
+    let got = result(cuda, case, &prepared);
     let launches = cuda.take_launches();
     cuda.record(Record::Nothing);
     cuda.drop_weights();
-    let error = difference(&got?, &expected, prepared.out_element);
+    let error = difference(&got?, &expected, case.out.element);
     // Not `error > tolerance`: NaN must not pass.
-    if error <= tolerance(prepared.out_element) {
-        return Ok(Checked { name: name.clone(), op: case.op, prepared, plan, error, launches });
+    if error <= tolerance(case.out.element) {
+        return Ok(Checked { name: name.clone(), case, prepared, error, launches });
     }
     Err(Error::Device(format!(
         "{name}: the GPU's result is off by {error:.2e} of the CPU's, more than float16 explains; it was not timed"
     )))
 }
 
+/// Whether a GPU computes a case, which can be told without one.
+///
+/// # Errors
+/// [`Error::Device`]: why not.
+pub fn on_gpu(case: &Case) -> Result<()> {
+    let any = GpuLimits::absent((8, 0), 1);
+    cuda::compile(&case::plan_of(case, 2, &case.shapes()), Target::absent(any)).map(drop)
+}
+
 /// The case's output as numbers.
-pub(super) fn result(device: &mut dyn Executor, op: &Op, prepared: &Prepared) -> Result<Vec<f32>> {
-    let bytes = run::run(device, op, prepared)?;
-    Ok(run::numbers(&bytes, prepared.out_element, device.activation_bytes()))
+pub(super) fn result(device: &mut dyn Device, case: &Case, prepared: &Prepared) -> Result<Vec<f32>> {
+    let bytes = case::run(device, case, prepared)?;
+    Ok(cases::numbers(&bytes, case.out.element, device.activation_bytes()))
 }
 
 /// Masks and pictures, whose values are right or wrong.
@@ -346,7 +332,7 @@ impl Checked {
 
     /// With what the virtual GPU counted.
     pub fn counted(&self) -> Row {
-        self.row(Measured::Counts(counted(&self.launches, least_bytes(&self.op, &self.prepared))))
+        self.row(Measured::Counts(counted(&self.launches, self.case.least_bytes())))
     }
 
     fn row(&self, result: Measured) -> Row {
@@ -360,14 +346,12 @@ impl Checked {
     /// Whatever the GPU answers. What a rival answers is in the row.
     pub fn time(&self, cuda: &mut Cuda, efforts: &Efforts, rivals: bool) -> Result<Row> {
         let passes = self.passes(cuda, efforts);
-        let weights = self.uploaded(cuda, passes)?;
-        let frame_like = self.frame_like(cuda, &weights, efforts.frame_like)?;
-        let cold = cuda.time_cold(&self.plan, efforts.cold, &mut |d| {
-            run::forward(d, &self.op, &self.prepared, &weights[0]);
-        })?;
+        let mut programs = self.programs(cuda, passes)?;
+        let frame_like = cuda.time_in_graph(&mut programs, efforts.frame_like)?;
+        let cold = cuda.time_cold(&mut programs[0], efforts.cold)?;
         let sm_mhz = cuda.sm_mhz()?;
         cuda.drop_weights();
-        let rival = product(&self.op).filter(|_| rivals).map(|p| cuda.time_rivals(p, passes, efforts.rival));
+        let rival = product(&self.case.op).filter(|_| rivals).map(|p| cuda.time_rivals(p, passes, efforts.rival));
         let rivals_failed = rival.as_ref().and_then(|rival| rival.as_ref().err()).map(ToString::to_string);
         let rival = rival.and_then(Result::ok);
         let median = |seconds: &[f64]| (!seconds.is_empty()).then(|| 1e6 * quantiles(&mut seconds.to_vec()).0);
@@ -395,30 +379,31 @@ impl Checked {
     /// Copies of the weights, one for each pass; all others are given back.
     fn uploaded(&self, cuda: &mut Cuda, passes: usize) -> Result<Vec<Weights>> {
         cuda.drop_weights();
-        cuda.expect(&self.prepared.shapes().repeat(passes))?;
+        let matrices = self.prepared.matrices.iter().map(|m| Weight::Matrix { n: m.n, k: m.k, halves: false });
+        let vectors = self.prepared.vectors.iter().map(|vector| Weight::Vector(vector.len()));
+        cuda.expect(&matrices.chain(vectors).collect::<Vec<_>>().repeat(passes))?;
         (0..passes).map(|_| self.prepared.upload(cuda)).collect()
     }
 
-    fn frame_like(&self, cuda: &mut Cuda, weights: &[Weights], effort: Effort) -> Result<Vec<f64>> {
-        let Checked { op, prepared, plan, .. } = self;
-        cuda.reserve(plan)?;
-        let mut io = None;
-        // The same buffers as the plan's, for their places.
-        plan::record(cuda.activation_bytes(), &[], |d| io = Some(run::forward(d, op, prepared, &weights[0])));
-        let io = io.expect("recording runs the forward list");
-        for (buf, input) in io.inputs.iter().zip(&prepared.inputs) {
-            let bytes = input.values.bytes(buf.element, cuda.activation_bytes());
-            cuda.write(plan, plan.placed(*buf), 0, &bytes)?;
+    /// The operation once for each copy of the weights, with its inputs written.
+    fn programs(&self, cuda: &mut Cuda, passes: usize) -> Result<Vec<Program>> {
+        let weights = self.uploaded(cuda, passes)?;
+        weights.iter().map(|weights| self.program(cuda, weights)).collect()
+    }
+
+    fn program(&self, cuda: &mut Cuda, weights: &Weights) -> Result<Program> {
+        let activation = cuda.activation_bytes();
+        let mut program = cuda.compile(case::plan_of(self.case, activation, weights))?;
+        for (buf, input) in self.case.inputs().iter().zip(&self.prepared.inputs) {
+            cuda.write(&mut program, *buf, 0, &input.values.bytes(buf.element, activation))?;
         }
-        cuda.time_in_graph(plan, weights.len(), effort, &mut |d, pass| {
-            run::forward(d, op, prepared, &weights[pass]);
-        })
+        Ok(program)
     }
 
     fn spread(&self, mut seconds: Vec<f64>, peaks: Option<&Peaks>) -> Spread {
         let (median, p99) = quantiles(&mut seconds);
         let (tflops, gb_per_s) =
-            (self.plan.ops[0].flop as f64 / median / 1e12, least_bytes(&self.op, &self.prepared) as f64 / median / 1e9);
+            (self.case.op.flop() as f64 / median / 1e12, self.case.least_bytes() as f64 / median / 1e9);
         let (peak_share, peak) = match peaks.map(|peaks| (tflops / peaks.tflops, gb_per_s / peaks.gb_per_s)) {
             Some((tensor, memory)) if tensor > memory => (Some(tensor), Some("tensor cores")),
             Some((_, memory)) => (Some(memory), Some("memory")),
@@ -430,19 +415,15 @@ impl Checked {
 
 /// The ways to compute an operation that the device may choose among.
 pub(super) fn ways(op: &Op) -> Vec<Forced> {
-    let tiles = |op: &Op| match op {
-        Op::Gemm { x: Element::F32, .. } => false,
-        Op::Gemm { .. } | Op::Conv { .. } | Op::ConvTranspose { .. } => true,
-        _ => false,
-    };
     match op {
-        Op::Attention { causal: false, .. } => {
-            [128, 64].map(|queries| Forced { queries: Some(queries), ..Forced::default() }).to_vec()
+        Op::Attention(op) if !op.causal => {
+            let queries = cuda::queries();
+            queries.map(|queries| Forced { queries: Some(queries), ..Forced::default() }).collect()
         }
-        op if tiles(op) => Tile::ALL
-            .iter()
-            .flat_map(|&tile| (1..=MOST_PARTS).map(move |parts| Choice { tile, parts }))
-            .map(|choice| Forced { choice: Some(choice), ..Forced::default() })
+        Op::Gemm(op) if op.x.buf.element == Element::F32 => Vec::new(),
+        Op::Gemm(_) | Op::Conv(_) | Op::ConvTranspose(_) => cuda::tiles()
+            .flat_map(|tile| (1..=MOST_PARTS).map(move |parts| Config { tile, parts }))
+            .map(|config| Forced { config: Some(config), ..Forced::default() })
             .collect(),
         _ => Vec::new(),
     }
@@ -460,39 +441,39 @@ pub fn sweep<E: From<Error>>(
     told: &mut dyn FnMut(Configuration) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let Subject { case, name } = subject;
-    let (prepared, plan) = planned(case);
-    let (op, element) = (case.op, prepared.out_element);
-    let expected = result(cpu, &op, &prepared)?;
-    let checked = Checked { name: name.clone(), op, prepared, plan, error: 0.0, launches: Vec::new() };
-    let passes = checked.passes(cuda, efforts);
-    let weights = checked.uploaded(cuda, passes)?;
-    let attempt = |cuda: &mut Cuda| -> Result<(Vec<f32>, Vec<Launch>)> {
+    let (prepared, element) = (case.prepare().rounded(&case.op), case.out.element);
+    let expected = result(cpu, case, &prepared)?;
+    let checked = Checked { name: name.clone(), case, prepared, error: 0.0, launches: Vec::new() };
+    let mut programs = checked.programs(cuda, checked.passes(cuda, efforts))?;
+    let attempt = |cuda: &mut Cuda, program: &mut Program| -> Result<(Vec<f32>, Vec<Launched>)> {
         cuda.record(Record::Launches);
-        let values: Vec<&Values> = checked.prepared.inputs.iter().map(|input| &input.values).collect();
-        let bytes = run::pass(cuda, &values, &|d| run::forward(d, &op, &checked.prepared, &weights[0]));
+        let passed = cuda.run(program);
         let launches = cuda.take_launches();
         cuda.record(Record::Nothing);
-        Ok((run::numbers(&bytes?, element, cuda.activation_bytes()), launches))
+        passed?;
+        let mut bytes = vec![0; program.plan().buffers[case.out.index].bytes];
+        cuda.read(program, case.out, 0, &mut bytes)?;
+        Ok((cases::numbers(&bytes, element, cuda.activation_bytes()), launches))
     };
-    let identity = |launches: &[Launch]| launches.first().map(|launch| (launch.kernel, launch.choice));
-    let chosen = identity(&attempt(cuda)?.1);
-    for way in ways(&op) {
+    let identity = |launches: &[Launched]| launches.first().map(|launch| (launch.kernel, launch.config));
+    let chosen = identity(&attempt(cuda, &mut programs[0])?.1);
+    for way in ways(&case.op) {
         cuda.force(way);
-        let (got, launches) = attempt(cuda)?;
+        let (got, launches) = attempt(cuda, &mut programs[0])?;
         let Some(launch) = launches.first() else { continue };
         // The shape does not allow this one; what the device took instead has its own turn.
-        if way.choice.is_some() && launch.choice != way.choice {
+        if way.config.is_some() && launch.config != way.config {
             continue;
         }
         let error = difference(&got, &expected, element);
         let ok = error <= tolerance(element);
-        let seconds = if ok { Some(checked.frame_like(cuda, &weights, efforts.sweep)?) } else { None };
+        let seconds = if ok { Some(cuda.time_in_graph(&mut programs, efforts.sweep)?) } else { None };
         told(Configuration {
             name: name.clone(),
             kernel: launch.kernel,
             image: launch.image.to_string(),
             tile: tile(launch),
-            parts: launch.choice.map(|choice| choice.parts),
+            parts: launch.config.map(|config| config.parts),
             registers: launch.registers,
             chosen: identity(&launches) == chosen,
             error,
@@ -505,8 +486,8 @@ pub fn sweep<E: From<Error>>(
     Ok(())
 }
 
-fn counted(launches: &[Launch], least_bytes: u64) -> Counted {
-    let sum = |of: fn(&Launch) -> u64| launches.iter().map(of).sum::<u64>();
+fn counted(launches: &[Launched], least_bytes: u64) -> Counted {
+    let sum = |of: fn(&Launched) -> u64| launches.iter().map(of).sum::<u64>();
     let (least, sectors) = (sum(|l| l.counts.global_load_least_sectors), sum(|l| l.counts.global_load_sectors));
     Counted {
         issued: sum(|l| l.counts.issued),
@@ -521,13 +502,13 @@ fn counted(launches: &[Launch], least_bytes: u64) -> Counted {
 
 /// What NVIDIA's libraries compute as well: products of float16.
 fn product(op: &Op) -> Option<Product> {
-    match *op {
-        Op::Gemm { batch, rows, k, n, x: Element::Activation, add, func, out, .. } if rows > 1 => Some(Product {
-            rows: batch * rows,
-            k,
-            n,
-            residual: add != Add::None && out == Element::F32,
-            gelu: func == Func::Gelu,
+    match op {
+        Op::Gemm(op) if op.x.count > 1 && op.x.buf.element == Element::Activation => Some(Product {
+            rows: op.x.all_count(),
+            k: op.w.weight.k,
+            n: op.w.weight.n,
+            residual: op.epilogue.add[0].is_some() && op.out.buf.element == Element::F32,
+            gelu: op.epilogue.func == Func::Gelu,
         }),
         _ => None,
     }
@@ -538,27 +519,6 @@ pub fn quantiles(seconds: &mut [f64]) -> (f64, f64) {
     seconds.sort_by(f64::total_cmp);
     let at = |share: f64| seconds[((seconds.len() - 1) as f64 * share).round() as usize];
     if seconds.is_empty() { (f64::NAN, f64::NAN) } else { (at(0.5), at(0.99)) }
-}
-
-/// Takes weights for their shapes.
-struct Shapes;
-
-impl Upload for Shapes {
-    fn matrix(&mut self, n: usize, k: usize, _: &[f32]) -> Result<Matrix> {
-        Ok(Matrix { index: 0, n, k })
-    }
-
-    fn vector(&mut self, data: &[f32]) -> Result<Vector> {
-        Ok(Vector { index: 0, len: data.len() })
-    }
-
-    fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, _: &[f32]) -> Result<Matrix> {
-        Ok(Matrix { index: old.index, n, k })
-    }
-
-    fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector> {
-        Ok(Vector { index: old.index, len: data.len() })
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,10 @@
 use serde::Serialize;
 
 use crate::device::cuda::Info;
+use crate::device::cuda::arch::Arch;
 
-/// Dense float16 products with float32 sums, floating operations a clock and multiprocessor, by compute capability
-/// (NVIDIA's architecture white papers; GeForce boards, which sum in float32 at half the rate of their professional kin).
-const TENSOR_FLOP: &[((u32, u32), u32)] =
-    &[((8, 0), 2048), ((8, 6), 512), ((8, 7), 2048), ((8, 9), 512), ((9, 0), 4096), ((10, 0), 8192), ((12, 0), 512)];
-/// Professional and server boards of these capabilities do twice that.
-const FULL_RATE: &[&str] = &["A10", "A16", "A2 ", "A40", "RTX A", "L4", "L40", "RTX 6000", "RTX PRO"];
+/// Words in the names of professional and server boards.
+const PROFESSIONAL: &[&str] = &["A10", "A16", "A2 ", "A40", "RTX A", "L4", "L40", "RTX 6000", "RTX PRO"];
 
 /// Ceilings of one GPU.
 #[derive(Clone, Debug, Serialize)]
@@ -25,15 +22,15 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// From the GPU's capability and clocks; `None` for an architecture that is not in the table, or a driver that does not tell
+    /// From the GPU's capability and clocks; `None` for an architecture that is not known, or a driver that does not tell
     /// the clocks.
     pub fn of(info: &Info) -> Option<Peaks> {
         if [info.clock_khz, info.memory_clock_khz, info.memory_bus_bits].contains(&0) {
             return None;
         }
-        let (_, plain) = TENSOR_FLOP.iter().find(|(capability, _)| *capability == info.capability)?;
-        let full = *plain == 512 && FULL_RATE.iter().any(|name| info.name.contains(name));
-        let flop = if full { 2 * plain } else { *plain };
+        let arch = Arch::of(info.capability)?;
+        let is_professional = PROFESSIONAL.iter().any(|word| info.name.contains(word));
+        let flop = if is_professional { arch.professional_flop } else { arch.tensor_flop };
         let (clock, memory) = (f64::from(info.clock_khz) * 1e3, f64::from(info.memory_clock_khz) * 1e3);
         Some(Peaks {
             gpu: info.name.clone(),

@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::cuda::Launch;
+use crate::device::cuda::arch::Arch;
+use crate::device::cuda::{GpuLimits, Info, Launched, count, info, set_virtual_devices};
+use crate::error::{Error, Result};
 
 /// The share of a ceiling that is reached at best.
 const REACHED: f64 = 0.85;
@@ -23,23 +25,24 @@ const SECTOR: f64 = 32.0;
 pub struct Board {
     /// As `VGPU_DEVICE` has it.
     pub name: String,
+    pub capability: (u32, u32),
     pub multiprocessors: u32,
     pub ghz: f64,
-    /// Of mma.sync with float32 sums, a clock and multiprocessor.
-    pub tensor_flop: f64,
+    /// Of mma.sync with float32 sums, a clock and multiprocessor: where it was measured, and so is better known than the
+    /// architecture's.
+    pub tensor_flop: Option<f64>,
     pub l2_gb_per_s: f64,
     pub memory_gb_per_s: f64,
     /// From one kernel of a graph to the next.
     pub launch_us: f64,
     /// Until a block's first data has come and its last has gone.
     pub fill_clocks: f64,
-    /// Of a multiprocessor: bytes of shared memory, threads, blocks.
-    pub shared: u32,
-    pub threads: u32,
-    pub blocks: u32,
     /// Where these numbers come from.
     pub source: String,
 }
+
+/// What of the environment says as which boards the virtual GPU plays.
+const VARIABLES: [&str; 2] = ["VGPU_DEVICES", "VGPU_DEVICE"];
 
 /// The boards that are predicted for.
 pub fn boards() -> &'static [Board] {
@@ -48,13 +51,45 @@ pub fn boards() -> &'static [Board] {
     &BOARDS
 }
 
+/// Has the virtual GPU, where it is this machine's driver, play all [`boards`] as devices of this process, unless its variables say
+/// what it plays. It comes before all else that is done with CUDA.
+///
+/// # Errors
+/// The driver is started already.
+pub fn play_boards() -> Result<()> {
+    if VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    let names: Vec<&str> = boards().iter().map(|board| board.name.as_str()).collect();
+    set_virtual_devices(&names.join(",")).map(drop)
+}
+
+/// The boards that the virtual GPU's devices are, each with the number of one.
+///
+/// # Errors
+/// No device is one of them; whatever the driver finds wrong.
+pub fn played() -> Result<Vec<(&'static Board, usize)>> {
+    let infos = (0..count()?).map(info).collect::<Result<Vec<_>>>()?;
+    let device_of = |board: &'static Board| Some((board, infos.iter().find(|info| board.is(info))?.ordinal));
+    let played: Vec<_> = boards().iter().filter_map(device_of).collect();
+    if played.is_empty() {
+        let known: Vec<&str> = boards().iter().map(|board| board.name.as_str()).collect();
+        let (variables, known) = (VARIABLES.join(" or "), known.join(", "));
+        return Err(Error::Device(format!(
+            "predictions are for {known}, and the virtual GPU plays none of them: choose of these with {variables}, or set neither"
+        )));
+    }
+    Ok(played)
+}
+
 /// What the predictions rest on, for whoever reads them.
 pub fn assumptions() -> String {
     let rates = boards().iter().map(|board| {
         let Board { name, ghz, l2_gb_per_s, memory_gb_per_s, launch_us, fill_clocks, source, .. } = board;
         format!(
-            "{name}: {ghz:.2} GHz, L2 {:.1} and memory {:.2} TB/s, {launch_us} µs a launch, {fill_clocks} clocks to fill and drain \
-             each wave of blocks ({source})",
+            "{name}: {ghz:.2} GHz, mma.sync {} FLOP a clock and multiprocessor, L2 {:.1} and memory {:.2} TB/s, \
+             {launch_us} µs a launch, {fill_clocks} clocks to fill and drain each wave of blocks ({source})",
+            board.tensor_flop(),
             l2_gb_per_s / 1e3,
             memory_gb_per_s / 1e3
         )
@@ -73,26 +108,38 @@ impl Board {
         boards().iter().find(|board| board.name == name)
     }
 
+    /// Whether a device is such a board.
+    fn is(&self, info: &Info) -> bool {
+        (self.capability, self.multiprocessors) == (info.capability, info.multiprocessors)
+    }
+
+    /// What plans for it are compiled by.
+    pub fn limits(&self) -> GpuLimits {
+        GpuLimits::absent(self.capability, self.multiprocessors)
+    }
+
+    fn arch(&self) -> &'static Arch {
+        Arch::like(self.capability)
+    }
+
+    fn tensor_flop(&self) -> f64 {
+        self.tensor_flop.unwrap_or_else(|| self.arch().mma_sync_flop())
+    }
+
     /// Blocks of a kernel that one multiprocessor holds.
-    fn resident(&self, launch: &Launch) -> u64 {
-        let warps = launch.threads.div_ceil(32);
-        // Registers are given out to warps, 256 at a time; every block of shared memory costs 1 KiB more.
-        let registers = (launch.registers.max(1) * 32).next_multiple_of(256) * warps;
-        let by_registers = 65_536 / registers.max(1);
-        let by_shared = self.shared / (launch.shared + 1024);
-        let by_threads = self.threads / (warps * 32).max(1);
-        u64::from(by_registers.min(by_shared).min(by_threads).min(self.blocks).max(1))
+    fn resident(&self, launch: &Launched) -> u64 {
+        u64::from(self.arch().resident(launch.threads, launch.registers, launch.shared))
     }
 
     /// Microseconds.
-    pub fn predict(&self, launch: &Launch) -> f64 {
+    pub fn predict(&self, launch: &Launched) -> f64 {
         let (counts, blocks) = (&launch.counts, launch.blocks().max(1));
         let instructions = &counts.instructions;
         let per_lane = |warps: u64, lanes: f64| 32.0 * warps as f64 / lanes;
         let sectors = counts.global_load_sectors + counts.global_store_sectors;
         // Clocks of one multiprocessor for all blocks.
         let busiest = [
-            counts.mma_flop as f64 / self.tensor_flop,
+            counts.mma_flop as f64 / self.tensor_flop(),
             counts.shared_wavefronts as f64,
             SASS * counts.issued as f64 / 4.0,
             per_lane(instructions.float + instructions.half, 128.0),
@@ -115,19 +162,38 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::cuda::{Counts, Image};
+    use crate::device::cuda::{Counts, Cuda, Image};
 
-    fn launch(blocks: u32, counts: Counts) -> Launch {
-        let (image, choice) = (Image::Ptx, None);
-        Launch {
+    fn launch(blocks: u32, counts: Counts) -> Launched {
+        let (image, config) = (Image::Ptx, None);
+        Launched {
             kernel: "k",
             image,
-            choice,
+            config,
             grid: [blocks, 1, 1],
             threads: 128,
             shared: 48 << 10,
             registers: 128,
             counts,
+        }
+    }
+
+    #[test]
+    fn every_board_has_a_row_for_its_architecture() {
+        for board in boards() {
+            assert!(Arch::of(board.capability).is_some(), "{}", board.name);
+        }
+    }
+
+    #[test]
+    fn a_board_is_what_its_driver_says() {
+        let Ok(cuda) = Cuda::new(0) else {
+            eprintln!("skipped: there is no GPU");
+            return;
+        };
+        let info = cuda.info();
+        for board in boards().iter().filter(|board| board.is(info)) {
+            assert_eq!(board.limits().shared, GpuLimits::of(info).shared, "{}", board.name);
         }
     }
 
@@ -163,7 +229,7 @@ mod tests {
     fn shared_memory_and_registers_limit_the_blocks() {
         let board = Board::named("rtx4090").unwrap();
         assert_eq!(board.resident(&launch(1, Counts::default())), 2);
-        let small = Launch { shared: 0, ..launch(1, Counts::default()) };
+        let small = Launched { shared: 0, ..launch(1, Counts::default()) };
         assert_eq!(board.resident(&small), 4);
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! Nodes refer to each other by index, so that a list which contains itself, or a million nested tuples, cost
 //! nothing to hold and nothing to drop.
+//!
+//! It stays one file: a table of opcodes and what each does to one stack.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use lseg_fast::embedding::{self, At, Dtype};
+use lseg_fast::embedding::{self, At};
 use lseg_fast::engine::{Engine, Frame};
-use lseg_fast::image::npy;
+use lseg_fast::image::npy::{self, Dtype};
 use lseg_fast::points::Points;
 use lseg_fast::protocol::Size;
 use lseg_fast::{Embedding, Error};

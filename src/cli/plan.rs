@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lseg_fast::DeviceChoice;
+use lseg_fast::bench::prediction::{Board, boards};
+use lseg_fast::device::cuda::IMAGES;
 use lseg_fast::labels::MAX_LABELS;
 use lseg_fast::protocol::Size;
-use lseg_fast::report::{PlanReport, plan};
+use lseg_fast::report::{PlanLaunch, PlanReport, plan};
 use serde::Serialize;
 
 use super::common::read_config;
 use super::print::Printer;
-use super::table::{Align, Table, mib};
+use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
 /// Show what a frame takes: operations, FLOP, bytes, memory. Computes nothing.
@@ -33,12 +35,24 @@ pub struct Arguments {
     /// For which device: cpu or cuda, which keeps activations and matrices as float16
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: DeviceChoice,
+
+    /// Which GPU, for --device cuda: show the kernels that it would run, with their tiles and grids. It need not be here
+    #[arg(long, value_name = "GPU", value_parser = board)]
+    gpu: Option<&'static Board>,
+}
+
+fn board(name: &str) -> Result<&'static Board, String> {
+    Board::named(name).ok_or_else(|| {
+        let known: Vec<&str> = boards().iter().map(|board| board.name.as_str()).collect();
+        format!("expected one of {}", known.join(", "))
+    })
 }
 
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast plan --model lseg.safetensors
-  lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150 --device cuda";
+  lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150 --device cuda
+  lseg-fast plan --model lseg.safetensors --size 480x480 --device cuda --gpu h100";
 
 #[derive(Serialize)]
 struct Report {
@@ -58,7 +72,16 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     };
     let (height, width) = without_photo(size)?;
     let labels = arguments.labels_count as usize;
-    let plan = plan(&checkpoint, &config, (height, width), labels, arguments.device)?;
+    if arguments.gpu.is_some() && !matches!(arguments.device, DeviceChoice::Cuda(_)) {
+        return Err(Failure::call("--gpu says for which GPU, and this is not for one: pass --device cuda as well"));
+    }
+    if arguments.gpu.is_some() && IMAGES.is_empty() {
+        return Err(Failure::call(
+            "--gpu shows kernels, and this build has none: build with CUDA's nvcc, or leave it out",
+        ));
+    }
+    let gpu = arguments.gpu.map(Board::limits);
+    let plan = plan(&checkpoint, &config, (height, width), labels, arguments.device, gpu)?;
     let report = Report { preset: config.preset, height, width, labels, plan };
     printer.print(&report, |report| {
         format!("{} at {height}x{width} with {labels} labels\n{}", report.preset, render(&report.plan))
@@ -89,6 +112,29 @@ fn render(report: &PlanReport) -> String {
     let bytes: u64 = report.ops.iter().map(|op| op.bytes).sum();
     operations.row(["".into(), "total".into(), "".into(), "".into(), format!("{gflop:.3}"), mib(bytes)]);
 
+    let mut launches = Table::headed(
+        [Right, Left, Left, Right, Right, Right, Right],
+        ["#", "kernel", "tile", "parts", "grid", "waves", "clocks (predicted)"],
+    );
+    let made = report.ops.iter().enumerate().flat_map(|(i, op)| op.launches.iter().map(move |launch| (i, launch)));
+    for (i, launch) in made {
+        let PlanLaunch { kernel, tile, parts, grid, waves, predicted_clocks } = launch;
+        launches.row([
+            i.to_string(),
+            (*kernel).to_owned(),
+            tile.map_or(String::new(), |[rows, columns]| format!("{rows}×{columns}")),
+            parts.map_or(String::new(), |parts| parts.to_string()),
+            grid.map(|n| n.to_string()).join("×"),
+            format!("{waves:.2}"),
+            predicted_clocks.map_or(String::new(), |clocks| grouped(clocks as u64)),
+        ]);
+    }
+    let launches = if report.ops.iter().all(|op| op.launches.is_empty()) {
+        String::new()
+    } else {
+        format!("{}\n", launches.render())
+    };
+
     let mut buffers = Table::headed(
         [Left, Left, Left, Right, Right, Right],
         ["buffer", "shape", "type", "size", "offset", "used by"],
@@ -108,5 +154,5 @@ fn render(report: &PlanReport) -> String {
     memory.row(["frame in all".into(), mib(report.frame_bytes)]);
     memory.row(["weights".into(), mib(report.weight_bytes)]);
     memory.row(["loading them".into(), mib(report.loading_bytes)]);
-    format!("{}\n{}\n{}", operations.render(), buffers.render(), memory.render())
+    format!("{}\n{launches}{}\n{}", operations.render(), buffers.render(), memory.render())
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use lseg_fast::bench::matmul::Matmul;
 use lseg_fast::engine::{Alpha, Engine, Extras, Segmentation, Segmented};
 use lseg_fast::image::decode;
 use lseg_fast::image::legend::percent;
@@ -187,12 +188,13 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
         let size = arguments.photos.set_size(&mut engine)?;
         arguments.labels.set(&mut engine, &list, arguments.quiet)?;
-        if arguments.timings {
-            engine.matmul_rate()?;
+        let mut matmul = arguments.timings.then(|| Matmul::new(&mut engine)).transpose()?;
+        if let Some(matmul) = &mut matmul {
+            matmul.rate(&mut engine)?;
         }
         engine.record_times(arguments.timings);
         let text = Some(engine.text_time());
-        Ok(Session { engine, labels: &labels, colours: &colours, saved: &saved, size, text, arguments })
+        Ok(Session { engine, matmul, labels: &labels, colours: &colours, saved: &saved, size, text, arguments })
     };
     let mut sessions = Renewable::new(ready, arguments.quiet)?;
     let segment = |photo: &Photo| sessions.work(photo, Session::segment);
@@ -202,6 +204,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 /// What stays the same from photo to photo.
 struct Session<'a> {
     engine: Engine,
+    /// Where times are wanted, what they are held against.
+    matmul: Option<Matmul>,
     labels: &'a [String],
     /// One a label.
     colours: &'a [[u8; 3]],
@@ -220,11 +224,9 @@ impl Session<'_> {
         let alpha = self.arguments.alpha.unwrap_or_default();
         let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours, alpha };
         let segmented = self.engine.segment_photo(photo, extras)?;
-        let timings = self.arguments.timings.then(|| {
-            let operations = self.engine.timings();
-            Ok(Timings::new(self.engine.matmul_rate()?, &operations))
-        });
-        let timings = timings.transpose()?;
+        let operations = self.engine.timings();
+        let rate = self.matmul.as_mut().map(|matmul| matmul.rate(&mut self.engine)).transpose()?;
+        let timings = rate.map(|rate| Timings::new(rate, &operations));
         let shares = segmented.segmentation.shares(self.labels.len());
 
         let start = Instant::now();

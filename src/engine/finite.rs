@@ -16,8 +16,8 @@ impl Engine {
     pub(super) fn check_winners(&mut self, io: FrameIo) -> Result<()> {
         let (mask, place) = (io.mask.expect("a pass for a mask has one"), io.not_finite.expect("and this beside it"));
         let mut count = [0u32];
-        let plan = &self.sessions.last().expect("a session has just run").plan;
-        self.device.read(plan, place, 0, bytemuck::cast_slice_mut(&mut count))?;
+        let program = &self.sessions.last().expect("a session has just run").program;
+        self.device.read(program, place, 0, bytemuck::cast_slice_mut(&mut count))?;
         match count[0] {
             0 => Ok(()),
             count => Err(self.not_finite(&format!("{count} of {} pixels have no finite score", mask.len()))),

@@ -4,17 +4,17 @@
 use std::ops::{Deref, DerefMut};
 use std::process;
 
-use crate::device::Executor;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 pub struct OfProcess {
     /// Until it is dropped.
-    device: Option<Box<dyn Executor>>,
+    device: Option<Box<dyn Device>>,
     made_in: u32,
 }
 
 impl OfProcess {
-    pub fn new(device: Box<dyn Executor>) -> OfProcess {
+    pub fn new(device: Box<dyn Device>) -> OfProcess {
         OfProcess { device: Some(device), made_in: process::id() }
     }
 
@@ -38,15 +38,15 @@ impl OfProcess {
 }
 
 impl Deref for OfProcess {
-    type Target = dyn Executor;
+    type Target = dyn Device;
 
-    fn deref(&self) -> &(dyn Executor + 'static) {
+    fn deref(&self) -> &(dyn Device + 'static) {
         &**self.device.as_ref().expect("it is there until it is dropped")
     }
 }
 
 impl DerefMut for OfProcess {
-    fn deref_mut(&mut self) -> &mut (dyn Executor + 'static) {
+    fn deref_mut(&mut self) -> &mut (dyn Device + 'static) {
         &mut **self.device.as_mut().expect("it is there until it is dropped")
     }
 }

@@ -2,29 +2,43 @@
 //! is free and the GPU does not do.
 
 use super::{DeviceChoice, Options, Wait};
-use crate::device::Executor;
+use crate::device::Device;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{Cuda, Waiting};
 use crate::error::{Error, Result};
 use crate::memory::{self, Budget, Part};
 use crate::model::weights::Loader;
+use crate::model::{FrameShape, Model, Outputs};
+use crate::plan::{self, Plan};
 
 /// A device with room for a model's weights, the budget that holds them, and why the device is another than one might expect.
-pub(super) type Chosen = (Box<dyn Executor>, Budget, Option<String>);
+pub(super) type Chosen = (Box<dyn Device>, Budget, Option<String>);
 
-/// What `load` makes of the model on the device for it; on the CPU where `auto` found a GPU whose numbers cannot hold the weights.
+/// What `load` makes of the model on the device for it; on the CPU where `auto` found a GPU whose kernels do not compute the model,
+/// or whose numbers cannot hold the weights.
 pub(super) fn place<T>(
     options: &Options,
-    model: &Loader<'_>,
-    load: impl FnMut(&mut dyn Executor) -> Result<T>,
+    (shapes, model): (&Model, &Loader<'_>),
+    load: impl FnMut(&mut dyn Device) -> Result<T>,
 ) -> Result<(T, Chosen)> {
     let spare = |why| on_cpu(options, model, Some(why));
-    loaded(choose(options, model)?, (options.device == DeviceChoice::Auto).then_some(spare), load)
+    loaded(choose(options, shapes, model)?, (options.device == DeviceChoice::Auto).then_some(spare), load)
 }
 
-fn choose(options: &Options, model: &Loader<'_>) -> Result<Chosen> {
+/// The smallest passes of a model: what a device computes of these it computes of all.
+fn smallest_passes(model: &Model, activation_bytes: usize) -> [Plan; 2] {
+    const SIDE: usize = 32;
+    let (side, outputs) = ((SIDE, SIDE), Outputs { mask: true, scores: true, embedding: true, ..Outputs::default() });
+    let shape = FrameShape { batch: 1, photo: side, network: side };
+    let bank = model.head.similarity_shape(1);
+    let frame = plan::record(activation_bytes, &[], |d| model.forward(d, shape, Some(&bank), outputs));
+    [frame.0, plan::record(activation_bytes, &[], |d| model.text.forward(d, 1, 2)).0]
+}
+
+fn choose(options: &Options, shapes: &Model, model: &Loader<'_>) -> Result<Chosen> {
     let on_gpu = |found: Result<Cuda>| {
         let cuda = found?;
+        smallest_passes(shapes, cuda.activation_bytes()).iter().try_for_each(|plan| cuda.takes(plan))?;
         let emulated = cuda.info().is_virtual;
         let note = emulated.then(|| "a virtual GPU: all times are the emulation's, not a GPU's".to_owned());
         let note = note.or_else(|| cuda.refused());
@@ -32,6 +46,7 @@ fn choose(options: &Options, model: &Loader<'_>) -> Result<Chosen> {
     };
     let or_cpu = |error: Error| match error {
         Error::Memory(_) => error.with(", or pass --device cpu"),
+        _ if error.to_string().contains("--device cpu") => error,
         _ => error.with("; --device cpu needs none"),
     };
     let waiting = Waiting { asleep: options.wait == Wait::Block, limit: options.timeout };
@@ -56,7 +71,7 @@ fn on_cpu(options: &Options, model: &Loader<'_>, why: Option<String>) -> Result<
 fn with_room(
     options: &Options,
     model: &Loader<'_>,
-    mut device: Box<dyn Executor>,
+    mut device: Box<dyn Device>,
     note: Option<String>,
 ) -> Result<Chosen> {
     let mut budget = Budget::new(options.memory, device.own_memory());
@@ -70,7 +85,7 @@ fn with_room(
 fn loaded<T>(
     (mut device, budget, note): Chosen,
     spare: Option<impl FnOnce(String) -> Result<Chosen>>,
-    mut load: impl FnMut(&mut dyn Executor) -> Result<T>,
+    mut load: impl FnMut(&mut dyn Device) -> Result<T>,
 ) -> Result<(T, Chosen)> {
     match (load(&mut *device), spare) {
         (Err(Error::NotFinite(reason)), Some(spare)) => {
@@ -93,7 +108,7 @@ mod tests {
     }
 
     /// A model that the device of one thread cannot hold.
-    fn load(device: &mut dyn Executor) -> Result<&'static str> {
+    fn load(device: &mut dyn Device) -> Result<&'static str> {
         match device.describe().as_str() {
             "cpu, 1 thread" => Err(Error::NotFinite("it ends at 65504".to_owned())),
             "cpu, 2 threads" => Ok("loaded"),

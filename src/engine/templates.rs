@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::labels::List;
 use crate::tokenizer::Tokenizer;
+use crate::unit_vector::unit;
 
 /// Where the label goes in a template.
 const PLACE: &str = "{}";
@@ -57,13 +58,6 @@ pub fn fill(templates: &[String], list: &List) -> Result<Vec<Vec<String>>> {
         Ok(template.replace(PLACE, label))
     };
     list.texts().map(|label| templates.iter().map(|template| filled(template, label)).collect()).collect()
-}
-
-/// Divided by its length; a zero vector stays zero.
-pub fn unit(vector: &[f32]) -> Vec<f32> {
-    let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let scale = if length == 0.0 { 0.0 } else { 1.0 / length };
-    vector.iter().map(|v| (f64::from(*v) * scale) as f32).collect()
 }
 
 /// The unit vector in the direction of the mean of the unit vectors.

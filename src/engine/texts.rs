@@ -1,12 +1,14 @@
 //! What the text tower reads of the labels, and what of them it cannot.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::{Engine, LongLabels};
-use crate::device::Weight;
 use crate::error::{Error, Result};
 use crate::labels::List;
-use crate::memory::Need;
+use crate::memory::{self, Need};
+use crate::ops::{Stage, Weight};
+use crate::plan;
 use crate::tokenizer::Tokens;
 
 /// Texts that pass the text tower together.
@@ -109,5 +111,29 @@ impl Engine {
         let read = unknown.into_iter().zip(features);
         self.texts.extend(read.map(|((text, tokens), features)| (text, Text { tokens, features })));
         Ok(())
+    }
+
+    /// The text tower on a batch of texts.
+    fn encode(&mut self, texts: &[(String, Tokens)]) -> Result<Vec<Box<[f32]>>> {
+        let longest = texts.iter().map(|(_, tokens)| tokens.ids.len()).max().unwrap_or(0);
+        let n = texts.len();
+        let (mut ids, mut ends) = (vec![0u32; n * longest], vec![0u32; n]);
+        for ((row, end), (_, tokens)) in ids.chunks_exact_mut(longest).zip(&mut ends).zip(texts) {
+            row[..tokens.ids.len()].copy_from_slice(&tokens.ids);
+            *end = tokens.end() as u32;
+        }
+        let (plan, io) = plan::record(self.device.activation_bytes(), &[], |d| self.model.text.forward(d, n, longest));
+        let what = format!("the text tower on {n} texts of {longest} tokens");
+        let mut program = self.compile(plan, &what, memory::FOR_MODEL)?;
+        self.buffered = None;
+        self.device.write(&mut program, io.ids, 0, bytemuck::cast_slice(&ids))?;
+        self.device.write(&mut program, io.ends, 0, bytemuck::cast_slice(&ends))?;
+        self.device.run(&mut program)?;
+        self.text_time += Duration::from_secs_f64(self.device.times().stages[Stage::Text as usize]);
+        let mut features = vec![0.0f32; io.features.len()];
+        self.device.read(&program, io.features, 0, bytemuck::cast_slice_mut(&mut features))?;
+        let features = features.chunks_exact(io.features.channels());
+        features.clone().zip(texts).try_for_each(|(features, (text, _))| self.check_features(text, features))?;
+        Ok(features.map(Into::into).collect())
     }
 }

@@ -6,7 +6,12 @@ use bytemuck::NoUninit;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::embedding::Dtype;
+/// The element type of a written array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    F16,
+    F32,
+}
 
 /// An element type that NumPy knows. Values are written as they lie in memory; the header names their byte order.
 pub trait Element: NoUninit {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::ops::Activation;
 use crate::protocol::Size;
 
 /// The key of [`Config`]'s JSON in a converted file's `__metadata__`.
@@ -92,15 +93,6 @@ pub enum HeadBlockKind {
     None,
     Bottleneck,
     Depthwise,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    Relu,
-    /// Slope 0.01 below zero.
-    Lrelu,
-    Tanh,
 }
 
 impl HeadBlock {

@@ -1,15 +1,15 @@
 //! The DPT decoder (Ranftl et al., 2103.13413): four maps of the encoder → one map at half the image's size.
 
 use super::config::{Config, ImageEncoder, Resample as Step};
-use super::weights::{After, ConvShape, Loader, Tensor, read};
-use crate::device::{Buf, Conv, ConvTranspose, Device, Element, Epilogue, Func, Linear};
+use super::weights::{After, Loader, TensorSpec};
 use crate::error::Result;
+use crate::ops::{Buf, Element, Epilogue, Func, Linear, PlanBuilder, conv, conv_transpose};
 
 pub struct Dpt {
     /// Fine to coarse; none where the encoder's outputs are maps already (ResNet).
     reassemble: Option<[Reassemble; 4]>,
     /// `[features, 3·3·channels]` each, without bias
-    layer_rn: [Conv; 4],
+    layer_rn: [conv::Weights; 4],
     refinenet: [Refine; 4],
 }
 
@@ -25,9 +25,9 @@ struct Reassemble {
 }
 
 enum Resample {
-    Up(ConvTranspose),
+    Up(conv_transpose::Weights),
     Keep,
-    Down(Conv),
+    Down(conv::Weights),
 }
 
 /// A RefineNet block; `out_conv` runs before the upsampling that it commutes with, on a quarter of the pixels.
@@ -41,8 +41,8 @@ struct Refine {
 
 /// x + conv2(ReLU(conv1(ReLU(x)))), each with its BatchNorm folded in.
 struct ResidualConvUnit {
-    conv1: Conv,
-    conv2: Conv,
+    conv1: conv::Weights,
+    conv2: conv::Weights,
 }
 
 impl Dpt {
@@ -56,7 +56,7 @@ impl Dpt {
             }
         };
         let layer_rn = four(|k| {
-            let shape = ConvShape::three(features, channels[k], 1);
+            let shape = conv::Shape::three(features, channels[k], 1);
             from.conv(&format!("scratch.layer{}_rn", k + 1), shape, After::Nothing)
         })?;
         let refinenet = four(|k| Refine::load(from, k, features))?;
@@ -64,7 +64,7 @@ impl Dpt {
     }
 
     /// The encoder's four outputs → path 1, `[b, H/2, W/2, features]`; `grid` = (h, w) of the tokens.
-    pub fn forward(&self, d: &mut dyn Device, hooked: [Buf; 4], grid: (usize, usize)) -> Buf {
+    pub fn forward(&self, d: &mut PlanBuilder, hooked: [Buf; 4], grid: (usize, usize)) -> Buf {
         let mut path = None;
         for k in (0..4).rev() {
             d.scope("reassemble", k + 1);
@@ -90,23 +90,20 @@ fn four<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 4]> {
 impl Reassemble {
     fn load(from: &mut Loader<'_>, k: usize, step: Step, dim: usize, channels: usize) -> Result<Reassemble> {
         let root = format!("pretrained.act_postprocess{}", k + 1);
-        let name = format!("{root}.0.project.0");
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let shape = [dim, 2 * dim];
+        let [weight, bias] = TensorSpec::layer(&format!("{root}.0.project.0"), &[dim, 2 * dim], dim);
         let mut half = |which: usize| {
-            from.matrix(&weight, (dim, dim), |checkpoint| {
-                let both = read(checkpoint, Tensor { name: &weight, shape: &shape })?;
-                Ok(both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect())
+            from.matrix((dim, dim), [weight.clone()], |[both]| {
+                both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect()
             })
         };
         let (patch_half, class_half) = (half(0)?, half(1)?);
-        let bias = from.vector(&bias, &[dim])?;
+        let bias = from.vector(bias)?;
         let project = from.conv_as_linear(&format!("{root}.3"), channels, dim)?;
         let name = format!("{root}.4");
         let resample = match step {
             Step::Up(stride) => Resample::Up(from.conv_transpose(&name, channels, stride)?),
             Step::Keep => Resample::Keep,
-            Step::Down => Resample::Down(from.conv(&name, ConvShape::three(channels, channels, 2), After::Bias)?),
+            Step::Down => Resample::Down(from.conv(&name, conv::Shape::three(channels, channels, 2), After::Bias)?),
         };
         Ok(Reassemble {
             patch: Linear { weight: patch_half, bias: None },
@@ -116,7 +113,7 @@ impl Reassemble {
         })
     }
 
-    fn forward(&self, d: &mut dyn Device, tokens: Buf, (h, w): (usize, usize)) -> Buf {
+    fn forward(&self, d: &mut PlanBuilder, tokens: Buf, (h, w): (usize, usize)) -> Buf {
         let (b, dim, channels) = (tokens.batch(), tokens.channels(), self.project.weight.n);
         let class = d.buffer("readout class", [b, 1, 1, dim], Element::F32);
         d.gemm(tokens.class_row(), &self.class, Epilogue::NONE, class.all());
@@ -156,7 +153,7 @@ impl Refine {
     }
 
     /// `layer` is the level's own map; `path` comes from the coarser level (none at the coarsest).
-    fn forward(&self, d: &mut dyn Device, path: Option<Buf>, layer: Buf, name: &'static str) -> Buf {
+    fn forward(&self, d: &mut PlanBuilder, path: Option<Buf>, layer: Buf, name: &'static str) -> Buf {
         let [b, h, w, features] = layer.shape;
         let merged = match (path, &self.res_conf_unit1) {
             (Some(path), Some(unit)) => unit.forward(d, layer, Some(path)),
@@ -174,14 +171,14 @@ impl Refine {
 impl ResidualConvUnit {
     fn load(from: &mut Loader<'_>, name: &str, features: usize) -> Result<ResidualConvUnit> {
         let mut conv = |i: usize| {
-            let shape = ConvShape::three(features, features, 1);
+            let shape = conv::Shape::three(features, features, 1);
             from.conv(&format!("{name}.conv{i}"), shape, After::BatchNorm(&format!("{name}.bn{i}")))
         };
         Ok(ResidualConvUnit { conv1: conv(1)?, conv2: conv(2)? })
     }
 
     /// unit(x), plus `add`.
-    fn forward(&self, d: &mut dyn Device, x: Buf, add: Option<Buf>) -> Buf {
+    fn forward(&self, d: &mut PlanBuilder, x: Buf, add: Option<Buf>) -> Buf {
         let hidden = d.buffer("rcu", x.shape, Element::Activation);
         d.conv(x, &self.conv1, true, Epilogue::func(Func::Relu), hidden);
         let out = d.buffer("rcu", x.shape, Element::Activation);

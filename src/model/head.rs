@@ -6,10 +6,11 @@
 //! lies outside Q's columns: a sum of squares, so nothing cancels, and e itself is never formed.
 
 use super::config::{Activation, Config, HeadBlockKind, LOGIT_SCALE};
-use super::weights::{Loader, Tensor, finite};
+use super::weights::{Loader, TensorSpec};
 use crate::checkpoint::finite::first_beyond;
-use crate::device::{Buf, Device, Element, Epilogue, Linear, Similarity, Upload, Vector};
 use crate::error::{Error, Result};
+use crate::ops::{Buf, Element, Epilogue, Linear, PlanBuilder, Upload, Vector, similarity};
+use crate::unit_vector;
 
 pub struct Head {
     /// `[embed_dim, features]`
@@ -19,6 +20,7 @@ pub struct Head {
     bias: Vec<f32>,
     features: usize,
     norm: Linear,
+    norm_is_upper: bool,
     rest: f32,
     block: Option<Block>,
 }
@@ -34,16 +36,16 @@ struct Block {
 impl Head {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Head> {
         let (embed_dim, features) = (config.embed_dim, config.features);
-        let (name, shape) = ("scratch.head1", [embed_dim, features, 1, 1]);
+        let name = "scratch.head1";
         let head1 = from.conv_as_linear(name, embed_dim, features)?;
-        let weight = from.host(Tensor { name: &format!("{name}.weight"), shape: &shape })?;
-        let mut bias = from.host(Tensor { name: &format!("{name}.bias"), shape: &[embed_dim] })?;
+        let [weight_tensor, bias_tensor] = TensorSpec::layer(name, &[embed_dim, features, 1, 1], embed_dim);
+        let (weight, mut bias) = (from.host(&weight_tensor)?, from.host(&bias_tensor)?);
         bias.iter_mut().for_each(|b| *b *= from.scale());
         let rank = embed_dim.min(features);
         let factors = if weight.is_empty() { Norm::default() } else { Norm::of(&weight, &bias, features) };
         let norm = Linear {
-            weight: from.matrix(&format!("{name}.weight"), (rank, features), |_| Ok(factors.matrix))?,
-            bias: Some(from.made_vector(&format!("{name}.bias"), rank, |_| Ok(factors.offset))?),
+            weight: from.matrix((rank, features), [weight_tensor], |_| factors.matrix)?,
+            bias: Some(from.made_vector(rank, [bias_tensor], |_| factors.offset)?),
         };
         let block = match config.head_block.kind {
             HeadBlockKind::None => None,
@@ -54,21 +56,31 @@ impl Head {
                 depth: config.head_block.depth.max(1),
             }),
         };
-        Ok(Head { head1, weight, bias, features, norm, rest: factors.rest, block })
+        let norm_is_upper = Norm::is_upper(embed_dim, features);
+        Ok(Head { head1, weight, bias, features, norm, norm_is_upper, rest: factors.rest, block })
     }
 
     /// What [`Head::scores`] needs for `labels` labels, in shape alone.
-    pub fn similarity_shape(&self, labels: usize) -> Similarity {
+    pub fn similarity_shape(&self, labels: usize) -> similarity::Weights {
         let labels = Linear {
-            weight: crate::device::Matrix { index: 0, n: labels, k: self.features },
+            weight: crate::ops::Matrix { index: 0, n: labels, k: self.features },
             bias: Some(Vector { index: 0, len: labels }),
         };
-        Similarity { labels, norm: self.norm, rest: self.rest }
+        self.similarity(labels)
+    }
+
+    fn similarity(&self, labels: Linear) -> similarity::Weights {
+        similarity::Weights { labels, norm: self.norm, norm_is_upper: self.norm_is_upper, rest: self.rest }
     }
 
     /// Puts a bank of labels on the device, in the place of `old`. `texts` are the text tower's outputs
     /// `[labels, embed_dim]`, of any length.
-    pub fn upload_bank(&self, device: &mut dyn Upload, texts: &[f32], old: Option<Linear>) -> Result<Similarity> {
+    pub fn upload_bank(
+        &self,
+        device: &mut dyn Upload,
+        texts: &[f32],
+        old: Option<Linear>,
+    ) -> Result<similarity::Weights> {
         let n = texts.len() / self.bias.len();
         let (mut rows, mut offsets) = (Vec::with_capacity(n * self.features), Vec::with_capacity(n));
         for text in texts.chunks_exact(self.bias.len()) {
@@ -96,13 +108,12 @@ impl Head {
             },
             _ => Linear { weight: device.matrix(n, self.features, &rows)?, bias: Some(device.vector(&offsets)?) },
         };
-        Ok(Similarity { labels, norm: self.norm, rest: self.rest })
+        Ok(self.similarity(labels))
     }
 
     /// A label's numerator: 1/0.07 · Wᵀt and 1/0.07 · b·t for the unit vector t (zeros for a zero vector).
     fn project(&self, text: &[f32]) -> (Vec<f32>, f32) {
-        let length = text.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        let scale = if length == 0.0 { 0.0 } else { f64::from(LOGIT_SCALE) / length };
+        let scale = unit_vector::factor(f64::from(LOGIT_SCALE), unit_vector::length(text));
         let mut row = vec![0.0f64; self.features];
         let mut offset = 0.0;
         for ((t, w), b) in text.iter().zip(self.weight.chunks_exact(self.features)).zip(&self.bias) {
@@ -114,7 +125,7 @@ impl Head {
     }
 
     /// Path 1 `[b, h, w, features]` → the pixels' embeddings `[b, h, w, embed_dim]`.
-    pub fn embedding(&self, d: &mut dyn Device, path: Buf) -> Buf {
+    pub fn embedding(&self, d: &mut PlanBuilder, path: Buf) -> Buf {
         d.scope("head1", 0);
         let [b, h, w, _] = path.shape;
         let out = d.buffer("head1", [b, h, w, self.head1.weight.n], Element::F32);
@@ -124,7 +135,7 @@ impl Head {
 
     /// Path 1 `[b, h, w, features]` → the embeddings `[b, 1, n, embed_dim]` at `points` of the photo. Bilinear weights
     /// sum to one and head1 is affine, so the n points can be taken before it: no other pixel's embedding is formed.
-    pub fn embedding_at(&self, d: &mut dyn Device, path: Buf, points: Buf, photo: (usize, usize)) -> Buf {
+    pub fn embedding_at(&self, d: &mut PlanBuilder, path: Buf, points: Buf, photo: (usize, usize)) -> Buf {
         d.scope("points", 0);
         let features =
             d.buffer("path1 at points", [path.batch(), 1, points.rows(), self.features], Element::Activation);
@@ -133,7 +144,7 @@ impl Head {
     }
 
     /// Path 1 `[b, h, w, features]` → logits `[b, h, w, labels]`, regularised where the model has a head block.
-    pub fn scores(&self, d: &mut dyn Device, path: Buf, bank: &Similarity) -> Buf {
+    pub fn scores(&self, d: &mut PlanBuilder, path: Buf, bank: &similarity::Weights) -> Buf {
         d.scope("head", 0);
         let [b, h, w, _] = path.shape;
         let shape = [b, h, w, bank.labels.weight.n];
@@ -154,13 +165,8 @@ impl Head {
 
 /// Nine weights and a bias.
 fn depthwise(from: &mut Loader<'_>) -> Result<Vector> {
-    let name = "scratch.head_block.depthwise.depthwise";
-    let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-    from.made_vector(&weight, 10, |checkpoint| {
-        let mut values = finite(checkpoint, Tensor { name: &weight, shape: &[1, 1, 3, 3] })?;
-        values.extend(finite(checkpoint, Tensor { name: &bias, shape: &[1] })?);
-        Ok(values)
-    })
+    let tensors = TensorSpec::layer("scratch.head_block.depthwise.depthwise", &[1, 1, 3, 3], 1);
+    from.made_vector(10, tensors, |values| values.concat())
 }
 
 /// ‖W·f + b‖² = ‖matrix·f + offset‖² + rest.
@@ -174,11 +180,16 @@ struct Norm {
 }
 
 impl Norm {
+    /// Whether the matrix is a QR decomposition's R, below whose diagonal are zeros.
+    fn is_upper(embed_dim: usize, features: usize) -> bool {
+        embed_dim > features
+    }
+
     /// `weight` is `[embed_dim, features]`. By Householder reflections in float64 where embed_dim > features;
     /// otherwise W and b are small enough as they are.
     fn of(weight: &[f32], bias: &[f32], features: usize) -> Norm {
         let rows = bias.len();
-        if rows <= features {
+        if !Norm::is_upper(rows, features) {
             return Norm { matrix: weight.to_vec(), offset: bias.to_vec(), rest: 0.0 };
         }
         let mut columns: Vec<Vec<f64>> =
@@ -213,7 +224,7 @@ impl Norm {
 mod tests {
     use super::*;
 
-    /// The rewrite against the plain form in float64, a column of zeros and a vector of zeros included.
+    /// The rewrite against the plain form in float64, a column of zeros and a vector of zeros included; and R is a triangle.
     #[test]
     fn the_norm_by_qr_is_the_norm() {
         let mut seed = 7u64;
@@ -226,6 +237,10 @@ mod tests {
             weight.iter_mut().skip(1).step_by(features).for_each(|w| *w = 0.0);
             let bias: Vec<f32> = (0..rows).map(|_| next()).collect();
             let norm = Norm::of(&weight, &bias, features);
+            if Norm::is_upper(rows, features) {
+                let below = |(i, row): (usize, &[f32])| row[..i].iter().all(|v| *v == 0.0);
+                assert!(norm.matrix.chunks_exact(features).enumerate().all(below), "{rows}×{features} is no triangle");
+            }
             for scale in [0.0, 1e-3, 1.0, 300.0] {
                 let f: Vec<f32> = (0..features).map(|_| scale * next()).collect();
                 let square = |matrix: &[f32], offset: &[f32]| -> f64 {

@@ -6,15 +6,16 @@ pub mod head;
 pub mod recognise;
 pub mod resnet;
 pub mod scale;
-pub mod tensors;
 pub mod text;
+pub mod transformer;
 pub mod vit;
 pub mod weights;
 
 use self::config::{Config, ImageEncoder};
-use self::weights::Loader;
-use crate::device::{Buf, Device, Element, Normalise, Similarity, Stage};
+use self::weights::{Loader, TensorSpec};
 use crate::error::Result;
+use crate::ops::patchify::Normalise;
+use crate::ops::{Buf, Element, PlanBuilder, Stage, similarity};
 
 /// One LSeg: handles of its weights on a device, and how they are used.
 pub struct Model {
@@ -81,6 +82,32 @@ pub struct FrameIo {
     pub sampled: Option<Buf>,
 }
 
+impl FrameIo {
+    /// The photo alone; the rest comes with what is wanted.
+    fn of(photo: Buf) -> FrameIo {
+        FrameIo {
+            photo,
+            palette: None,
+            points: None,
+            mask: None,
+            best: None,
+            not_finite: None,
+            overlay: None,
+            scores: None,
+            embedding: None,
+            sampled: None,
+        }
+    }
+}
+
+/// The tensors that a model of this checked configuration needs, by the published checkpoint's names, in the order of the
+/// computation: what [`Model::load`] names. `convert` writes exactly these.
+pub fn required(config: &Config) -> Vec<TensorSpec> {
+    let mut list = Loader::list();
+    Model::load(config, &mut list).expect("a list reads no file");
+    list.into_tensors()
+}
+
 impl Model {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Model> {
         let scale = scale::of(config, from.is_half());
@@ -101,58 +128,79 @@ impl Model {
     /// A frame, from photo to what is wanted of it. Scores and masks need a bank.
     pub fn forward(
         &self,
-        d: &mut dyn Device,
+        d: &mut PlanBuilder,
         shape: FrameShape,
-        bank: Option<&Similarity>,
+        bank: Option<&similarity::Weights>,
         wanted: Outputs,
     ) -> FrameIo {
         let FrameShape { batch, photo: (h0, w0), network } = shape;
         let normalise = Normalise { mean: self.config.mean, std: self.config.std.map(|std| std / self.scale) };
         d.stage(Stage::Encoder);
         let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
-        let points = (wanted.points > 0).then(|| d.buffer("points", [batch, 1, wanted.points, 2], Element::F32));
-        let labels = bank.map(|bank| bank.labels.weight.n);
-        let palette =
-            labels.filter(|_| wanted.overlay).map(|labels| d.buffer("palette", [1, 1, labels, 4], Element::U8));
-        for input in [Some(photo), points, palette].into_iter().flatten() {
-            d.input(input);
+        d.input(photo);
+        let mut io = FrameIo::of(photo);
+        if wanted.points > 0 {
+            let points = d.buffer("points", [batch, 1, wanted.points, 2], Element::F32);
+            d.input(points);
+            io.points = Some(points);
         }
+        if wanted.overlay
+            && let Some(bank) = bank
+        {
+            let palette = d.buffer("palette", [1, 1, bank.labels.weight.n, 4], Element::U8);
+            d.input(palette);
+            io.palette = Some(palette);
+        }
+
         let hooked = match &self.encoder {
             Encoder::Vit(vit) => vit.forward(d, photo, &normalise, network),
             Encoder::Resnet(resnet) => resnet.forward(d, photo, &normalise, network),
         };
         d.stage(Stage::Decoder);
         let path = self.decoder.forward(d, hooked, self.grid(network));
+
         d.stage(Stage::Head);
-        let embedding = wanted.embedding.then(|| self.head.embedding(d, path));
-        let sampled = points.map(|points| self.head.embedding_at(d, path, points, shape.photo));
-        let logits = bank.filter(|_| wanted.scores || wanted.mask).map(|bank| self.head.scores(d, path, bank));
-        if logits.is_some() {
-            d.stage(Stage::Mask);
-            d.scope("output", 0);
+        if wanted.embedding {
+            let embedding = self.head.embedding(d, path);
+            d.output(embedding);
+            io.embedding = Some(embedding);
         }
-        let scores = logits.filter(|_| wanted.scores).map(|logits| {
+        if let Some(points) = io.points {
+            let sampled = self.head.embedding_at(d, path, points, shape.photo);
+            d.output(sampled);
+            io.sampled = Some(sampled);
+        }
+        let Some(bank) = bank.filter(|_| wanted.scores || wanted.mask) else { return io };
+        let logits = self.head.scores(d, path, bank);
+
+        d.stage(Stage::Mask);
+        d.scope("output", 0);
+        if wanted.scores {
             let [b, h, w, n] = logits.shape;
             let scores = d.buffer("scores", [b, n, 2 * h, 2 * w], Element::F32);
             d.upsample_scores(logits, scores);
-            scores
-        });
-        let mask = logits
-            .filter(|_| wanted.mask)
-            .map(|logits| d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(logits.channels())));
-        let best = mask.filter(|_| wanted.best).map(|mask| d.buffer("best", mask.shape, Element::F32));
-        let not_finite = mask.map(|_| d.buffer("not_finite", [1; 4], Element::U32));
-        if let (Some(logits), Some(mask), Some(not_finite)) = (logits, mask, not_finite) {
-            d.argmax(logits, mask, best, not_finite);
+            d.output(scores);
+            io.scores = Some(scores);
         }
-        let overlay = mask.zip(palette).map(|(mask, palette)| {
-            d.overlay(mask, palette, photo);
-            photo
-        });
-        for out in [embedding, sampled, scores, mask, best, not_finite, overlay].into_iter().flatten() {
+        if !wanted.mask {
+            return io;
+        }
+        let mask = d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(logits.channels()));
+        if wanted.best {
+            io.best = Some(d.buffer("best", mask.shape, Element::F32));
+        }
+        let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
+        d.argmax(logits, mask, io.best, not_finite);
+        for out in [Some(mask), io.best, Some(not_finite)].into_iter().flatten() {
             d.output(out);
         }
-        FrameIo { photo, palette, points, mask, best, not_finite, overlay, scores, embedding, sampled }
+        (io.mask, io.not_finite) = (Some(mask), Some(not_finite));
+        if let Some(palette) = io.palette {
+            d.overlay(mask, palette, photo);
+            d.output(photo);
+            io.overlay = Some(photo);
+        }
+        io
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

@@ -1,7 +1,7 @@
 //! Which model a checkpoint holds: stated by our own files, told from names and shapes for all others.
 
 use super::config::{Activation, Config, HeadBlock, HeadBlockKind, ImageEncoder, METADATA_KEY, Resample, TextTower};
-use super::tensors;
+use super::required;
 use crate::checkpoint::{Checkpoint, HyperParameter, printable};
 use crate::{Error, Result};
 
@@ -52,15 +52,19 @@ pub fn recognise(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
         None => told_from_shapes(checkpoint, flags)?,
     };
     config.validate().map_err(refuse)?;
-    tensors::check(checkpoint, &config)?;
+    required(&config).iter().try_for_each(|tensor| checkpoint.check(&tensor.name, &tensor.shape).map(drop))?;
     Ok(config)
 }
+
+/// What a ViT has and a ResNet has not, and the reverse.
+const PATCH_EMBED: &str = "pretrained.model.patch_embed.proj.weight";
+const STEM: &str = "pretrained.layer1.0.weight";
 
 fn told_from_shapes(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
     let refuse = |reason: String| Error::config(checkpoint.path(), reason);
     let has = |name: &str| checkpoint.info(name).is_some();
-    let vit = has("pretrained.model.patch_embed.proj.weight");
-    let resnet = has("pretrained.layer1.0.weight");
+    let vit = has(PATCH_EMBED);
+    let resnet = has(STEM);
     let image = match (vit, resnet) {
         (true, false) => vit_encoder(checkpoint)?,
         (false, true) => resnet_encoder(checkpoint)?,
@@ -68,8 +72,7 @@ fn told_from_shapes(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
         (false, false) => {
             let first = checkpoint.names().next().unwrap_or_default();
             return Err(refuse(format!(
-                "is no LSeg checkpoint: neither a ViT (pretrained.model.patch_embed.proj.weight) nor a ResNet \
-                 (pretrained.layer1.0.weight) is in it; its first tensor is {}",
+                "is no LSeg checkpoint: neither a ViT ({PATCH_EMBED}) nor a ResNet ({STEM}) is in it; its first tensor is {}",
                 printable(first)
             )));
         }
@@ -125,7 +128,7 @@ fn published(config: &Config) -> Option<&'static str> {
 
 fn vit_encoder(checkpoint: &Checkpoint) -> Result<ImageEncoder> {
     let refuse = |reason: String| Error::config(checkpoint.path(), reason);
-    let [dim, _, patch, _] = shape(checkpoint, "pretrained.model.patch_embed.proj.weight")?;
+    let [dim, _, patch, _] = shape(checkpoint, PATCH_EMBED)?;
     let [_, rows, _] = shape(checkpoint, "pretrained.model.pos_embed")?;
     let depth = count(checkpoint, "pretrained.model.blocks.");
     let [mlp, _] = shape(checkpoint, "pretrained.model.blocks.0.mlp.fc1.weight")?;
@@ -149,7 +152,7 @@ fn vit_encoder(checkpoint: &Checkpoint) -> Result<ImageEncoder> {
 }
 
 fn resnet_encoder(checkpoint: &Checkpoint) -> Result<ImageEncoder> {
-    let [stem, _, _, _] = shape(checkpoint, "pretrained.layer1.0.weight")?;
+    let [stem, _, _, _] = shape(checkpoint, STEM)?;
     let stages = ["pretrained.layer1.4.", "pretrained.layer2.", "pretrained.layer3.", "pretrained.layer4."];
     let (mut blocks, mut planes) = ([0; 4], [0; 4]);
     for (k, stage) in stages.into_iter().enumerate() {

@@ -2,25 +2,26 @@
 //! the outputs of its four stages, at 1/4, 1/8, 1/16 and 1/32, are the result.
 
 use super::config::{ImageEncoder, RESNET_EXPANSION};
-use super::weights::{After, ConvShape, Loader};
-use crate::device::{Buf, Conv, Device, Element, Epilogue, Func, Normalise};
+use super::weights::{After, Loader};
 use crate::error::Result;
+use crate::ops::patchify::Normalise;
+use crate::ops::{Buf, Element, Epilogue, Func, PlanBuilder, conv};
 
 pub struct Resnet {
     /// `[stem, 7·7·3]`, stride 2
-    stem: Conv,
+    stem: conv::Weights,
     stages: [Vec<Block>; 4],
 }
 
 struct Block {
     /// `[planes, inputs]`
-    conv1: Conv,
+    conv1: conv::Weights,
     /// `[planes, 3·3·planes]`
-    conv2: Conv,
+    conv2: conv::Weights,
     /// `[4·planes, planes]`
-    conv3: Conv,
+    conv3: conv::Weights,
     /// `[4·planes, inputs]`, where the shape changes
-    downsample: Option<Conv>,
+    downsample: Option<conv::Weights>,
 }
 
 impl Resnet {
@@ -28,7 +29,7 @@ impl Resnet {
         let &ImageEncoder::Resnet { stem: channels, blocks, planes } = config else {
             unreachable!("the model loads the encoder that its configuration names")
         };
-        let shape = ConvShape { outputs: channels, inputs: 3, kernel: 7, stride: 2, pad: 3 };
+        let shape = conv::Shape { outputs: channels, inputs: 3, kernel: 7, stride: 2, pad: 3 };
         let stem = from.conv("pretrained.layer1.0", shape, After::BatchNorm("pretrained.layer1.1"))?;
         let mut stages: [Vec<Block>; 4] = Default::default();
         let mut inputs = channels;
@@ -45,7 +46,7 @@ impl Resnet {
     }
 
     /// Photo `[b, h0, w0, 3]`, taken as `size` = (H, W) → the stages' maps.
-    pub fn forward(&self, d: &mut dyn Device, photo: Buf, normalise: &Normalise, size: (usize, usize)) -> [Buf; 4] {
+    pub fn forward(&self, d: &mut PlanBuilder, photo: Buf, normalise: &Normalise, size: (usize, usize)) -> [Buf; 4] {
         let (b, (h, w), channels) = (photo.batch(), size, self.stem.weight.n);
         d.scope("stem", 0);
         let image = d.buffer("image", [b, h, w, 3], Element::Activation);
@@ -71,22 +72,22 @@ impl Resnet {
 impl Block {
     fn load(from: &mut Loader<'_>, name: &str, inputs: usize, planes: usize, stride: usize) -> Result<Block> {
         let outputs = RESNET_EXPANSION * planes;
-        let mut conv = |part: &str, bn: &str, shape: ConvShape| {
+        let mut conv = |part: &str, bn: &str, shape: conv::Shape| {
             from.conv(&format!("{name}.{part}"), shape, After::BatchNorm(&format!("{name}.{bn}")))
         };
         Ok(Block {
-            conv1: conv("conv1", "bn1", ConvShape::one(planes, inputs, 1))?,
-            conv2: conv("conv2", "bn2", ConvShape::three(planes, planes, stride))?,
-            conv3: conv("conv3", "bn3", ConvShape::one(outputs, planes, 1))?,
+            conv1: conv("conv1", "bn1", conv::Shape::one(planes, inputs, 1))?,
+            conv2: conv("conv2", "bn2", conv::Shape::three(planes, planes, stride))?,
+            conv3: conv("conv3", "bn3", conv::Shape::one(outputs, planes, 1))?,
             downsample: if stride != 1 || inputs != outputs {
-                Some(conv("downsample.0", "downsample.1", ConvShape::one(outputs, inputs, stride))?)
+                Some(conv("downsample.0", "downsample.1", conv::Shape::one(outputs, inputs, stride))?)
             } else {
                 None
             },
         })
     }
 
-    fn forward(&self, d: &mut dyn Device, x: Buf, name: &'static str) -> Buf {
+    fn forward(&self, d: &mut PlanBuilder, x: Buf, name: &'static str) -> Buf {
         let [b, h, w, _] = x.shape;
         let (planes, stride) = (self.conv1.weight.n, self.conv2.stride);
         let shape = [b, h / stride, w / stride, self.conv3.weight.n];

@@ -1,11 +1,24 @@
 //! CLIP's text tower (Radford et al., 2103.00020): token ids → one vector in the space of the pixels.
 
 use super::config::Config;
-use super::weights::Loader;
-use crate::device::{Buf, Device, Element, Epilogue, Func, LayerNorm, Linear, Matrix, Stage, Vector};
+use super::transformer::{Block, Style};
+use super::weights::{Loader, TensorSpec};
 use crate::error::Result;
+use crate::ops::{Buf, Element, Epilogue, Func, Linear, Matrix, PlanBuilder, Stage, Vector, layer_norm};
 
-const EPS: f32 = 1e-5;
+/// As CLIP names its parts.
+const STYLE: Style = Style {
+    norm1: "ln_1",
+    norm2: "ln_2",
+    qkv: ["attn.in_proj_weight", "attn.in_proj_bias"],
+    proj: "attn.out_proj",
+    fc1: "mlp.c_fc",
+    fc2: "mlp.c_proj",
+    tokens: "text tokens",
+    eps: 1e-5,
+    gelu: Func::QuickGelu,
+    causal: true,
+};
 
 pub struct Text {
     width: usize,
@@ -15,22 +28,9 @@ pub struct Text {
     /// `[context, width]`
     positional_embedding: Vector,
     resblocks: Vec<Block>,
-    ln_final: LayerNorm,
+    ln_final: layer_norm::Weights,
     /// `[embed_dim, width]`
     text_projection: Linear,
-}
-
-struct Block {
-    ln_1: LayerNorm,
-    /// `[3·width, width]`
-    in_proj: Linear,
-    /// `[width, width]`
-    out_proj: Linear,
-    ln_2: LayerNorm,
-    /// `[mlp, width]`
-    c_fc: Linear,
-    /// `[width, mlp]`
-    c_proj: Linear,
 }
 
 /// Buffers that the host fills before, and reads after.
@@ -53,28 +53,32 @@ impl Text {
             width,
             heads: tower.heads,
             token_embedding: from.table(&table, tower.vocab, width)?,
-            positional_embedding: from.vector(&format!("{root}.positional_embedding"), &[tower.context, width])?,
+            positional_embedding: from
+                .vector(TensorSpec::new(format!("{root}.positional_embedding"), &[tower.context, width]))?,
             resblocks: (0..tower.layers)
-                .map(|i| Block::load(from, &format!("{root}.transformer.resblocks.{i}"), width, tower.mlp))
+                .map(|i| {
+                    let name = format!("{root}.transformer.resblocks.{i}");
+                    Block::load(from, &STYLE, &name, (width, tower.mlp))
+                })
                 .collect::<Result<_>>()?,
-            ln_final: from.layer_norm(&format!("{root}.ln_final"), width, EPS)?,
+            ln_final: from.layer_norm(&format!("{root}.ln_final"), width, STYLE.eps)?,
             text_projection: from.projection(&format!("{root}.text_projection"), width, config.embed_dim)?,
         })
     }
 
     /// `n` texts of at most `tokens` ids. The mask is causal, so what stands behind a text's end token cannot reach it.
-    pub fn forward(&self, d: &mut dyn Device, n: usize, tokens: usize) -> TextIo {
+    pub fn forward(&self, d: &mut PlanBuilder, n: usize, tokens: usize) -> TextIo {
         d.stage(Stage::Text);
         d.scope("text", 0);
         let ids = d.buffer("ids", [n, 1, tokens, 1], Element::U32);
         let ends = d.buffer("ends", [n, 1, 1, 1], Element::U32);
         d.input(ids);
         d.input(ends);
-        let mut x = d.buffer("text tokens", [n, 1, tokens, self.width], Element::F32);
+        let mut x = d.buffer(STYLE.tokens, [n, 1, tokens, self.width], Element::F32);
         d.embed_tokens(ids, self.token_embedding, self.positional_embedding, x);
         for (i, block) in self.resblocks.iter().enumerate() {
             d.scope("resblock", i);
-            x = block.forward(d, x, self.heads);
+            x = block.forward(d, x, self.heads, STYLE.tokens);
         }
         d.scope("text", 0);
         let pooled = d.buffer("end token", [n, 1, 1, self.width], Element::F32);
@@ -85,39 +89,5 @@ impl Text {
         d.gemm(normed.all(), &self.text_projection, Epilogue::NONE, features.all());
         d.output(features);
         TextIo { ids, ends, features }
-    }
-}
-
-impl Block {
-    fn load(from: &mut Loader<'_>, name: &str, width: usize, mlp: usize) -> Result<Block> {
-        let (weight, bias) = (format!("{name}.attn.in_proj_weight"), format!("{name}.attn.in_proj_bias"));
-        Ok(Block {
-            ln_1: from.layer_norm(&format!("{name}.ln_1"), width, EPS)?,
-            in_proj: from.named_linear(&weight, &bias, 3 * width, width)?,
-            out_proj: from.linear(&format!("{name}.attn.out_proj"), width, width)?,
-            ln_2: from.layer_norm(&format!("{name}.ln_2"), width, EPS)?,
-            c_fc: from.linear(&format!("{name}.mlp.c_fc"), mlp, width)?,
-            c_proj: from.linear(&format!("{name}.mlp.c_proj"), width, mlp)?,
-        })
-    }
-
-    fn forward(&self, d: &mut dyn Device, x: Buf, heads: usize) -> Buf {
-        let [n, _, t, width] = x.shape;
-        let normed = d.buffer("ln_1", x.shape, Element::Activation);
-        d.layer_norm(x, &self.ln_1, normed);
-        let qkv = d.buffer("qkv", [n, 1, t, 3 * width], Element::Activation);
-        d.gemm(normed.all(), &self.in_proj, Epilogue::NONE, qkv.all());
-        let heard = d.buffer("attention", x.shape, Element::Activation);
-        d.attention(qkv, heads, true, heard);
-        let middle = d.buffer("text tokens", x.shape, Element::F32);
-        d.gemm(heard.all(), &self.out_proj, Epilogue::add(x.all()), middle.all());
-
-        let normed = d.buffer("ln_2", x.shape, Element::Activation);
-        d.layer_norm(middle, &self.ln_2, normed);
-        let hidden = d.buffer("mlp", [n, 1, t, self.c_fc.weight.n], Element::Activation);
-        d.gemm(normed.all(), &self.c_fc, Epilogue::func(Func::QuickGelu), hidden.all());
-        let out = d.buffer("text tokens", x.shape, Element::F32);
-        d.gemm(hidden.all(), &self.c_proj, Epilogue::add(middle.all()), out.all());
-        out
     }
 }

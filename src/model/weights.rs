@@ -1,22 +1,27 @@
-//! From checkpoint tensors to device weights: each is read, checked, folded, uploaded and forgotten, one at a time.
+//! From checkpoint tensors to device weights. Each loading function names the tensors that it takes, with their shapes, and
+//! says what they become: so one walk lists them, counts what the model takes, or reads, checks, folds, uploads and forgets
+//! them, one weight at a time.
+
+use std::collections::HashSet;
 
 use crate::checkpoint::finite::first_beyond;
 use crate::checkpoint::{Checkpoint, Dtype, printable};
-pub use crate::device::ConvShape;
-use crate::device::{Conv, ConvTranspose, LayerNorm, Linear, Matrix, Upload, Vector, Weight};
 use crate::error::{Error, Result};
 use crate::memory::Need;
+use crate::ops::{Linear, Matrix, Upload, Vector, Weight, conv, conv_transpose, layer_norm};
 
 /// BatchNorm's epsilon, everywhere in the decoder and in ResNet.
 const BN_EPS: f32 = 1e-5;
 
-/// Makes the model's weights: from a checkpoint onto a device, or in shape alone for a plan.
+/// Makes the model's weights: from a checkpoint onto a device, or in shape alone for a list or a plan.
 pub struct Loader<'a> {
     source: Option<(&'a Checkpoint, &'a mut dyn Upload)>,
     /// Of every convolution's bias: see [`super::scale`].
     scale: f32,
     /// Whether the file has float16 in all matrices.
     halves: bool,
+    /// All that was named so far, as often as it was.
+    tensors: Vec<TensorSpec>,
     /// All weights so far.
     weights: Vec<Weight>,
     /// Values that the host keeps, and bytes that it takes to make the weight that takes most.
@@ -24,11 +29,30 @@ pub struct Loader<'a> {
     making: usize,
 }
 
-/// A tensor's name and shape as the checkpoint has it.
-#[derive(Clone, Copy)]
-pub struct Tensor<'a> {
-    pub name: &'a str,
-    pub shape: &'a [usize],
+/// A tensor's name and shape as the checkpoint has it. Convolutions are [out, in, height, width], transposed ones [in, out,
+/// height, width], linears [out, in]; other data layouts do not occur.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+impl TensorSpec {
+    pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
+        TensorSpec { name: name.into(), shape: shape.to_vec() }
+    }
+
+    /// `{name}.weight` of this shape and `{name}.bias` of `bias` values.
+    pub fn layer(name: &str, weight: &[usize], bias: usize) -> [Self; 2] {
+        [Self::new(format!("{name}.weight"), weight), Self::new(format!("{name}.bias"), &[bias])]
+    }
+
+    /// Weight, bias, mean and variance.
+    fn batch_norm(name: &str, channels: usize) -> [Self; 4] {
+        let [weight, bias] = Self::layer(name, &[channels], channels);
+        let statistic = |part: &str| Self::new(format!("{name}.{part}"), &[channels]);
+        [weight, bias, statistic("running_mean"), statistic("running_var")]
+    }
 }
 
 /// What follows a convolution and can be folded into it.
@@ -49,8 +73,12 @@ impl<'a> Loader<'a> {
     pub fn shapes(checkpoint: &Checkpoint) -> Self {
         let mut matrices =
             checkpoint.names().filter_map(|name| checkpoint.info(name)).filter(|info| info.shape.len() > 1);
-        let halves = matrices.all(|info| info.dtype == Dtype::F16);
-        Loader { source: None, scale: 1.0, halves, weights: Vec::new(), kept: 0, making: 0 }
+        Loader { halves: matrices.all(|info| info.dtype == Dtype::F16), ..Loader::list() }
+    }
+
+    /// As [`Loader::shapes`], without a file: for the tensors' names.
+    pub fn list() -> Self {
+        Loader { source: None, scale: 1.0, halves: false, tensors: Vec::new(), weights: Vec::new(), kept: 0, making: 0 }
     }
 
     /// Whether matrices, and so activations, are kept as float16.
@@ -77,77 +105,97 @@ impl<'a> Loader<'a> {
         Need { device: bytes, host: 4 * self.kept as u64, passing: self.making as u64 }
     }
 
+    /// All tensors that were named, each once, where it was needed first.
+    pub fn into_tensors(self) -> Vec<TensorSpec> {
+        let mut seen = HashSet::new();
+        self.tensors.into_iter().filter(|tensor| seen.insert(tensor.name.clone())).collect()
+    }
+
+    /// What a model's file has and nothing is computed with: what `load` names is listed, and never read.
+    pub fn unused<T>(&mut self, load: impl FnOnce(&mut Loader<'_>) -> Result<T>) -> Result<()> {
+        let mut list = Loader::list();
+        load(&mut list)?;
+        self.tensors.append(&mut list.tensors);
+        Ok(())
+    }
+
     /// A weight is to come, which is read as float32 and then rearranged or narrowed.
-    fn announce(&mut self, weight: Weight) {
+    fn announce(&mut self, weight: Weight, sources: &[TensorSpec]) {
         let (n, k) = weight.size();
         self.making = self.making.max(8 * n * k);
         self.weights.push(weight);
+        self.tensors.extend_from_slice(sources);
     }
 
     /// A tensor's values for the host, which were looked at as a weight; empty in shape alone.
-    pub fn host(&mut self, tensor: Tensor<'_>) -> Result<Vec<f32>> {
+    pub fn host(&mut self, tensor: &TensorSpec) -> Result<Vec<f32>> {
         let values = tensor.shape.iter().product::<usize>();
         self.kept += values;
         // The head makes one matrix of it, in float64.
         self.making = self.making.max(12 * values);
+        self.tensors.push(tensor.clone());
         match &self.source {
             Some((checkpoint, _)) => read(checkpoint, tensor),
             None => Ok(Vec::new()),
         }
     }
 
-    /// A matrix that `make` reads and rearranges; `name` is the tensor that it is made of.
-    pub fn matrix(
+    /// A matrix that `make` makes of the sources' values. An error about what was made names the first of them.
+    pub fn matrix<const N: usize>(
         &mut self,
-        name: &str,
         (n, k): (usize, usize),
-        make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
+        sources: [TensorSpec; N],
+        make: impl FnOnce([Vec<f32>; N]) -> Vec<f32>,
     ) -> Result<Matrix> {
-        self.announce(Weight::Matrix { n, k, halves: self.halves });
-        match &mut self.source {
-            Some((checkpoint, device)) => device.matrix(n, k, &made(checkpoint, name, device.largest_weight(), make)?),
-            None => Ok(Matrix { index: 0, n, k }),
-        }
-    }
-
-    /// The weights of a convolution, `[outputs, kernel·kernel·inputs]`, that `make` reads and rearranges.
-    fn filters(
-        &mut self,
-        name: &str,
-        shape: ConvShape,
-        make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
-    ) -> Result<Matrix> {
-        let (n, k) = (shape.outputs, shape.kernel * shape.kernel * shape.inputs);
-        self.announce(Weight::Filters(shape));
+        self.announce(Weight::Matrix { n, k, halves: self.halves }, &sources);
         match &mut self.source {
             Some((checkpoint, device)) => {
-                device.filters(shape, &made(checkpoint, name, device.largest_weight(), make)?)
+                device.matrix(n, k, &made(checkpoint, &sources, device.largest_weight(), make)?)
             }
             None => Ok(Matrix { index: 0, n, k }),
         }
     }
 
-    /// A vector or table that `make` reads and rearranges; `name` is the tensor that it is made of.
-    pub fn made_vector(
+    /// As [`Loader::matrix`]: the weights of a convolution, `[outputs, kernel·kernel·inputs]`.
+    fn filters<const N: usize>(
         &mut self,
-        name: &str,
-        len: usize,
-        make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
-    ) -> Result<Vector> {
-        self.announce(Weight::Vector(len));
+        shape: conv::Shape,
+        sources: [TensorSpec; N],
+        make: impl FnOnce([Vec<f32>; N]) -> Vec<f32>,
+    ) -> Result<Matrix> {
+        let weight = Weight::Filters(shape);
+        self.announce(weight, &sources);
+        let (n, k) = weight.size();
         match &mut self.source {
-            Some((checkpoint, device)) => device.vector(&made(checkpoint, name, f32::MAX, make)?),
+            Some((checkpoint, device)) => {
+                device.filters(shape, &made(checkpoint, &sources, device.largest_weight(), make)?)
+            }
+            None => Ok(Matrix { index: 0, n, k }),
+        }
+    }
+
+    /// As [`Loader::matrix`]: a vector, or a table that is kept as one.
+    pub fn made_vector<const N: usize>(
+        &mut self,
+        len: usize,
+        sources: [TensorSpec; N],
+        make: impl FnOnce([Vec<f32>; N]) -> Vec<f32>,
+    ) -> Result<Vector> {
+        self.announce(Weight::Vector(len), &sources);
+        match &mut self.source {
+            Some((checkpoint, device)) => device.vector(&made(checkpoint, &sources, f32::MAX, make)?),
             None => Ok(Vector { index: 0, len }),
         }
     }
 
-    pub fn vector(&mut self, name: &str, shape: &[usize]) -> Result<Vector> {
-        self.made_vector(name, shape.iter().product(), |checkpoint| read(checkpoint, Tensor { name, shape }))
+    /// A vector as the file has it.
+    pub fn vector(&mut self, tensor: TensorSpec) -> Result<Vector> {
+        self.made_vector(tensor.shape.iter().product(), [tensor], |[values]| values)
     }
 
     /// A matrix as the file has it.
     pub fn table(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix> {
-        self.matrix(name, (n, k), |checkpoint| read(checkpoint, Tensor { name, shape: &[n, k] }))
+        self.matrix((n, k), [TensorSpec::new(name, &[n, k])], |[values]| values)
     }
 
     /// `{name}.weight` `[n, k]` and `{name}.bias` `[n]`.
@@ -157,74 +205,90 @@ impl<'a> Loader<'a> {
 
     pub fn named_linear(&mut self, weight: &str, bias: &str, n: usize, k: usize) -> Result<Linear> {
         let weight = self.table(weight, n, k)?;
-        Ok(Linear { weight, bias: Some(self.vector(bias, &[n])?) })
+        Ok(Linear { weight, bias: Some(self.vector(TensorSpec::new(bias, &[n]))?) })
     }
 
     /// A table `name` `[k, n]` that multiplies from the right (x·T), without bias.
     pub fn projection(&mut self, name: &str, k: usize, n: usize) -> Result<Linear> {
-        let weight = self.matrix(name, (n, k), |checkpoint| {
-            let table = read(checkpoint, Tensor { name, shape: &[k, n] })?;
-            Ok((0..n * k).map(|i| table[i % k * n + i / k]).collect())
+        let weight = self.matrix((n, k), [TensorSpec::new(name, &[k, n])], |[table]| {
+            (0..n * k).map(|i| table[i % k * n + i / k]).collect()
         })?;
         Ok(Linear { weight, bias: None })
     }
 
-    pub fn layer_norm(&mut self, name: &str, width: usize, eps: f32) -> Result<LayerNorm> {
-        let weight = self.vector(&format!("{name}.weight"), &[width])?;
-        Ok(LayerNorm { weight, bias: self.vector(&format!("{name}.bias"), &[width])?, eps })
+    pub fn layer_norm(&mut self, name: &str, width: usize, eps: f32) -> Result<layer_norm::Weights> {
+        let [weight, bias] = TensorSpec::layer(name, &[width], width);
+        Ok(layer_norm::Weights { weight: self.vector(weight)?, bias: self.vector(bias)?, eps })
     }
 
     /// `{name}.weight` `[outputs, inputs, kernel, kernel]`, with what follows folded in.
-    pub fn conv(&mut self, name: &str, shape: ConvShape, after: After<'_>) -> Result<Conv> {
-        let ConvShape { outputs, inputs, kernel, stride, pad } = shape;
-        let k = kernel * kernel * inputs;
-        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
-        let weight = self.filters(&weight_name, shape, |checkpoint| {
-            let dims = [outputs, inputs, kernel, kernel];
-            let weight = read(checkpoint, Tensor { name: &weight_name, shape: &dims })?;
-            let mut rows = channels_last(&weight, outputs, inputs, kernel);
-            if let After::BatchNorm(bn) = after {
-                let (scale, _) = batch_norm(checkpoint, bn, outputs)?;
-                rows.chunks_exact_mut(k).zip(scale).for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
-            }
-            Ok(rows)
-        })?;
+    pub fn conv(&mut self, name: &str, shape: conv::Shape, after: After<'_>) -> Result<conv::Weights> {
+        let conv::Shape { outputs, inputs, kernel, stride, pad } = shape;
         let scaled = scaled_by(self.scale);
-        let bias = match after {
-            After::Nothing => None,
-            After::Bias => Some(self.made_vector(&bias_name, outputs, |checkpoint| {
-                read(checkpoint, Tensor { name: &bias_name, shape: &[outputs] }).map(scaled)
-            })?),
-            After::BatchNorm(bn) => Some(self.made_vector(&format!("{bn}.bias"), outputs, |checkpoint| {
-                Ok(scaled(batch_norm(checkpoint, bn, outputs)?.1))
-            })?),
+        let [filters, own_bias] = TensorSpec::layer(name, &[outputs, inputs, kernel, kernel], outputs);
+        let (weight, bias) = match after {
+            After::Nothing => (self.filters(shape, [filters], |[filters]| channels_last(&filters, shape))?, None),
+            After::Bias => (
+                self.filters(shape, [filters], |[filters]| channels_last(&filters, shape))?,
+                Some(self.made_vector(outputs, [own_bias], |[bias]| scaled(bias))?),
+            ),
+            After::BatchNorm(norm) => {
+                let norm = TensorSpec::batch_norm(norm, outputs);
+                self.check_batch_norm(&norm)?;
+                let [weight, bias, mean, variance] = norm;
+                let sources = [filters, weight.clone(), bias.clone(), mean.clone(), variance.clone()];
+                let folded = self.filters(shape, sources, |[filters, weight, bias, mean, variance]| {
+                    let (scale, _) = batch_norm(&weight, &bias, &mean, &variance);
+                    let mut rows = channels_last(&filters, shape);
+                    let each = rows.chunks_exact_mut(kernel * kernel * inputs).zip(scale);
+                    each.for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
+                    rows
+                })?;
+                let shift =
+                    self.made_vector(outputs, [bias, weight, mean, variance], |[bias, weight, mean, variance]| {
+                        scaled(batch_norm(&weight, &bias, &mean, &variance).1)
+                    })?;
+                (folded, Some(shift))
+            }
         };
-        Ok(Conv { weight, bias, kernel, stride, pad })
+        Ok(conv::Weights { weight, bias, kernel, stride, pad })
     }
 
     /// A 1×1 convolution, as the linear layer it is.
     pub fn conv_as_linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-        let conv = self.conv(name, ConvShape::one(outputs, inputs, 1), After::Bias)?;
+        let conv = self.conv(name, conv::Shape::one(outputs, inputs, 1), After::Bias)?;
         Ok(Linear { weight: conv.weight, bias: conv.bias })
     }
 
     /// `{name}.weight` `[channels, channels, stride, stride]` and its bias.
-    pub fn conv_transpose(&mut self, name: &str, channels: usize, stride: usize) -> Result<ConvTranspose> {
+    pub fn conv_transpose(&mut self, name: &str, channels: usize, stride: usize) -> Result<conv_transpose::Weights> {
         let taps = stride * stride;
-        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
-        let weight = self.matrix(&weight_name, (taps * channels, channels), |checkpoint| {
-            let shape = [channels, channels, stride, stride];
-            let weight = read(checkpoint, Tensor { name: &weight_name, shape: &shape })?;
+        let [weight, bias] = TensorSpec::layer(name, &[channels, channels, stride, stride], channels);
+        let weight = self.matrix((taps * channels, channels), [weight], |[weight]| {
             // [input, output, tap] → rows (tap, output), columns input
             let at = |tap: usize, output: usize, input: usize| weight[(input * channels + output) * taps + tap];
             let rows = (0..taps).flat_map(|tap| (0..channels).map(move |output| (tap, output)));
-            Ok(rows.flat_map(|(tap, output)| (0..channels).map(move |input| at(tap, output, input))).collect())
+            rows.flat_map(|(tap, output)| (0..channels).map(move |input| at(tap, output, input))).collect()
         })?;
         let scaled = scaled_by(self.scale);
-        let bias = self.made_vector(&bias_name, taps * channels, |checkpoint| {
-            Ok(scaled(read(checkpoint, Tensor { name: &bias_name, shape: &[channels] })?).repeat(taps))
-        })?;
-        Ok(ConvTranspose { weight, bias, stride })
+        let bias = self.made_vector(taps * channels, [bias], |[bias]| scaled(bias).repeat(taps))?;
+        Ok(conv_transpose::Weights { weight, bias, stride })
+    }
+
+    /// Refuses a BatchNorm that cannot be folded. Each of its tensors is looked at by itself: an infinite variance would hide
+    /// in a weight of zeros.
+    fn check_batch_norm(&self, norm: &[TensorSpec; 4]) -> Result<()> {
+        let Some((checkpoint, _)) = &self.source else { return Ok(()) };
+        let finite = |tensor| made(checkpoint, std::array::from_ref(tensor), f32::MAX, |[values]| values);
+        let [affine @ .., variance] = norm;
+        affine.iter().try_for_each(|tensor| finite(tensor).map(drop))?;
+        match finite(variance)?.iter().enumerate().find(|(_, v)| **v + BN_EPS <= 0.0) {
+            None => Ok(()),
+            Some((i, v)) => {
+                let expected = format!("variances above -{BN_EPS:e}");
+                Err(damaged(checkpoint, &variance.name, &expected, format!("{v} at [{i}]")))
+            }
+        }
     }
 }
 
@@ -236,42 +300,44 @@ fn scaled_by(scale: f32) -> impl Fn(Vec<f32>) -> Vec<f32> {
     }
 }
 
-pub fn read(checkpoint: &Checkpoint, tensor: Tensor<'_>) -> Result<Vec<f32>> {
+fn read(checkpoint: &Checkpoint, tensor: &TensorSpec) -> Result<Vec<f32>> {
     let mut values = Vec::new();
-    checkpoint.read_f32(tensor.name, tensor.shape, &mut values)?;
+    checkpoint.read_f32(&tensor.name, &tensor.shape, &mut values)?;
     Ok(values)
 }
 
-/// As [`read`], refused where a value is no finite number.
-pub fn finite(checkpoint: &Checkpoint, tensor: Tensor<'_>) -> Result<Vec<f32>> {
-    made(checkpoint, tensor.name, f32::MAX, |checkpoint| read(checkpoint, tensor))
-}
-
-/// What `make` yields for a device that holds sizes up to `limit`.
-fn made(
+/// What `make` makes of the sources, for a device that holds sizes up to `limit`.
+fn made<const N: usize>(
     checkpoint: &Checkpoint,
-    name: &str,
+    sources: &[TensorSpec; N],
     limit: f32,
-    make: impl FnOnce(&Checkpoint) -> Result<Vec<f32>>,
+    make: impl FnOnce([Vec<f32>; N]) -> Vec<f32>,
 ) -> Result<Vec<f32>> {
-    let values = make(checkpoint)?;
+    let read: Vec<Vec<f32>> = sources.iter().map(|tensor| read(checkpoint, tensor)).collect::<Result<_>>()?;
+    let values = make(read.try_into().unwrap_or_else(|_| unreachable!("each source was read")));
     match first_beyond(&values, limit) {
         None => Ok(values),
-        Some((_, computed)) => Err(refused(checkpoint, name, limit, computed)),
+        Some((_, computed)) => Err(refused(checkpoint, sources, limit, computed)),
     }
 }
 
-/// Why a weight that the tensor `name` became cannot be held: the tensor itself, or what was computed of it.
-fn refused(checkpoint: &Checkpoint, name: &str, limit: f32, computed: f32) -> Error {
-    let Some(info) = checkpoint.info(name) else { return checkpoint.missing(name, "of any shape") };
-    let own = match read(checkpoint, Tensor { name, shape: &info.shape }) {
-        Ok(values) => first_beyond(&values, limit),
-        Err(error) => return error,
-    };
-    let (found, value) = match own {
-        Some((i, value)) => (format!("{value} at {:?}", place(i, &info.shape)), value),
-        None => (format!("{computed} with what follows folded in"), computed),
-    };
+/// Why what these sources became cannot be held: one of them itself, or what was computed of them. Those behind the first are
+/// float32 on every device.
+fn refused(checkpoint: &Checkpoint, sources: &[TensorSpec], limit: f32, computed: f32) -> Error {
+    for (tensor, limit) in sources.iter().zip([limit].into_iter().chain(std::iter::repeat(f32::MAX))) {
+        match read(checkpoint, tensor).map(|values| first_beyond(&values, limit)) {
+            Ok(None) => {}
+            Ok(Some((i, value))) => {
+                let found = format!("{value} at {:?}", place(i, &tensor.shape));
+                return beyond(checkpoint, &tensor.name, limit, value, found);
+            }
+            Err(error) => return error,
+        }
+    }
+    beyond(checkpoint, &sources[0].name, limit, computed, format!("{computed} with what follows folded in"))
+}
+
+fn beyond(checkpoint: &Checkpoint, name: &str, limit: f32, value: f32, found: String) -> Error {
     if !value.is_finite() {
         return damaged(checkpoint, name, "finite numbers", found);
     }
@@ -303,7 +369,7 @@ fn place(i: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 /// `[outputs, inputs, kernel, kernel]` → `[outputs, kernel, kernel, inputs]`.
-fn channels_last(weight: &[f32], outputs: usize, inputs: usize, kernel: usize) -> Vec<f32> {
+fn channels_last(weight: &[f32], conv::Shape { outputs, inputs, kernel, .. }: conv::Shape) -> Vec<f32> {
     let taps = kernel * kernel;
     let mut rows = vec![0.0; weight.len()];
     for output in 0..outputs {
@@ -316,15 +382,8 @@ fn channels_last(weight: &[f32], outputs: usize, inputs: usize, kernel: usize) -
 }
 
 /// BatchNorm in evaluation is y = scale·x + shift.
-fn batch_norm(checkpoint: &Checkpoint, name: &str, channels: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-    let part = |part: &str| finite(checkpoint, Tensor { name: &format!("{name}.{part}"), shape: &[channels] });
-    let (weight, bias) = (part("weight")?, part("bias")?);
-    let (mean, variance) = (part("running_mean")?, part("running_var")?);
-    if let Some((i, v)) = variance.iter().enumerate().find(|(_, v)| **v + BN_EPS <= 0.0) {
-        let name = format!("{name}.running_var");
-        return Err(damaged(checkpoint, &name, &format!("variances above -{BN_EPS:e}"), format!("{v} at [{i}]")));
-    }
+fn batch_norm(weight: &[f32], bias: &[f32], mean: &[f32], variance: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let scale: Vec<f32> = weight.iter().zip(variance).map(|(w, v)| w / (v + BN_EPS).sqrt()).collect();
     let shift = bias.iter().zip(mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-    Ok((scale, shift))
+    (scale, shift)
 }

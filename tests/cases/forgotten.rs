@@ -1,7 +1,9 @@
 //! What a kernel easily forgets: each case with one thing changed, which the bounds of a comparison must notice.
 
+use lseg_fast::ops::Op;
+
 use super::reference::Expected;
-use super::{Case, Op, Plant, Prepared, Values};
+use super::{Case, Plant, Prepared, Values};
 
 /// The case with one thing forgotten, in two ways of which one must be noticed (a ReLU may hide the other). Empty where
 /// nothing can be told: for values that drown each other, and for cases that take long.
@@ -9,12 +11,12 @@ pub fn forgotten(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2]
     // Planted logits leave the other keys no weight; one channel is its own mean; one pixel sees one tap; the
     // table of positions is longer than the texts; a small mask passes pixels over; a photo has no pixel to move to.
     let deaf = match case.op {
-        Op::Attention { .. } => case.plant == Plant::Outliers,
-        Op::LayerNorm { channels, .. } => channels == 1,
-        Op::EmbedTokens { .. } => true,
-        Op::Argmax { map, mask, .. } => mask.0 < 2 * map.0,
-        Op::Conv { map, shape, .. } => map == (1, 1) && shape.kernel > 1,
-        Op::Sample { photo, .. } => photo.0 == 1,
+        Op::Attention(_) => case.plant == Plant::Outliers,
+        Op::LayerNorm(op) => op.x.channels() == 1,
+        Op::EmbedTokens(_) => true,
+        Op::Argmax(op) => op.mask.shape[1] < 2 * op.logits.shape[1],
+        Op::Conv(op) => op.x.rows() == 1 && op.w.kernel > 1,
+        Op::Sample(op) => op.photo.0 == 1,
         _ => false,
     };
     let planted = !matches!(case.plant, Plant::Nothing | Plant::Outliers);
@@ -23,15 +25,8 @@ pub fn forgotten(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2]
 
 /// Multiply-adds of the float64 loops, about.
 fn work(op: &Op) -> usize {
-    match *op {
-        Op::Gemm { batch, rows, k, n, .. } => batch * rows * k * n,
-        Op::Attention { batch, tokens, heads, size, .. } => 2 * batch * tokens * tokens * heads * size,
-        Op::Conv { batch, map, shape, .. } => {
-            batch * map.0 * map.1 * shape.inputs * shape.outputs * shape.kernel.pow(2) / shape.stride.pow(2)
-        }
-        Op::ConvTranspose { batch, map, inputs, outputs, stride } => {
-            batch * map.0 * map.1 * inputs * outputs * stride * stride
-        }
+    match op {
+        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::ConvTranspose(_) => op.flop() / 2,
         _ => 0,
     }
 }
@@ -50,7 +45,7 @@ pub fn values(expected: &Expected) -> Vec<f32> {
 fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
     let change = |values: fn(&mut Prepared, usize) -> &mut f32, i: usize| {
         // A mask changes where another label wins.
-        let much = if matches!(op, Op::Argmax { .. }) { 1000.0 } else { 3.0 };
+        let much = if matches!(op, Op::Argmax(_)) { 1000.0 } else { 3.0 };
         [much, -much].map(|by| {
             let mut broken = prepared.clone();
             *values(&mut broken, i) += by;
@@ -59,7 +54,7 @@ fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
     };
     let mut all = Vec::new();
     // Rows behind those of a gemm are not the call's.
-    let unread = |i: usize| i == 0 && matches!(op, Op::Gemm { behind: 1.., .. });
+    let unread = |i: usize| i == 0 && matches!(op, Op::Gemm(op) if op.x.first + op.x.count < op.x.buf.rows());
     for (i, input) in prepared.inputs.iter().enumerate().filter(|(i, _)| !unread(*i)) {
         if matches!(input.values, Values::F32(_)) && input.shape[1] * input.shape[2] > 1 {
             all.push((format!("the last value of input {i}"), change(last_of_input, i)));

@@ -3,6 +3,10 @@
 
 pub mod forgotten;
 pub mod overflow;
+mod pass;
 pub mod reference;
 
-pub use lseg_fast::cases::*;
+pub use lseg_fast::bench::case::run;
+pub use lseg_fast::ops::cases::*;
+
+pub use self::pass::pass;

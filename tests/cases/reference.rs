@@ -1,4 +1,5 @@
 //! Every operation as obvious loops in float64, and how far float32 may be from them.
+//! One file: a function an operation, and what several share.
 //!
 //! The bounds are first-order rounding analysis with ε = 2⁻²³ (twice the unit roundoff). A sum of n terms in any
 //! order errs by at most about √n·ε·Σ|terms| with high probability (Higham & Mary, 2019, "A new approach to
@@ -7,11 +8,11 @@
 //! A convolution that a device may compute in tiles (Winograd's) errs in proportion to what the whole tile sums up: the
 //! largest Σ|terms| of its pixels stands for each.
 
-use lseg_fast::device::Func;
-use lseg_fast::model::config::Activation;
+use lseg_fast::ops::conv::Shape;
+use lseg_fast::ops::{Activation, AddPositions, Buf, Func, Gemm, Op, Patchify, Regularise};
 use rayon::prelude::*;
 
-use super::{Add, ConvShape, LAYER_NORM_EPS, Map, NORMALISE, Op, Prepared, Winner, rest};
+use super::{Case, Map, Prepared};
 
 const EPS: f64 = f32::EPSILON as f64;
 
@@ -169,7 +170,7 @@ pub fn linear(x: &[f64], w: &[f64], k: usize, bias: Option<&[f64]>) -> Vec<Sum> 
 }
 
 /// One map `[h, w, inputs]`, weights `[outputs, kernel, kernel, inputs]`, zeros around.
-pub fn conv(x: &[f64], map: Map, w: &[f64], s: ConvShape) -> Vec<Sum> {
+pub fn conv(x: &[f64], map: Map, w: &[f64], s: Shape) -> Vec<Sum> {
     let (out_h, out_w) = s.out(map);
     let mut out = Vec::with_capacity(out_h * out_w * s.outputs);
     for y in 0..out_h {
@@ -210,96 +211,103 @@ fn share_magnitudes(sums: &mut [Sum], (h, w): Map, channels: usize) {
     sums.iter_mut().enumerate().for_each(|(i, sum)| sum.magnitude = largest[at(i)]);
 }
 
+/// Height and width of a buffer's maps.
+fn map(buf: Buf) -> Map {
+    (buf.shape[1], buf.shape[2])
+}
+
 /// The float64 result of a case, with bounds.
-pub fn expected(op: &Op, p: &Prepared) -> Expected {
+pub fn expected(case: &Case, p: &Prepared) -> Expected {
     let x = |i: usize| wide(p.inputs[i].values.f32());
     let w = |i: usize| wide(&p.matrices[i].values);
     let v = |i: usize| wide(&p.vectors[i]);
     let maps = |f: &dyn Fn(&[f64]) -> Vec<Near>| -> Vec<Near> {
         x(0).chunks_exact(p.inputs[0].shape[1..].iter().product()).flat_map(f).collect()
     };
-    let values = match *op {
-        Op::Patchify { photo, grid, patch, .. } => p.inputs[0]
-            .values
-            .u8()
-            .chunks_exact(photo.0 * photo.1 * 3)
-            .flat_map(|x| patchify(x, photo, grid, patch))
-            .collect(),
-        Op::AddPositions { side, grid, dim, .. } => maps(&|x| add_positions(x, &v(0), &v(1), side, grid, dim)),
-        Op::Gemm { .. } => return Expected::Partly(gemm(op, p)),
-        Op::LayerNorm { channels, .. } => {
-            x(0).chunks_exact(channels).flat_map(|row| layer_norm(row, &v(0), &v(1))).collect()
+    let values = match case.op {
+        Op::Patchify(op) => {
+            let photos = p.inputs[0].values.u8().chunks_exact(op.photo.rows() * 3);
+            photos.flat_map(|photo| patchify(photo, &op)).collect()
         }
-        Op::Attention { heads, size, causal, .. } => maps(&|x| attention(x, heads, size, causal)),
-        Op::Conv { map, shape, relu_in, bias, adds, func, .. } => {
-            let input: Vec<f64> = x(0).into_iter().map(|v| if relu_in { relu(v) } else { v }).collect();
-            let mut sums: Vec<Sum> =
-                input.chunks_exact(map.0 * map.1 * shape.inputs).flat_map(|x| conv(x, map, &w(0), shape)).collect();
-            let adds: Vec<Vec<f64>> = (0..adds).map(|i| x(1 + i)).collect();
+        Op::AddPositions(op) => maps(&|x| add_positions(x, &v(0), &v(1), &op)),
+        Op::Gemm(op) => return Expected::Partly(gemm(&op, p)),
+        Op::LayerNorm(op) => {
+            let rows = x(0);
+            rows.chunks_exact(op.x.channels()).flat_map(|row| layer_norm(row, &v(0), &v(1), op.w.eps)).collect()
+        }
+        Op::Attention(op) => maps(&|x| attention(x, op.heads, op.size(), op.causal)),
+        Op::Conv(op) => {
+            let input: Vec<f64> = x(0).into_iter().map(|v| if op.relu_in { relu(v) } else { v }).collect();
+            let items = input.chunks_exact(op.x.rows() * op.x.channels());
+            let mut sums: Vec<Sum> = items.flat_map(|item| conv(item, map(op.x), &w(0), op.shape())).collect();
+            let adds: Vec<Vec<f64>> = (1..p.inputs.len()).map(x).collect();
             for (i, sum) in sums.iter_mut().enumerate() {
                 adds.iter().for_each(|add| sum.add(add[i]));
-                if bias {
-                    sum.add(f64::from(p.vectors[0][i % shape.outputs]));
+                if let Some(bias) = p.vectors.first() {
+                    sum.add(f64::from(bias[i % bias.len()]));
                 }
             }
-            sums.into_iter().map(|sum| apply(func, sum.near())).collect()
+            sums.into_iter().map(|sum| apply(op.epilogue.func, sum.near())).collect()
         }
-        Op::ConvTranspose { map, inputs, outputs, stride, .. } => {
-            let bias = v(0);
-            maps(&|x| conv_transpose(x, map, &w(0), &bias, (inputs, outputs, stride)))
+        Op::ConvTranspose(op) => {
+            let (bias, sizes) = (v(0), (op.x.channels(), op.out.channels(), op.w.stride));
+            maps(&|x| conv_transpose(x, map(op.x), &w(0), &bias, sizes))
         }
-        Op::Upsample { map, channels, .. } => maps(&|x| upsample(x, map, channels)),
-        Op::MaxPool { map, channels, .. } => maps(&|x| max_pool(x, map, channels)),
-        Op::EmbedTokens { tokens, width, .. } => {
-            let (table, positions) = (w(0), v(0));
+        Op::Upsample(op) => maps(&|x| upsample(x, map(op.x), op.x.channels())),
+        Op::MaxPool(op) => maps(&|x| max_pool(x, map(op.x), op.x.channels())),
+        Op::EmbedTokens(op) => {
+            let (table, positions, width) = (w(0), v(0), op.out.channels());
             let row = |(i, id): (usize, &u32)| {
-                let (token, position) = (*id as usize * width, i % tokens * width);
+                let (token, position) = (*id as usize * width, i % op.out.rows() * width);
                 let sum = |j| Sum::dot([table[token + j], positions[position + j]], [1.0, 1.0]).near();
                 (0..width).map(sum).collect::<Vec<_>>()
             };
             p.inputs[0].values.u32().iter().enumerate().flat_map(row).collect()
         }
-        Op::TakeRows { rows, width, .. } => {
-            let all = x(0);
+        Op::TakeRows(op) => {
+            let (all, rows, width) = (x(0), op.x.rows(), op.x.channels());
             let row = |(b, i): (usize, &u32)| all[(b * rows + *i as usize) * width..][..width].to_vec();
             p.inputs[1].values.u32().iter().enumerate().flat_map(row).map(exact).collect()
         }
-        Op::Sample { map, channels, photo, points, .. } => {
+        Op::Sample(op) => {
             let (all, positions) = (x(0), x(1));
-            let items = all.chunks_exact(map.0 * map.1 * channels).zip(positions.chunks_exact(2 * points));
-            items.flat_map(|(x, points)| sample(x, map, channels, photo, points)).collect()
+            let maps = all.chunks_exact(op.x.rows() * op.x.channels());
+            let items = maps.zip(positions.chunks_exact(2 * op.points.rows()));
+            items.flat_map(|(x, points)| sample(x, map(op.x), op.x.channels(), op.photo, points)).collect()
         }
-        Op::Similarity { features, rank, labels, offset, .. } => {
-            let (scores, norms) =
-                (linear(&x(0), &w(0), features, Some(&v(0))), linear(&x(0), &w(1), features, Some(&v(1))));
-            let pixels = scores.chunks_exact(labels).zip(norms.chunks_exact(rank));
-            pixels.flat_map(|(scores, norm)| cosines(scores, norm, f64::from(rest(offset)))).collect()
+        Op::Similarity(op) => {
+            let (features, labels, norm) = (op.x.channels(), op.w.labels.weight, op.w.norm.weight);
+            let [scores, norms] = [0, 1].map(|i| linear(&x(0), &w(i), features, Some(&v(i))));
+            let pixels = scores.chunks_exact(labels.n).zip(norms.chunks_exact(norm.n));
+            pixels.flat_map(|(scores, norm)| cosines(scores, norm, f64::from(op.w.rest))).collect()
         }
-        Op::Regularise { map, labels, bottleneck, activation, .. } => {
-            maps(&|x| regularise(x, map, labels, &v(0), bottleneck, activation))
-        }
-        Op::UpsampleScores { map: (h, w), labels, .. } => maps(&|x| {
-            let doubled = upsample(x, (h, w), labels);
-            (0..doubled.len()).map(|i| doubled[i % (4 * h * w) * labels + i / (4 * h * w)]).collect()
+        Op::Regularise(op) => maps(&|x| regularise(x, &v(0), &op)),
+        Op::UpsampleScores(op) => maps(&|x| {
+            let (pixels, labels) = (4 * op.logits.rows(), op.logits.channels());
+            let doubled = upsample(x, map(op.logits), labels);
+            (0..doubled.len()).map(|i| doubled[i % pixels * labels + i / pixels]).collect()
         }),
-        Op::Overlay { .. } => {
-            let [photo, palette] = [0, 2].map(|i| p.inputs[i].values.u8());
-            let labels = p.inputs[1].values.labels();
+        Op::Overlay(_) => {
+            let [photo, palette] = [0, 1].map(|i| p.inputs[i].values.u8());
+            let labels = p.inputs[2].values.labels();
             let colours = labels.iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
             let weight = f64::from(palette[3]) / 128.0;
             let mix = |(a, b): (&u8, &u8)| exact(((1.0 - weight) * f64::from(*a) + weight * f64::from(*b)).floor());
             photo.iter().zip(colours).map(mix).collect()
         }
-        Op::Argmax { map, labels, mask, output: Winner::Best, .. } => maps(&|x| best(x, map, labels, mask)),
-        Op::Argmax { map, labels, mask, output, .. } => {
-            let maps = x(0);
-            let items = maps.chunks_exact(map.0 * map.1 * labels);
-            if output == Winner::NotFinite {
-                let winners = items.flat_map(|x| best(x, map, labels, mask));
-                let count = winners.filter(|near| !near.value.is_finite()).count();
+        Op::Argmax(op) => {
+            let (from, labels, mask) = (map(op.logits), op.logits.channels(), map(op.mask));
+            if case.out == op.mask {
+                let all = x(0);
+                let items = all.chunks_exact(op.logits.rows() * labels);
+                return Expected::Choices(items.flat_map(|x| argmax(x, from, labels, mask)).collect());
+            }
+            let winners = maps(&|x| best(x, from, labels, mask));
+            if case.out == op.not_finite {
+                let count = winners.iter().filter(|near| !near.value.is_finite()).count();
                 return Expected::Choices(vec![vec![count as u16]]);
             }
-            return Expected::Choices(items.flat_map(|x| argmax(x, map, labels, mask)).collect());
+            winners
         }
     };
     Expected::Values(values)
@@ -309,14 +317,15 @@ fn exact(value: f64) -> Near {
     Near { value, bound: 0.0 }
 }
 
-fn patchify(photo: &[u8], (h0, w0): Map, (h, w): Map, patch: usize) -> Vec<Near> {
+fn patchify(photo: &[u8], op: &Patchify) -> Vec<Near> {
+    let ((h0, w0), (h, w), patch) = (map(op.photo), map(op.out), op.patch);
     let mut out = Vec::new();
     for (py, px) in (0..h).flat_map(|py| (0..w).map(move |px| (py, px))) {
         for (ky, kx) in (0..patch).flat_map(|ky| (0..patch).map(move |kx| (ky, kx))) {
             let (y, x) = (edges(py * patch + ky, h0, h * patch), edges(px * patch + kx, w0, w * patch));
             for c in 0..3 {
                 let colour = bilinear(|y, x| f64::from(photo[(y * w0 + x) * 3 + c]) / 255.0, y, x);
-                let (mean, std) = (f64::from(NORMALISE.mean[c]), f64::from(NORMALISE.std[c]));
+                let (mean, std) = (f64::from(op.normalise.mean[c]), f64::from(op.normalise.std[c]));
                 out.push(Near { value: (colour.value - mean) / std, bound: (colour.bound + 4.0 * EPS) / std });
             }
         }
@@ -324,7 +333,8 @@ fn patchify(photo: &[u8], (h0, w0): Map, (h, w): Map, patch: usize) -> Vec<Near>
     out
 }
 
-fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], side: usize, grid: Map, dim: usize) -> Vec<Near> {
+fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], op: &AddPositions) -> Vec<Near> {
+    let (side, grid, dim) = (op.side, op.grid, op.tokens.channels());
     let mut out: Vec<Near> = (0..dim).map(|j| Sum::dot([class[j], positions[j]], [1.0, 1.0]).near()).collect();
     for (i, token) in tokens[dim..].chunks_exact(dim).enumerate() {
         let (y, x) = (edges(i / grid.1, side, grid.0), edges(i % grid.1, side, grid.1));
@@ -337,33 +347,34 @@ fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], side: usize, 
     out
 }
 
-fn gemm(op: &Op, p: &Prepared) -> Vec<Option<Near>> {
-    let &Op::Gemm { first, rows, behind, to, k, n, add, func, .. } = op else { unreachable!("only a gemm comes here") };
+fn gemm(op: &Gemm, p: &Prepared) -> Vec<Option<Near>> {
+    let Gemm { x, w: weights, epilogue, out } = op;
+    let (k, n) = (weights.weight.k, weights.weight.n);
     let w = wide(&p.matrices[0].values);
     let bias = p.vectors.first().map(|bias| wide(bias));
     let all = wide(p.inputs[0].values.f32());
-    let mut out = Vec::new();
-    for (b, item) in all.chunks_exact((first + rows + behind) * k).enumerate() {
-        out.extend(std::iter::repeat_n(None, to * n));
-        let x = &item[first * k..][..rows * k];
-        for (i, mut sum) in linear(x, &w, k, bias.as_deref()).into_iter().enumerate() {
-            for input in &p.inputs[1..] {
-                let at = if add == Add::Row { b * n + i % n } else { (b * (to + rows) + to) * n + i };
-                sum.add(f64::from(input.values.f32()[at]));
+    let mut values = Vec::new();
+    for (b, item) in all.chunks_exact(x.buf.rows() * k).enumerate() {
+        values.extend(std::iter::repeat_n(None, out.first * n));
+        let rows = &item[x.first * k..][..x.count * k];
+        for (i, mut sum) in linear(rows, &w, k, bias.as_deref()).into_iter().enumerate() {
+            for (add, input) in epilogue.add.iter().flatten().zip(&p.inputs[1..]) {
+                let row = if add.count == out.count { add.first + i / n } else { add.first };
+                sum.add(f64::from(input.values.f32()[(b * add.buf.rows() + row) * n + i % n]));
             }
-            out.push(Some(apply(func, sum.near())));
+            values.push(Some(apply(epilogue.func, sum.near())));
         }
     }
-    out
+    values
 }
 
 /// Errors: of the mean, relative to the values' size over the deviation; of the deviation, relative.
-fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<Near> {
+fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], eps: f32) -> Vec<Near> {
     let n = x.len() as f64;
     let mean = x.iter().sum::<f64>() / n;
     let magnitude = x.iter().map(|v| v.abs()).sum::<f64>() / n;
     let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    let scale = 1.0 / (variance + f64::from(LAYER_NORM_EPS)).sqrt();
+    let scale = 1.0 / (variance + f64::from(eps)).sqrt();
     let sum = 2.0 + n.sqrt();
     let one = |((v, w), b): ((&f64, &f64), &f64)| {
         let normed = (v - mean) * scale;
@@ -490,14 +501,8 @@ pub fn cosines(scores: &[Sum], norm: &[Sum], rest: f64) -> Vec<Near> {
     scores.iter().map(one).collect()
 }
 
-fn regularise(
-    x: &[f64],
-    (h, w): Map,
-    labels: usize,
-    kernel: &[f64],
-    bottleneck: bool,
-    activation: Option<Activation>,
-) -> Vec<Near> {
+fn regularise(x: &[f64], kernel: &[f64], op: &Regularise) -> Vec<Near> {
+    let ((h, w), labels) = (map(op.x), op.x.channels());
     let mut out = Vec::with_capacity(x.len());
     for (y, column) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
         let pixel = &x[(y * w + column) * labels..][..labels];
@@ -505,7 +510,7 @@ fn regularise(
         for label in 0..labels {
             let mut sum = Sum::default();
             sum.add(kernel[9]);
-            if bottleneck {
+            if op.bottleneck {
                 sum.add(largest);
             }
             for (ky, kx) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
@@ -515,7 +520,7 @@ fn regularise(
                 }
             }
             let Near { value, bound } = sum.near();
-            out.push(match activation {
+            out.push(match op.activation {
                 None => Near { value, bound },
                 Some(Activation::Relu) => Near { value: relu(value), bound },
                 Some(Activation::Lrelu) => Near { value: if value < 0.0 { 0.01 * value } else { value }, bound },

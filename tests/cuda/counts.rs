@@ -1,10 +1,10 @@
 //! What the kernels do at the real model's shapes, as the virtual GPU counts it.
 
-use lseg_fast::cases::traffic::{least_bytes, stored_bytes};
-use lseg_fast::device::cuda::{IMAGES, Launch};
+use lseg_fast::device::cuda::{IMAGES, Launched};
+use lseg_fast::ops::Op;
 use regex::Regex;
 
-use crate::cases::{Case, Op, REAL, data};
+use crate::cases::{Case, real};
 use crate::gpu::{run_case, virtual_device};
 
 const SECTOR: u64 = 32;
@@ -12,32 +12,21 @@ const SECTOR: u64 = 32;
 /// The floating operations that belong on tensor cores: those of products, whole tokens squared for attention without a
 /// mask. One row a batch item is a vector times a matrix, which reads the matrix once whatever computes it.
 fn tensor_flop(op: &Op) -> u64 {
-    let flop = match *op {
-        Op::Gemm { rows: 1, .. } => 0,
-        Op::Gemm { batch, rows, k, n, .. } => 2 * batch * rows * k * n,
-        Op::Attention { batch, tokens, heads, size, causal } => {
-            let pairs = if causal { tokens * (tokens + 1) / 2 } else { tokens * tokens };
-            4 * batch * pairs * heads * size
+    let flop = match op {
+        Op::Gemm(gemm) if gemm.out.count == 1 => 0,
+        Op::Similarity(similarity) if similarity.w.norm_is_upper => {
+            let norm = similarity.w.norm.weight;
+            op.flop() - similarity.x.batch() * similarity.x.rows() * norm.n * (norm.n - 1)
         }
-        Op::Conv { batch, map, shape, .. } => {
-            let (h, w) = shape.out(map);
-            2 * batch * h * w * shape.kernel * shape.kernel * shape.inputs * shape.outputs
-        }
-        Op::ConvTranspose { batch, map: (h, w), inputs, outputs, stride } => {
-            2 * batch * h * w * inputs * outputs * stride * stride
-        }
-        Op::Similarity { batch, map: (h, w), features, rank, labels, upper, .. } => {
-            let norm = if upper { rank * (rank + 1) / 2 } else { features * rank };
-            2 * batch * h * w * (norm + features * labels)
-        }
+        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::Similarity(_) => op.flop(),
         _ => 0,
     };
     flop as u64
 }
 
 /// What is wrong with an operation's launches, in words.
-fn complaints(case: &Case, launches: &[Launch], l2_bytes: u64) -> Vec<String> {
-    let sum = |of: fn(&Launch) -> u64| launches.iter().map(of).sum::<u64>();
+fn complaints(case: &Case, launches: &[Launched], l2_bytes: u64) -> Vec<String> {
+    let sum = |of: fn(&Launched) -> u64| launches.iter().map(of).sum::<u64>();
     let mut wrong = Vec::new();
     let (on_tensor_cores, flop) = (sum(|l| l.counts.mma_flop), tensor_flop(&case.op));
     if on_tensor_cores < flop {
@@ -57,16 +46,15 @@ fn complaints(case: &Case, launches: &[Launch], l2_bytes: u64) -> Vec<String> {
     if sum(|l| l.counts.local_bytes) > 0 {
         wrong.push("there is local memory".to_owned());
     }
-    let prepared = data::prepare(case);
     let (loaded, stored) =
         (sum(|l| SECTOR * l.counts.unique_load_sectors), sum(|l| SECTOR * l.counts.unique_store_sectors));
     // What is stored beyond the output is the sums of a depth cut in parts, which is read again: it stays in the L2 cache.
-    let parts = stored.saturating_sub(stored_bytes(&case.op, &prepared));
+    let parts = stored.saturating_sub(case.stored_bytes());
     if 2 * parts > l2_bytes {
         wrong.push(format!("{parts} bytes of partial sums do not stay in {l2_bytes} bytes of cache"));
     }
     let touched = loaded.saturating_sub(parts) + stored - parts;
-    let least = least_bytes(&case.op, &prepared);
+    let least = case.least_bytes();
     if touched as f64 > 1.15 * least as f64 {
         let share = touched as f64 / least as f64;
         wrong.push(format!("{touched} bytes are touched, {share:.2} times the least possible {least}"));
@@ -82,16 +70,16 @@ fn real_shapes_are_computed_as_planned() {
     let Some(mut cuda) = virtual_device() else { return };
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
     let mut wrong = Vec::new();
-    for case in REAL.iter().filter(|case| case.op.name().contains(&only)) {
-        let prepared = data::prepare(case);
-        run_case(&mut cuda, case, &prepared).unwrap_or_else(|report| panic!("{case:?}: {report}"));
+    for case in real().iter().filter(|case| case.name.contains(&only)) {
+        let prepared = case.prepare();
+        run_case(&mut cuda, case, &prepared).unwrap_or_else(|report| panic!("{}: {report}", case.name));
         let launches = cuda.take_launches();
-        assert!(!launches.is_empty(), "{case:?} launches nothing");
+        assert!(!launches.is_empty(), "{} launches nothing", case.name);
         let names: Vec<&str> = launches.iter().map(|launch| launch.kernel).collect();
         wrong.extend(
             complaints(case, &launches, cuda.info().l2_bytes as u64)
                 .into_iter()
-                .map(|what| format!("{:?} ({names:?}): {what}", case.op)),
+                .map(|what| format!("{} ({names:?}): {what}", case.name)),
         );
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));

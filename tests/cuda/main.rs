@@ -1,14 +1,13 @@
 //! The CUDA device: every operation against float64 on the table of cases, what the virtual GPU counts, kernels broken on
 //! purpose. Without a GPU or the virtual one (`cargo xtask test` has it) the tests say that they are skipped.
 //!
-//! `LSEG_CASE=gemm` runs the cases alone whose operation's name contains it.
+//! `LSEG_CASE=gemm` runs the cases alone whose name contains it.
 
 mod bounds;
 #[path = "../cases/mod.rs"]
 mod cases;
-#[path = "../../vgpu/tests/cuda/children.rs"]
-mod children;
 mod counts;
+mod dump;
 mod gelu;
 mod golden;
 mod gpu;

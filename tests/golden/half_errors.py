@@ -23,39 +23,15 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-FUNCTIONS = {"Identity": lambda x: x, "Relu": F.relu, "Gelu": F.gelu, "QuickGelu": lambda x: x * torch.sigmoid(1.702 * x)}
-ACTIVATIONS = {"None": lambda x: x, "Relu": F.relu, "Lrelu": lambda x: F.leaky_relu(x, 0.01), "Tanh": torch.tanh}
+FUNCTIONS = {
+    "identity": lambda x: x,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "quickgelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "lrelu": lambda x: F.leaky_relu(x, 0.01),
+    "tanh": torch.tanh,
+}
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-
-
-def parse(text):
-    """The Debug form of a case as dictionaries: names of variants under "kind"."""
-    tokens = re.findall(r"[A-Za-z_]\w*|\d+|[{}(),:]", text)
-
-    def value(i):
-        token = tokens[i]
-        if token.isdigit():
-            return int(token), i + 1
-        if token == "(":
-            items, i = [], i + 1
-            while tokens[i] != ")":
-                item, i = value(i)
-                items.append(item)
-                i += tokens[i] == ","
-            return items, i + 1
-        if i + 1 < len(tokens) and tokens[i + 1] == "{":
-            fields, i = {"kind": token}, i + 2
-            while tokens[i] != "}":
-                name = tokens[i]
-                fields[name], i = value(i + 2)
-                i += tokens[i] == ","
-            return fields, i + 1
-        if i + 1 < len(tokens) and tokens[i + 1] == "(":
-            inside, i = value(i + 1)
-            return inside[0], i
-        return {"true": True, "false": False}.get(token, token), i + 1
-
-    return value(0)[0]
 
 
 def first(maps):
@@ -72,20 +48,23 @@ def resize(x, size, corners):
 
 
 class Types:
-    """`half` for what autocast computes in half precision, `float` for what it does not."""
+    """`half` for what autocast computes in half precision, `float` for what it does not.
+
+    Each operation takes its switches and the shape of its output, `op["out"]`.
+    """
 
     def __init__(self, half, float):
         self.half, self.float = half, float
 
     def patchify(self, op, inputs, matrices, vectors):
-        (h, w), p = op["grid"], op["patch"]
+        (_, h, w, _), p = op["out"], op["patch"]
         x = resize(first(inputs[0]).to(self.float) / 255, (h * p, w * p), False)
         mean, std = (torch.tensor(v, dtype=torch.float32).to(self.float).view(3, 1, 1) for v in (MEAN, STD))
         x = last(((x - mean) / std).to(self.half))
         return x.reshape(len(x), h, p, w, p, 3).permute(0, 1, 3, 2, 4, 5)
 
     def add_positions(self, op, inputs, matrices, vectors):
-        tokens, (h, w), side, dim = inputs[0][:, 0].to(self.float), op["grid"], op["side"], op["dim"]
+        tokens, (h, w), side, dim = inputs[0][:, 0].to(self.float), op["grid"], op["side"], op["out"][-1]
         positions = vectors[1].to(self.float).view(-1, dim)
         grid = resize(first(positions[1:].view(1, side, side, dim)), (h, w), False)
         rows = torch.cat([positions[:1], last(grid).reshape(h * w, dim)])
@@ -98,10 +77,10 @@ class Types:
         x = inputs[0][:, 0, at : at + rows].to(self.half)
         y = F.linear(x, matrices[0].to(self.half), bias)
         for add in inputs[1:]:
-            rows_of = add[:, 0] if op["add"] == "Row" else add[:, 0, to : to + rows]
+            rows_of = add[:, 0, to : to + rows] if op["adds_rows"] else add[:, 0]
             y = y.to(self.float) + rows_of.to(self.float)
         y = FUNCTIONS[op["func"]](y)
-        return y.to(self.float if op["out"] == "F32" else self.half)
+        return y.to(self.float if op["out_is_float"] else self.half)
 
     def layer_norm(self, op, inputs, matrices, vectors):
         weight, bias = (v.to(self.float) for v in vectors)
@@ -111,41 +90,39 @@ class Types:
     def attention(self, op, inputs, matrices, vectors):
         qkv = inputs[0][:, 0].to(self.half)
         b, t, _ = qkv.shape
-        q, k, v = qkv.view(b, t, 3, op["heads"], op["size"]).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.view(b, t, 3, op["heads"], -1).permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(q, k, v, is_causal=op["causal"]).transpose(1, 2)
 
     def conv(self, op, inputs, matrices, vectors):
-        s = op["shape"]
-        x = first(inputs[0]).to(self.half)
-        weight = first(matrices[0].to(self.half).view(s["outputs"], s["kernel"], s["kernel"], s["inputs"]))
+        x, kernel = first(inputs[0]).to(self.half), op["kernel"]
+        weight = first(matrices[0].to(self.half).view(op["out"][-1], kernel, kernel, -1))
         bias = vectors[0].to(self.half) if vectors else None
-        y = F.conv2d(F.relu(x) if op["relu_in"] else x, weight, bias, s["stride"], s["pad"])
+        y = F.conv2d(F.relu(x) if op["relu_in"] else x, weight, bias, op["stride"], op["pad"])
         for add in inputs[1:]:
             y = y + first(add).to(self.half)
         return last(FUNCTIONS[op["func"]](y))
 
     def conv_transpose(self, op, inputs, matrices, vectors):
-        s, outputs, ins = op["stride"], op["outputs"], op["inputs"]
-        weight = matrices[0].to(self.half).view(s, s, outputs, ins).permute(3, 2, 0, 1).contiguous()
+        s, outputs = op["stride"], op["out"][-1]
+        weight = matrices[0].to(self.half).view(s, s, outputs, -1).permute(3, 2, 0, 1).contiguous()
         return last(F.conv_transpose2d(first(inputs[0]).to(self.half), weight, vectors[0][:outputs].to(self.half), s))
 
     def upsample(self, op, inputs, matrices, vectors):
-        h, w = op["map"]
-        return last(resize(first(inputs[0]).to(self.half), (2 * h, 2 * w), True))
+        return last(resize(first(inputs[0]).to(self.half), op["out"][1:3], True))
 
     def max_pool(self, op, inputs, matrices, vectors):
         return last(F.max_pool2d(first(inputs[0]).to(self.half), 3, 2, 1))
 
     def embed_tokens(self, op, inputs, matrices, vectors):
-        ids, width = inputs[0][:, 0, :, 0].long(), op["width"]
+        ids, (_, _, tokens, width) = inputs[0][:, 0, :, 0].long(), op["out"]
         rows = matrices[0].to(self.half)[ids].to(self.float)
-        return rows + vectors[0].to(self.float).view(-1, width)[: op["tokens"]]
+        return rows + vectors[0].to(self.float).view(-1, width)[:tokens]
 
     def take_rows(self, op, inputs, matrices, vectors):
-        return inputs[0][torch.arange(op["batch"]), 0, inputs[1].long().view(-1)].to(self.float)
+        return inputs[0][torch.arange(len(inputs[0])), 0, inputs[1].long().view(-1)].to(self.float)
 
     def sample(self, op, inputs, matrices, vectors):
-        (h, w), (ph, pw) = op["map"], op["photo"]
+        (_, h, w, _), (ph, pw) = inputs[0].shape, op["photo"]
         photo = resize(resize(first(inputs[0]).to(self.half), (2 * h, 2 * w), True), (ph, pw), False)
         points = inputs[1][:, 0].to(self.float)
         x, y = points[..., 0].clamp(0, pw - 1), points[..., 1].clamp(0, ph - 1)
@@ -160,7 +137,7 @@ class Types:
     def similarity(self, op, inputs, matrices, vectors):
         x = inputs[0].to(self.half)
         scores, norm = (F.linear(x, m.to(self.half), v.to(self.half)) for m, v in zip(matrices, vectors))
-        rest = torch.tensor(0.37 if op["offset"] else 0.0, dtype=torch.float32).to(self.float)
+        rest = torch.tensor(op["rest"], dtype=torch.float32).to(self.float)
         length = (norm.to(self.float).square().sum(-1, keepdim=True) + rest).sqrt()
         return torch.where(length == 0, 0, scores.to(self.float) / length)
 
@@ -170,23 +147,19 @@ class Types:
         y = F.conv2d(x.view(b * n, 1, h, w), kernel[:9].view(1, 1, 3, 3), kernel[9:], padding=1).view(b, n, h, w)
         if op["bottleneck"]:
             y = y + x.amax(1, keepdim=True)
-        return last(ACTIVATIONS[op["activation"]](y))
+        return last(FUNCTIONS[op["activation"]](y))
 
     def upsample_scores(self, op, inputs, matrices, vectors):
-        h, w = op["map"]
+        _, h, w, _ = inputs[0].shape
         return resize(first(inputs[0]).to(self.float), (2 * h, 2 * w), True)
 
     def argmax(self, op, inputs, matrices, vectors):
-        return resize(self.upsample_scores(op, inputs, matrices, vectors), op["mask"], False).amax(1)
+        return resize(self.upsample_scores(op, inputs, matrices, vectors), op["out"][1:3], False).amax(1)
 
     def overlay(self, op, inputs, matrices, vectors):
-        photo, mask, palette = (values.int() for values in inputs)
+        photo, palette, mask = (values.int() for values in inputs)
         weight = palette[0, 0, 0, 3]
         return ((128 - weight) * photo + weight * palette[0, 0][mask[..., 0], :3]) // 128
-
-
-def name(kind):
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()
 
 
 def errors(got, expected):
@@ -212,17 +185,18 @@ def main(folder):
     table = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            case = file.metadata()["case"]
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         group = lambda prefix: [tensors[key] for key in sorted(tensors) if re.fullmatch(prefix + r"\d", key)]
-        data, op = (group("input"), group("matrix"), group("vector")), parse(case)["op"]
+        data = group("input"), group("matrix"), group("vector")
+        case = json.loads(path.with_suffix(".json").read_text())
+        name, op = case["name"], case["switches"] | {"out": case["out"]}
         expected = tensors["expected"]
-        run = lambda half, float: getattr(Types(half, float), name(op["kind"]))(op, *data).double().flatten()
+        run = lambda half, float: getattr(Types(half, float), case["op"])(op, *data).double().flatten()
         plain = errors(run(torch.float64, torch.float64), expected)
         scale = expected.nan_to_num().abs().max().item()
-        assert plain["max"] <= 1e-6 * max(scale, 1.0), (case, plain, scale)
-        table[case] = {key: float(f"{value:.4g}") for key, value in errors(run(torch.float16, torch.float32), expected).items()}
-    lines = ",\n".join(f"{json.dumps(case)}: {json.dumps(row)}" for case, row in table.items())
+        assert plain["max"] <= 1e-6 * max(scale, 1.0), (name, plain, scale)
+        table[name] = {key: float(f"{value:.4g}") for key, value in errors(run(torch.float16, torch.float32), expected).items()}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in table.items())
     Path(__file__).with_name("half_errors.json").write_text("{\n" + lines + "\n}\n")
     print(f"{len(table)} cases")
 

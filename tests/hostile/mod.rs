@@ -14,7 +14,7 @@ use lseg_fast::image::overlay::overlay;
 use lseg_fast::image::palette::Palette;
 use lseg_fast::model::config::{Config, METADATA_KEY};
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::model::tensors::required;
+use lseg_fast::model::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
 use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size, labels};

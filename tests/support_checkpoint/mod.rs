@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lseg_fast::Error;
 use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::model::config::{Activation, Config, HeadBlock, HeadBlockKind, ImageEncoder, TextTower};
-use lseg_fast::model::tensors::required;
+use lseg_fast::model::required;
 
 /// Name, type, shape and little-endian elements.
 pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);

@@ -8,7 +8,7 @@ use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::convert::{self, convert};
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, METADATA_KEY, TextTower};
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::model::tensors::required;
+use lseg_fast::model::required;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 

@@ -35,7 +35,7 @@ pub fn programs(places: &Places, profile: Profile, nvcc: Option<&Path>) -> Outco
 /// Without the demo model, which nothing there needs, and the golden networks, which lie in files beside them. The program
 /// runs on every architecture, the test programs on fewer.
 fn release(places: &Places, nvcc: Option<&Path>) -> Outcome<Vec<Value>> {
-    let ours = ["--release", "--package", "lseg-fast", "--no-default-features"];
+    let ours = ["--release", "--package", "lseg-fast", "--no-default-features", "--features", "bench"];
     let program = [&["build", "--bin", "lseg-fast"], &ours[..]].concat();
     let tests = TESTS.iter().flat_map(|test| ["--test", test]);
     let tests: Vec<&str> = ["test", "--no-run"].into_iter().chain(ours).chain(tests).collect();

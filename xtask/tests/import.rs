@@ -81,8 +81,8 @@ fn made_up(name: &str) -> Folder {
     let into = Folder::new(name);
     let board = |name: &str, ghz: &str| {
         format!(
-            "{{\"name\":\"{name}\",\"multiprocessors\":1,\"ghz\":{ghz},\"tensor_flop\":1,\"l2_gb_per_s\":1,\"memory_gb_per_s\":1,\
-             \"launch_us\":1,\"fill_clocks\":1,\"shared\":233472,\"threads\":2048,\"blocks\":32,\"source\":\"estimates\"}}"
+            "{{\"name\":\"{name}\",\"capability\":[9,0],\"multiprocessors\":1,\"ghz\":{ghz},\"l2_gb_per_s\":1,\"memory_gb_per_s\":1,\
+             \"launch_us\":1,\"fill_clocks\":1,\"source\":\"estimates\"}}"
         )
     };
     into.write("src/bench/boards.json", &format!("[{},{}]", board("orin", "1.30"), board("h100", "1.83")));
@@ -142,7 +142,8 @@ fn the_predictions_take_over_what_was_measured() {
     let boards = into.read("src/bench/boards.json");
     let boards: serde_json::Value = serde_json::from_str(&boards).unwrap();
     assert_eq!((&boards[0]["ghz"], &boards[0]["source"]), (&1.3.into(), &"estimates".into()));
-    assert_eq!((&boards[1]["ghz"], &boards[1]["shared"]), (&1.97.into(), &233_472.into()));
+    assert!(boards[0].get("tensor_flop").is_none(), "it was not measured");
+    assert_eq!((&boards[1]["ghz"], &boards[1]["tensor_flop"]), (&1.97.into(), &2538.0.into()));
     assert!(boards[1]["source"].as_str().unwrap().contains("2026-01-02"));
 }
 

@@ -2,11 +2,10 @@
 
 use std::io::BufRead;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use clap::Args;
 use lseg_fast::bench::frame::{self, Frames, Prediction, Spread, Stage};
-use lseg_fast::bench::prediction::{Board, assumptions, boards};
+use lseg_fast::bench::prediction::{assumptions, play_boards, played};
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::device::cuda::{Cuda, Effort};
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
@@ -20,13 +19,14 @@ use super::super::plan::without_photo;
 use super::super::print::Printer;
 use super::super::table::{Align, Table, grouped, mib};
 use super::super::{Failure, Outcome};
-use super::{gpu, refuse_compiled};
+use super::refuse_compiled;
 
 /// Time a whole frame: photo in the host's memory to mask in the host's memory, then its stages
 ///
 /// By the host's clock, and of that the GPU's part (its copies included) by its own; after --warm-up seconds of the same, because an
 /// idle GPU runs at a sixth of its clock. On the virtual GPU there is no time: it counts what a frame does as an H100, an RTX 4090
-/// and an AGX Orin, and predicts from that by a model. A large model takes minutes there.
+/// and an AGX Orin, or as those of them that VGPU_DEVICES or VGPU_DEVICE names, and predicts from that by a model. A large model
+/// takes minutes there.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -69,10 +69,6 @@ pub struct Arguments {
     /// Go the way of a real GPU on the virtual one: times mean nothing
     #[arg(long, hide = true)]
     rehearse: bool,
-
-    /// Count on the virtual GPU as it is, and predict for this board alone
-    #[arg(long, value_name = "BOARD", hide = true)]
-    board: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -119,12 +115,12 @@ enum FrameResult {
 }
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
-    if let Some(board) = &arguments.board {
-        return predict_board(arguments, board, printer);
-    }
     let (checkpoint, config) = read_config(arguments.model.as_deref())?;
     let is_virtual = match arguments.device {
         DeviceChoice::Cuda(ordinal) => {
+            if !arguments.rehearse {
+                play_boards()?;
+            }
             let cuda = Cuda::new(ordinal.unwrap_or(0))?;
             if !cuda.info().is_virtual {
                 refuse_compiled(&cuda.info().name, cuda.modules())?;
@@ -134,7 +130,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         _ => false,
     };
     if is_virtual && !arguments.rehearse {
-        return predict(arguments, config, printer);
+        return predict(arguments, &checkpoint, config, printer);
     }
     let photo = photo(arguments, &config)?;
     let (mut engine, labels) = engine(arguments, &checkpoint, &config)?;
@@ -243,39 +239,19 @@ fn paced(engine: &mut Engine, frame: &Frame<'_>) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-fn predict(arguments: &Arguments, config: Config, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let (height, width) = without_photo(size(arguments, &config)?)?;
-    let boards = boards().iter().map(|board| in_child(&board.name)).collect::<Result<_, _>>()?;
-    let result = FrameResult::Predicted { assumptions: assumptions(), boards };
-    let (device, labels) = ("the virtual GPU".to_owned(), arguments.labels_count as usize);
-    printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
-    Ok(Outcome::Done)
-}
-
-/// The same call once more, on the virtual GPU as another board: the kind is read once a process.
-fn in_child(board: &str) -> Result<Prediction, Failure> {
-    let failed = |why: String| Failure::Input(format!("counting a frame as {board}: {why}"));
-    let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
-    let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--json");
-    let mut child = Command::new(program);
-    child.args(arguments).args(["--json", "--board", board]).env("VGPU_DEVICE", board);
-    let output = child.stderr(Stdio::inherit()).output().map_err(|e| failed(e.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(format!("it ended with {}", output.status)));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|e| failed(e.to_string()))
-}
-
-fn predict_board(arguments: &Arguments, name: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let (checkpoint, config) = read_config(arguments.model.as_deref())?;
+fn predict(
+    arguments: &Arguments,
+    checkpoint: &Checkpoint,
+    config: Config,
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
     let network = without_photo(size(arguments, &config)?)?;
-    let board = Board::named(name).ok_or_else(|| Failure::call(format!("there is no board {name:?}")))?;
-    let mut cuda = gpu(arguments.device)?;
-    if !cuda.info().is_virtual {
-        return Err(Failure::call("--board predicts from the counts of the virtual GPU, which this is not"));
-    }
-    let prediction = frame::predict(&checkpoint, &mut cuda, board, network, arguments.labels_count as usize)?;
-    printer.print(&prediction, render_prediction)?;
+    let labels = arguments.labels_count as usize;
+    let on = |(board, ordinal)| frame::predict(checkpoint, &mut Cuda::new(ordinal)?, board, network, labels);
+    let boards = played()?.into_iter().map(on).collect::<Result<_, _>>()?;
+    let result = FrameResult::Predicted { assumptions: assumptions(), boards };
+    let (device, (height, width)) = ("the virtual GPU".to_owned(), network);
+    printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
     Ok(Outcome::Done)
 }
 

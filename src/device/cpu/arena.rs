@@ -2,9 +2,11 @@
 //!
 //! A plan that let an input and the output of one operation overlap would stop here, not corrupt.
 
+use rayon::prelude::*;
+
 use super::mask::Labels;
-use crate::device::{Buf, Element};
 use crate::ending::try_reserve;
+use crate::ops::{Buf, Element, Rows};
 
 /// One cache line: the unit, so that every buffer starts on one.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
@@ -42,11 +44,30 @@ impl Arena {
         &bytemuck::cast_slice(&self.0)[buf.offset..][..buf.len() * buf.element.bytes(4)]
     }
 
+    pub fn bytes_mut(&mut self, buf: Buf) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.0)[buf.offset..][..buf.len() * buf.element.bytes(4)]
+    }
+
     pub fn split(&mut self, out: Buf) -> (Inputs<'_>, &mut [f32]) {
         let (first, len) = span(out);
         let (before, rest) = bytemuck::cast_slice_mut(&mut self.0).split_at_mut(first);
         let (out, after) = rest.split_at_mut(len);
         (Inputs { before, after, end: first + len }, out)
+    }
+
+    /// `f(inputs, batch item, block of it, the block's place)` for all blocks of `rows` rows, each a task.
+    pub fn by_blocks(&mut self, out: Rows, rows: usize, f: impl Fn(Inputs<'_>, usize, usize, &mut [f32]) + Sync) {
+        let (inputs, all) = self.split(out.buf);
+        let c = out.buf.channels();
+        all.par_chunks_mut(out.buf.rows() * c).enumerate().for_each(|(b, item)| {
+            let blocks = item[out.first * c..][..out.count * c].par_chunks_mut(rows * c);
+            blocks.enumerate().for_each(|(i, block)| f(inputs, b, i, block));
+        });
+    }
+
+    /// As [`Arena::by_blocks`], a block being a row of the map.
+    pub fn by_rows(&mut self, out: Buf, f: impl Fn(Inputs<'_>, usize, usize, &mut [f32]) + Sync) {
+        self.by_blocks(out.all(), out.shape[2], f);
     }
 }
 
@@ -57,6 +78,12 @@ impl<'a> Inputs<'a> {
             Some(first) => &self.after[first..first + len],
             None => &self.before[first..first + len],
         }
+    }
+
+    /// The rows of one batch item.
+    pub fn item(&self, rows: Rows, b: usize) -> &'a [f32] {
+        let c = rows.buf.channels();
+        &self.get(rows.buf)[(b * rows.buf.rows() + rows.first) * c..][..rows.count * c]
     }
 
     pub fn get_u8(&self, buf: Buf) -> &'a [u8] {

@@ -1,12 +1,13 @@
-//! Attention in tiles with a running softmax (Dao et al., 2205.14135): no score matrix is ever stored.
+//! Attention in tiles with an online softmax (Dao et al., 2205.14135): no score matrix is ever stored.
 //!
 //! A task takes a block of queries of one batch item and goes through the heads; keys and values come in blocks that
 //! stay in the second-level cache. For each panel of [`MR`] queries: scores by the micro-kernel, new maximum,
 //! exponentials, rescaled sums, values by the micro-kernel, which reads the exponentials row by row as they lie.
 
-use super::math;
-use super::product::{MR, NR, tile, tile_rows};
-use super::simd::{Isa, multiversion};
+use super::gemm::{MR, NR, tile, tile_rows};
+use super::simd::multiversion;
+use super::{Cpu, math, scratch};
+use crate::ops;
 
 /// Keys taken at a time.
 const KEYS: usize = 256;
@@ -15,42 +16,36 @@ const STRIDE: usize = KEYS + NR;
 /// Queries of a task at most.
 const QUERIES: usize = 40 * MR;
 
+impl Cpu {
+    pub(super) fn attention(&mut self, op: &ops::Attention) {
+        let (isa, per_task) = (self.isa, queries_per_task(op.out.rows(), self.threads));
+        self.arena.by_blocks(op.out.all(), per_task, |inputs, b, i, out| {
+            let qkv = inputs.item(op.qkv.all(), b);
+            scratch::work(work(op), |work| block(isa, op, qkv, i * per_task, work, out));
+        });
+    }
+}
+
 /// Queries of a task, for `t` queries on `threads` threads.
-pub fn queries_per_task(t: usize, threads: usize) -> usize {
+fn queries_per_task(t: usize, threads: usize) -> usize {
     let tasks = t.div_ceil(QUERIES).next_multiple_of(threads.max(1));
     t.div_ceil(tasks).next_multiple_of(MR)
 }
 
-/// float32 values of working memory that a task takes for heads of `d` channels.
-pub fn work(d: usize) -> usize {
+/// float32 values of working memory that a task takes.
+pub fn work(op: &ops::Attention) -> usize {
+    let d = op.size();
     let wide = d.next_multiple_of(NR);
     // queries, keys, values, one panel of scores, sums, maxima and denominators
     QUERIES * d + KEYS * d + KEYS * wide + MR * STRIDE + QUERIES * wide + 2 * QUERIES
 }
 
-/// A block of queries of one batch item, all heads.
-#[derive(Clone, Copy)]
-pub struct Block<'a> {
-    /// `[t, 3, heads, d]`
-    pub qkv: &'a [f32],
-    pub heads: usize,
-    pub d: usize,
-    pub causal: bool,
-    pub first: usize,
-    pub count: usize,
-}
-
-impl Block<'_> {
-    /// Writes `[count, heads·d]`.
-    pub fn run(&self, isa: Isa, work: &mut [f32], out: &mut [f32]) {
-        run(isa, self, work, out);
-    }
-}
-
 multiversion! {
-    fn run(b: &Block<'_>, work: &mut [f32], out: &mut [f32]) {
-        let d = b.d;
-        let (wide, row, t) = (d.next_multiple_of(NR), 3 * b.heads * d, b.qkv.len() / (3 * b.heads * d));
+    /// The queries from `first` on whose `out` `[queries, heads, d]` is, all heads; `qkv` is `[t, 3, heads, d]`.
+    fn block(op: &ops::Attention, qkv: &[f32], first: usize, work: &mut [f32], out: &mut [f32]) {
+        let (d, heads, causal) = (op.size(), op.heads, op.causal);
+        let (wide, row) = (d.next_multiple_of(NR), 3 * heads * d);
+        let (rows, t) = (out.len() / (heads * d), qkv.len() / row);
         let (queries, work) = work.split_at_mut(QUERIES * d);
         let (keys, work) = work.split_at_mut(KEYS * d);
         let (values, work) = work.split_at_mut(KEYS * wide);
@@ -59,35 +54,35 @@ multiversion! {
         let (maxima, denominators) = work.split_at_mut(QUERIES);
         let scale = 1.0 / (d as f32).sqrt();
         // Whole panels of keys, so that the order of the sums does not depend on where a task ends.
-        let last = if b.causal { (b.first + b.count).next_multiple_of(NR).min(t) } else { t };
-        for head in 0..b.heads {
-            let column = |part: usize| (part * b.heads + head) * d;
-            pack_columns::<MR>(b.qkv, row, column(0), b.first, b.count, d, scale, queries);
+        let last = if causal { (first + rows).next_multiple_of(NR).min(t) } else { t };
+        for head in 0..heads {
+            let column = |part: usize| (part * heads + head) * d;
+            pack_columns::<MR>(qkv, row, column(0), first, rows, d, scale, queries);
             sums.fill(0.0);
             maxima.fill(f32::NEG_INFINITY);
             denominators.fill(0.0);
             for k0 in (0..last).step_by(KEYS) {
                 let count = KEYS.min(last - k0);
-                pack_columns::<NR>(b.qkv, row, column(1), k0, count, d, 1.0, keys);
-                pack_rows(b.qkv, row, column(2), k0, count, d, values);
-                for q0 in (0..b.count).step_by(MR) {
+                pack_columns::<NR>(qkv, row, column(1), k0, count, d, 1.0, keys);
+                pack_rows(qkv, row, column(2), k0, count, d, values);
+                for q0 in (0..rows).step_by(MR) {
                     let panel = &queries[q0 * d..][..MR * d];
                     score::<FMA>(panel, keys, count, scores);
-                    for i in 0..MR.min(b.count - q0) {
+                    for i in 0..MR.min(rows - q0) {
                         let row = &mut scores[i * STRIDE..][..count];
-                        if b.causal {
-                            let visible = (b.first + q0 + i + 1).saturating_sub(k0).min(count);
+                        if causal {
+                            let visible = (first + q0 + i + 1).saturating_sub(k0).min(count);
                             row[visible..].fill(f32::NEG_INFINITY);
                         }
-                        let rescale = soften::<FMA>(row, &mut maxima[q0 + i], &mut denominators[q0 + i]);
+                        let rescale = online_softmax::<FMA>(row, &mut maxima[q0 + i], &mut denominators[q0 + i]);
                         sums[(q0 + i) * wide..][..wide].iter_mut().for_each(|s| *s *= rescale);
                     }
-                    gather::<FMA>(scores, values, count, &mut sums[q0 * wide..][..MR * wide], wide);
+                    weighted_values::<FMA>(scores, values, count, &mut sums[q0 * wide..][..MR * wide], wide);
                 }
             }
-            for q in 0..b.count {
+            for q in 0..rows {
                 let scale = 1.0 / denominators[q];
-                let place = &mut out[q * b.heads * d + head * d..][..d];
+                let place = &mut out[q * heads * d + head * d..][..d];
                 place.iter_mut().zip(&sums[q * wide..]).for_each(|(o, s)| *o = s * scale);
             }
         }
@@ -147,7 +142,7 @@ fn score<const FMA: bool>(queries: &[f32], keys: &[f32], count: usize, scores: &
 
 /// Scores → exponentials against the running maximum; returns what the sums so far must be multiplied by.
 #[inline(always)]
-fn soften<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denominator: &mut f32) -> f32 {
+fn online_softmax<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denominator: &mut f32) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; NR];
     let (chunks, rest) = scores.as_chunks::<NR>();
     for chunk in chunks {
@@ -180,7 +175,7 @@ fn soften<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denominator: &
 
 /// sums += weights · values for one panel of queries; the weights are rows of stride `STRIDE`.
 #[inline(always)]
-fn gather<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: &mut [f32], wide: usize) {
+fn weighted_values<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: &mut [f32], wide: usize) {
     for (j, values) in values.chunks_exact(count * NR).take(wide / NR).enumerate() {
         let mut acc = [[0.0; NR]; MR];
         for (acc, row) in acc.iter_mut().zip(sums.chunks_exact(wide)) {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::device::{Buf, Element};
+use crate::ops::{Buf, Element};
 
 /// Some pixels' labels.
 #[derive(Clone, Copy)]
@@ -36,14 +36,6 @@ impl<'a> Labels<'a> {
 }
 
 impl LabelsMut<'_> {
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        match self {
-            LabelsMut::Bytes(all) => all.len(),
-            LabelsMut::Words(all) => all.len(),
-        }
-    }
-
     #[inline(always)]
     pub fn set(&mut self, pixel: usize, label: usize) {
         match self {

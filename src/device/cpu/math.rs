@@ -1,7 +1,7 @@
 //! Elementary functions as straight-line float32 arithmetic, so that loops over them become vectors.
 
 use super::simd::mul_add;
-use crate::device::Func;
+use crate::ops::Func;
 
 /// Adding and subtracting this rounds a float32 of small magnitude to the nearest integer.
 const ROUND: f32 = 12_582_912.0;

@@ -1,6 +1,20 @@
 //! Values of a half-size map at points of the photo.
 
+use rayon::prelude::*;
+
+use super::Cpu;
+use crate::ops;
 use crate::resample::Taps;
+
+impl Cpu {
+    pub(super) fn sample(&mut self, op: &ops::Sample) {
+        let (inputs, out_all) = self.arena.split(op.out);
+        let (n, c, points) = (op.points.rows(), op.x.channels(), inputs.get(op.points).as_chunks::<2>().0);
+        out_all.par_chunks_mut(c).zip(points).with_min_len(16).enumerate().for_each(|(i, (out, at))| {
+            point(op, inputs.item(op.x.all(), i / n), *at, out);
+        });
+    }
+}
 
 /// The two pixels on one axis of `to` that a coordinate lies between, each with its weight. A NaN counts as 0.
 fn neighbours(position: f32, to: usize) -> [(usize, f32); 2] {
@@ -10,9 +24,9 @@ fn neighbours(position: f32, to: usize) -> [(usize, f32); 2] {
     [(low, 1.0 - t), ((low + 1).min(to - 1), t)]
 }
 
-/// `x` `[h, w, c]` at `point` = (x, y), in pixels of a photo of `photo` = (height, width); `out` is `[c]`.
-pub fn point(x: &[f32], (h, w): (usize, usize), point: [f32; 2], photo: (usize, usize), out: &mut [f32]) {
-    let c = out.len();
+/// `x` `[h, w, c]` at `point` = (x, y), in pixels of the photo; `out` is `[c]`.
+fn point(op: &ops::Sample, x: &[f32], point: [f32; 2], out: &mut [f32]) {
+    let ([_, h, w, c], photo) = (op.x.shape, op.photo);
     out.fill(0.0);
     let taps = |position, half, to| {
         let pixels = neighbours(position, to).into_iter().filter(|(_, weight)| *weight != 0.0);

@@ -1,38 +1,44 @@
 //! Scores of a block of pixels: their norms by the small product R·f + c, then the labels' product, then the quotient.
 
+use rayon::prelude::*;
+
+use super::epilogue::Epilogue;
+use super::gemm::{BlockedGemm, Layout, Packed, Patches};
 use super::math::inverse_root;
-use super::product::{Layout, Packed, Patches, Product};
-use super::simd::{Isa, multiversion};
-use crate::device::Func;
+use super::simd::multiversion;
+use super::{Cpu, scratch};
+use crate::ops::{self, Func};
 
 /// Pixels of a task at most.
-pub const PIXELS: usize = 96;
+const PIXELS: usize = 96;
 
-/// Weights of [`crate::device::Similarity`], looked up.
-#[derive(Clone, Copy)]
-pub struct Weights<'a> {
-    pub labels: (&'a Packed, &'a [f32]),
-    pub norm: (&'a Packed, &'a [f32]),
-    pub rest: f32,
+/// float32 values of working memory that a task takes: its pixels' coordinates in the norm.
+pub fn work(op: &ops::Similarity) -> usize {
+    PIXELS * op.w.norm.weight.n
 }
 
-/// float32 values of working memory that a task takes where the norm has `rank` coordinates.
-pub fn work(rank: usize) -> usize {
-    PIXELS * rank
+impl Cpu {
+    pub(super) fn similarity(&mut self, op: &ops::Similarity) {
+        let ops::Similarity { x, w, out } = *op;
+        let (labels, norm) = (self.weights.linear(w.labels), self.weights.linear(w.norm));
+        let (inputs, out_all) = self.arena.split(out);
+        let (isa, [_, _, _, features], [_, _, _, n], rank) = (self.isa, x.shape, out.shape, w.norm.weight.n);
+        let x_blocks = inputs.get(x).par_chunks(PIXELS * features);
+        out_all.par_chunks_mut(PIXELS * n).zip(x_blocks).for_each(|(out, x)| {
+            scratch::work(work(op), |work| {
+                let pixels = x.len() / features;
+                let coordinates = &mut work[..pixels * rank];
+                linear(norm, x).block(isa, 0, pixels, coordinates);
+                linear(labels, x).block(isa, 0, pixels, out);
+                divide(isa, coordinates, rank, w.rest, out, n);
+            });
+        });
+    }
 }
 
-/// `x` is `[pixels, features]` (at most [`PIXELS`]), `out` `[pixels, labels]`, `work` [`work`] values.
-pub fn block(isa: Isa, w: &Weights<'_>, x: &[f32], work: &mut [f32], out: &mut [f32]) {
-    let pixels = x.len() / w.norm.0.k;
-    let coordinates = &mut work[..pixels * w.norm.0.n];
-    linear(w.norm, x).block(isa, 0, pixels, coordinates);
-    linear(w.labels, x).block(isa, 0, pixels, out);
-    divide(isa, coordinates, w.norm.0.n, w.rest, out, w.labels.0.n);
-}
-
-fn linear<'a>((w, bias): (&'a Packed, &'a [f32]), x: &'a [f32]) -> Product<'a> {
-    let x = Patches::rows(x, x.len() / w.k, w.k);
-    Product { x, w, bias: Some(bias), add: [None, None], func: Func::Identity, layout: Layout::Rows }
+fn linear<'a>((w, bias): (&'a Packed, Option<&'a [f32]>), x: &'a [f32]) -> BlockedGemm<'a> {
+    let epilogue = Epilogue { n: w.n, bias, add: [None, None], func: Func::Identity };
+    BlockedGemm { x: Patches::rows(x, x.len() / w.k, w.k), w, epilogue, layout: Layout::Rows }
 }
 
 multiversion! {

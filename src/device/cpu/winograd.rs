@@ -12,10 +12,13 @@
 //! A NaN or an infinity reaches every pixel of the tiles that read it (a NaN at least those of the plain convolution):
 //! up to 3 pixels further than its 3×3 neighbours, and an infinity may come out as NaN.
 
+use rayon::prelude::*;
+
+use super::epilogue::Epilogue;
+use super::gemm::{MR, NR, tile_rows};
 use super::math;
-use super::product::{Add, MR, NR, bring, store, tile_rows};
-use super::simd::{Isa, mul_add, multiversion};
-use crate::device::{ConvShape, Func};
+use super::simd::{mul_add, multiversion};
+use crate::ops::conv::Shape;
 
 /// Output pixels of a tile along one axis, and input pixels under it.
 const SIDE: usize = 4;
@@ -33,13 +36,8 @@ const TILES: usize = 5 * MR;
 
 const _: () = assert!(TILES.is_multiple_of(MR));
 
-/// float32 values of working memory that a task of this file takes.
+/// float32 values of working memory that a task takes.
 pub const WORK: usize = TILES * FREQUENCIES * (STRIDE + NR) + FREQUENCIES * KC;
-
-/// float32 values of working memory that a task of a convolution takes.
-pub fn work(shape: ConvShape) -> usize {
-    if suits(shape) { WORK } else { 0 }
-}
 
 static ZEROS: [f32; KC] = [0.0; KC];
 
@@ -48,8 +46,8 @@ static ZEROS: [f32; KC] = [0.0; KC];
 const MOST_INPUTS: usize = 512;
 
 /// Whether a convolution is done this way.
-pub fn suits(shape: ConvShape) -> bool {
-    let ConvShape { outputs, inputs, kernel, stride, pad } = shape;
+pub fn suits(shape: Shape) -> bool {
+    let Shape { outputs, inputs, kernel, stride, pad } = shape;
     (kernel, stride, pad) == (3, 1, 1) && outputs >= 64 && (64..=MOST_INPUTS).contains(&inputs)
 }
 
@@ -63,7 +61,6 @@ pub struct Filters {
 impl Filters {
     /// `w` is `[n, 3, 3, inputs]`.
     pub fn new(n: usize, inputs: usize, w: &[f32]) -> Filters {
-        use rayon::prelude::*;
         assert_eq!(w.len(), n * 9 * inputs);
         let mut panels = vec![0.0; n.div_ceil(NR) * PASSES * FREQUENCIES * inputs * NR];
         let rows = w.par_chunks(9 * inputs * NR);
@@ -126,9 +123,7 @@ pub struct Conv<'a> {
     /// Whether the input passes a ReLU first.
     pub relu: bool,
     pub filters: &'a Filters,
-    pub bias: Option<&'a [f32]>,
-    pub add: [Option<Add<'a>>; 2],
-    pub func: Func,
+    pub epilogue: Epilogue<'a>,
 }
 
 /// Rows of the map that a task computes, on `threads` threads: whole tiles.
@@ -139,11 +134,6 @@ pub fn rows_per_task(h: usize, w: usize, threads: usize) -> usize {
 }
 
 impl<'a> Conv<'a> {
-    /// Computes the rows of the map from `first` on that `out` holds; `first` is a multiple of the tiles' side.
-    pub fn rows(&self, isa: Isa, first: usize, work: &mut [f32], out: &mut [f32]) {
-        rows(isa, self, first, work, out);
-    }
-
     /// `kc` channels from `k0` of pixel (y − 1, x − 1); zeros outside the map.
     #[inline(always)]
     fn pixel(&self, y: usize, x: usize, k0: usize, kc: usize) -> &'a [f32] {
@@ -156,7 +146,8 @@ impl<'a> Conv<'a> {
 }
 
 multiversion! {
-    fn rows(c: &Conv<'_>, first: usize, work: &mut [f32], out: &mut [f32]) {
+    /// Computes the rows of the map from `first` on that `out` holds; `first` is a multiple of the tiles' side.
+    pub fn rows(c: &Conv<'_>, first: usize, work: &mut [f32], out: &mut [f32]) {
         let (n, inputs) = (c.filters.n, c.filters.inputs);
         let across = c.w.div_ceil(SIDE);
         let tiles = (out.len() / (c.w * n)).div_ceil(SIDE) * across;
@@ -330,10 +321,10 @@ fn transform_output<const FMA: bool>(
             let mut sums = z.map(|z| z * scale);
             let pixel = (y + i) * c.w + x + j;
             if part.begin {
-                bring(c.bias, &c.add, c.filters.n, part.first * c.w + pixel, part.n0, width, &mut sums);
+                c.epilogue.add_bias_residual(part.first * c.w + pixel, part.n0, width, &mut sums);
             }
             let place = &mut out[pixel * c.filters.n + part.n0..][..width];
-            store::<FMA>(c.func, part.begin, end, &mut sums, place);
+            c.epilogue.store::<FMA>(part.begin, end, &mut sums, place);
         }
     }
 }

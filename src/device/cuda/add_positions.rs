@@ -2,15 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::{Buf, Vector};
-use crate::error::Result;
-
-pub struct Kernels {
-    add_positions: Function,
-}
+use super::compile::{Assembler, Refused};
+use crate::ops::AddPositions;
 
 /// AddPositionsParams of the kernel file.
 #[repr(C)]
@@ -25,21 +18,16 @@ struct Params {
     channels: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { add_positions: library.load("add_positions")?.function::<Params>("add_positions", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, class: Vector, positions: Vector, side: usize, grid: (usize, usize), tokens: Buf) {
+pub fn compile(op: &AddPositions, to: &mut Assembler<'_>) -> Refused {
+    let AddPositions { class, positions, side, grid, tokens } = *op;
     let params = Params {
-        class: cuda.vector(class),
-        positions: cuda.vector(positions),
-        tokens: cuda.address(tokens),
+        class: to.vector(class),
+        positions: to.vector(positions),
+        tokens: to.address(tokens),
         side: side as u32,
         height: grid.0 as u32,
         width: grid.1 as u32,
         channels: tokens.channels() as u32,
     };
-    cuda.launch(&cuda.kernels.add_positions.add_positions, [tokens.rows(), 1, tokens.batch()], &params);
+    to.launch(to.kernel("add_positions")?, [tokens.rows(), 1, tokens.batch()], &params)
 }

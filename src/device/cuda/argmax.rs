@@ -2,21 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use super::scores::{Lines, MOST_PIXELS};
-use crate::device::{Buf, Element};
-use crate::error::Result;
-
-/// Pixels of a warp at most, and rows of a block.
-const COLUMNS: usize = 32;
-const ROWS: usize = 4;
-
-pub struct Kernels {
-    argmax: Function,
-    clear: Function,
-}
+use super::compile::{Assembler, Refused};
+use super::scores::{Lines, most_pixels};
+use crate::ops::{Argmax, Element};
 
 /// ArgmaxParams of the kernel file.
 #[repr(C)]
@@ -45,37 +33,30 @@ struct ClearParams {
     not_finite: u64,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        let module = library.load("argmax")?;
-        Ok(Kernels {
-            argmax: module.function::<Params>("argmax", 0)?,
-            clear: module.function::<ClearParams>("argmax_clear", 0)?,
-        })
-    }
-}
-
 /// Columns of the logits that `columns` neighbouring pixels of the mask see at most. The doubled map's pixels left of the first
 /// and the last lie ⌈(columns − 1)·2·width/mask_width⌉ apart at most, theirs in the logits half of it; the last sees two more.
 fn seen(columns: usize, width: usize, mask_width: usize) -> usize {
     (((columns - 1) * 2 * width).div_ceil(mask_width).div_ceil(2) + 3).min(width)
 }
 
-/// Half as many as long as they see more than a warp's memory holds.
-fn columns(width: usize, mask_width: usize) -> usize {
-    let halves = std::iter::successors(Some(COLUMNS), |columns| (*columns > 1).then_some(columns / 2));
-    halves.into_iter().find(|columns| seen(*columns, width, mask_width) <= MOST_PIXELS).expect("one pixel sees three")
+/// Columns of a warp: of `most` half as many as long as they see more pixels than its memory of `line` floats holds.
+fn columns(most: usize, line: usize, width: usize, mask_width: usize) -> usize {
+    let mut halves = std::iter::successors(Some(most), |columns| (*columns > 1).then_some(columns / 2));
+    halves.find(|columns| seen(*columns, width, mask_width) <= most_pixels(line)).expect("one pixel sees three")
 }
 
-pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
+pub fn compile(op: &Argmax, to: &mut Assembler<'_>) -> Refused {
+    let Argmax { logits, mask, best, not_finite } = *op;
+    let kernel = to.kernel("argmax")?;
+    let spec = kernel.spec;
     let [batch, height, width, labels] = logits.shape;
     let [_, mask_height, mask_width, _] = mask.shape;
-    let columns = columns(width, mask_width);
+    let columns = columns(spec.columns, spec.room, width, mask_width);
     let params = Params {
-        logits: cuda.address(logits),
-        mask: cuda.address(mask),
-        best: best.map_or(0, |best| cuda.address(best)),
-        not_finite: cuda.address(not_finite),
+        logits: to.address(logits),
+        mask: to.address(mask),
+        best: to.optional_address(best),
+        not_finite: to.address(not_finite),
         height: height as u32,
         width: width as u32,
         labels: labels as u32,
@@ -84,24 +65,28 @@ pub fn run(cuda: &Cuda, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: B
         columns: columns as u32,
         wide: u32::from(mask.element == Element::U16),
         padding: 0,
-        lines: Lines::new(seen(columns, width, mask_width), labels),
+        lines: Lines::new(spec.room, seen(columns, width, mask_width), labels),
     };
     // A kernel and no memset: all that a pass queues is launches and copies.
-    cuda.launch(&cuda.kernels.argmax.clear, [1, 1, 1], &ClearParams { not_finite: params.not_finite });
-    let grid = [mask_width.div_ceil(columns) * mask_height.div_ceil(ROWS), batch, 1];
-    cuda.launch(&cuda.kernels.argmax.argmax, grid, &params);
+    let clear = to.find("argmax", |kernel| kernel.name == "argmax_clear")?;
+    to.launch(clear, [1, 1, 1], &ClearParams { not_finite: params.not_finite })?;
+    let grid = [mask_width.div_ceil(columns) * mask_height.div_ceil(spec.rows), batch, 1];
+    to.launch(kernel, grid, &params)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{COLUMNS, columns, seen};
+    use super::{columns, most_pixels, seen};
     use crate::resample::Taps;
 
     #[test]
     fn no_warp_sees_more_than_it_holds() {
+        const COLUMNS: usize = 32;
+        const LINE: usize = 1536;
         for width in [1, 2, 7, 72, 240, 241, 1000] {
             for mask_width in [1, 3, 50, 100, 479, 480, 640, 5000] {
-                let columns = columns(width, mask_width);
+                let columns = columns(COLUMNS, LINE, width, mask_width);
+                assert!(seen(columns, width, mask_width) <= most_pixels(LINE));
                 assert!((1..=COLUMNS).contains(&columns));
                 for begin in (0..mask_width).step_by(columns) {
                     let last = (begin + columns).min(mask_width) - 1;

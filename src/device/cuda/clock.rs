@@ -1,11 +1,11 @@
-//! Times by the GPU's own clock: events at the switches of stages and, where asked for, before every operation.
+//! Times by the GPU's own clock: events at the switches of stages and, where asked for, before every step.
 
 use std::sync::Arc;
 
 use super::driver::{Event, Gpu};
-use crate::device::Stage;
-use crate::device::plan::Plan;
+use crate::device::Times;
 use crate::error::Result;
+use crate::ops::Stage;
 
 /// Switches of stages that a pass is timed by; those beyond belong to the stage before.
 const SWITCHES: usize = 8;
@@ -22,10 +22,10 @@ pub struct Clock {
     total: f64,
     replays: bool,
     recording: bool,
-    /// Before each operation, as many as the largest plan has, and how many have begun.
-    ops: Vec<Event>,
+    /// Before each step, and how many have begun.
+    steps: Vec<Event>,
     begun: usize,
-    op_seconds: Vec<f64>,
+    step_seconds: Vec<f64>,
 }
 
 impl Clock {
@@ -40,13 +40,13 @@ impl Clock {
             total: 0.0,
             replays: false,
             recording: false,
-            ops: Vec::new(),
+            steps: Vec::new(),
             begun: 0,
-            op_seconds: Vec::new(),
+            step_seconds: Vec::new(),
         })
     }
 
-    /// Whether each operation is timed.
+    /// Whether each step is timed.
     pub fn set_recording(&mut self, on: bool) {
         self.recording = on;
     }
@@ -55,19 +55,10 @@ impl Clock {
         self.recording
     }
 
-    pub fn reserve(&mut self, plan: &Plan) -> Result<()> {
-        while self.recording && self.ops.len() < plan.ops.len() {
-            self.ops.push(Event::new(&self.gpu)?);
-        }
-        self.op_seconds.clear();
-        self.op_seconds.reserve(self.ops.len());
-        Ok(())
-    }
-
-    /// A pass begins, operation by operation or replayed as one.
+    /// A pass begins, step by step or replayed as one.
     pub fn start(&mut self, replays: bool) -> Result<()> {
         self.stages.clear();
-        self.op_seconds.clear();
+        self.step_seconds.clear();
         self.begun = 0;
         self.replays = replays;
         self.begin.record()
@@ -83,15 +74,16 @@ impl Clock {
         }
     }
 
-    /// An operation begins.
-    pub fn op(&mut self) -> Result<()> {
-        match self.ops.get(self.begun) {
-            Some(event) if self.recording => {
-                self.begun += 1;
-                event.record()
-            }
-            _ => Ok(()),
+    /// A step begins.
+    pub fn step(&mut self) -> Result<()> {
+        if !self.recording {
+            return Ok(());
         }
+        if self.begun == self.steps.len() {
+            self.steps.push(Event::new(&self.gpu)?);
+        }
+        self.begun += 1;
+        self.steps[self.begun - 1].record()
     }
 
     pub fn finish(&self) -> Result<()> {
@@ -107,26 +99,14 @@ impl Clock {
             self.seconds[*stage as usize] += next.seconds_since(&self.switches[i])?;
         }
         for i in 0..self.begun {
-            let next = if i + 1 == self.begun { &self.end } else { &self.ops[i + 1] };
-            self.op_seconds.push(next.seconds_since(&self.ops[i])?);
+            let next = if i + 1 == self.begun { &self.end } else { &self.steps[i + 1] };
+            self.step_seconds.push(next.seconds_since(&self.steps[i])?);
         }
         Ok(())
     }
 
-    pub fn stage_seconds(&self) -> [f64; Stage::ALL.len()] {
-        self.seconds
-    }
-
-    pub fn total(&self) -> f64 {
-        self.total
-    }
-
-    /// Whether the last pass was replayed, so that its parts are not known.
-    pub fn replays(&self) -> bool {
-        self.replays
-    }
-
-    pub fn op_seconds(&self) -> &[f64] {
-        &self.op_seconds
+    /// Of the last pass.
+    pub fn times(&self) -> Times<'_> {
+        Times { stages: self.seconds, whole: self.replays.then_some(self.total), steps: &self.step_seconds }
     }
 }

@@ -13,7 +13,7 @@ use super::codes::{Code, Told};
 use super::cublas_sys::{blas, lt};
 use super::driver::{Gpu, Memory, written};
 use super::graph::Graph;
-use super::timing::{Effort, Rival, replayed};
+use super::probe::{Effort, Rival, replayed};
 use crate::error::{Error, Result};
 
 /// out = func(x·Wᵀ + bias + residual): `[rows, k]` · `[n, k]`. With a residual, it and the output are float32.

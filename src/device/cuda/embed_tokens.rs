@@ -2,15 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::{Buf, Matrix, Vector};
-use crate::error::Result;
-
-pub struct Kernels {
-    embed_tokens: Function,
-}
+use super::compile::{Assembler, Refused};
+use crate::ops::EmbedTokens;
 
 /// EmbedTokensParams of the kernel file.
 #[repr(C)]
@@ -26,23 +19,18 @@ struct Params {
     padding: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { embed_tokens: library.load("embed_tokens")?.function::<Params>("embed_tokens", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
-    let table = cuda.matrix(table);
+pub fn compile(op: &EmbedTokens, to: &mut Assembler<'_>) -> Refused {
+    let EmbedTokens { ids, table, positions, out } = *op;
+    let table = to.matrix(table);
     let params = Params {
-        ids: cuda.address(ids),
+        ids: to.address(ids),
         table: table.address,
-        positions: cuda.vector(positions),
-        out: cuda.address(out),
+        positions: to.vector(positions),
+        out: to.address(out),
         tokens: out.rows() as u32,
         stride: table.stride as u32,
         width: out.channels() as u32,
         padding: 0,
     };
-    cuda.launch(&cuda.kernels.embed_tokens.embed_tokens, [out.batch() * out.rows(), 1, 1], &params);
+    to.launch(to.kernel("embed_tokens")?, [out.batch() * out.rows(), 1, 1], &params)
 }

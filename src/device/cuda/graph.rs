@@ -37,6 +37,7 @@ impl Graph {
     ///
     /// # Errors
     /// Those of `pass`; something in it that cannot be captured.
+    #[cfg(feature = "bench")]
     pub fn capture_foreign(gpu: &Arc<Gpu>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
         gpu.synchronize()?;
         let capture = gpu.capture()?;

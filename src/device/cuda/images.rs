@@ -1,12 +1,12 @@
 //! The kernels' images as build.rs embedded them, and which of them a GPU takes.
 
-use std::cell::RefCell;
 use std::io::Read;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use flate2::read::ZlibDecoder;
 
-use super::driver::{Function, Gpu, Image, Module, Spec};
+use super::driver::{Function, Gpu, Image, Module};
 use crate::error::Result;
 
 /// What build.rs made of one kernels/*.cu.
@@ -17,7 +17,7 @@ pub struct Images {
     pub cubins: &'static [(u32, Packed)],
     /// For GPUs and drivers that take none of these.
     pub ptx: Packed,
-    pub kernels: &'static [Resources],
+    pub kernels: &'static [Kernel],
 }
 
 /// An image as the program holds it: its length in eight bytes, then a zlib stream.
@@ -36,7 +36,7 @@ impl Packed {
 
 /// A kernel as its PTX declares it, and the most that ptxas gave it on any of the architectures built for.
 #[derive(Clone, Copy, Debug)]
-pub struct Resources {
+pub struct Kernel {
     pub name: &'static str,
     /// Threads of a block, by its launch bound.
     pub threads: u32,
@@ -47,16 +47,59 @@ pub struct Resources {
     pub static_shared: u32,
     /// Bytes in local memory; the build fails where there are any.
     pub spills: u32,
+    pub spec: Spec,
+}
+
+/// What a kernel declares of itself (kernels/spec.cuh).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spec {
+    /// Bytes of shared memory that a launch adds.
+    pub shared: u32,
+    /// Rows and columns of the output that a block makes (rows, pixels, queries; columns, channels, labels): 0 where it is not by
+    /// tiles.
+    pub rows: usize,
+    pub columns: usize,
+    /// Depth of a stage (products), keys of a step (attention), values that a thread takes at once (chunks, vectors, pairs),
+    /// pixels taken together (strips).
+    pub step: usize,
+    /// The most channels or features that it serves, or taps along a side of its filter; 0: any.
+    pub most: usize,
+    /// Values or bytes of a block's or warp's own memory, where the host cuts work to fit.
+    pub room: usize,
+    /// Which of the kernels of its file it is beside that: flags of [`variant`].
+    pub variant: u32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
-/// Loads modules on one GPU.
-pub struct Library<'a> {
-    gpu: &'a Arc<Gpu>,
-    /// PTX in the place of some modules' images.
-    replaced: &'a [(&'a str, &'a str)],
-    loaded: RefCell<Vec<LoadedModule>>,
+/// A kernel of the program: its place in [`IMAGES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelId {
+    module: usize,
+    kernel: usize,
+}
+
+impl Deref for KernelId {
+    type Target = Kernel;
+
+    fn deref(&self) -> &Kernel {
+        &IMAGES[self.module].kernels[self.kernel]
+    }
+}
+
+/// The kernels of kernels/`module`.cu; none in a build without nvcc.
+pub fn kernels(module: &str) -> impl Iterator<Item = KernelId> + use<> {
+    let found = IMAGES.iter().position(|images| images.module == module);
+    found
+        .into_iter()
+        .flat_map(|module| (0..IMAGES[module].kernels.len()).map(move |kernel| KernelId { module, kernel }))
+}
+
+/// Every kernel, loaded on one GPU.
+pub struct Library {
+    modules: Vec<LoadedModule>,
+    /// As [`IMAGES`] has them.
+    functions: Vec<Vec<Function>>,
 }
 
 /// A module as a GPU has it.
@@ -69,30 +112,39 @@ pub struct LoadedModule {
     pub refused: Option<String>,
 }
 
-/// The kernels of one module.
-pub struct Loaded {
-    module: Arc<Module>,
-    images: &'static Images,
+impl Library {
+    /// Each module as machine code where the GPU and its driver take it, else as PTX; by its name from `replaced` instead.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device): a GPU or driver too old.
+    pub fn load(gpu: &Arc<Gpu>, replaced: &[(&str, &str)]) -> Result<Library> {
+        let (mut modules, mut functions) = (Vec::new(), Vec::new());
+        for images in IMAGES {
+            let loader = Loader { gpu, replaced };
+            let (module, refused) = loader.module(images)?;
+            modules.push(LoadedModule { module: images.module, image: module.image(), refused });
+            let function = |kernel| module.function(kernel);
+            functions.push(images.kernels.iter().map(function).collect::<Result<_>>()?);
+        }
+        Ok(Library { modules, functions })
+    }
+
+    pub fn modules(&self) -> &[LoadedModule] {
+        &self.modules
+    }
+
+    pub fn function(&self, kernel: KernelId) -> &Function {
+        &self.functions[kernel.module][kernel.kernel]
+    }
 }
 
-impl<'a> Library<'a> {
-    pub fn new(gpu: &'a Arc<Gpu>, replaced: &'a [(&'a str, &'a str)]) -> Library<'a> {
-        Library { gpu, replaced, loaded: RefCell::new(Vec::new()) }
-    }
+struct Loader<'a> {
+    gpu: &'a Arc<Gpu>,
+    /// PTX in the place of some modules' images.
+    replaced: &'a [(&'a str, &'a str)],
+}
 
-    /// What was loaded so far, and as what.
-    pub fn into_loaded(self) -> Vec<LoadedModule> {
-        self.loaded.into_inner()
-    }
-
-    /// The module of kernels/`name`.cu: as machine code where the GPU and its driver take it, else as PTX.
-    pub fn load(&self, name: &str) -> Result<Loaded> {
-        let images = IMAGES.iter().find(|images| images.module == name).expect("every module is built");
-        let (module, refused) = self.module(images)?;
-        self.loaded.borrow_mut().push(LoadedModule { module: images.module, image: module.image(), refused });
-        Ok(Loaded { module, images })
-    }
-
+impl Loader<'_> {
     /// The module, and which machine code the driver refused although it should fit.
     fn module(&self, images: &Images) -> Result<(Arc<Module>, Option<String>)> {
         if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == images.module) {
@@ -130,16 +182,5 @@ impl<'a> Library<'a> {
             self.gpu.failed(code, &format!("{what}: {has}, and {need}"))
         })?;
         Ok((module, refused))
-    }
-}
-
-impl Loaded {
-    /// The kernel `name`, whose parameter is a `P`, for blocks with `dynamic_shared` bytes of shared memory.
-    pub fn function<P>(&self, name: &str, dynamic_shared: u32) -> Result<Function> {
-        let found = self.images.kernels.iter().find(|kernel| kernel.name == name);
-        let kernel = found.unwrap_or_else(|| panic!("{}.cu has no kernel {name}", self.images.module));
-        assert_eq!(kernel.params, size_of::<P>(), "the parameter of {name} differs between kernel and host");
-        let Resources { name, threads, params, .. } = *kernel;
-        self.module.function(Spec { name, threads, params, dynamic_shared })
     }
 }

@@ -1,18 +1,17 @@
 //! Weights and the arena on the GPU.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use half::f16;
 
 use super::driver::{Gpu, Memory};
-use crate::device::Weight;
 use crate::error::Result;
+use crate::ops::Weight;
 
 /// Every weight begins at a multiple of this.
 const ALIGN: usize = 256;
 /// Rows of matrices are padded with zeros to a multiple of this many values: 16 bytes, what one cp.async copies.
-pub const ROW_ALIGN: usize = 8;
+const ROW_ALIGN: usize = 8;
 
 /// A matrix `[n, k]` of float16: row i begins at `address + 2·i·stride`.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +27,7 @@ pub struct Weights {
     block: Option<Memory>,
     used: usize,
     matrices: Vec<Place>,
-    /// Of each matrix: see [`Weights::is_upper`].
-    upper: Vec<bool>,
     vectors: Vec<Place>,
-    /// Whether a weight with its own allocation was asked for.
-    used_movable: Cell<bool>,
 }
 
 struct Place {
@@ -42,24 +37,24 @@ struct Place {
     own: Option<Memory>,
 }
 
-/// What a replacement did to the weight's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    No,
-    /// A weight with its own allocation has another now.
-    Own,
-    /// A weight left the block.
-    OutOfBlock,
-}
-
 pub fn stride(k: usize) -> usize {
     k.next_multiple_of(ROW_ALIGN)
 }
 
+/// Whether rows of so many float16 values are whole chunks of 16 bytes, as the kernels read them.
+pub fn is_aligned(values: usize) -> bool {
+    values.is_multiple_of(ROW_ALIGN)
+}
+
+/// # Errors
+/// They are not.
+pub fn aligned(what: &str, values: usize) -> std::result::Result<(), String> {
+    if is_aligned(values) { Ok(()) } else { Err(format!("{what} of {values}, which is no multiple of {ROW_ALIGN}")) }
+}
+
 impl Weights {
     pub fn new(gpu: Arc<Gpu>) -> Weights {
-        let (matrices, upper, vectors) = (Vec::new(), Vec::new(), Vec::new());
-        Weights { gpu, block: None, used: 0, matrices, upper, vectors, used_movable: Cell::new(false) }
+        Weights { gpu, block: None, used: 0, matrices: Vec::new(), vectors: Vec::new() }
     }
 
     pub fn expect(&mut self, weights: &[Weight]) -> Result<()> {
@@ -68,36 +63,19 @@ impl Weights {
         Ok(())
     }
 
-    pub fn matrix(&self, index: usize, k: usize) -> Matrix {
-        Matrix { address: self.address(&self.matrices[index]), stride: stride(k) }
-    }
-
-    /// Whether row i begins with i zeros: an upper triangular matrix, half of whose product need not be computed.
-    pub fn is_upper(&self, index: usize) -> bool {
-        self.upper[index]
+    /// Where a matrix lies.
+    pub fn matrix(&self, index: usize) -> u64 {
+        self.matrices[index].address
     }
 
     /// float32 values.
     pub fn vector(&self, index: usize) -> u64 {
-        self.address(&self.vectors[index])
-    }
-
-    fn address(&self, place: &Place) -> u64 {
-        if place.own.is_some() {
-            self.used_movable.set(true);
-        }
-        place.address
-    }
-
-    /// Whether any weight that may move was asked for since the last call.
-    pub fn take_used_movable(&self) -> bool {
-        self.used_movable.take()
+        self.vectors[index].address
     }
 
     pub fn add_matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<usize> {
         let place = self.put(&halves(n, k, data))?;
         self.matrices.push(place);
-        self.upper.push(upper(k, data));
         Ok(self.matrices.len() - 1)
     }
 
@@ -107,23 +85,24 @@ impl Weights {
         Ok(self.vectors.len() - 1)
     }
 
-    pub fn replace_matrix(&mut self, index: usize, n: usize, k: usize, data: &[f32]) -> Result<Moved> {
-        self.upper[index] = upper(k, data);
+    /// Whether it lies elsewhere now.
+    pub fn replace_matrix(&mut self, index: usize, n: usize, k: usize, data: &[f32]) -> Result<bool> {
         let bytes = halves(n, k, data);
         if self.overwrite(&self.matrices[index], &bytes)? {
-            return Ok(Moved::No);
+            return Ok(false);
         }
-        let new = self.put_with_room(&bytes)?;
-        Ok(std::mem::replace(&mut self.matrices[index], new).left())
+        self.matrices[index] = self.put_with_room(&bytes)?;
+        Ok(true)
     }
 
-    pub fn replace_vector(&mut self, index: usize, data: &[f32]) -> Result<Moved> {
+    /// Whether it lies elsewhere now.
+    pub fn replace_vector(&mut self, index: usize, data: &[f32]) -> Result<bool> {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         if self.overwrite(&self.vectors[index], bytes)? {
-            return Ok(Moved::No);
+            return Ok(false);
         }
-        let new = self.put_with_room(bytes)?;
-        Ok(std::mem::replace(&mut self.vectors[index], new).left())
+        self.vectors[index] = self.put_with_room(bytes)?;
+        Ok(true)
     }
 
     /// Into the place where it is large enough.
@@ -172,13 +151,6 @@ impl Weights {
     }
 }
 
-impl Place {
-    /// What it means that another place has taken this one's part.
-    fn left(&self) -> Moved {
-        if self.own.is_some() { Moved::Own } else { Moved::OutOfBlock }
-    }
-}
-
 /// Bytes of the block that holds these weights.
 pub fn weight_bytes(weights: &[Weight]) -> usize {
     let bytes = |weight: &Weight| match (*weight, weight.size()) {
@@ -190,12 +162,6 @@ pub fn weight_bytes(weights: &[Weight]) -> usize {
 
 fn size(bytes: &[u8]) -> usize {
     bytes.len().max(1).next_multiple_of(ALIGN)
-}
-
-/// Whether row i of the matrix begins with i zeros.
-fn upper(k: usize, data: &[f32]) -> bool {
-    let mut rows = data.chunks_exact(k.max(1)).enumerate();
-    rows.all(|(i, row)| row.iter().take(i).all(|value| *value == 0.0))
 }
 
 /// As float16, rows padded with zeros.
@@ -230,6 +196,10 @@ impl Arena {
         self.memory = None;
         self.memory = Some(self.gpu.allocate(bytes, "a frame of this size")?);
         Ok(())
+    }
+
+    pub fn address(&self) -> u64 {
+        self.memory().address()
     }
 
     pub fn memory(&self) -> &Memory {

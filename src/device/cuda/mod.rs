@@ -1,20 +1,21 @@
 //! The CUDA device: float16 storage, float32 accumulation, on kernels of our own (`kernels/`).
 //!
-//! One file an operation, named as its kernel file and as [`Device`]'s method: it chooses the kernel and its grid and
-//! fills the kernel's parameter struct. Kernels are resolved when the device is made. Nothing is allocated in a pass; one
-//! that comes again is captured into a graph and replayed.
+//! A plan is compiled into launches ([`compile`]; one file an operation, named as its kernel file and as its room in `ops`: it
+//! chooses the kernel and its grid and fills the kernel's parameter struct), and these are queued or replayed as one graph
+//! ([`program`]). Kernels are resolved when the device is made. Nothing is allocated in a pass.
 
 mod add_positions;
+pub(crate) mod arch;
 mod argmax;
 mod attention;
 mod clock;
 mod codes;
+mod compile;
 mod conv;
-mod counted;
-mod cublas;
-mod cublas_sys;
+mod conv_transpose;
 mod driver;
 mod embed_tokens;
+mod epilogue;
 mod gemm;
 mod graph;
 mod images;
@@ -22,122 +23,77 @@ mod layer_norm;
 mod max_pool;
 mod memory;
 mod overlay;
-mod passes;
 mod patchify;
+mod program;
 mod regularise;
 mod sample;
 mod scores;
 mod similarity;
+mod split_k;
 mod staging;
 mod sys;
 mod take_rows;
 mod tiles;
-mod timing;
 mod upsample;
 mod upsample_scores;
 
-use std::cell::RefCell;
+#[cfg(feature = "bench")]
+mod counters;
+#[cfg(feature = "bench")]
+mod cublas;
+#[cfg(feature = "bench")]
+mod cublas_sys;
+#[cfg(feature = "bench")]
+mod probe;
+
 use std::sync::Arc;
 
-use bytemuck::NoUninit;
 use half::f16;
 
+pub use self::attention::choices as queries;
 use self::clock::Clock;
-pub use self::counted::{Counts, Launch, Record};
+use self::compile::{Assembler, Refused};
+pub use self::compile::{Forced, Launch, Launches, Target, compile};
+#[cfg(feature = "bench")]
+pub use self::counters::{Counts, Launched};
+#[cfg(feature = "bench")]
 pub use self::cublas::Product;
-use self::driver::{Function, Gpu, Memory, unusable};
-pub use self::driver::{Image, Info, Waiting, file as driver_file, last_fault};
-use self::graph::Graph;
+use self::driver::{Gpu, unusable};
+pub use self::driver::{Image, Info, Waiting, file as driver_file};
+#[cfg(feature = "bench")]
+pub use self::driver::{count, info, set_virtual_devices};
 use self::images::Library;
-pub use self::images::{IMAGES, Images, LoadedModule, Packed, Resources};
-use self::memory::{Arena, Moved, Weights};
-use self::passes::Passes;
+pub use self::images::{IMAGES, Images, Kernel, KernelId, LoadedModule, Packed, Spec};
+use self::memory::{Arena, Weights};
+#[cfg(feature = "bench")]
+pub use self::probe::{Effort, Record, Rival};
+pub use self::program::Code;
+use self::split_k::SplitK;
 use self::staging::Staging;
-pub use self::tiles::{Choice, MOST_PARTS, Tile};
-pub use self::timing::{Effort, Rival};
-use super::plan::Plan;
-use super::*;
-use crate::error::Error;
+pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
+use super::{Calls, Device, Program, Times, Upload};
+use crate::error::{Error, Result};
+use crate::memory::{Need, Own};
+use crate::ops::{Buf, Matrix, Op, Vector, Weight};
+use crate::plan::Plan;
 
 pub struct Cuda {
     gpu: Arc<Gpu>,
-    passes: Passes,
-    kernels: Kernels,
+    limits: GpuLimits,
+    library: Library,
+    split_k: SplitK,
     weights: Weights,
     arena: Arena,
     staging: Staging,
     clock: Clock,
-    /// Offset and bytes of the running plan's buffers, and how many the pass has asked for.
-    places: Vec<(usize, usize)>,
-    asked: usize,
-    /// The pass is only being captured: nothing in it is timed.
-    is_capturing: bool,
-    /// What first went wrong in the running pass; the rest of the pass is then skipped.
-    failed: RefCell<Option<Error>>,
-    /// Read before a measured pass, so that nothing of the pass before is cached.
-    flush: Option<Memory>,
-    /// Once something was measured against it.
-    cublas: Option<cublas::Cublas>,
-    record: Record,
-    /// What was recorded.
-    launches: RefCell<Vec<Launch>>,
-    modules: Vec<LoadedModule>,
+    /// Grows when something that launches point at has moved.
+    generation: u64,
+    /// Nodes of the graph that was launched last.
+    nodes: usize,
     /// For trying what the device would not choose.
     forced: Forced,
-}
-
-/// Choices that are made for the device.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Forced {
-    /// The tile and parts of products and convolutions that have a kernel for that tile.
-    pub choice: Option<Choice>,
-    /// Queries of a block of attention: 128 or 64.
-    pub queries: Option<usize>,
-}
-
-/// Every kernel, by operation.
-struct Kernels {
-    add_positions: add_positions::Kernels,
-    argmax: argmax::Kernels,
-    attention: attention::Kernels,
-    conv: conv::Kernels,
-    embed_tokens: embed_tokens::Kernels,
-    gemm: gemm::Kernels,
-    layer_norm: layer_norm::Kernels,
-    max_pool: max_pool::Kernels,
-    overlay: overlay::Kernels,
-    patchify: patchify::Kernels,
-    regularise: regularise::Kernels,
-    sample: sample::Kernels,
-    similarity: similarity::Kernels,
-    take_rows: take_rows::Kernels,
-    timing: timing::Kernels,
-    upsample: upsample::Kernels,
-    upsample_scores: upsample_scores::Kernels,
-}
-
-impl Kernels {
-    fn load(library: &Library<'_>, gpu: &Arc<Gpu>) -> Result<Kernels> {
-        Ok(Kernels {
-            add_positions: add_positions::Kernels::load(library)?,
-            argmax: argmax::Kernels::load(library)?,
-            attention: attention::Kernels::load(library)?,
-            conv: conv::Kernels::load(library, gpu)?,
-            embed_tokens: embed_tokens::Kernels::load(library)?,
-            gemm: gemm::Kernels::load(library, gpu)?,
-            layer_norm: layer_norm::Kernels::load(library)?,
-            max_pool: max_pool::Kernels::load(library)?,
-            overlay: overlay::Kernels::load(library)?,
-            patchify: patchify::Kernels::load(library)?,
-            regularise: regularise::Kernels::load(library)?,
-            sample: sample::Kernels::load(library)?,
-            similarity: similarity::Kernels::load(library)?,
-            take_rows: take_rows::Kernels::load(library)?,
-            timing: timing::Kernels::load(library)?,
-            upsample: upsample::Kernels::load(library)?,
-            upsample_scores: upsample_scores::Kernels::load(library)?,
-        })
-    }
+    #[cfg(feature = "bench")]
+    probe: probe::Probe,
 }
 
 impl Cuda {
@@ -158,43 +114,26 @@ impl Cuda {
         Self::with(ordinal, waiting, &[])
     }
 
-    /// As [`Cuda::new`], with other PTX in the place of some modules (by the names of their files, "gemm"): the same kernels with
-    /// the same parameters, such as tests break on purpose.
-    ///
-    /// # Errors
-    /// As [`Cuda::new`]; PTX that the driver refuses.
-    pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
-        Self::with(ordinal, Waiting::default(), replaced)
-    }
-
     fn with(ordinal: usize, waiting: Waiting, replaced: &[(&str, &str)]) -> Result<Cuda> {
         if let Some(reason) = missing() {
             return Err(unusable(&reason));
         }
         let gpu = Gpu::open(ordinal, waiting)?;
-        let current = gpu.enter()?;
-        let library = Library::new(&gpu, replaced);
-        let (kernels, clock) = (Kernels::load(&library, &gpu)?, Clock::new(&gpu)?);
-        let modules = library.into_loaded();
-        drop(current);
+        let _current = gpu.enter()?;
         Ok(Cuda {
-            passes: Passes::with_room(),
-            kernels,
+            limits: GpuLimits::of(gpu.info()),
+            library: Library::load(&gpu, replaced)?,
+            split_k: SplitK::new(&gpu)?,
             weights: Weights::new(Arc::clone(&gpu)),
             arena: Arena::new(Arc::clone(&gpu)),
             staging: Staging::new(Arc::clone(&gpu)),
-            clock,
-            places: Vec::new(),
-            asked: 0,
-            is_capturing: false,
-            failed: RefCell::new(None),
-            flush: None,
-            cublas: None,
-            record: Record::Nothing,
-            launches: RefCell::new(Vec::new()),
-            modules,
+            clock: Clock::new(&gpu)?,
+            generation: 0,
+            nodes: 0,
             forced: Forced::default(),
-            gpu,
+            #[cfg(feature = "bench")]
+            probe: probe::Probe::default(),
+            gpu: Arc::clone(&gpu),
         })
     }
 
@@ -223,312 +162,61 @@ impl Cuda {
         Err(refused.unwrap_or_else(|| unusable("the CUDA driver finds no device")))
     }
 
+    /// Whether this GPU computes a plan; on it nothing is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`]: the first operation that it does not compute, and why.
+    pub fn takes(&self, plan: &Plan) -> Result<()> {
+        compile(plan, Target::absent(self.limits)).map(drop)
+    }
+
     pub fn info(&self) -> &Info {
         self.gpu.info()
     }
 
-    /// What is kept of the launches to come. While anything is, no pass is replayed.
-    pub fn record(&mut self, record: Record) {
-        self.record = record;
-        self.launches.get_mut().clear();
-    }
-
-    /// The launches since the last call, in their order.
-    pub fn take_launches(&mut self) -> Vec<Launch> {
-        std::mem::take(self.launches.get_mut())
-    }
-
     /// The modules, and as what the GPU has them.
     pub fn modules(&self) -> &[LoadedModule] {
-        &self.modules
+        self.library.modules()
     }
 
     /// Machine code for this GPU that its driver refused, so that it compiles PTX in its place: other code at another speed.
     pub fn refused(&self) -> Option<String> {
-        let refused: Vec<String> = self
-            .modules
-            .iter()
-            .filter_map(|module| Some(format!("{} ({})", module.module, module.refused.as_ref()?)))
-            .collect();
+        let told = |module: &LoadedModule| Some(format!("{} ({})", module.module, module.refused.as_ref()?));
+        let refused: Vec<String> = self.modules().iter().filter_map(told).collect();
         // The virtual GPU runs PTX alone.
         if refused.is_empty() || self.info().is_virtual {
             return None;
         }
-        let name = &self.info().name;
-        Some(format!(
-            "the driver of {name} compiles PTX in the place of machine code that it refuses: {}",
-            refused.join(", ")
-        ))
+        let (name, refused) = (&self.info().name, refused.join(", "));
+        Some(format!("the driver of {name} compiles PTX in the place of machine code that it refuses: {refused}"))
     }
+}
 
-    /// From now on.
-    pub fn force(&mut self, forced: Forced) {
-        self.forced = forced;
-        self.passes.forget_all();
-    }
-
-    /// Where each operation is timed or recorded, no graph is used.
-    fn may_replay(&self) -> bool {
-        !self.clock.is_recording() && self.record == Record::Nothing
-    }
-
-    /// Queues the inputs' copies, the operations, the outputs' copies.
-    fn forward_with_copies(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
-        self.staging.send(plan, self.arena.memory())?;
-        self.forward(plan, forward)?;
-        self.staging.receive(plan, self.arena.memory())
-    }
-
-    /// Queues the operations one by one.
-    fn forward(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
-        self.places.clear();
-        self.places.extend(plan.buffers.iter().map(|b| (b.offset, b.bytes)));
-        self.asked = 0;
-        self.failed.replace(None);
-        forward(self);
-        self.failed.take().map_or(Ok(()), Err)
-    }
-
-    /// Captures a pass that has run before, unless it is captured already.
-    fn capture(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
-        if self.passes.graph(plan.id).is_none() && self.passes.has_run(plan.id) {
-            let gpu = Arc::clone(&self.gpu);
-            self.weights.take_used_movable();
-            self.is_capturing = true;
-            let graph = Graph::capture(&gpu, || self.forward_with_copies(plan, forward));
-            self.is_capturing = false;
-            self.passes.keep(plan.id, graph?, self.weights.take_used_movable());
-        }
-        Ok(())
-    }
-
-    /// One pass, from the host's memory to the host's memory, and its times.
-    fn pass(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send), may_replay: bool) -> Result<()> {
-        if may_replay {
-            self.capture(plan, forward)?;
-        }
-        match self.passes.graph(plan.id).filter(|_| may_replay) {
-            Some(graph) => {
-                self.clock.start(true)?;
-                graph.launch()?;
-            }
-            None => {
-                self.clock.start(false)?;
-                self.forward_with_copies(plan, forward)?;
-                self.passes.ran(plan.id);
-            }
-        }
-        self.clock.finish()?;
-        self.gpu.synchronize()?;
-        self.staging.ran(plan);
-        self.clock.read()
-    }
-
-    /// What was captured with a weight's old address is of no use.
-    fn forget(&mut self, moved: Moved) {
-        match moved {
-            Moved::No => {}
-            Moved::Own => self.passes.forget_movable(),
-            Moved::OutOfBlock => self.passes.forget_all(),
-        }
-    }
-
-    /// An operation begins.
-    fn begin(&mut self) {
-        if !self.is_capturing {
-            let noted = self.clock.op();
-            self.fail_if(noted);
-        }
-    }
-
-    /// The first failure ends the pass.
-    fn fail_if(&self, result: Result<()>) {
-        if let Err(error) = result {
-            self.failed.borrow_mut().get_or_insert(error);
-        }
-    }
-
-    /// Where a buffer lies on the GPU.
-    fn address(&self, buf: Buf) -> u64 {
-        self.arena.memory().address() + buf.offset as u64
-    }
-
-    /// Where the rows of the first batch item begin; those of the next are `buf.rows() · buf.channels()` values further.
-    fn rows_address(&self, rows: Rows) -> u64 {
-        let value = rows.buf.element.bytes(ACTIVATION_BYTES);
-        self.address(rows.buf) + (rows.first * rows.buf.channels() * value) as u64
-    }
-
-    fn matrix(&self, matrix: Matrix) -> memory::Matrix {
-        self.weights.matrix(matrix.index, matrix.k)
-    }
-
-    /// 0 where there is none.
-    fn optional_vector(&self, vector: Option<Vector>) -> u64 {
-        vector.map_or(0, |vector| self.vector(vector))
-    }
-
-    fn vector(&self, vector: Vector) -> u64 {
-        self.weights.vector(vector.index)
-    }
-
-    /// Queues a kernel with its parameter struct. A failure ends the pass.
-    fn launch<P: NoUninit>(&self, function: &Function, grid: [usize; 3], params: &P) {
-        self.launch_tiled(function, grid, params, None);
-    }
-
-    /// The same of a product's kernel, for records.
-    fn launch_tiled<P: NoUninit>(&self, function: &Function, grid: [usize; 3], params: &P, choice: Option<Choice>) {
-        let mut failed = self.failed.borrow_mut();
-        if failed.is_some() {
-            return;
-        }
-        let launched = match grid.map(u32::try_from) {
-            [Ok(x), Ok(y), Ok(z)] => {
-                let grid = [x, y, z];
-                self.gpu
-                    .launch(function, grid, bytemuck::bytes_of(params))
-                    .and_then(|()| self.note(function, grid, choice))
-            }
-            _ => Err(Error::Device(format!(
-                "{} would need a grid of {grid:?} blocks; try a smaller size",
-                function.name()
-            ))),
-        };
-        *failed = launched.err();
-    }
-
-    /// Keeps what the launch just made is, and did, where that is wanted. On a real GPU nothing waits: whoever times launches
-    /// records them too.
-    fn note(&self, function: &Function, grid: [u32; 3], choice: Option<Choice>) -> Result<()> {
-        let is_virtual = self.gpu.info().is_virtual;
-        let launch = || Launch::of(function, grid, choice, is_virtual);
-        let launch = match self.record {
-            Record::Nothing => return Ok(()),
-            Record::Counts if is_virtual && !self.is_capturing => {
-                self.gpu.synchronize()?;
-                launch().counted()
-            }
-            Record::Launches | Record::Counts => launch(),
-        };
-        self.launches.borrow_mut().push(launch);
-        Ok(())
+/// An operation's launches.
+fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
+    match op {
+        Op::Patchify(op) => patchify::compile(op, to),
+        Op::AddPositions(op) => add_positions::compile(op, to),
+        Op::Gemm(op) => gemm::compile(op, to),
+        Op::LayerNorm(op) => layer_norm::compile(op, to),
+        Op::Attention(op) => attention::compile(op, to),
+        Op::Conv(op) => conv::compile(op, to),
+        Op::ConvTranspose(op) => conv_transpose::compile(op, to),
+        Op::Upsample(op) => upsample::compile(op, to),
+        Op::MaxPool(op) => max_pool::compile(op, to),
+        Op::EmbedTokens(op) => embed_tokens::compile(op, to),
+        Op::TakeRows(op) => take_rows::compile(op, to),
+        Op::Sample(op) => sample::compile(op, to),
+        Op::Similarity(op) => similarity::compile(op, to),
+        Op::Regularise(op) => regularise::compile(op, to),
+        Op::UpsampleScores(op) => upsample_scores::compile(op, to),
+        Op::Argmax(op) => argmax::compile(op, to),
+        Op::Overlay(op) => overlay::compile(op, to),
     }
 }
 
 /// float16.
 const ACTIVATION_BYTES: usize = 2;
-
-impl Device for Cuda {
-    fn buffer(&mut self, name: &'static str, shape: [usize; 4], element: Element) -> Buf {
-        let index = self.asked;
-        self.asked += 1;
-        let (offset, bytes) = self.places[index];
-        let buf = Buf { index, offset, shape, element };
-        assert_eq!(
-            buf.len() * element.bytes(ACTIVATION_BYTES),
-            bytes,
-            "buffer {index}, {name}, is not the planned one"
-        );
-        buf
-    }
-
-    fn stage(&mut self, stage: Stage) {
-        if !self.is_capturing {
-            let noted = self.clock.stage(stage);
-            self.fail_if(noted);
-        }
-    }
-
-    fn scope(&mut self, _name: &'static str, _index: usize) {}
-
-    fn output(&mut self, _buf: Buf) {}
-
-    fn patchify(&mut self, photo: Buf, normalise: &Normalise, patch: usize, out: Buf) {
-        self.begin();
-        patchify::run(self, photo, normalise, patch, out);
-    }
-
-    fn add_positions(&mut self, class: Vector, positions: Vector, side: usize, grid: (usize, usize), tokens: Buf) {
-        self.begin();
-        add_positions::run(self, class, positions, side, grid, tokens);
-    }
-
-    fn gemm(&mut self, x: Rows, w: &Linear, epilogue: Epilogue, out: Rows) {
-        self.begin();
-        gemm::run(self, x, w, epilogue, out);
-    }
-
-    fn layer_norm(&mut self, x: Buf, w: &LayerNorm, out: Buf) {
-        self.begin();
-        layer_norm::run(self, x, w, out);
-    }
-
-    fn attention(&mut self, qkv: Buf, heads: usize, causal: bool, out: Buf) {
-        self.begin();
-        attention::run(self, qkv, heads, causal, out);
-    }
-
-    fn conv(&mut self, x: Buf, w: &Conv, relu_in: bool, epilogue: Epilogue, out: Buf) {
-        self.begin();
-        conv::run(self, x, w, relu_in, epilogue, out);
-    }
-
-    fn conv_transpose(&mut self, x: Buf, w: &ConvTranspose, out: Buf) {
-        self.begin();
-        gemm::run_transpose(self, x, w, out);
-    }
-
-    fn upsample(&mut self, x: Buf, out: Buf) {
-        self.begin();
-        upsample::run(self, x, out);
-    }
-
-    fn max_pool(&mut self, x: Buf, out: Buf) {
-        self.begin();
-        max_pool::run(self, x, out);
-    }
-
-    fn embed_tokens(&mut self, ids: Buf, table: Matrix, positions: Vector, out: Buf) {
-        self.begin();
-        embed_tokens::run(self, ids, table, positions, out);
-    }
-
-    fn take_rows(&mut self, x: Buf, index: Buf, out: Buf) {
-        self.begin();
-        take_rows::run(self, x, index, out);
-    }
-
-    fn sample(&mut self, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
-        self.begin();
-        sample::run(self, x, points, photo, out);
-    }
-
-    fn similarity(&mut self, x: Buf, w: &Similarity, out: Buf) {
-        self.begin();
-        similarity::run(self, x, w, out);
-    }
-
-    fn regularise(&mut self, x: Buf, w: Vector, bottleneck: bool, activation: Option<Activation>, out: Buf) {
-        self.begin();
-        regularise::run(self, x, w, bottleneck, activation, out);
-    }
-
-    fn upsample_scores(&mut self, logits: Buf, out: Buf) {
-        self.begin();
-        upsample_scores::run(self, logits, out);
-    }
-
-    fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
-        self.begin();
-        argmax::run(self, logits, mask, best, not_finite);
-    }
-
-    fn overlay(&mut self, mask: Buf, palette: Buf, photo: Buf) {
-        self.begin();
-        overlay::run(self, mask, palette, photo);
-    }
-}
 
 /// Bytes that weights take.
 pub(crate) fn weight_bytes(weights: &[Weight]) -> u64 {
@@ -550,35 +238,35 @@ impl Upload for Cuda {
     }
 
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let _current = self.gpu.enter()?;
         Ok(Matrix { index: self.weights.add_matrix(n, k, data)?, n, k })
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let _current = self.gpu.enter()?;
         Ok(Vector { index: self.weights.add_vector(data)?, len: data.len() })
     }
 
     fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        let moved = self.weights.replace_matrix(old.index, n, k, data)?;
-        self.forget(moved);
+        if self.weights.replace_matrix(old.index, n, k, data)? {
+            self.moved();
+        }
         Ok(Matrix { index: old.index, n, k })
     }
 
     fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector> {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        let moved = self.weights.replace_vector(old.index, data)?;
-        self.forget(moved);
+        if self.weights.replace_vector(old.index, data)? {
+            self.moved();
+        }
         Ok(Vector { index: old.index, len: data.len() })
     }
 }
 
-impl Executor for Cuda {
+impl Device for Cuda {
     fn describe(&self) -> String {
         let Info { ordinal, name, .. } = self.gpu.info();
         format!("cuda:{ordinal}, {name}")
@@ -601,75 +289,63 @@ impl Executor for Cuda {
         pass_need(plan)
     }
 
-    fn reserve(&mut self, plan: &Plan) -> Result<()> {
+    fn compile(&mut self, plan: Plan) -> Result<Program> {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        self.places.reserve(plan.buffers.len());
-        if !self.arena.holds(plan.arena_bytes) {
-            self.passes.forget_all();
-            self.arena.grow(plan.arena_bytes)?;
-        }
-        self.clock.reserve(plan)?;
-        if self.staging.reserve(plan)? {
-            self.passes.forget_all();
-        }
-        Ok(())
+        let mut program = Program { plan, cuda: Some(Box::new(Code::new(&gpu))) };
+        self.link(&mut program)?;
+        Ok(program)
     }
 
-    fn write(&mut self, plan: &Plan, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
-        let _current = self.gpu.enter()?;
-        self.staging.write(plan, self.arena.memory(), buf, first, bytes)
-    }
-
-    fn input_memory(&mut self, plan: &Plan, buf: Buf) -> Result<Option<&mut [u8]>> {
-        let _current = self.gpu.enter()?;
-        self.staging.input(plan, buf)
-    }
-
-    fn output_memory(&self, plan: &Plan, buf: Buf) -> Result<Option<&[u8]>> {
-        let _current = self.gpu.enter()?;
-        self.staging.output(plan, buf)
-    }
-
-    fn read(&mut self, plan: &Plan, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
-        let _current = self.gpu.enter()?;
-        self.staging.read(plan, self.arena.memory(), buf, first, bytes)
-    }
-
-    fn run(&mut self, plan: &Plan, forward: &mut (dyn FnMut(&mut dyn Device) + Send)) -> Result<()> {
+    fn run(&mut self, program: &mut Program) -> Result<()> {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        let may_replay = self.may_replay();
-        self.pass(plan, forward, may_replay).map_err(|error| {
+        self.pass(program).map_err(|error| {
             // Nothing of it stays in flight; what else is wrong, the next call will say.
             let _ = gpu.synchronize();
-            error.with(&format!("; it was {}", plan.describe()))
+            error.with(&format!("; it was {}", program.plan.describe()))
         })
     }
 
-    fn stage_seconds(&self) -> [f64; Stage::ALL.len()] {
-        self.clock.stage_seconds()
+    fn write(&mut self, program: &mut Program, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        self.link(program)?;
+        self.staging.write(&program.plan, self.arena.memory(), program.plan.placed(buf), first, bytes)
     }
 
-    fn whole_seconds(&self) -> Option<f64> {
-        self.clock.replays().then_some(self.clock.total())
+    fn read(&mut self, program: &Program, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
+        let _current = self.gpu.enter()?;
+        self.staging.read(&program.plan, self.arena.memory(), program.plan.placed(buf), first, bytes)
     }
 
-    fn clock_mhz(&mut self) -> Result<Option<f64>> {
-        self.sm_mhz().map(Some)
+    fn input_memory(&mut self, program: &mut Program, buf: Buf) -> Result<Option<&mut [u8]>> {
+        let gpu = Arc::clone(&self.gpu);
+        let _current = gpu.enter()?;
+        self.link(program)?;
+        self.staging.input(&program.plan, buf)
     }
 
-    fn calls(&self) -> Calls {
-        let calls = self.gpu.calls();
-        Calls { graph_nodes: if calls.graph_launches == 0 { 0 } else { self.passes.nodes() }, ..calls }
+    fn output_memory(&self, program: &Program, buf: Buf) -> Result<Option<&[u8]>> {
+        let _current = self.gpu.enter()?;
+        self.staging.output(&program.plan, buf)
     }
 
     fn record_times(&mut self, on: bool) {
         self.clock.set_recording(on);
     }
 
-    fn op_seconds(&self) -> &[f64] {
-        self.clock.op_seconds()
+    fn times(&self) -> Times<'_> {
+        self.clock.times()
+    }
+
+    #[cfg(feature = "bench")]
+    fn clock_mhz(&mut self) -> Result<Option<f64>> {
+        self.sm_mhz().map(Some)
+    }
+
+    fn calls(&self) -> Calls {
+        Calls { graph_nodes: self.nodes, ..self.gpu.calls() }
     }
 }
 

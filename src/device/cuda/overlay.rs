@@ -2,18 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::{Buf, Element};
-use crate::error::Result;
-
-/// Pixels of a block.
-const PIXELS: usize = 640;
-
-pub struct Kernels {
-    overlay: Function,
-}
+use super::compile::{Assembler, Refused};
+use crate::ops::{Element, Overlay};
 
 /// OverlayParams of the kernel file.
 #[repr(C)]
@@ -27,20 +17,16 @@ struct Params {
     wide: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { overlay: library.load("overlay")?.function::<Params>("overlay", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, mask: Buf, palette: Buf, photo: Buf) {
+pub fn compile(op: &Overlay, to: &mut Assembler<'_>) -> Refused {
+    let Overlay { mask, palette, photo } = *op;
     let params = Params {
-        mask: cuda.address(mask),
-        palette: cuda.address(palette),
-        photo: cuda.address(photo),
+        mask: to.address(mask),
+        palette: to.address(palette),
+        photo: to.address(photo),
         pixels: mask.len() as u64,
         labels: palette.rows() as u32,
         wide: u32::from(mask.element == Element::U16),
     };
-    cuda.launch(&cuda.kernels.overlay.overlay, [mask.len().div_ceil(PIXELS), 1, 1], &params);
+    let kernel = to.kernel("overlay")?;
+    to.launch(kernel, [mask.len().div_ceil(kernel.spec.rows), 1, 1], &params)
 }

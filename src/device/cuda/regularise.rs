@@ -2,20 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::{Buf, Vector};
-use crate::error::Result;
-use crate::model::config::Activation;
-
-const THREADS: usize = 256;
-/// Neighbouring pixels of a row that are taken together.
-const STRIP: usize = 8;
-
-pub struct Kernels {
-    regularise: Function,
-}
+use super::compile::{Assembler, Refused};
+use crate::ops::{Activation, Regularise};
 
 /// RegulariseParams of the kernel file.
 #[repr(C)]
@@ -34,19 +22,16 @@ struct Params {
     padding: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { regularise: library.load("regularise")?.function::<Params>("regularise", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, x: Buf, w: Vector, bottleneck: bool, activation: Option<Activation>, out: Buf) {
+pub fn compile(op: &Regularise, to: &mut Assembler<'_>) -> Refused {
+    let Regularise { x, w, bottleneck, activation, out } = *op;
     let [batch, height, width, labels] = x.shape;
-    let (strips, lanes) = (batch * height * width.div_ceil(STRIP), labels.next_power_of_two().min(32));
+    let kernel = to.kernel("regularise")?;
+    let (strip, threads) = (kernel.spec.step, kernel.threads as usize);
+    let (strips, lanes) = (batch * height * width.div_ceil(strip), labels.next_power_of_two().min(32));
     let params = Params {
-        x: cuda.address(x),
-        weights: cuda.vector(w),
-        out: cuda.address(out),
+        x: to.address(x),
+        weights: to.vector(w),
+        out: to.address(out),
         strips: strips as u32,
         height: height as u32,
         width: width as u32,
@@ -61,5 +46,5 @@ pub fn run(cuda: &Cuda, x: Buf, w: Vector, bottleneck: bool, activation: Option<
         },
         padding: 0,
     };
-    cuda.launch(&cuda.kernels.regularise.regularise, [strips.div_ceil(THREADS / lanes), 1, 1], &params);
+    to.launch(kernel, [strips.div_ceil(threads / lanes), 1, 1], &params)
 }

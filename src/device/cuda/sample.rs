@@ -2,15 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::Buf;
-use crate::error::Result;
-
-pub struct Kernels {
-    sample: Function,
-}
+use super::compile::{Assembler, Refused};
+use crate::ops::Sample;
 
 /// SampleParams of the kernel file.
 #[repr(C)]
@@ -27,18 +20,13 @@ struct Params {
     padding: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { sample: library.load("sample")?.function::<Params>("sample", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
+pub fn compile(op: &Sample, to: &mut Assembler<'_>) -> Refused {
+    let Sample { x, points, photo, out } = *op;
     let [batch, height, width, channels] = x.shape;
     let params = Params {
-        x: cuda.address(x),
-        points: cuda.address(points),
-        out: cuda.address(out),
+        x: to.address(x),
+        points: to.address(points),
+        out: to.address(out),
         height: height as u32,
         width: width as u32,
         channels: channels as u32,
@@ -46,5 +34,5 @@ pub fn run(cuda: &Cuda, x: Buf, points: Buf, photo: (usize, usize), out: Buf) {
         photo_width: photo.1 as u32,
         padding: 0,
     };
-    cuda.launch(&cuda.kernels.sample.sample, [points.rows(), 1, batch], &params);
+    to.launch(to.kernel("sample")?, [points.rows(), 1, batch], &params)
 }

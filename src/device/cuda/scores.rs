@@ -2,10 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Floats of a warp's memory.
-const LINE: usize = 1536;
-/// Pixels whose scores always fit, however many labels there are.
-pub const MOST_PIXELS: usize = LINE / 17;
+/// Pixels whose scores always fit in a warp's memory of `line` floats, however many labels there are.
+pub fn most_pixels(line: usize) -> usize {
+    line / 17
+}
 
 /// `Lines` of the kernel file.
 #[repr(C)]
@@ -18,15 +18,16 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// For `pixels` pixels of `labels` labels: all labels if they fit, else in equal parts.
-    pub fn new(pixels: usize, labels: usize) -> Lines {
-        assert!(pixels <= MOST_PIXELS, "{pixels} pixels are taken at once, {MOST_PIXELS} at most");
+    /// For `pixels` pixels of `labels` labels in `line` floats: all labels if they fit, else in equal parts.
+    pub fn new(line: usize, pixels: usize, labels: usize) -> Lines {
+        let most = most_pixels(line);
+        assert!(pixels <= most, "{pixels} pixels are taken at once, {most} at most");
         let all = Lines::of(labels);
-        if pixels * all.stride as usize <= LINE {
+        if pixels * all.stride as usize <= line {
             return all;
         }
         // The largest odd stride.
-        let most = (LINE / pixels - 1) | 1;
+        let most = (line / pixels - 1) | 1;
         Lines::of(labels.div_ceil(labels.div_ceil(most)))
     }
 
@@ -47,9 +48,10 @@ mod tests {
 
     #[test]
     fn lines_fit_and_no_two_lanes_meet_in_a_bank() {
-        for pixels in 1..=MOST_PIXELS {
+        const LINE: usize = 1000;
+        for pixels in 1..=most_pixels(LINE) {
             for labels in (1..200).chain([300, 1000, 65536]) {
-                let Lines { labels: taken, lanes, stride, .. } = Lines::new(pixels, labels);
+                let Lines { labels: taken, lanes, stride, .. } = Lines::new(LINE, pixels, labels);
                 assert!(taken >= 1 && taken as usize <= labels && taken <= stride && stride % 2 == 1);
                 assert!(pixels * stride as usize <= LINE, "{pixels} pixels of {labels} labels");
                 let places = (0..32).map(|lane| (lane / lanes, lane % lanes)).filter(|(_, label)| *label < taken);

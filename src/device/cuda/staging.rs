@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::driver::{Gpu, Memory, Pinned};
-use crate::device::Buf;
-use crate::device::plan::Plan;
 use crate::error::Result;
+use crate::ops::Buf;
+use crate::plan::Plan;
 
 /// Page-locked memory each way, at most: page-locked pages are taken from the whole machine.
 const MOST: usize = 64 << 20;
@@ -57,6 +57,11 @@ impl Staging {
             return Ok(true);
         }
         Ok(grown)
+    }
+
+    /// Where both memories lie, which a captured pass copies from and to.
+    pub fn addresses(&self) -> [usize; 2] {
+        [&self.input, &self.output].map(|pinned| pinned.as_ref().map_or(0, Pinned::address))
     }
 
     /// The memory that passes of this plan take an input from.

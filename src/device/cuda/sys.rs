@@ -58,6 +58,7 @@ macro_rules! functions {
         }
     };
 }
+#[cfg(feature = "bench")]
 pub(super) use functions;
 
 functions! {

@@ -2,15 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::Buf;
-use crate::error::Result;
-
-pub struct Kernels {
-    take_rows: Function,
-}
+use super::compile::{Assembler, Refused};
+use crate::ops::TakeRows;
 
 /// TakeRowsParams of the kernel file.
 #[repr(C)]
@@ -23,19 +16,14 @@ struct Params {
     width: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { take_rows: library.load("take_rows")?.function::<Params>("take_rows", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, x: Buf, index: Buf, out: Buf) {
+pub fn compile(op: &TakeRows, to: &mut Assembler<'_>) -> Refused {
+    let TakeRows { x, index, out } = *op;
     let params = Params {
-        x: cuda.address(x),
-        index: cuda.address(index),
-        out: cuda.address(out),
+        x: to.address(x),
+        index: to.address(index),
+        out: to.address(out),
         rows: x.rows() as u32,
         width: x.channels() as u32,
     };
-    cuda.launch(&cuda.kernels.take_rows.take_rows, [x.batch(), 1, 1], &params);
+    to.launch(to.kernel("take_rows")?, [x.batch(), 1, 1], &params)
 }

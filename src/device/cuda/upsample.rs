@@ -2,20 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
-use crate::device::Buf;
-use crate::error::Result;
-
-const THREADS: usize = 256;
-/// Channels that a thread takes where they come in whole chunks of 16 bytes.
-const CHUNK: usize = 8;
-
-pub struct Kernels {
-    chunks: Function,
-    single: Function,
-}
+use super::compile::{Assembler, Refused};
+use super::{images, memory};
+use crate::ops::Upsample;
 
 /// UpsampleParams of the kernel file.
 #[repr(C)]
@@ -29,27 +18,20 @@ struct Params {
     padding: u32,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        let module = library.load("upsample")?;
-        let kernel = |name| module.function::<Params>(name, 0);
-        Ok(Kernels { chunks: kernel("upsample_8")?, single: kernel("upsample_1")? })
-    }
-}
-
-pub fn run(cuda: &Cuda, x: Buf, out: Buf) {
-    let kernels = &cuda.kernels.upsample;
-    let whole = x.channels().is_multiple_of(CHUNK);
-    let (function, width) = if whole { (&kernels.chunks, CHUNK) } else { (&kernels.single, 1) };
+pub fn compile(op: &Upsample, to: &mut Assembler<'_>) -> Refused {
+    let Upsample { x, out } = *op;
+    memory::aligned("a map's channels", x.channels())?;
+    let kernel = to.find("upsample", |_| true)?;
     let params = Params {
-        x: cuda.address(x),
-        out: cuda.address(out),
+        x: to.address(x),
+        out: to.address(out),
         height: x.shape[1] as u32,
         width: x.shape[2] as u32,
         channels: x.channels() as u32,
         padding: 0,
     };
     // A thread makes the outputs of one cell of four inputs; cells begin before the first row and column.
-    let threads = (x.shape[2] + 1) * x.channels() / width;
-    cuda.launch(function, [threads.div_ceil(THREADS), x.shape[1] + 1, x.batch()], &params);
+    let images::Kernel { threads, spec, .. } = *kernel;
+    let wanted = (x.shape[2] + 1) * x.channels() / spec.step;
+    to.launch(kernel, [wanted.div_ceil(threads as usize), x.shape[1] + 1, x.batch()], &params)
 }

@@ -2,20 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Cuda;
-use super::driver::Function;
-use super::images::Library;
+use super::compile::{Assembler, Refused};
 use super::scores::Lines;
-use crate::device::Buf;
-use crate::error::Result;
-
-/// Output columns of a warp, and rows of a block.
-const COLUMNS: usize = 32;
-const ROWS: usize = 4;
-
-pub struct Kernels {
-    upsample_scores: Function,
-}
+use crate::ops::UpsampleScores;
 
 /// UpsampleScoresParams of the kernel file.
 #[repr(C)]
@@ -30,25 +19,22 @@ struct Params {
     lines: Lines,
 }
 
-impl Kernels {
-    pub fn load(library: &Library<'_>) -> Result<Kernels> {
-        Ok(Kernels { upsample_scores: library.load("upsample_scores")?.function::<Params>("upsample_scores", 0)? })
-    }
-}
-
-pub fn run(cuda: &Cuda, logits: Buf, out: Buf) {
+pub fn compile(op: &UpsampleScores, to: &mut Assembler<'_>) -> Refused {
+    let UpsampleScores { logits, out } = *op;
+    let kernel = to.kernel("upsample_scores")?;
+    let spec = kernel.spec;
     let [batch, height, width, labels] = logits.shape;
     // Outputs are a little less than half a column apart, and each sees two.
-    let seen = (COLUMNS / 2 + 2).min(width);
+    let seen = (spec.columns / 2 + 2).min(width);
     let params = Params {
-        logits: cuda.address(logits),
-        out: cuda.address(out),
+        logits: to.address(logits),
+        out: to.address(out),
         height: height as u32,
         width: width as u32,
         labels: labels as u32,
         padding: 0,
-        lines: Lines::new(seen, labels),
+        lines: Lines::new(spec.room, seen, labels),
     };
-    let grid = [(2 * width).div_ceil(COLUMNS) * (2 * height).div_ceil(ROWS), batch, 1];
-    cuda.launch(&cuda.kernels.upsample_scores.upsample_scores, grid, &params);
+    let grid = [(2 * width).div_ceil(spec.columns) * (2 * height).div_ceil(spec.rows), batch, 1];
+    to.launch(kernel, grid, &params)
 }

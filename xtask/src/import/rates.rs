@@ -35,16 +35,16 @@ pub struct Rates {
 #[derive(Debug, Deserialize, Serialize)]
 struct Board {
     name: String,
+    capability: (u32, u32),
     multiprocessors: Number,
     ghz: Number,
-    tensor_flop: Number,
+    /// Until it is measured, the architecture's is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensor_flop: Option<Number>,
     l2_gb_per_s: Number,
     memory_gb_per_s: Number,
     launch_us: Number,
     fill_clocks: Number,
-    shared: Number,
-    threads: Number,
-    blocks: Number,
     source: String,
 }
 
@@ -97,7 +97,7 @@ impl Rates {
         let number = |value: f64| Number::from_f64(value).ok_or(format!("{value} is no number"));
         board.multiprocessors = self.multiprocessors.into();
         board.ghz = number(self.ghz)?;
-        board.tensor_flop = number(self.tensor_flop)?;
+        board.tensor_flop = Some(number(self.tensor_flop)?);
         board.l2_gb_per_s = number(self.l2_gb_per_s)?;
         board.memory_gb_per_s = number(self.memory_gb_per_s)?;
         board.launch_us = number(self.launch_us)?;

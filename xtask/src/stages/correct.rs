@@ -6,7 +6,7 @@ use super::budget::Mode;
 use super::stage::{Output, Stage, Step, Verdict};
 
 /// It ends the process' CUDA context: stage 8.
-pub const FAULT: &str = "a_faulting_kernel_loses_its_engine_and_no_other";
+pub const FAULT: &str = "lost::a_faulting_kernel_loses_its_engine_and_no_other";
 
 pub fn run(stage: &mut Stage) {
     check(stage);

@@ -1,6 +1,5 @@
 //! What all stages of a run share.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -74,8 +73,8 @@ impl Session {
         command.env("VGPU_LIB", self.libraries.virtual_gpu.as_deref().unwrap_or(Path::new("none")));
         command.env("LSEG_NVCC", self.tools.nvcc.as_deref().unwrap_or(Path::new("none")));
         command.env("LSEG_TEST_ROOT", self.bundle.root()).env("LSEG_TEST_BIN", self.bundle.program());
-        if !self.is_real() {
-            command.env("VGPU_DEVICE", std::env::var_os("VGPU_DEVICE").unwrap_or_else(|| OsString::from("h100")));
+        if !self.is_real() && ["VGPU_DEVICE", "VGPU_DEVICES"].iter().all(|name| std::env::var_os(name).is_none()) {
+            command.env("VGPU_DEVICE", "h100");
         }
         command
     }

@@ -1,0 +1,20 @@
+//! What a device asks of its driver.
+
+/// What a device asked of its driver since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Of device memory and page-locked memory.
+    pub allocations: u64,
+    /// Host to device.
+    pub copies_in: u64,
+    /// Device to host.
+    pub copies_out: u64,
+    /// Of kernels one by one.
+    pub launches: u64,
+    /// Of graphs: whole passes.
+    pub graph_launches: u64,
+    /// Nodes of the graph that was launched last; 0 where none was.
+    pub graph_nodes: usize,
+    /// Waits of the host for the device.
+    pub synchronisations: u64,
+}

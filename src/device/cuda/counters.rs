@@ -1,0 +1,93 @@
+//! What a launch was and, on the virtual GPU, what it did, in numbers.
+
+use serde::{Deserialize, Serialize};
+
+use super::compile::Launch;
+use super::driver::{Function, Image, last_counts};
+use super::tiles::Config;
+
+/// A launch that was made.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    pub kernel: &'static str,
+    pub image: Image,
+    /// Of a product or a convolution.
+    pub config: Option<Config>,
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of shared memory of a block.
+    pub shared: u32,
+    /// Of a thread.
+    pub registers: u32,
+    /// Zeros where nothing was counted.
+    pub counts: Counts,
+}
+
+/// Sums over the launch's blocks; a request is a warp's, a sector 32 bytes of global memory.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub instructions: Instructions,
+    /// Warp instructions of PTX.
+    pub issued: u64,
+    /// Floating operations of tensor cores.
+    pub mma_flop: u64,
+    /// Passes through shared memory, and those beyond the least that the accessed bytes need.
+    pub shared_wavefronts: u64,
+    pub shared_conflicts: u64,
+    /// Sectors touched request by request, and the fewest that hold as many bytes.
+    pub global_load_sectors: u64,
+    pub global_load_least_sectors: u64,
+    pub global_store_sectors: u64,
+    pub global_store_least_sectors: u64,
+    /// Different sectors touched by the whole launch.
+    pub unique_load_sectors: u64,
+    pub unique_store_sectors: u64,
+    pub local_bytes: u64,
+}
+
+/// Warp instructions of the classes that have units of their own.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Instructions {
+    pub float: u64,
+    pub half: u64,
+    pub special: u64,
+    pub convert: u64,
+    pub mma: u64,
+}
+
+impl Launched {
+    /// By the function that its kernel is. Of PTX the virtual GPU knows no registers: ptxas' are taken, for the architecture that
+    /// needs most.
+    pub(super) fn of(launch: &Launch, function: &Function, is_virtual: bool) -> Launched {
+        let kernel = &launch.kernel;
+        let (registers, fixed) = match is_virtual {
+            true => (kernel.registers, kernel.static_shared),
+            false => (function.registers(), function.static_shared()),
+        };
+        Launched {
+            kernel: kernel.name,
+            image: function.image(),
+            config: launch.config(),
+            grid: launch.grid,
+            threads: kernel.threads,
+            shared: fixed + kernel.spec.shared,
+            registers,
+            counts: Counts::default(),
+        }
+    }
+
+    /// With what the virtual GPU counted of the last launch, which this is.
+    pub(super) fn counted(self) -> Launched {
+        #[derive(Deserialize)]
+        struct Told {
+            counts: Counts,
+        }
+        let told = last_counts().and_then(|told| serde_json::from_str::<Told>(&told).ok());
+        Launched { counts: told.map_or(self.counts, |told| told.counts), ..self }
+    }
+
+    pub fn blocks(&self) -> u64 {
+        self.grid.iter().map(|n| u64::from(*n)).product()
+    }
+}

@@ -1,0 +1,37 @@
+//! What the driver was asked to do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::gpu::Gpu;
+use crate::device::Calls;
+
+/// [`Calls`] as they are counted.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) allocations: AtomicU64,
+    pub(super) copies_in: AtomicU64,
+    pub(super) copies_out: AtomicU64,
+    pub(super) launches: AtomicU64,
+    pub(super) graph_launches: AtomicU64,
+    pub(super) synchronisations: AtomicU64,
+}
+
+pub(super) fn one_more(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Gpu {
+    /// What the driver was asked to do so far.
+    pub fn calls(&self) -> Calls {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Calls {
+            allocations: read(&self.made.allocations),
+            copies_in: read(&self.made.copies_in),
+            copies_out: read(&self.made.copies_out),
+            launches: read(&self.made.launches),
+            graph_launches: read(&self.made.graph_launches),
+            graph_nodes: 0,
+            synchronisations: read(&self.made.synchronisations),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The kernels of an image, and how one is launched.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use super::calls::one_more;
+use super::gpu::Gpu;
+use super::module::{Image, Module};
+use super::written;
+use crate::device::cuda::images::Kernel;
+use crate::device::cuda::sys::{self, CUfunction_attribute as FunctionAttribute};
+use crate::error::Result;
+
+/// A kernel, ready to launch.
+#[derive(Clone)]
+pub struct Function {
+    function: sys::CUfunction,
+    kernel: &'static Kernel,
+    /// Of a thread, and bytes of a block's shared memory that its code has of itself: as the driver says.
+    registers: u32,
+    static_shared: u32,
+    /// Its code.
+    module: Arc<Module>,
+}
+
+// SAFETY: as for modules.
+unsafe impl Send for Function {}
+// SAFETY: as for modules.
+unsafe impl Sync for Function {}
+
+impl Module {
+    /// # Errors
+    /// The image has no such kernel, or the GPU less shared memory.
+    pub fn function(self: &Arc<Self>, kernel: &'static Kernel) -> Result<Function> {
+        let name = CString::new(kernel.name).expect("kernels' names have no NUL");
+        // SAFETY: a loaded module, a valid place, and a text that ends in NUL.
+        let found =
+            written(ptr::null_mut(), |found| unsafe { sys::cuModuleGetFunction(found, self.module, name.as_ptr()) });
+        let function = self.gpu.told(found, || format!("looking for the kernel {}", kernel.name))?;
+        let set = |attribute, value: u32| {
+            // SAFETY: a function of a loaded module.
+            unsafe { sys::cuFuncSetAttribute(function, attribute, value as i32) }
+        };
+        let shared = kernel.spec.shared;
+        if shared > 0 {
+            let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared);
+            self.gpu.told(done, || format!("{} needs {shared} bytes of shared memory a block", kernel.name))?;
+        }
+        // The same division of first-level cache and shared memory for every kernel: a multiprocessor changes it only when
+        // nothing runs there, so that kernels of different wishes could not overlap.
+        let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
+        self.gpu.told(done, || format!("dividing the first-level cache for {}", kernel.name))?;
+        let get = |attribute| {
+            // SAFETY: as above, and a valid place.
+            let found = written(0, |value| unsafe { sys::cuFuncGetAttribute(value, attribute, function) });
+            self.gpu.told(found, || format!("asking what {} needs", kernel.name)).map(|value| value as u32)
+        };
+        Ok(Function {
+            function,
+            kernel,
+            registers: get(FunctionAttribute::CU_FUNC_ATTRIBUTE_NUM_REGS)?,
+            static_shared: get(FunctionAttribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?,
+            module: Arc::clone(self),
+        })
+    }
+}
+
+impl Function {
+    pub fn image(&self) -> Image {
+        self.module.image()
+    }
+
+    pub fn registers(&self) -> u32 {
+        self.registers
+    }
+
+    pub fn static_shared(&self) -> u32 {
+        self.static_shared
+    }
+}
+
+impl Gpu {
+    /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
+    pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
+        assert_eq!(params.len(), function.kernel.params, "{} takes a struct of another size", function.kernel.name);
+        one_more(&self.made.launches);
+        self.stream.ticket();
+        let (x, y, z) = (grid[0], grid[1], grid[2]);
+        let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
+        let (function, Kernel { name, threads, spec, .. }) = (function.function, function.kernel);
+        // SAFETY: the driver copies the parameter, whose size is the kernel's, before it returns. What the kernel does
+        // with the addresses inside is the business of the operation that computed them.
+        let launched = unsafe {
+            let (params, extra) = (pointers.as_mut_ptr(), ptr::null_mut());
+            sys::cuLaunchKernel(function, x, y, z, *threads, 1, 1, spec.shared, self.stream.raw(), params, extra)
+        };
+        self.told(launched, || format!("launching {name} on a grid of {x}×{y}×{z}"))
+    }
+}

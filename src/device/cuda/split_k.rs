@@ -1,0 +1,53 @@
+//! Host side of the split depth of kernels/product.cuh: where blocks that share a tile of the output meet.
+
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::driver::{Gpu, Memory};
+use super::tiles::GpuLimits;
+use crate::error::Result;
+
+/// The memory in which they meet. One product at a time uses it: they follow each other on one stream.
+pub struct SplitK {
+    sums: Memory,
+    arrived: Memory,
+}
+
+/// Its addresses; 0 on a GPU that is not there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Workspace {
+    sums: u64,
+    arrived: u64,
+}
+
+/// `Split` of kernels/product.cuh.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Split {
+    sums: u64,
+    arrived: u64,
+    count: u32,
+    padding: u32,
+}
+
+impl SplitK {
+    pub fn new(gpu: &Arc<Gpu>) -> Result<SplitK> {
+        let (limits, what) = (GpuLimits::of(gpu.info()), "the products' workspace");
+        let sums = gpu.allocate(limits.workspace_bytes(), what)?;
+        let arrived = gpu.allocate(4 * limits.most_cut_tiles(), what)?;
+        gpu.fill(&arrived, 0, 0, arrived.bytes())?;
+        Ok(SplitK { sums, arrived })
+    }
+
+    pub fn workspace(&self) -> Workspace {
+        Workspace { sums: self.sums.address(), arrived: self.arrived.address() }
+    }
+}
+
+impl Workspace {
+    /// For a product cut in `count` parts.
+    pub fn split(self, count: usize) -> Split {
+        Split { sums: self.sums, arrived: self.arrived, count: count as u32, padding: 0 }
+    }
+}

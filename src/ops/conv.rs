@@ -1,0 +1,219 @@
+//! A square convolution with its epilogue.
+
+use super::{Buf, Epilogue, Matrix, Operand, Operation, PlanBuilder, Vector, need};
+
+/// Its hyper-parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub outputs: usize,
+    pub inputs: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+}
+
+impl Shape {
+    /// 3×3, pad 1.
+    pub const fn three(outputs: usize, inputs: usize, stride: usize) -> Self {
+        Shape { outputs, inputs, kernel: 3, stride, pad: 1 }
+    }
+
+    /// 1×1.
+    pub const fn one(outputs: usize, inputs: usize, stride: usize) -> Self {
+        Shape { outputs, inputs, kernel: 1, stride, pad: 0 }
+    }
+
+    /// The output's (height, width).
+    pub fn out(self, (h, w): (usize, usize)) -> (usize, usize) {
+        let side = |side: usize| (side + 2 * self.pad).saturating_sub(self.kernel) / self.stride + 1;
+        (side(h), side(w))
+    }
+}
+
+/// Its weights, as a matrix over (ky, kx, input channel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// `[outputs, kernel·kernel·inputs]`
+    pub weight: Matrix,
+    /// `[outputs]`
+    pub bias: Option<Vector>,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+}
+
+/// out = epilogue(conv(x) + b), where x passes a ReLU first if `relu_in`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// `[b, h, w, inputs]`
+    pub x: Buf,
+    pub w: Weights,
+    pub relu_in: bool,
+    pub epilogue: Epilogue,
+    /// `[b, h', w', outputs]`
+    pub out: Buf,
+}
+
+impl PlanBuilder {
+    pub fn conv(&mut self, x: Buf, w: &Weights, relu_in: bool, epilogue: Epilogue, out: Buf) {
+        self.push(Conv { x, w: *w, relu_in, epilogue, out });
+    }
+}
+
+impl Conv {
+    pub fn shape(&self) -> Shape {
+        let Weights { weight, kernel, stride, pad, .. } = self.w;
+        Shape { outputs: weight.n, inputs: self.x.channels(), kernel, stride, pad }
+    }
+}
+
+impl Operation for Conv {
+    fn check(&self) -> Result<(), String> {
+        let (Conv { x, w, epilogue, out, .. }, shape) = (self, self.shape());
+        let (h, width) = shape.out((x.shape[1], x.shape[2]));
+        need(w.weight.k == w.kernel * w.kernel * x.channels(), || {
+            format!("{} weights an output for {} channels", w.weight.k, x.channels())
+        })?;
+        need(out.shape == [x.batch(), h, width, w.weight.n], || format!("{:?} becomes {:?}", x.shape, out.shape))?;
+        need(w.bias.is_none_or(|bias| bias.len == w.weight.n), || "a bias has a value an output".to_owned())?;
+        let whole = out.batch() * out.rows();
+        let fits =
+            epilogue.add.iter().flatten().all(|add| add.all_count() == whole && add.buf.channels() == w.weight.n);
+        need(fits, || "added maps have the output's shape".to_owned())
+    }
+
+    fn operands(&mut self, see: &mut dyn FnMut(Operand<'_>)) {
+        see(Operand::Read(&mut self.x));
+        see(Operand::Matrix(&mut self.w.weight));
+        if let Some(bias) = &mut self.w.bias {
+            see(Operand::Vector(bias));
+        }
+        self.epilogue.operands(see);
+        see(Operand::Write(&mut self.out));
+    }
+
+    fn flop(&self) -> usize {
+        2 * self.out.batch() * self.out.rows() * self.w.weight.n * self.w.weight.k
+    }
+
+    fn shapes(&self) -> String {
+        let Weights { kernel, stride, .. } = self.w;
+        let stride = if stride == 1 { String::new() } else { format!(" stride {stride}") };
+        format!("{0} {kernel}×{kernel}{stride} → {1}", self.x.describe(), self.out.describe())
+    }
+}
+
+#[cfg(feature = "bench")]
+pub mod cases {
+    use super::*;
+    use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers};
+    use crate::ops::cases::{Case, Cases, Draft, Map, lowercase, switches};
+    use crate::ops::{Element, Func};
+
+    /// What stands around the product.
+    #[derive(Clone, Copy)]
+    pub struct Around {
+        pub relu_in: bool,
+        pub bias: bool,
+        pub adds: usize,
+        pub func: Func,
+    }
+
+    const NOTHING: Around = Around { relu_in: false, bias: false, adds: 0, func: Func::Identity };
+
+    /// As in a residual unit.
+    fn unit(adds: usize, func: Func) -> Around {
+        Around { relu_in: true, bias: true, adds, func }
+    }
+
+    /// 7×7, of the ResNet's stem.
+    fn stem(outputs: usize) -> Shape {
+        Shape { outputs, inputs: 3, kernel: 7, stride: 2, pad: 3 }
+    }
+
+    pub fn add(all: &mut Cases) {
+        let (one, three) = (Shape::one, Shape::three);
+        let awkward = [
+            (1, (1, 1), three(1, 1, 1), NOTHING, Nothing),
+            (1, (1, 1), three(33, 17, 2), NOTHING, Nothing),
+            (1, (5, 7), one(17, 15, 1), NOTHING, Nothing),
+            (1, (5, 7), one(3, 33, 2), NOTHING, Outliers),
+            (1, (13, 9), three(17, 100, 1), NOTHING, Outliers),
+            (1, (13, 9), three(100, 33, 2), NOTHING, Nan),
+            (1, (13, 9), stem(15), NOTHING, Nothing),
+            (1, (34, 21), stem(64), NOTHING, Nothing),
+            (1, (5, 7), three(17, 17, 1), unit(0, Func::Relu), Nan),
+            (2, (13, 9), three(33, 33, 1), unit(1, Func::Identity), Outliers),
+            (2, (5, 7), three(15, 15, 1), unit(2, Func::Identity), Nan),
+            (1, (13, 9), one(15, 257, 1), unit(1, Func::Relu), Nothing),
+            (2, (13, 9), one(33, 17, 2), unit(2, Func::Relu), Nothing),
+            (1, (1, 1), three(1, 300, 1), unit(2, Func::Gelu), Nothing),
+            // Wide enough for Winograd's tiles: part of one, one, several; more than a task takes at a time, twice over.
+            (2, (1, 1), three(64, 64, 1), unit(1, Func::Gelu), Nothing),
+            (1, (4, 3), three(64, 64, 1), NOTHING, Nothing),
+            (2, (5, 7), three(81, 65, 1), unit(2, Func::Relu), Outliers),
+            (1, (13, 9), three(67, 300, 1), unit(1, Func::Identity), Outliers),
+            (1, (9, 130), three(64, 64, 1), NOTHING, Nothing),
+            // Whole chunks of eight channels.
+            (1, (1, 1), three(8, 8, 1), NOTHING, Nothing),
+            (1, (13, 9), three(136, 72, 2), NOTHING, Outliers),
+            (1, (17, 33), three(72, 64, 1), NOTHING, Nothing),
+            (1, (13, 9), one(264, 72, 1), NOTHING, Nan),
+            (1, (13, 9), one(72, 136, 2), NOTHING, Nothing),
+            // Wide tiles where many quick multiprocessors ask one cache.
+            (1, (100, 129), three(248, 16, 1), NOTHING, Nothing),
+            (1, (100, 129), three(248, 16, 1), unit(1, Func::Relu), Nothing),
+            // Large tiles where there are few multiprocessors.
+            (1, (39, 41), three(136, 8, 1), NOTHING, Nothing),
+            (1, (23, 33), three(384, 8, 1), unit(2, Func::Identity), Outliers),
+            (1, (41, 50), three(136, 8, 1), unit(1, Func::Relu), Outliers),
+            (2, (13, 9), three(72, 72, 1), unit(2, Func::Identity), Outliers),
+            (1, (15, 15), three(56, 264, 1), unit(1, Func::Identity), Nan),
+            (2, (5, 7), three(64, 64, 1), unit(0, Func::Relu), Nothing),
+            (1, (13, 9), one(256, 64, 1), unit(1, Func::Relu), Nothing),
+        ];
+        all.awkward.extend(awkward.map(|(batch, map, shape, around, plant)| case(batch, map, shape, around, plant)));
+        let biased = Around { bias: true, ..NOTHING };
+        let real = [
+            ((30, 30), three(1024, 1024, 2), biased),
+            ((120, 120), three(256, 256, 1), NOTHING),
+            ((60, 60), three(256, 512, 1), NOTHING),
+            ((30, 30), three(256, 1024, 1), NOTHING),
+            ((15, 15), three(256, 1024, 1), NOTHING),
+            ((120, 120), three(256, 256, 1), unit(0, Func::Relu)),
+            ((120, 120), three(256, 256, 1), unit(2, Func::Identity)),
+            ((60, 60), three(256, 256, 1), unit(1, Func::Identity)),
+            ((30, 30), three(256, 256, 1), unit(1, Func::Identity)),
+            ((15, 15), three(256, 256, 1), unit(1, Func::Identity)),
+            ((480, 480), stem(64), NOTHING),
+            ((120, 120), one(256, 64, 1), NOTHING),
+            ((120, 120), one(512, 256, 2), NOTHING),
+            ((120, 120), three(128, 128, 2), NOTHING),
+        ];
+        all.real.extend(real.map(|(map, shape, around)| case(1, map, shape, around, Nothing)));
+    }
+
+    pub fn case(batch: usize, map: Map, shape: Shape, around: Around, plant: Plant) -> Case {
+        let Shape { outputs, inputs, kernel, stride, pad } = shape;
+        let Around { relu_in, bias, adds, func } = around;
+        let (h, w) = shape.out(map);
+        let mut c = Draft::new(plant);
+        let x = c.input([batch, map.0, map.1, inputs], Element::Activation, 1.0);
+        let mut epilogue = Epilogue::func(func);
+        for add in epilogue.add.iter_mut().take(adds) {
+            *add = Some(c.input([batch, h, w, outputs], Element::Activation, 1.0).all());
+        }
+        let weight = c.filters(shape);
+        let bias = bias.then(|| c.vector(outputs, 1.0));
+        let out = c.output([batch, h, w, outputs], Element::Activation);
+        let on = switches([
+            (relu_in, "relu_in"),
+            (bias.is_some(), "bias"),
+            (adds > 0, &format!("add{adds}")),
+            (func != Func::Identity, &lowercase(func)),
+        ]);
+        let sizes = format!("{batch}x{}x{}x{inputs}-{outputs}-kernel{kernel}-stride{stride}{on}", map.0, map.1);
+        let w = Weights { weight, bias, kernel, stride, pad };
+        c.done(sizes, out, Conv { x, w, relu_in, epilogue, out })
+    }
+}

@@ -1,0 +1,33 @@
+//! How weights get their handles.
+
+use super::{Matrix, Vector, Weight, conv};
+use crate::error::Result;
+
+/// Where weights go at load.
+pub trait Upload {
+    /// Makes room for a model's weights at once: those that will come.
+    fn expect(&mut self, _weights: &[Weight]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The largest size of a matrix's value that the device holds. Vectors are float32 on every device.
+    fn largest_weight(&self) -> f32 {
+        f32::MAX
+    }
+
+    /// `data` is `[n, k]`, row-major.
+    fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix>;
+
+    /// The weights of a convolution: `data` is `[outputs, kernel·kernel·inputs]`. A device may keep them transformed, so
+    /// that they serve convolutions alone.
+    fn filters(&mut self, shape: conv::Shape, data: &[f32]) -> Result<Matrix> {
+        self.matrix(shape.outputs, shape.kernel * shape.kernel * shape.inputs, data)
+    }
+
+    fn vector(&mut self, data: &[f32]) -> Result<Vector>;
+
+    /// Puts new values, perhaps of another shape, in the place of `old`.
+    fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix>;
+
+    fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector>;
+}
