@@ -44,7 +44,15 @@ use crate::unit_vector::unit;
 const TEXTS: usize = 16_384;
 
 /// What most frames are for.
-const MASK: Outputs = Outputs { mask: true, scores: false, best: false, overlay: false, embedding: false, points: 0 };
+const MASK: Outputs = Outputs {
+    mask: true,
+    scores: false,
+    probabilities: false,
+    best: false,
+    overlay: false,
+    embedding: false,
+    points: 0,
+};
 
 /// A model, ready to segment. It may move between threads; each engine has its own memory. In a process that was forked from
 /// the one that made it, each call is an error.
@@ -445,14 +453,14 @@ impl Engine {
 
     /// Brings over what a pass with these extras takes in.
     fn give_with(&mut self, frame: &Frame<'_>, extras: Extras<'_>) -> Result<()> {
-        let Extras { scores, best, colours, alpha } = extras;
+        let Extras { scores, probabilities, best, colours, alpha } = extras;
         let overlay = colours.is_some();
         let palette: Vec<[u8; 4]> = colours.unwrap_or_default().iter().map(|[r, g, b]| [*r, *g, *b, alpha.0]).collect();
         if overlay && palette.len() != self.labels.len() {
             let (colours, labels) = (palette.len(), self.labels.len());
             return Err(Error::Labels(format!("{colours} colours for {labels} labels: give one a label")));
         }
-        let outputs = Outputs { mask: true, scores, best, overlay, ..Outputs::default() };
+        let outputs = Outputs { mask: true, scores, probabilities, best, overlay, ..Outputs::default() };
         let given = Given { palette: &palette, ..Given::default() };
         self.give(std::slice::from_ref(frame), given, outputs, &[])
     }
@@ -466,6 +474,7 @@ impl Engine {
         Ok(Segmented {
             segmentation,
             scores: extras.scores.then(|| self.read_scores(io.scores)).transpose()?,
+            probabilities: extras.probabilities.then(|| self.read_scores(io.probabilities)).transpose()?,
             best: extras.best.then(|| self.read_all(io.best)).transpose()?,
             overlay: extras.colours.map(|_| self.read_all(io.overlay)).transpose()?,
         })

@@ -156,10 +156,21 @@ fn extras_come_beside_the_same_mask() {
     let frame = frame(&photo);
     let colours = vec![[200, 100, 0]; case.labels().len()];
     let mask = engine.segment(&frame).unwrap();
-    let all = Extras { scores: true, best: true, colours: Some(&colours), ..Extras::default() };
+    let all = Extras { scores: true, probabilities: true, best: true, colours: Some(&colours), ..Extras::default() };
     let all = engine.segment_with(&frame, all).unwrap();
     assert_eq!(all.segmentation, mask);
-    assert_eq!(all.scores.unwrap(), engine.scores(&frame).unwrap());
+    let scores = all.scores.unwrap();
+    assert_eq!(scores, engine.scores(&frame).unwrap());
+    let probabilities = all.probabilities.unwrap();
+    let pixels = scores.height * scores.width;
+    for pixel in 0..pixels {
+        let at =
+            |values: &[f32]| values.iter().skip(pixel).step_by(pixels).map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        let (scores, got) = (at(&scores.data), at(&probabilities.data));
+        let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+        let off = scores.iter().zip(&got).map(|(score, got)| (score.exp() / sum - got).abs()).fold(0.0, f64::max);
+        assert!(off < 2e-6 && (got.iter().sum::<f64>() - 1.0).abs() < 1e-5, "pixel {pixel}: off by {off}");
+    }
     assert_eq!(all.best.unwrap().len(), mask.mask.len());
     let tinted: Vec<u8> =
         photo.rgb.iter().zip(colours.as_flattened().iter().cycle()).map(|(a, b)| a.midpoint(*b)).collect();

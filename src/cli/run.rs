@@ -79,7 +79,8 @@ Writes, for photo.jpg:
   out/photo.overlay.png  the photo in the labels' colours, with a legend
   out/photo.mask.0.dog.png, … with --save masks: white where this label is, one for each
   out/photo.scores.npy   float32 [labels, height, width] at the network's size
-  out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label";
+  out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label
+  out/photo.probabilities.npy   float32 [labels, height, width] at the network's size: softmax of the scores over the labels";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Save {
@@ -93,6 +94,8 @@ enum Save {
     Scores,
     /// <stem>.best.npy
     Best,
+    /// <stem>.probabilities.npy
+    Probabilities,
 }
 
 impl Save {
@@ -103,6 +106,7 @@ impl Save {
             Save::Masks => "masks",
             Save::Scores => "scores",
             Save::Best => "best",
+            Save::Probabilities => "probabilities",
         }
     }
 
@@ -114,6 +118,7 @@ impl Save {
             Save::Masks => return (0..labels.len()).map(|index| mask_ending(index, labels)).collect(),
             Save::Scores => "scores.npy",
             Save::Best => "best.npy",
+            Save::Probabilities => "probabilities.npy",
         };
         vec![ending.to_owned()]
     }
@@ -139,7 +144,7 @@ fn alpha(text: &str) -> Result<Alpha, String> {
 impl Arguments {
     /// What is to be written for a photo, each kind once.
     fn saved(&self) -> Vec<Save> {
-        let all = [Save::Mask, Save::Overlay, Save::Masks, Save::Scores, Save::Best];
+        let all = [Save::Mask, Save::Overlay, Save::Masks, Save::Scores, Save::Best, Save::Probabilities];
         let wanted: &[Save] = match (&*self.save, self.photos.to_stdout()) {
             ([], true) => &[Save::Mask],
             ([], false) => &[Save::Mask, Save::Overlay],
@@ -222,7 +227,8 @@ impl Session<'_> {
         let wanted = |save| self.saved.contains(&save);
         let colours = wanted(Save::Overlay).then_some(self.colours);
         let alpha = self.arguments.alpha.unwrap_or_default();
-        let extras = Extras { scores: wanted(Save::Scores), best: wanted(Save::Best), colours, alpha };
+        let (scores, best) = (wanted(Save::Scores), wanted(Save::Best));
+        let extras = Extras { scores, probabilities: wanted(Save::Probabilities), best, colours, alpha };
         let segmented = self.engine.segment_photo(photo, extras)?;
         let operations = self.engine.timings();
         let rate = self.matmul.as_mut().map(|matmul| matmul.rate(&mut self.engine)).transpose()?;
@@ -245,8 +251,8 @@ impl Session<'_> {
 
     fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
-        let Segmented { segmentation: Segmentation { width, height, mask: mut values }, scores, best, mut overlay } =
-            segmented;
+        let Segmented { segmentation, scores, probabilities, best, mut overlay } = segmented;
+        let Segmentation { width, height, mask: mut values } = segmentation;
         let photos = &self.arguments.photos;
         for &save in self.saved {
             let endings = save.endings(self.labels);
@@ -277,8 +283,9 @@ impl Session<'_> {
                     files.extend(paths.map(|(i, path)| SavedFile { kind: save.kind(), index: Some(i), path }));
                     continue;
                 }
-                Save::Scores => {
-                    let Some(scores) = &scores else { continue };
+                Save::Scores | Save::Probabilities => {
+                    let asked = if save == Save::Scores { &scores } else { &probabilities };
+                    let Some(scores) = asked else { continue };
                     let shape = [scores.labels, scores.height, scores.width];
                     photos.write(photo, ending, |out| npy::write(out, &shape, &scores.data))?
                 }

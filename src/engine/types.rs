@@ -84,6 +84,7 @@ pub struct Scores {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras<'a> {
     pub scores: bool,
+    pub probabilities: bool,
     pub best: bool,
     /// For an overlay: one RGB colour a label, such as [`palette`](crate::image::palette::palette) has.
     pub colours: Option<&'a [[u8; 3]]>,
@@ -114,6 +115,8 @@ pub struct Segmented {
     pub segmentation: Segmentation,
     /// The logits at the network's size.
     pub scores: Option<Scores>,
+    /// Each label's probability at each pixel of the network's input: softmax of the logits over the labels.
+    pub probabilities: Option<Scores>,
     /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is.
     pub best: Option<Vec<f32>>,
     /// `[height, width, 3]`: the frame tinted with its labels' colours, each channel rounded down.

@@ -52,6 +52,8 @@ pub struct Outputs {
     /// The photo in colours that the host gives, one a label; the mask is then wanted too.
     pub overlay: bool,
     pub scores: bool,
+    /// Softmax of the scores over the labels; the mask is then wanted too.
+    pub probabilities: bool,
     pub embedding: bool,
     /// Embeddings at so many points of each photo.
     pub points: usize,
@@ -76,6 +78,8 @@ pub struct FrameIo {
     pub overlay: Option<Buf>,
     /// `[b, labels, H, W]`
     pub scores: Option<Buf>,
+    /// `[b, labels, H, W]`
+    pub probabilities: Option<Buf>,
     /// `[b, H/2, W/2, embed_dim]`
     pub embedding: Option<Buf>,
     /// `[b, 1, points, embed_dim]`
@@ -94,6 +98,7 @@ impl FrameIo {
             not_finite: None,
             overlay: None,
             scores: None,
+            probabilities: None,
             embedding: None,
             sampled: None,
         }
@@ -184,6 +189,15 @@ impl Model {
         }
         if !wanted.mask {
             return io;
+        }
+        if wanted.probabilities {
+            let [b, h, w, n] = logits.shape;
+            let probabilities = d.buffer("probabilities", [b, n, 2 * h, 2 * w], Element::F32);
+            d.upsample_scores(logits, probabilities);
+            let lse = d.buffer("lse", [b, 1, 2 * h, 2 * w], Element::F32);
+            d.softmax_scores(lse, probabilities);
+            d.output(probabilities);
+            io.probabilities = Some(probabilities);
         }
         let mask = d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(logits.channels()));
         if wanted.best {

@@ -25,6 +25,7 @@ pub mod patchify;
 pub mod regularise;
 pub mod sample;
 pub mod similarity;
+pub mod softmax_scores;
 pub mod take_rows;
 pub mod upsample;
 pub mod upsample_scores;
@@ -145,6 +146,7 @@ operations! {
     similarity: Similarity,
     regularise: Regularise,
     upsample_scores: UpsampleScores,
+    softmax_scores: SoftmaxScores,
     argmax: Argmax,
     overlay: Overlay,
 }

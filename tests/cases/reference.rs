@@ -287,6 +287,7 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
             let doubled = upsample(x, map(op.logits), labels);
             (0..doubled.len()).map(|i| doubled[i % pixels * labels + i / pixels]).collect()
         }),
+        Op::SoftmaxScores(op) => maps(&|x| softmax(x, op.scores.shape[1])),
         Op::Overlay(_) => {
             let [photo, palette] = [0, 1].map(|i| p.inputs[i].values.u8());
             let labels = p.inputs[2].values.labels();
@@ -311,6 +312,29 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
         }
     };
     Expected::Values(values)
+}
+
+/// Softmax over the planes of `[labels, pixels]`. A score and the logarithm err by half a unit of their size, and an exponential by as
+/// much of its result.
+fn softmax(x: &[f64], labels: usize) -> Vec<Near> {
+    let pixels = x.len() / labels;
+    let at = |pixel: usize| x.iter().skip(pixel).step_by(pixels);
+    let lse: Vec<f64> = (0..pixels)
+        .map(|pixel| {
+            let largest = at(pixel).fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+            largest + at(pixel).map(|score| (score - largest).exp() + 0.0 * score).sum::<f64>().ln()
+        })
+        .collect();
+    let probability = |(i, score): (usize, &f64)| {
+        let (lse, labels) = (lse[i % pixels], labels as f64);
+        let value = (score - lse).exp();
+        Near {
+            value,
+            bound: (8.0 + labels.sqrt() + 2.0 * score.abs() + 4.0 * lse.abs()) * EPS * value
+                + f64::from(f32::MIN_POSITIVE),
+        }
+    };
+    x.iter().enumerate().map(probability).collect()
 }
 
 fn exact(value: f64) -> Near {

@@ -16,6 +16,7 @@ mod patchify;
 mod regularise;
 mod sample;
 mod similarity;
+mod softmax_scores;
 mod take_rows;
 mod upsample;
 mod upsample_scores;
@@ -141,6 +142,7 @@ impl Cpu {
             Op::Similarity(op) => self.similarity(op),
             Op::Regularise(op) => self.regularise(op),
             Op::UpsampleScores(op) => self.upsample_scores(op),
+            Op::SoftmaxScores(op) => self.softmax_scores(op),
             Op::Argmax(op) => self.argmax(op),
             Op::Overlay(op) => self.overlay(op),
         }

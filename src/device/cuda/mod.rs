@@ -29,6 +29,7 @@ mod regularise;
 mod sample;
 mod scores;
 mod similarity;
+mod softmax_scores;
 mod split_k;
 mod staging;
 mod sys;
@@ -210,6 +211,7 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::Similarity(op) => similarity::compile(op, to),
         Op::Regularise(op) => regularise::compile(op, to),
         Op::UpsampleScores(op) => upsample_scores::compile(op, to),
+        Op::SoftmaxScores(op) => softmax_scores::compile(op, to),
         Op::Argmax(op) => argmax::compile(op, to),
         Op::Overlay(op) => overlay::compile(op, to),
     }
