@@ -19,7 +19,7 @@ pub struct Style {
     pub tokens: &'static str,
     pub eps: f32,
     pub gelu: Func,
-    /// Whether a token hears only those before it.
+    /// Whether a token attends to itself and those before it alone.
     pub causal: bool,
 }
 

@@ -36,7 +36,7 @@ pub fn compile(op: &Attention, to: &mut Assembler<'_>) -> Refused {
     let (batch, tokens, size) = (out.batch(), out.rows(), out.channels() / heads);
     let variant = if causal { variant::CAUSAL } else { 0 };
     let takes = |kernel: &KernelId| kernel.spec.variant == variant && kernel.spec.columns == size;
-    let mut by_queries: Vec<KernelId> = to.kernels("attention").filter(takes).collect();
+    let mut by_queries: Vec<KernelId> = kernels("attention").filter(takes).collect();
     by_queries.sort_by_key(|kernel| kernel.spec.rows);
     let (Some(few), Some(many)) = (by_queries.first(), by_queries.last()) else {
         let head = to.find("attention", |kernel| kernel.spec.variant == variant)?.spec.columns;

@@ -69,7 +69,7 @@ impl Launches {
 pub struct Forced {
     /// The tile and parts of products and convolutions that have a kernel for that tile.
     pub config: Option<Config>,
-    /// Queries of a block of attention: 128 or 64.
+    /// Queries of a block of attention.
     pub queries: Option<usize>,
 }
 
@@ -158,11 +158,6 @@ impl Assembler<'_> {
     /// Where the blocks of a product cut in `count` parts meet.
     pub fn split(&self, count: usize) -> Split {
         self.target.workspace.split(count)
-    }
-
-    /// The kernels of kernels/`module`.cu.
-    pub fn kernels(&self, module: &str) -> impl Iterator<Item = KernelId> + use<> {
-        images::kernels(module)
     }
 
     /// The kernel of this name in the file that is named as it.

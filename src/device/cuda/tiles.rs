@@ -236,7 +236,11 @@ mod tests {
     fn usual() -> Option<[Tile; 3]> {
         let of =
             |(rows, columns)| tiles().find(|tile| (tile.rows, tile.columns) == (rows, columns)).expect("a usual tile");
-        tiles().next().map(|_| [(128, 128), (128, 64), (64, 64)].map(of))
+        if tiles().next().is_none() {
+            eprintln!("skipped: no kernels were built");
+            return None;
+        }
+        Some([(128, 128), (128, 64), (64, 64)].map(of))
     }
 
     fn choose(problem: Problem, gpu: GpuLimits) -> Config {
