@@ -105,6 +105,12 @@ impl Machine {
     }
 }
 
+/// The PTX that a fat binary gives a device of this compute capability (80 for 8.0), or why it gives none. For the fuzz target.
+#[doc(hidden)]
+pub fn fat_binary_ptx(container: &[u8], capability: u32) -> Result<String, String> {
+    fatbin::ptx(container, capability).map_err(|failure| failure.message.unwrap_or_default())
+}
+
 static MACHINE: Mutex<Option<Machine>> = Mutex::new(None);
 
 thread_local! {
