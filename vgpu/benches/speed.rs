@@ -9,7 +9,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 
@@ -89,15 +88,14 @@ impl Bench {
 
     fn product(&self) -> f64 {
         let [rows, columns, depth] = PRODUCT;
-        let kernel = self.kernel("gemm.ptx", "gemm_128x128");
-        kernel.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 65536).expect("enough shared memory");
+        let kernel = self.kernel("product.ptx", "product");
         // 1.0 in f16.
         let a = self.stream.clone_htod(&vec![0x3c00u16; (rows * depth) as usize]).expect("memory");
         let b = self.stream.clone_htod(&vec![0x3c00u16; (columns * depth) as usize]).expect("memory");
         let bias = self.stream.alloc_zeros::<f32>(columns as usize).expect("memory");
         let mut out = self.stream.alloc_zeros::<u16>((rows * columns) as usize).expect("memory");
-        let grid = ((columns as u32).div_ceil(128), (rows as u32).div_ceil(128), 1);
-        let config = LaunchConfig { grid_dim: grid, block_dim: (128, 1, 1), shared_mem_bytes: 65536 };
+        let grid = ((columns as u32).div_ceil(64), (rows as u32).div_ceil(32), 1);
+        let config = LaunchConfig { grid_dim: grid, block_dim: (64, 1, 1), shared_mem_bytes: 0 };
         self.best(2, || {
             let mut launch = self.stream.launch_builder(&kernel);
             launch.arg(&a).arg(&b).arg(&bias).arg(&mut out).arg(&rows).arg(&columns).arg(&depth);

@@ -12,7 +12,7 @@ use crate::{Outcome, Places, run};
 /// PTX for the oldest GPU that is served, with the lines of its source.
 const PTX: &[&str] = &["-ptx", "-arch=compute_80", "-std=c++17", "-lineinfo"];
 /// The kernel that is also packed, plainly and as nvcc does by itself, and assembled.
-const PACKED: &str = "layer_norm";
+const PACKED: &str = "standardise";
 const CUBIN: &[&str] = &["-cubin", "-arch=sm_80", "-std=c++17", "-lineinfo"];
 const PACK: &[&str] = &["-fatbin", "-gencode", "arch=compute_80,code=compute_80", "-std=c++17", "-lineinfo"];
 /// nvcc takes half a gigabyte each.
@@ -128,7 +128,7 @@ mod tests {
     fn a_changed_header_makes_every_kernel_stale() -> Result<(), Box<dyn std::error::Error>> {
         let directory = std::env::temp_dir().join(format!("xtask-kernels-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join("layer_norm.cu"), "#include \"a.cuh\"")?;
+        fs::write(directory.join("standardise.cu"), "#include \"a.cuh\"")?;
         fs::write(directory.join("a.cuh"), "// 1")?;
         let sources_before = sources(&directory)?;
         let before = fingerprint(&sources_before, Path::new("nvcc"))?;
@@ -143,7 +143,7 @@ mod tests {
         let after = fingerprint(&sources_before, Path::new("nvcc"))?;
         assert!(jobs.iter().all(|job| !job.is_done(after)));
         let names: Vec<_> = jobs.iter().filter_map(|job| job.output.file_name()?.to_str()).collect();
-        assert_eq!(names, ["layer_norm.ptx", "layer_norm.fatbin", "layer_norm.compressed.fatbin", "layer_norm.cubin"]);
+        assert_eq!(names, ["standardise.ptx", "standardise.fatbin", "standardise.compressed.fatbin", "standardise.cubin"]);
         fs::remove_dir_all(&directory)?;
         Ok(())
     }

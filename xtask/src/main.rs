@@ -91,11 +91,11 @@ fn test(places: &Places, arguments: &[String]) -> Outcome {
     tests.env("VGPU_LIB", places.vgpu().join("libcuda.so"));
     match &nvcc {
         Ok(nvcc) => {
-            tests.env("VGPU_KERNELS", kernels::directory(places)).env("LSEG_NVCC", nvcc);
+            tests.env("VGPU_KERNELS", kernels::directory(places)).env("LSEG_NVCC", nvcc).env("VGPU_NVCC", nvcc);
         }
         Err(reason) => {
             eprintln!("left out: the tests that compile CUDA. {reason}");
-            tests.env_remove("VGPU_KERNELS").env_remove("LSEG_NVCC");
+            tests.env_remove("VGPU_KERNELS").env_remove("LSEG_NVCC").env_remove("VGPU_NVCC");
         }
     }
     let mut result = run(&mut tests, "cargo test");

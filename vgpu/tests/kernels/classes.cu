@@ -4,7 +4,7 @@
 //
 // Launch: one block of 128 threads.
 
-#include "ptx.cuh"
+#include "instructions.cuh"
 
 constexpr int REPEAT = 64;
 
@@ -42,7 +42,7 @@ CLASS_KERNEL(shared_store, asm volatile("st.shared.u32 [%0], %1;" :: "r"(word), 
 CLASS_KERNEL(global_load, asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(from_word) : "memory"))
 CLASS_KERNEL(global_load_vector, asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3]) : "l"(from) : "memory"))
 CLASS_KERNEL(global_store, asm volatile("st.global.u32 [%0], %1;" :: "l"(out + threadIdx.x), "r"(v) : "memory"))
-CLASS_KERNEL(ldmatrix, ptx::ldmatrix_x4(w, at))
+CLASS_KERNEL(ldmatrix, ptx::ldmatrix(w, shared + threadIdx.x * 4))
 CLASS_KERNEL(mma, asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%4, %5}, {%0, %1, %2, %3};" : "+f"(f[0]), "+f"(f[1]), "+f"(f[2]), "+f"(f[3]) : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])))
-CLASS_KERNEL(cp_async, ptx::cp_async_16(at, from, true); ptx::cp_async_commit(); ptx::cp_async_wait<0>())
+CLASS_KERNEL(cp_async, ptx::cp_async(shared + threadIdx.x * 4, from); ptx::cp_async_commit(); ptx::cp_async_wait<0>())
 CLASS_KERNEL(barrier, __syncthreads())

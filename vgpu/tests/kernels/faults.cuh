@@ -4,6 +4,6 @@
 //   in    256 words, word i = i     out   256 words, undefined
 #pragma once
 
-#include "ptx.cuh"
+#include "instructions.cuh"
 
 #define FAULT_KERNEL(name) extern "C" __global__ void name(unsigned* in, unsigned* out, int fault)

@@ -4,7 +4,7 @@
 
 FAULT_KERNEL(async_load_in_flight) {
     __shared__ __align__(16) uint4 s[32];
-    ptx::cp_async_16(ptx::shared_address(s + threadIdx.x), in + 4 * threadIdx.x, true);
+    ptx::cp_async(s + threadIdx.x, in + 4 * threadIdx.x);
     ptx::cp_async_commit();
     if (!fault) ptx::cp_async_wait<0>();
     out[threadIdx.x] = s[threadIdx.x].x; // fault: async_load_in_flight
@@ -16,7 +16,7 @@ FAULT_KERNEL(async_wait_for_too_few) {
     __shared__ __align__(16) uint4 s[2][16];
     if (threadIdx.x < 16) {
         for (int stage = 0; stage < 2; stage++) {
-            ptx::cp_async_16(ptx::shared_address(&s[stage][threadIdx.x]), in + 64 * stage + 4 * threadIdx.x, true);
+            ptx::cp_async(&s[stage][threadIdx.x], in + 64 * stage + 4 * threadIdx.x);
             ptx::cp_async_commit();
         }
         ptx::cp_async_wait<1>();
@@ -27,7 +27,7 @@ FAULT_KERNEL(async_wait_for_too_few) {
 
 FAULT_KERNEL(async_store_in_flight) {
     __shared__ __align__(16) uint4 s[32];
-    ptx::cp_async_16(ptx::shared_address(s + threadIdx.x), in + 4 * threadIdx.x, true);
+    ptx::cp_async(s + threadIdx.x, in + 4 * threadIdx.x);
     ptx::cp_async_commit();
     if (!fault) ptx::cp_async_wait<0>();
     s[threadIdx.x] = make_uint4(0, 0, 0, 0); // fault: async_store_in_flight
@@ -36,7 +36,7 @@ FAULT_KERNEL(async_store_in_flight) {
 
 FAULT_KERNEL(async_pending_at_exit) {
     __shared__ __align__(16) uint4 s[32];
-    ptx::cp_async_16(ptx::shared_address(s + threadIdx.x), in + 4 * threadIdx.x, true);
+    ptx::cp_async(s + threadIdx.x, in + 4 * threadIdx.x);
     ptx::cp_async_commit();
     if (fault) return;
     ptx::cp_async_wait<0>();
@@ -62,7 +62,7 @@ FAULT_KERNEL(async_misaligned) {
 FAULT_KERNEL(async_without_barrier) {
     __shared__ __align__(16) uint4 s[32];
     if (threadIdx.x < 32) {
-        ptx::cp_async_16(ptx::shared_address(s + threadIdx.x), in + 4 * threadIdx.x, true);
+        ptx::cp_async(s + threadIdx.x, in + 4 * threadIdx.x);
         ptx::cp_async_commit();
         ptx::cp_async_wait<0>();
     }

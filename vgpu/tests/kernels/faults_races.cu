@@ -86,7 +86,7 @@ FAULT_KERNEL(matrix_without_syncwarp) {
 // wait_group makes a lane's own copies visible to itself alone.
 FAULT_KERNEL(async_without_syncwarp) {
     __shared__ __align__(16) uint4 s[32];
-    ptx::cp_async_16(ptx::shared_address(s + threadIdx.x), in + 4 * threadIdx.x, true);
+    ptx::cp_async(s + threadIdx.x, in + 4 * threadIdx.x);
     ptx::cp_async_commit();
     ptx::cp_async_wait<0>();
     if (!fault) __syncwarp();

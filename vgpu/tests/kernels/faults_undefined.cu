@@ -78,7 +78,7 @@ FAULT_KERNEL(undefined_shared_in_mma) {
     __syncwarp();
     uint32_t a[4];
     float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    ptx::ldmatrix_x4(a, ptx::shared_address(tile[threadIdx.x]));
+    ptx::ldmatrix(a, tile[threadIdx.x]);
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%4, %5}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])); // fault: undefined_shared_in_mma
     out[threadIdx.x] = __float_as_uint(c[0]);

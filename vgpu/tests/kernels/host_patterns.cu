@@ -1,6 +1,6 @@
 // How programs use kernels: parameters in one struct, blocks that finish each other's work.
 
-#include "ptx.cuh"
+#include "instructions.cuh"
 
 // 104 bytes, by value: the only parameter of the kernels below.
 struct Scaling {
