@@ -3,6 +3,8 @@
 //! Positions: instruction i reads at 2i and writes at 2i + 1. A guarded write ends no life, since the thread may not
 //! have made it; so a register that only guarded writes precede is alive from the entry on.
 
+use std::collections::VecDeque;
+
 use super::LoadError;
 use super::draft::{Draft, DraftInst, SlotRef};
 use super::operands::may_alias;
@@ -106,6 +108,9 @@ fn blocks(code: &[DraftInst]) -> Vec<Block> {
         if falls && end < code.len() {
             next.push(number as u32 + 1);
         }
+        // A table may name one place many times.
+        next.sort_unstable();
+        next.dedup();
         found.push(Block { start, end, next });
     }
     found
@@ -172,7 +177,8 @@ impl Flow<'_> {
         self.crossing_list = list;
     }
 
-    /// Live-in sets of all blocks, by iteration to the fixed point, from the last block to the first.
+    /// Live-in sets of all blocks, by iteration to the fixed point: first from the last block to the first, then those
+    /// whose successors changed. (Whole passes would take one for each block of a chain that runs backwards.)
     fn solve(&mut self) {
         let words = self.words;
         let total = words * self.blocks.len();
@@ -196,25 +202,40 @@ impl Flow<'_> {
         }
         let mut live_in = read.clone();
         let mut out = vec![0u64; words];
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for (number, block) in self.blocks.iter().enumerate().rev() {
-                out.fill(0);
-                for &next in &block.next {
-                    for (word, other) in out.iter_mut().zip(&live_in[next as usize * words..][..words]) {
-                        *word |= other;
-                    }
+        let before = self.predecessors();
+        let mut waiting: VecDeque<usize> = (0..self.blocks.len()).rev().collect();
+        let mut waits = vec![true; self.blocks.len()];
+        while let Some(number) = waiting.pop_front() {
+            waits[number] = false;
+            out.fill(0);
+            for &next in &self.blocks[number].next {
+                for (word, other) in out.iter_mut().zip(&live_in[next as usize * words..][..words]) {
+                    *word |= other;
                 }
-                let base = number * words;
-                for (word, live) in out.iter().enumerate() {
-                    let new = read[base + word] | live & kept[base + word];
-                    changed |= new != live_in[base + word];
-                    live_in[base + word] = new;
+            }
+            let base = number * words;
+            let mut changed = false;
+            for (word, live) in out.iter().enumerate() {
+                let new = read[base + word] | live & kept[base + word];
+                changed |= new != live_in[base + word];
+                live_in[base + word] = new;
+            }
+            for &earlier in before[number].iter().filter(|_| changed) {
+                if !std::mem::replace(&mut waits[earlier], true) {
+                    waiting.push_back(earlier);
                 }
             }
         }
         self.live_in = live_in;
+    }
+
+    /// The blocks from which control may come to each block.
+    fn predecessors(&self) -> Vec<Vec<usize>> {
+        let mut before = vec![Vec::new(); self.blocks.len()];
+        for (number, block) in self.blocks.iter().enumerate() {
+            block.next.iter().for_each(|&next| before[next as usize].push(number));
+        }
+        before
     }
 
     /// The variables of a block's live-in set.
@@ -245,7 +266,7 @@ impl Flow<'_> {
                 self.writes(inst, |variable, ends| {
                     let end = open[variable].max(position + 2);
                     if ends || open[variable] == 0 {
-                        lives[variable].push((position + 1, end));
+                        push(&mut lives[variable], (position + 1, end));
                         open[variable] = 0;
                     }
                 });
@@ -253,25 +274,19 @@ impl Flow<'_> {
                 self.reads(inst, |variable| open[variable] = open[variable].max(read_end));
             }
             for variable in self.live_at(number) {
-                lives[variable].push((2 * block.start as u32, open[variable]));
+                push(&mut lives[variable], (2 * block.start as u32, open[variable]));
                 open[variable] = 0;
             }
         }
-        for life in &mut lives {
-            life.reverse();
-            join(life);
-        }
+        lives.iter_mut().for_each(|life| life.reverse());
         lives
     }
 }
 
-/// Joins stretches that touch.
-fn join(life: &mut Life) {
-    life.dedup_by(|later, earlier| {
-        let touches = later.0 <= earlier.1;
-        if touches {
-            earlier.1 = earlier.1.max(later.1);
-        }
-        touches
-    });
+/// Puts a stretch before those that begin later, joined with the first of them if the two touch.
+fn push(life: &mut Life, stretch: (u32, u32)) {
+    match life.last_mut() {
+        Some(later) if later.0 <= stretch.1 => *later = (stretch.0, stretch.1.max(later.1)),
+        _ => life.push(stretch),
+    }
 }

@@ -1,5 +1,7 @@
 //! PTX text → program: each feature of the syntax in a few lines, errors with their lines, and hostile text.
 
+use std::time::Instant;
+
 use vgpu_cuda::ir::{BinOp, MmaKind, Op, Order, Program, Scope, Slot, Space, Special, Ty};
 use vgpu_cuda::ptx::{LoadError, check_target, check_version, load};
 
@@ -265,6 +267,28 @@ fn errors_name_the_line() {
             other => panic!("{body}: {other}"),
         }
     }
+}
+
+/// Text whose natural treatment takes its length squared, or cubed.
+#[test]
+fn hostile_text_takes_no_time() {
+    let start = Instant::now();
+    let body = |body: String| {
+        format!("{HEAD}.entry k(.param .u64 p) {{ .reg .b32 %r<99999>; .reg .b64 %rd<9>;\n{body} ret; }}\n")
+    };
+    // Jumps through tables: as many targets as their number times the tables' length.
+    let tables =
+        body(format!("T: .branchtargets {}A;\n{}A: ", "A, ".repeat(16_000), "brx.idx %r1, T;\n".repeat(16_000)));
+    let error = load(&tables).unwrap_err().to_string();
+    assert!(error.contains("at most 262144 labels together"), "{error}");
+    // Blocks that run from the text's end to its beginning, where everything is used.
+    let registers = 4_000;
+    let used: String = (0..registers).map(|i| format!("st.global.u32 [%rd1], %r{i};\n")).collect();
+    let written: String = (0..registers).map(|i| format!("mov.u32 %r{i}, {i};\n")).collect();
+    let chain: String = (1..30_000).map(|i| format!("L{i}: bra L{};\n", i - 1)).collect();
+    let backwards = body(format!("mov.u64 %rd1, 0;\n{written} bra L29999;\nL0:\n{used} ret;\n{chain}"));
+    assert_eq!(load(&backwards).unwrap().kernels[0].slots, registers + 2);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
 #[test]

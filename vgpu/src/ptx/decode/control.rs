@@ -1,6 +1,6 @@
 //! Jumps, ends, calls. A call's function is put in its place: its parameters are local memory of the caller.
 
-use super::{Decoder, MOST_CALLS, Modifiers, Result, count_error, exactly};
+use super::{Decoder, MOST_CALLS, MOST_TARGETS, Modifiers, Result, count_error, exactly};
 use crate::ir::{Op, Ty};
 use crate::ptx::ast::{Function, Instruction, Operand, Value, Variable};
 use crate::ptx::scope::{Place, Symbol};
@@ -54,6 +54,10 @@ fn table<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>
     let Some((_, labels)) = found else {
         return d.syntax(format!("the table of labels `{name}` is not in this function"));
     };
+    d.targets += labels.len();
+    if d.targets > MOST_TARGETS {
+        return d.unknown(format!("the tables of a kernel's jumps have at most {MOST_TARGETS} labels together"));
+    }
     let targets = labels.iter().map(|label| d.label(label)).collect::<Result<Box<[u32]>>>()?;
     let a = d.source(a, Ty::U32)?;
     d.emit(Op::Brx { targets, a })

@@ -25,6 +25,9 @@ use std::collections::HashMap;
 const MOST_INSTRUCTIONS: usize = 1 << 20;
 /// Bytes of local memory that any device gives a thread.
 const MOST_LOCAL: usize = 512 << 10;
+/// Places that the tables of all `brx` of one kernel name together: their number times the tables' length can be the text's
+/// length squared.
+const MOST_TARGETS: usize = 1 << 18;
 /// Calls within calls.
 const MOST_CALLS: usize = 64;
 
@@ -60,6 +63,7 @@ pub fn decode<'a>(
         guard: None,
         line: function.line,
         source: None,
+        targets: 0,
     };
     let bound = function.params.iter().zip(params).map(|(param, &at)| (param.name, Place::Param(at as u64)));
     decoder.body(function, bound.collect(), None)?;
@@ -116,6 +120,8 @@ pub(super) struct Decoder<'m, 'a> {
     guard: Option<(u32, bool)>,
     line: u32,
     source: Option<(u32, u32)>,
+    /// Labels of the tables of all `brx` so far.
+    targets: usize,
 }
 
 impl NewRegister for Draft {
