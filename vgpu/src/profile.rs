@@ -1,4 +1,4 @@
-//! The GPUs that can be played: limits and the tensor-core model. Facts from NVIDIA's programming guide, appendix
+//! The GPUs that can be emulated: limits and the tensor-core model. Facts from NVIDIA's programming guide, appendix
 //! "Compute Capabilities", and the boards' data sheets.
 
 /// How a tensor core adds: products in blocks of `group`, `extra` bits kept below the 23 of float32.

@@ -234,7 +234,7 @@ driver_functions! {
         device: i32,
     ) {
         if count != 0 {
-            return fail(Code::NOT_SUPPORTED, "execution affinities are not played");
+            return fail(Code::NOT_SUPPORTED, "execution affinities are not emulated");
         }
         machine.new_current_context(&answer, flags, device)
     }
@@ -242,7 +242,7 @@ driver_functions! {
     /// Without parameters.
     fn cuCtxCreate_v4(machine, answer: Out<Handle<Context>>, parameters: In<u8>, flags: u32, device: i32) {
         if !parameters.is_null() {
-            return fail(Code::NOT_SUPPORTED, "context parameters (affinities, graphics) are not played");
+            return fail(Code::NOT_SUPPORTED, "context parameters (affinities, graphics) are not emulated");
         }
         machine.new_current_context(&answer, flags, device)
     }

@@ -122,7 +122,7 @@ impl Machine {
             1 => End::Host(side.host),
             2 => End::Device(side.device),
             4 => self.end(side.device),
-            kind => return fail(Code::NOT_SUPPORTED, format!("memory type {kind}: arrays are not played")),
+            kind => return fail(Code::NOT_SUPPORTED, format!("memory type {kind}: arrays are not emulated")),
         };
         Ok(start.offset(side.y.wrapping_mul(side.pitch).wrapping_add(side.x_bytes)))
     }

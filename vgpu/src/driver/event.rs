@@ -128,7 +128,7 @@ driver_functions! {
 
     fn cuEventRecordWithFlags(machine, event: Handle<Event>, stream: Handle<Stream>, flags: u32) {
         if flags != 0 {
-            return fail(Code::NOT_SUPPORTED, format!("flags {flags}: event nodes of graphs are not played"));
+            return fail(Code::NOT_SUPPORTED, format!("flags {flags}: event nodes of graphs are not emulated"));
         }
         machine.record(event, stream)
     }

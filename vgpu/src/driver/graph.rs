@@ -95,7 +95,7 @@ impl Machine {
         self.check_same_device("a graph", graph.device, context)?;
         // AUTO_FREE_ON_LAUNCH 1, UPLOAD 2, DEVICE_LAUNCH 4, USE_NODE_PRIORITY 8.
         if flags & !0b1011 != 0 {
-            return fail(Code::INVALID_VALUE, format!("instantiation flags {flags:#x}: device launch is not played"));
+            return fail(Code::INVALID_VALUE, format!("instantiation flags {flags:#x}: device launch is not emulated"));
         }
         if answer.is_null() {
             return fail(Code::INVALID_VALUE, "null pointer where the executable graph should go");

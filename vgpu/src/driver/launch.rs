@@ -325,7 +325,7 @@ driver_functions! {
             let attribute = attributes.at(i)?;
             match attribute.id {
                 ATTRIBUTE_CLUSTER_DIMENSION if attribute.value[..3] != [1, 1, 1] => {
-                    let what = format!("clusters of {:?} blocks are not played", &attribute.value[..3]);
+                    let what = format!("clusters of {:?} blocks are not emulated", &attribute.value[..3]);
                     return fail(Code::NOT_SUPPORTED, what);
                 }
                 ATTRIBUTE_COOPERATIVE if attribute.value[0] != 0 => machine.check_cooperative(function, shape)?,

@@ -63,7 +63,7 @@ impl Machine {
         if self.streams.get(stream)?.capture.is_some() {
             return fail(
                 Code::NOT_SUPPORTED,
-                "allocations as nodes of a graph are not played; allocate before the capture",
+                "allocations as nodes of a graph are not emulated; allocate before the capture",
             );
         }
         self.refuse_implicit(stream)?;
@@ -104,7 +104,7 @@ impl Machine {
         let owner = self.check_freeable(address)?;
         self.check_same_device("memory", self.device_of(owner)?.ordinal, self.streams.get(stream)?.context)?;
         if self.streams.get(stream)?.capture.is_some() {
-            let what = "freeing as a node of a graph is not played; free after the capture";
+            let what = "freeing as a node of a graph is not emulated; free after the capture";
             return fail(Code::NOT_SUPPORTED, what);
         }
         self.submit(stream, Work::Free(address))?;
@@ -241,7 +241,7 @@ impl Machine {
             11 => range.0.to_ne_bytes().to_vec(),                                  // RANGE_START_ADDR
             12 => range.1.to_ne_bytes().to_vec(),                                  // RANGE_SIZE
             13 => vec![1],                                                         // MAPPED
-            _ => return fail(Code::NOT_SUPPORTED, format!("pointer attribute {number} is not played")),
+            _ => return fail(Code::NOT_SUPPORTED, format!("pointer attribute {number} is not emulated")),
         })
     }
 }

@@ -58,7 +58,7 @@ driver_functions! {
     fn cuMemPoolCreate(machine, answer: Out<Handle<Pool>>, properties: In<Properties>) {
         let properties = properties.read()?;
         if properties.place != ON_A_DEVICE {
-            return fail(Code::NOT_SUPPORTED, "pools of memory that is no device's are not played");
+            return fail(Code::NOT_SUPPORTED, "pools of memory that is no device's are not emulated");
         }
         let device = machine.device(properties.device)?.ordinal;
         answer.write(machine.pools.insert(Pool::new(device)))

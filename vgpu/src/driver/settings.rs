@@ -1,4 +1,4 @@
-//! The environment: which GPUs are played, and how.
+//! The environment: which GPUs are emulated, and how.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub struct Board {
     pub options: Options,
 }
 
-/// What is played when nothing is said.
+/// What is emulated when nothing is said.
 const USUAL: &str = "rtx4090";
 
 /// Settings that a board of VGPU_DEVICES may have of its own, and the variable that holds for all others.

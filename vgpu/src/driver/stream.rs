@@ -253,7 +253,7 @@ driver_functions! {
     fn cuStreamWaitEvent(machine, given: Handle<Stream>, event: Handle<Event>, flags: u32) {
         let stream = machine.stream(given)?;
         if flags != 0 {
-            return fail(Code::NOT_SUPPORTED, format!("flags {flags}: event nodes of graphs are not played"));
+            return fail(Code::NOT_SUPPORTED, format!("flags {flags}: event nodes of graphs are not emulated"));
         }
         match machine.events.get(event)?.recorded.clone() {
             Recorded::Captured { capture, tips } => machine.join_capture(stream, capture, &tips),

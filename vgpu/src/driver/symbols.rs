@@ -1,7 +1,7 @@
 //! All other functions of the driver, and finding functions by name.
 //!
 //! Programs (cudarc among them) look functions up by name and may insist on every one that CUDA defines. Those that are
-//! not played say so once on stderr and answer 801, CUDA_ERROR_NOT_SUPPORTED.
+//! not emulated say so once on stderr and answer 801, CUDA_ERROR_NOT_SUPPORTED.
 
 use std::sync::Once;
 
@@ -15,13 +15,13 @@ use super::{
 macro_rules! not_played {
     ($($name:ident)*) => {
         $(
-            #[doc = concat!(stringify!($name), ": not played, answers 801.")]
+            #[doc = concat!(stringify!($name), ": not emulated, answers 801.")]
             #[unsafe(no_mangle)]
             #[allow(non_snake_case)]
             pub extern "C" fn $name() -> u32 {
                 static SAID: Once = Once::new();
                 SAID.call_once(|| {
-                    eprintln!("vgpu: {} is not played by the virtual GPU (CUDA_ERROR_NOT_SUPPORTED 801)", stringify!($name));
+                    eprintln!("vgpu: {} is not emulated by the virtual GPU (CUDA_ERROR_NOT_SUPPORTED 801)", stringify!($name));
                 });
                 Code::NOT_SUPPORTED.0
             }

@@ -86,8 +86,8 @@ fn handles_that_are_none_are_refused() {
 }
 
 #[test]
-fn functions_that_are_not_played_say_so_once() {
-    let output = in_child("driver::context::functions_that_are_not_played_say_so_once", &[], || {
+fn functions_that_are_not_emulated_say_so_once() {
+    let output = in_child("driver::context::functions_that_are_not_emulated_say_so_once", &[], || {
         let gpu = context().expect("built");
         gpu.bind_to_thread().expect("bound");
         let mut address = 0;
@@ -98,7 +98,7 @@ fn functions_that_are_not_played_say_so_once() {
     });
     if let Some(output) = output {
         let said = output.stderr;
-        assert_eq!(said.matches("vgpu: cuMemAllocManaged is not played").count(), 1, "{said}");
+        assert_eq!(said.matches("vgpu: cuMemAllocManaged is not emulated").count(), 1, "{said}");
     }
 }
 

@@ -32,11 +32,11 @@ fn the_device_is_that_of_the_profile() {
 }
 
 #[test]
-fn every_profile_plays_its_generation() {
+fn every_profile_emulates_its_generation() {
     for (device, major, minor, shared) in
         [("a100", 8, 0, 163), ("h100", 9, 0, 227), ("rtx4090", 8, 9, 99), ("orin", 8, 7, 163), ("blackwell", 12, 0, 99)]
     {
-        in_child("driver::device::every_profile_plays_its_generation", &[("VGPU_DEVICE", device)], || {
+        in_child("driver::device::every_profile_emulates_its_generation", &[("VGPU_DEVICE", device)], || {
             if std::env::var("VGPU_DEVICE").as_deref() != Ok(device) {
                 return;
             }
