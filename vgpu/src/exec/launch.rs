@@ -1,12 +1,12 @@
-//! A launch: its blocks on the host's threads, or, if they talk to each other, in turn on one.
+//! A launch: its blocks on the host's threads, or, if they communicate, in turn on one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::approx::mix;
 use super::block::{Block, Env, Progress};
+use super::block_communication::may_communicate;
 use super::registers::Constants;
-use super::talk::may_talk;
 use super::{Launch, Options, tally};
 use crate::counts::Counts;
 use crate::fault::{Check, Fault};
@@ -44,12 +44,12 @@ pub(super) fn run(
 ) -> Result<Counts, Fault> {
     let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
     let threads = (options.threads.max(1) as u64).min(blocks);
-    let talk = may_talk(launch.kernel, launch.params);
-    match run_on(launch, global, profile, options, threads, talk) {
+    let communicates = may_communicate(launch.kernel, launch.params);
+    match run_on(launch, global, profile, options, threads, communicates) {
         // Which block meets the other's access depends on who came first. On one thread it is always the same one; what the
         // failed launch left in memory is nobody's any more.
-        Err(found) if threads > 1 && !talk && is_between_blocks(found.check) => {
-            match run_on(launch, global, profile, options, 1, talk) {
+        Err(found) if threads > 1 && !communicates && is_between_blocks(found.check) => {
+            match run_on(launch, global, profile, options, 1, communicates) {
                 Err(again) if is_between_blocks(again.check) => Err(again),
                 // It went another way on what the first run wrote.
                 _ => Err(found),
@@ -70,11 +70,11 @@ fn run_on(
     profile: &Profile,
     options: &Options,
     threads: u64,
-    talk: bool,
+    communicates: bool,
 ) -> Result<Counts, Fault> {
     let kernel = launch.kernel;
     let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
-    let memory = global.begin_launch(talk);
+    let memory = global.begin_launch(communicates);
     let constants = Constants::new(launch.constants);
     let dynamic_start = kernel.shared_bytes.next_multiple_of(kernel.dynamic_align.max(1));
     let shared_bytes =
@@ -89,7 +89,7 @@ fn run_on(
         fault: Mutex::new(None),
         total: Mutex::new((Counts::default(), vec![0; kernel.code.len()])),
     };
-    if talk {
+    if communicates {
         shared.interleave(resident(launch, profile, shared_bytes).min(blocks));
     } else {
         std::thread::scope(|scope| {

@@ -346,7 +346,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether it lets blocks talk to each other.
+    /// Whether it lets blocks communicate.
     pub fn communicates(&self) -> bool {
         let outside = |space: &Space| matches!(space, Space::Global | Space::Generic);
         match self {

@@ -46,7 +46,7 @@ pub struct Kernel {
     pub min_blocks: Option<u32>,
     /// An estimate of hardware registers a thread: the most 32-bit values alive at once. ptxas decides the truth.
     pub registers: u32,
-    /// Whether blocks may talk to each other (global atomics, fences of GPU scope, volatile or relaxed accesses).
+    /// Whether blocks may communicate (global atomics, fences of GPU scope, volatile or relaxed accesses).
     pub communicates: bool,
     /// Guarded instructions, in order, whose guard a parameter alone decides.
     pub decided: Vec<(u32, ParameterTest)>,

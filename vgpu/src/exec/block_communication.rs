@@ -1,4 +1,4 @@
-//! Whether the blocks of a launch may talk to each other: whether an instruction by which they could is in reach.
+//! Whether the blocks of a launch may communicate: whether an instruction by which they could is in reach.
 //!
 //! Kernels that cut a sum in parts carry the code by which blocks join them in every launch; where the parameters say that
 //! there is one part only, no block comes there, and the blocks can run side by side.
@@ -6,7 +6,7 @@
 use crate::ir::{Inst, Kernel, Op};
 
 /// With these parameters.
-pub(super) fn may_talk(kernel: &Kernel, params: &[u8]) -> bool {
+pub(super) fn may_communicate(kernel: &Kernel, params: &[u8]) -> bool {
     if !kernel.communicates {
         return false;
     }
@@ -51,8 +51,8 @@ fn guard(kernel: &Kernel, pc: usize, params: &[u8]) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// Whether blocks may talk where `body` comes before `JOIN: atom …`, with parameters (7, 1) and (7, 2).
-    fn talk(body: &str) -> (bool, bool) {
+    /// Whether blocks may communicate where `body` comes before `JOIN: atom …`, with parameters (7, 1) and (7, 2).
+    fn communicate(body: &str) -> (bool, bool) {
         let text = format!(
             ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .align 8 .b8 s[16]) {{\n\
              .reg .pred %p<4>; .reg .b32 %r<9>; .reg .b64 %rd<9>;\n\
@@ -60,23 +60,26 @@ mod tests {
         );
         let program = crate::ptx::load(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let params = |count: u32| [7u32, count, 0, 0].map(u32::to_le_bytes).concat();
-        (may_talk(&program.kernels[0], &params(1)), may_talk(&program.kernels[0], &params(2)))
+        (may_communicate(&program.kernels[0], &params(1)), may_communicate(&program.kernels[0], &params(2)))
     }
 
     #[test]
     fn a_parameter_decides() {
         let only_of_two = (false, true);
-        assert_eq!(talk("ld.param.u32 %r1, [s+4]; setp.lt.u32 %p1, %r1, 2; @%p1 bra END;"), only_of_two);
-        assert_eq!(talk("ld.param.u32 %r1, [s+4]; setp.gt.s32 %p1, %r1, 1; @!%p1 bra END;"), only_of_two);
-        assert_eq!(talk("ld.param.u32 %r1, [s+4]; setp.eq.s32 %p1, %r1, 1; @%p1 ret;"), only_of_two);
-        assert_eq!(talk("ld.param.u32 %r1, [s+4]; setp.ge.u32 %p1, %r1, 2; @%p1 bra JOIN; bra END;"), only_of_two);
+        assert_eq!(communicate("ld.param.u32 %r1, [s+4]; setp.lt.u32 %p1, %r1, 2; @%p1 bra END;"), only_of_two);
+        assert_eq!(communicate("ld.param.u32 %r1, [s+4]; setp.gt.s32 %p1, %r1, 1; @!%p1 bra END;"), only_of_two);
+        assert_eq!(communicate("ld.param.u32 %r1, [s+4]; setp.eq.s32 %p1, %r1, 1; @%p1 ret;"), only_of_two);
         assert_eq!(
-            talk("ld.param.u32 %r1, [s+4]; setp.ne.u32 %p1, %r1, 1; @%p1 membar.gl; bra END;"),
+            communicate("ld.param.u32 %r1, [s+4]; setp.ge.u32 %p1, %r1, 2; @%p1 bra JOIN; bra END;"),
+            only_of_two
+        );
+        assert_eq!(
+            communicate("ld.param.u32 %r1, [s+4]; setp.ne.u32 %p1, %r1, 1; @%p1 membar.gl; bra END;"),
             only_of_two,
             "the guard of the operation itself"
         );
         assert_eq!(
-            talk(
+            communicate(
                 "mov.b64 %rd2, s; add.s64 %rd3, %rd2, -4; ld.param.v2.u32 {%r1, %r2}, [%rd3+4]; mov.u32 %r3, %r2;\n\
                   setp.lt.u32 %p1, %r3, 2; @%p1 bra END;"
             ),
@@ -88,17 +91,17 @@ mod tests {
     #[test]
     fn what_is_not_known_may_be() {
         let always = (true, true);
-        assert_eq!(talk(""), always);
-        assert_eq!(talk("mov.u32 %r1, %ctaid.x; setp.lt.u32 %p1, %r1, 2; @%p1 bra END;"), always);
+        assert_eq!(communicate(""), always);
+        assert_eq!(communicate("mov.u32 %r1, %ctaid.x; setp.lt.u32 %p1, %r1, 2; @%p1 bra END;"), always);
         let written_twice = "ld.param.u32 %r1, [s+4]; setp.lt.u32 %p1, %r1, 2; mov.u32 %r2, %tid.x; @%p1 bra END;";
-        assert_eq!(talk(&written_twice.replace("%r2", "%r1")), always, "a register of several values");
+        assert_eq!(communicate(&written_twice.replace("%r2", "%r1")), always, "a register of several values");
         assert_eq!(
-            talk("ld.param.u32 %r1, [s+4]; setp.lt.u32 %p1, %r1, 2; setp.lt.u32 %p1, %r1, 1; @%p1 bra END;"),
+            communicate("ld.param.u32 %r1, [s+4]; setp.lt.u32 %p1, %r1, 2; setp.lt.u32 %p1, %r1, 1; @%p1 bra END;"),
             always,
             "a predicate of several values"
         );
         assert_eq!(
-            talk(
+            communicate(
                 "mov.u32 %r2, %tid.x; setp.eq.u32 %p2, %r2, 0; ld.param.u32 %r1, [s+4];\n\
                   setp.lt.and.u32 %p1, %r1, 2, %p2; @%p1 bra END;"
             ),
@@ -106,7 +109,7 @@ mod tests {
             "not the parameter alone"
         );
         assert_eq!(
-            talk(
+            communicate(
                 "mov.u32 %r2, %tid.x; setp.eq.u32 %p2, %r2, 0; @%p2 ld.param.u32 %r1, [s+4];\n\
                   @%p2 setp.lt.u32 %p1, %r1, 2; @%p2 bra END; @%p1 bra END;"
             ),
