@@ -43,8 +43,8 @@ fn targets(inst: &Inst, open: &mut Vec<usize>) {
 
 /// What is known of the instruction's guard.
 fn guard(kernel: &Kernel, pc: usize, params: &[u8]) -> Option<bool> {
-    let place = kernel.decided.binary_search_by_key(&(pc as u32), |(pc, _)| *pc).ok()?;
-    kernel.decided[place].1.holds(params)
+    let place = kernel.uniform_guards.binary_search_by_key(&(pc as u32), |(pc, _)| *pc).ok()?;
+    kernel.uniform_guards[place].1.holds(params)
 }
 
 #[cfg(test)]

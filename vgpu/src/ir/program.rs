@@ -49,7 +49,7 @@ pub struct Kernel {
     /// Whether blocks may communicate (global atomics, fences of GPU scope, volatile or relaxed accesses).
     pub communicates: bool,
     /// Guarded instructions, in order, whose guard a parameter alone decides.
-    pub decided: Vec<(u32, ParameterTest)>,
+    pub uniform_guards: Vec<(u32, ParameterTest)>,
 }
 
 /// A guard that compares 32 bits of the parameters with a constant.

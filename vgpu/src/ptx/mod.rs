@@ -9,7 +9,6 @@
 
 mod ast;
 mod constants;
-mod decided;
 mod decode;
 mod draft;
 mod layout;
@@ -20,6 +19,7 @@ mod parse;
 mod scope;
 mod slots;
 mod source;
+mod uniform_guards;
 
 use crate::ir::{Condition, Inst, Kernel, Op, Pred, Program, Slot};
 use crate::mem::SHARED_START;
@@ -124,12 +124,12 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
     let registers = slots::most_alive(&lives.registers, width, 2 * draft.code.len());
     // Where dynamic shared memory begins, beside the constants of its addresses.
     let dynamic = SHARED_START + shared_bytes.next_multiple_of(dynamic_align) as u64;
-    let decided = decided::decided(&draft, &constants.words);
+    let uniform_guards = uniform_guards::find(&draft, &constants.words);
     let code = code(draft, &slots.places, &preds.places, dynamic, constants)?;
     Ok(Kernel {
         name: function.name.to_owned(),
         communicates: code.iter().any(|inst| inst.op.communicates()),
-        decided,
+        uniform_guards,
         code,
         params: Vec::new(),
         param_bytes: 0,

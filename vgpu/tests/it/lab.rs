@@ -148,7 +148,7 @@ impl Lab {
             min_blocks: None,
             registers: 32,
             communicates: self.communicates,
-            decided: vec![],
+            uniform_guards: vec![],
         };
         Program {
             version: (8, 0),

@@ -41,7 +41,7 @@ struct Search<'d> {
 }
 
 /// The guarded instructions of which that is so, in order, and when the guard holds.
-pub fn decided(draft: &Draft, constants: &[u32]) -> Vec<(u32, ParameterTest)> {
+pub fn find(draft: &Draft, constants: &[u32]) -> Vec<(u32, ParameterTest)> {
     let mut search = Search {
         draft,
         constants,
