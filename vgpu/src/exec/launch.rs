@@ -7,7 +7,7 @@ use super::approx::mix;
 use super::block::{Block, Env, Progress};
 use super::block_communication::may_communicate;
 use super::registers::Constants;
-use super::{Launch, Options, tally};
+use super::{Launch, Options, classify};
 use crate::counts::Counts;
 use crate::fault::{Check, Fault};
 use crate::mem::GlobalMemory;
@@ -103,7 +103,7 @@ fn run_on(
         return Err(*fault);
     }
     let (mut counts, hits) = shared.total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    tally::add(&mut counts, &kernel.code, &hits);
+    classify::add(&mut counts, &kernel.code, &hits);
     Ok(counts)
 }
 
@@ -173,7 +173,7 @@ impl<'a> Progressing<'a> {
     fn finish(&self, block: Block<'_>) {
         let (counts, hits) = block.into_counts();
         let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
-        tally::merge(&mut total.0, &counts);
+        classify::merge(&mut total.0, &counts);
         total.1.iter_mut().zip(&hits).for_each(|(sum, hits)| *sum += hits);
     }
 
