@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use super::LoadError;
-use super::draft::{Draft, DraftInst, SlotRef};
 use super::operands::may_alias;
+use super::virtual_code::{SlotRef, VirtualCode, VirtualInst};
 use crate::ir::Op;
 
 /// Bits of the sets of the flow analysis: a kernel of 65,536 live-across registers and 4,096 blocks.
@@ -30,7 +30,7 @@ struct Block {
 
 /// A variable is a register, or a predicate behind all registers.
 struct Flow<'d> {
-    draft: &'d Draft,
+    virtual_code: &'d VirtualCode,
     blocks: Vec<Block>,
     variables: usize,
     /// Number of each variable among those that live across blocks; `NONE` for the others.
@@ -43,12 +43,12 @@ struct Flow<'d> {
 
 const NONE: u32 = u32::MAX;
 
-/// Jumps of `draft` name instructions already.
-pub fn lives(draft: &Draft) -> Result<Lives, LoadError> {
-    let variables = draft.registers.len() + draft.predicates.len();
+/// Jumps of `virtual_code` name instructions already.
+pub fn lives(virtual_code: &VirtualCode) -> Result<Lives, LoadError> {
+    let variables = virtual_code.registers.len() + virtual_code.predicates.len();
     let mut flow = Flow {
-        draft,
-        blocks: blocks(&draft.code),
+        virtual_code,
+        blocks: blocks(&virtual_code.code),
         variables,
         crossing: vec![NONE; variables],
         crossing_list: Vec::new(),
@@ -60,19 +60,19 @@ pub fn lives(draft: &Draft) -> Result<Lives, LoadError> {
     if flow.words.saturating_mul(flow.blocks.len()) > MOST_BITS / 64 {
         let what = "a kernel with so many registers and jumps".to_owned();
         return Err(LoadError::Unknown {
-            line: draft.code.first().map_or(1, |inst| inst.line),
+            line: virtual_code.code.first().map_or(1, |inst| inst.line),
             text: String::new(),
             what,
         });
     }
     flow.solve();
     let mut all = flow.stretches();
-    let predicates = all.split_off(draft.registers.len());
+    let predicates = all.split_off(virtual_code.registers.len());
     Ok(Lives { registers: all, predicates })
 }
 
 /// Where control may go after an instruction: targets, and whether to the next one.
-fn ways(inst: &DraftInst) -> (&[u32], bool) {
+fn ways(inst: &VirtualInst) -> (&[u32], bool) {
     let falls = inst.guard.is_some();
     match &inst.op {
         Op::Bra { target } => (std::slice::from_ref(target), falls),
@@ -82,11 +82,11 @@ fn ways(inst: &DraftInst) -> (&[u32], bool) {
     }
 }
 
-fn ends_block(inst: &DraftInst) -> bool {
+fn ends_block(inst: &VirtualInst) -> bool {
     matches!(inst.op, Op::Bra { .. } | Op::Brx { .. } | Op::Exit | Op::Trap)
 }
 
-fn blocks(code: &[DraftInst]) -> Vec<Block> {
+fn blocks(code: &[VirtualInst]) -> Vec<Block> {
     let mut leads = vec![false; code.len() + 1];
     leads[0] = true;
     for (index, inst) in code.iter().enumerate() {
@@ -118,17 +118,17 @@ fn blocks(code: &[DraftInst]) -> Vec<Block> {
 
 impl Flow<'_> {
     fn predicate(&self, id: u32) -> usize {
-        self.draft.registers.len() + id as usize
+        self.virtual_code.registers.len() + id as usize
     }
 
     /// Calls `each` for every variable that the instruction reads, the guard included.
-    fn reads(&self, inst: &DraftInst, mut each: impl FnMut(usize)) {
-        for reference in inst.slots.of(&self.draft.slot_refs) {
+    fn reads(&self, inst: &VirtualInst, mut each: impl FnMut(usize)) {
+        for reference in inst.slots.of(&self.virtual_code.slot_refs) {
             if let SlotRef::Read(id) = reference {
                 each(*id as usize);
             }
         }
-        for reference in inst.preds.of(&self.draft.pred_refs) {
+        for reference in inst.preds.of(&self.virtual_code.pred_refs) {
             if !reference.is_write {
                 each(self.predicate(reference.id));
             }
@@ -139,16 +139,16 @@ impl Flow<'_> {
     }
 
     /// Calls `each` for every variable that the instruction writes, and whether that ends its earlier life.
-    fn writes(&self, inst: &DraftInst, mut each: impl FnMut(usize, bool)) {
+    fn writes(&self, inst: &VirtualInst, mut each: impl FnMut(usize, bool)) {
         let always = inst.guard.is_none();
-        for reference in inst.slots.of(&self.draft.slot_refs) {
+        for reference in inst.slots.of(&self.virtual_code.slot_refs) {
             if let SlotRef::Write(id) = reference {
-                each(*id as usize, always || self.draft.registers[*id as usize].is_temporary);
+                each(*id as usize, always || self.virtual_code.registers[*id as usize].is_temporary);
             }
         }
-        for reference in inst.preds.of(&self.draft.pred_refs) {
+        for reference in inst.preds.of(&self.virtual_code.pred_refs) {
             if reference.is_write {
-                each(self.predicate(reference.id), always || self.draft.predicates[reference.id as usize]);
+                each(self.predicate(reference.id), always || self.virtual_code.predicates[reference.id as usize]);
             }
         }
     }
@@ -159,7 +159,7 @@ impl Flow<'_> {
         let mut crossing = std::mem::take(&mut self.crossing);
         let mut list = Vec::new();
         for (number, block) in self.blocks.iter().enumerate() {
-            for inst in &self.draft.code[block.start..block.end] {
+            for inst in &self.virtual_code.code[block.start..block.end] {
                 self.reads(inst, |variable| {
                     if written[variable] != number as u32 && crossing[variable] == NONE {
                         crossing[variable] = list.len() as u32;
@@ -185,7 +185,7 @@ impl Flow<'_> {
         let (mut read, mut kept) = (vec![0u64; total], vec![u64::MAX; total]);
         for (number, block) in self.blocks.iter().enumerate() {
             let (read, kept) = (&mut read[number * words..][..words], &mut kept[number * words..][..words]);
-            for inst in &self.draft.code[block.start..block.end] {
+            for inst in &self.virtual_code.code[block.start..block.end] {
                 self.reads(inst, |variable| {
                     let bit = self.crossing[variable];
                     if bit != NONE && kept[bit as usize / 64] >> (bit % 64) & 1 == 1 {
@@ -261,7 +261,7 @@ impl Flow<'_> {
                     open[variable] = 2 * block.end as u32;
                 }
             }
-            for (index, inst) in self.draft.code[block.start..block.end].iter().enumerate().rev() {
+            for (index, inst) in self.virtual_code.code[block.start..block.end].iter().enumerate().rev() {
                 let position = 2 * (block.start + index) as u32;
                 self.writes(inst, |variable, ends| {
                     let end = open[variable].max(position + 2);

@@ -10,7 +10,6 @@
 mod ast;
 mod constants;
 mod decode;
-mod draft;
 mod layout;
 mod lex;
 mod liveness;
@@ -20,15 +19,16 @@ mod scope;
 mod slots;
 mod source;
 mod uniform_guards;
+mod virtual_code;
 
 use crate::ir::{Condition, Inst, Kernel, Op, Pred, Program, Slot};
 use crate::mem::SHARED_START;
 use ast::Function;
 use constants::Constants;
 use decode::Decoded;
-use draft::{Draft, SlotRef};
 use layout::{Laid, parameters};
 use source::Sources;
+use virtual_code::{SlotRef, VirtualCode};
 
 /// Why a module does not load. The driver answers 218 (invalid PTX), 222 (newer than the driver) or 200/209.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,10 +109,10 @@ fn load_module(text: &str) -> Result<Program, LoadError> {
 
 /// Gives slots and jumps their final numbers.
 fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) -> Result<Kernel, LoadError> {
-    let Decoded { mut draft, shared_bytes, dynamic_align, local_bytes } = decoded;
-    resolve_jumps(&mut draft);
-    let lives = liveness::lives(&draft)?;
-    let width = |register: usize| if draft.registers[register].bytes == 8 { 2 } else { 1 };
+    let Decoded { mut virtual_code, shared_bytes, dynamic_align, local_bytes } = decoded;
+    resolve_jumps(&mut virtual_code);
+    let lives = liveness::lives(&virtual_code)?;
+    let width = |register: usize| if virtual_code.registers[register].bytes == 8 { 2 } else { 1 };
     let too_many = || LoadError::Unknown {
         line: function.line,
         text: String::new(),
@@ -121,11 +121,11 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
     let most = usize::from(Slot::CONSTANT);
     let slots = slots::assign(&lives.registers, width, most).ok_or_else(too_many)?;
     let preds = slots::assign(&lives.predicates, |_| 1, most).ok_or_else(too_many)?;
-    let registers = slots::most_alive(&lives.registers, width, 2 * draft.code.len());
+    let registers = slots::most_alive(&lives.registers, width, 2 * virtual_code.code.len());
     // Where dynamic shared memory begins, beside the constants of its addresses.
     let dynamic = SHARED_START + shared_bytes.next_multiple_of(dynamic_align) as u64;
-    let uniform_guards = uniform_guards::find(&draft, &constants.words);
-    let code = code(draft, &slots.places, &preds.places, dynamic, constants)?;
+    let uniform_guards = uniform_guards::find(&virtual_code, &constants.words);
+    let code = code(virtual_code, &slots.places, &preds.places, dynamic, constants)?;
     Ok(Kernel {
         name: function.name.to_owned(),
         communicates: code.iter().any(|inst| inst.op.communicates()),
@@ -145,26 +145,26 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
     })
 }
 
-fn resolve_jumps(draft: &mut Draft) {
-    let mut code = std::mem::take(&mut draft.code);
+fn resolve_jumps(virtual_code: &mut VirtualCode) {
+    let mut code = std::mem::take(&mut virtual_code.code);
     for inst in &mut code {
         match &mut inst.op {
-            Op::Bra { target } => *target = draft.label(*target),
-            Op::Brx { targets, .. } => targets.iter_mut().for_each(|target| *target = draft.label(*target)),
+            Op::Bra { target } => *target = virtual_code.label(*target),
+            Op::Brx { targets, .. } => targets.iter_mut().for_each(|target| *target = virtual_code.label(*target)),
             _ => {}
         }
     }
-    draft.code = code;
+    virtual_code.code = code;
 }
 
 fn code(
-    draft: Draft,
+    virtual_code: VirtualCode,
     slots: &[u16],
     preds: &[u16],
     dynamic: u64,
     constants: &mut Constants,
 ) -> Result<Vec<Inst>, LoadError> {
-    let Draft { code, slot_refs, pred_refs, .. } = draft;
+    let VirtualCode { code, slot_refs, pred_refs, .. } = virtual_code;
     let mut finished = Vec::with_capacity(code.len());
     for inst in code {
         let mut op = inst.op;

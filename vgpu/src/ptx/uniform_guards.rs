@@ -3,7 +3,7 @@
 //! nvcc gives nearly every register one write. Where a guard's predicate, the register it compares and the address of the
 //! parameter each have one, which is not guarded itself, their values are those of the launch wherever they are defined.
 
-use super::draft::{Draft, DraftInst, SlotRef};
+use super::virtual_code::{SlotRef, VirtualCode, VirtualInst};
 use crate::ir::{BinOp, Cmp, Op, ParameterTest, Pred, Slot, Space, Ty};
 
 /// Steps from a guard back to the parameter.
@@ -34,45 +34,45 @@ impl Writer {
 }
 
 struct Search<'d> {
-    draft: &'d Draft,
+    virtual_code: &'d VirtualCode,
     constants: &'d [u32],
     registers: Vec<Writer>,
     predicates: Vec<Writer>,
 }
 
 /// The guarded instructions of which that is so, in order, and when the guard holds.
-pub fn find(draft: &Draft, constants: &[u32]) -> Vec<(u32, ParameterTest)> {
+pub fn find(virtual_code: &VirtualCode, constants: &[u32]) -> Vec<(u32, ParameterTest)> {
     let mut search = Search {
-        draft,
+        virtual_code,
         constants,
-        registers: vec![Writer::None; draft.registers.len()],
-        predicates: vec![Writer::None; draft.predicates.len()],
+        registers: vec![Writer::None; virtual_code.registers.len()],
+        predicates: vec![Writer::None; virtual_code.predicates.len()],
     };
-    for (index, inst) in draft.code.iter().enumerate() {
-        for reference in inst.slots.of(&draft.slot_refs) {
+    for (index, inst) in virtual_code.code.iter().enumerate() {
+        for reference in inst.slots.of(&virtual_code.slot_refs) {
             if let SlotRef::Write(id) = reference {
                 search.registers[*id as usize].and(index);
             }
         }
-        for reference in inst.preds.of(&draft.pred_refs).iter().filter(|reference| reference.is_write) {
+        for reference in inst.preds.of(&virtual_code.pred_refs).iter().filter(|reference| reference.is_write) {
             search.predicates[reference.id as usize].and(index);
         }
     }
-    let of = |(index, inst): (usize, &DraftInst)| Some((index as u32, search.test(inst.guard?)?));
-    draft.code.iter().enumerate().filter_map(of).collect()
+    let of = |(index, inst): (usize, &VirtualInst)| Some((index as u32, search.test(inst.guard?)?));
+    virtual_code.code.iter().enumerate().filter_map(of).collect()
 }
 
 impl Search<'_> {
-    fn writer(&self, writer: Writer) -> Option<&DraftInst> {
+    fn writer(&self, writer: Writer) -> Option<&VirtualInst> {
         let Writer::One(index) = writer else { return None };
-        self.draft.code.get(index).filter(|inst| inst.guard.is_none())
+        self.virtual_code.code.get(index).filter(|inst| inst.guard.is_none())
     }
 
     fn test(&self, (predicate, negate): (u32, bool)) -> Option<ParameterTest> {
         let inst = self.writer(self.predicates[predicate as usize])?;
         let Op::Setp { cmp, ty, combine: None, p, q: None, a, b, .. } = &inst.op else { return None };
         let is_its =
-            |p: Pred| inst.preds.of(&self.draft.pred_refs).get(p.0 as usize).is_some_and(|r| r.id == predicate);
+            |p: Pred| inst.preds.of(&self.virtual_code.pred_refs).get(p.0 as usize).is_some_and(|r| r.id == predicate);
         let is_ordered = matches!(cmp, Cmp::Eq | Cmp::Ne | Cmp::Lt | Cmp::Le | Cmp::Gt | Cmp::Ge);
         if !is_its(*p) || !is_ordered || !matches!(ty, Ty::U32 | Ty::S32) {
             return None;
@@ -85,8 +85,8 @@ impl Search<'_> {
         }
     }
 
-    fn operand(&self, inst: &DraftInst, slot: Slot, wide: bool, steps: usize) -> Option<Known> {
-        match *inst.slots.of(&self.draft.slot_refs).get(slot.0 as usize)? {
+    fn operand(&self, inst: &VirtualInst, slot: Slot, wide: bool, steps: usize) -> Option<Known> {
+        match *inst.slots.of(&self.virtual_code.slot_refs).get(slot.0 as usize)? {
             SlotRef::Read(id) => self.register(id, steps.checked_sub(1)?),
             SlotRef::Constant(slot) => {
                 let word = |i: usize| self.constants.get(slot.index() + i).copied().map(u64::from);
@@ -114,7 +114,8 @@ impl Search<'_> {
                     },
                 };
                 let is_its = |slot: &Option<Slot>| {
-                    let reference = slot.and_then(|slot| inst.slots.of(&self.draft.slot_refs).get(slot.0 as usize));
+                    let reference =
+                        slot.and_then(|slot| inst.slots.of(&self.virtual_code.slot_refs).get(slot.0 as usize));
                     reference == Some(&SlotRef::Write(id))
                 };
                 let element = d.iter().position(is_its)?;

@@ -146,13 +146,13 @@ fn inline<'a>(d: &mut Decoder<'_, 'a>, function: &'a Function<'a>, bound: Vec<(&
 
 impl Decoder<'_, '_> {
     fn new_label(&mut self) -> u32 {
-        self.draft.labels.push(u32::MAX);
-        self.draft.labels.len() as u32 - 1
+        self.virtual_code.labels.push(u32::MAX);
+        self.virtual_code.labels.len() as u32 - 1
     }
 
     fn place_label(&mut self, label: u32) {
-        let here = self.draft.code.len() as u32;
-        if let Some(place) = self.draft.labels.get_mut(label as usize) {
+        let here = self.virtual_code.code.len() as u32;
+        if let Some(place) = self.virtual_code.labels.get_mut(label as usize) {
             *place = here;
         }
     }

@@ -13,10 +13,10 @@ mod warp;
 use super::LoadError;
 use super::ast::{Function, Instruction, Operand, RegType, Statement, Value, Variable};
 use super::constants::Constants;
-use super::draft::{Draft, DraftInst, PredRef, Register, SlotRef, Span};
 use super::layout::{Layout, ModuleTable};
 use super::scope::{Labels, NewRegister, Place, Scopes, Symbol};
 use super::source::Sources;
+use super::virtual_code::{PredRef, Register, SlotRef, Span, VirtualCode, VirtualInst};
 use crate::ir::{Address, Condition, Op, Pred, Slot, Space, Ty};
 use crate::mem::{LOCAL_START, SHARED_START};
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ const MOST_CALLS: usize = 64;
 
 /// A kernel's instructions and the memory that its variables take.
 pub struct Decoded {
-    pub draft: Draft,
+    pub virtual_code: VirtualCode,
     pub shared_bytes: usize,
     pub dynamic_align: usize,
     pub local_bytes: usize,
@@ -51,7 +51,7 @@ pub fn decode<'a>(
         table,
         sources,
         constants,
-        draft: Draft::default(),
+        virtual_code: VirtualCode::default(),
         shared: Layout::default(),
         local: Layout::default(),
         dynamic_align: None,
@@ -74,7 +74,7 @@ pub fn decode<'a>(
         return decoder.syntax(format!("{} bytes of local memory, a thread has {MOST_LOCAL}", decoder.local.bytes));
     }
     Ok(Decoded {
-        draft: decoder.draft,
+        virtual_code: decoder.virtual_code,
         shared_bytes: decoder.shared.bytes,
         dynamic_align: decoder.dynamic_align.unwrap_or(16),
         local_bytes: decoder.local.bytes,
@@ -106,7 +106,7 @@ pub(super) struct Decoder<'m, 'a> {
     table: &'m ModuleTable<'a>,
     sources: &'m Sources,
     constants: &'m mut Constants,
-    draft: Draft,
+    virtual_code: VirtualCode,
     shared: Layout,
     local: Layout,
     dynamic_align: Option<usize>,
@@ -124,7 +124,7 @@ pub(super) struct Decoder<'m, 'a> {
     targets: usize,
 }
 
-impl NewRegister for Draft {
+impl NewRegister for VirtualCode {
     fn register(&mut self, ty: RegType) -> Symbol {
         match ty {
             RegType::Pred => {
@@ -193,10 +193,10 @@ impl<'a> Decoder<'_, 'a> {
         let Some(statements) = &function.body else {
             return self.unknown(format!("the function `{}` has no body in this module", function.name));
         };
-        let first = self.draft.labels.len() as u32;
+        let first = self.virtual_code.labels.len() as u32;
         let labels = Labels::collect(statements, first)
             .map_err(|(line, name)| LoadError::Syntax { line, what: format!("the label `{name}` is there twice") })?;
-        self.draft.labels.resize(first as usize + labels.count() as usize, u32::MAX);
+        self.virtual_code.labels.resize(first as usize + labels.count() as usize, u32::MAX);
         let mut frame = Frame { name: function.name, scopes: Scopes::default(), labels, scope: 0, next_scope: 1, end };
         frame.scopes.enter();
         self.frames.push(frame);
@@ -235,9 +235,9 @@ impl<'a> Decoder<'_, 'a> {
                 self.declare(variable.name, Symbol::Variable(place))?;
             }
             Statement::Label { name, .. } => {
-                let here = self.draft.code.len() as u32;
+                let here = self.virtual_code.code.len() as u32;
                 if let Some(number) = self.find_label(name)
-                    && let Some(label) = self.draft.labels.get_mut(number as usize)
+                    && let Some(label) = self.virtual_code.labels.get_mut(number as usize)
                 {
                     *label = here;
                 }
@@ -317,7 +317,7 @@ impl<'a> Decoder<'_, 'a> {
 
     fn declare_register(&mut self, ty: RegType, name: &'a str, count: Option<u64>) -> Result<()> {
         let Some(count) = count else {
-            let symbol = self.draft.register(ty);
+            let symbol = self.virtual_code.register(ty);
             return self.declare(name, symbol);
         };
         let is_new = self.frames.last_mut().is_none_or(|frame| frame.scopes.declare_range(name, ty, count));
@@ -350,7 +350,7 @@ impl<'a> Decoder<'_, 'a> {
     /// What a name means: of the body, then of the module.
     fn find(&mut self, name: &'a str) -> Result<Option<Symbol>> {
         if let Some(frame) = self.frames.last_mut()
-            && let Some(symbol) = frame.scopes.find(name, &mut self.draft)
+            && let Some(symbol) = frame.scopes.find(name, &mut self.virtual_code)
         {
             return Ok(Some(symbol));
         }
@@ -413,13 +413,13 @@ impl<'a> Decoder<'_, 'a> {
 
     /// A register of the decoder's own. Its number, for [`Self::read`] and [`Self::write`].
     fn temporary(&mut self, bytes: usize) -> u32 {
-        self.draft.registers.push(Register { bytes: bytes as u8, is_temporary: true });
-        self.draft.registers.len() as u32 - 1
+        self.virtual_code.registers.push(Register { bytes: bytes as u8, is_temporary: true });
+        self.virtual_code.registers.len() as u32 - 1
     }
 
     fn temporary_predicate(&mut self) -> u32 {
-        self.draft.predicates.push(true);
-        self.draft.predicates.len() as u32 - 1
+        self.virtual_code.predicates.push(true);
+        self.virtual_code.predicates.len() as u32 - 1
     }
 
     fn read(&mut self, register: u32) -> Slot {
@@ -686,14 +686,27 @@ impl<'a> Decoder<'_, 'a> {
 
     /// Ends the instruction that is being built.
     fn emit(&mut self, op: Op) -> Result<()> {
-        if self.draft.code.len() >= MOST_INSTRUCTIONS {
+        if self.virtual_code.code.len() >= MOST_INSTRUCTIONS {
             return self.unknown(format!("a kernel has at most {MOST_INSTRUCTIONS} instructions, calls included"));
         }
-        let slots = Span { start: self.draft.slot_refs.len(), end: self.draft.slot_refs.len() + self.slots.len() };
-        let preds = Span { start: self.draft.pred_refs.len(), end: self.draft.pred_refs.len() + self.preds.len() };
-        self.draft.slot_refs.append(&mut self.slots);
-        self.draft.pred_refs.append(&mut self.preds);
-        self.draft.code.push(DraftInst { op, slots, preds, guard: self.guard, line: self.line, source: self.source });
+        let slots = Span {
+            start: self.virtual_code.slot_refs.len(),
+            end: self.virtual_code.slot_refs.len() + self.slots.len(),
+        };
+        let preds = Span {
+            start: self.virtual_code.pred_refs.len(),
+            end: self.virtual_code.pred_refs.len() + self.preds.len(),
+        };
+        self.virtual_code.slot_refs.append(&mut self.slots);
+        self.virtual_code.pred_refs.append(&mut self.preds);
+        self.virtual_code.code.push(VirtualInst {
+            op,
+            slots,
+            preds,
+            guard: self.guard,
+            line: self.line,
+            source: self.source,
+        });
         for widen in std::mem::take(&mut self.widen) {
             let a = self.read(widen.temporary);
             let d = self.write(widen.register);

@@ -18,7 +18,7 @@ pub struct PredRef {
     pub is_write: bool,
 }
 
-/// A stretch of [`Draft::slot_refs`] or [`Draft::pred_refs`].
+/// A stretch of [`VirtualCode::slot_refs`] or [`VirtualCode::pred_refs`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Span {
     pub start: usize,
@@ -32,7 +32,7 @@ impl Span {
 }
 
 #[derive(Debug)]
-pub struct DraftInst {
+pub struct VirtualInst {
     /// Its slots and predicates index `slots` and `preds`; jumps name labels.
     pub op: Op,
     pub slots: Span,
@@ -51,8 +51,8 @@ pub struct Register {
 }
 
 #[derive(Debug, Default)]
-pub struct Draft {
-    pub code: Vec<DraftInst>,
+pub struct VirtualCode {
+    pub code: Vec<VirtualInst>,
     pub slot_refs: Vec<SlotRef>,
     pub pred_refs: Vec<PredRef>,
     pub registers: Vec<Register>,
@@ -62,7 +62,7 @@ pub struct Draft {
     pub labels: Vec<u32>,
 }
 
-impl Draft {
+impl VirtualCode {
     pub fn label(&self, number: u32) -> u32 {
         self.labels.get(number as usize).copied().unwrap_or(0)
     }
