@@ -15,8 +15,8 @@ mod lex;
 mod liveness;
 mod operands;
 mod parse;
+mod regalloc;
 mod scope;
-mod slots;
 mod source;
 mod uniform_guards;
 mod virtual_code;
@@ -119,9 +119,9 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
         what: format!("the kernel keeps more than {} values at once", Slot::CONSTANT),
     };
     let most = usize::from(Slot::CONSTANT);
-    let slots = slots::assign(&lives.registers, width, most).ok_or_else(too_many)?;
-    let preds = slots::assign(&lives.predicates, |_| 1, most).ok_or_else(too_many)?;
-    let registers = slots::most_alive(&lives.registers, width, 2 * virtual_code.code.len());
+    let slots = regalloc::assign(&lives.registers, width, most).ok_or_else(too_many)?;
+    let preds = regalloc::assign(&lives.predicates, |_| 1, most).ok_or_else(too_many)?;
+    let registers = regalloc::most_alive(&lives.registers, width, 2 * virtual_code.code.len());
     // Where dynamic shared memory begins, beside the constants of its addresses.
     let dynamic = SHARED_START + shared_bytes.next_multiple_of(dynamic_align) as u64;
     let uniform_guards = uniform_guards::find(&virtual_code, &constants.words);
