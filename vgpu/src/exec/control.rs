@@ -11,24 +11,24 @@ pub(super) fn membership(lanes: u32, detail: String) -> Box<BadAccess> {
 
 /// Lanes that execute a `.sync` operation together now, and the members they named.
 #[derive(Clone, Copy)]
-pub(super) struct Party {
+pub(super) struct Cohort {
     pub lanes: u32,
     pub members: u32,
 }
 
-/// The lanes of `active` arrive at `pc`. Those whose members are all there are returned, party by party; the others wait.
+/// The lanes of `active` arrive at `pc`. Those whose members are all there are returned, cohort by cohort; the others wait.
 pub(super) fn rendezvous(
     warp: &mut Warp<'_>,
     pc: u32,
     active: u32,
     members: Slot,
-    mut act: impl FnMut(&mut Registers<'_>, Party) -> Done,
+    mut act: impl FnMut(&mut Registers<'_>, Cohort) -> Done,
 ) -> Result<u32, Box<BadAccess>> {
     warp.registers.check(members, active)?;
     if members.is_constant() {
         let mask = warp.registers.narrow(members)[0];
         if mask & (warp.live | warp.strayed) == active && active & !mask == 0 {
-            act(&mut warp.registers, Party { lanes: active, members: mask })?;
+            act(&mut warp.registers, Cohort { lanes: active, members: mask })?;
             return Ok(active);
         }
     }
@@ -41,16 +41,16 @@ pub(super) fn rendezvous(
     let mut gone = 0;
     while arrived != 0 {
         let mask = named[arrived.trailing_zeros() as usize];
-        let party = lanes_where(arrived, |l| named[l] == mask);
+        let cohort = lanes_where(arrived, |l| named[l] == mask);
         if mask & warp.strayed != 0 {
             let detail = format!("lanes wait for members {:#010x} that ended elsewhere", mask & warp.strayed);
-            return Err(membership(party, detail));
+            return Err(membership(cohort, detail));
         }
-        if mask & warp.live & !party == 0 {
-            act(&mut warp.registers, Party { lanes: party, members: mask })?;
-            gone |= party;
+        if mask & warp.live & !cohort == 0 {
+            act(&mut warp.registers, Cohort { lanes: cohort, members: mask })?;
+            gone |= cohort;
         }
-        arrived &= !party;
+        arrived &= !cohort;
     }
     if gone & !active != 0 {
         warp.stop_waiting(pc, gone);
@@ -72,12 +72,12 @@ fn lanes_where(lanes: u32, test: impl Fn(usize) -> bool) -> u32 {
 /// The slots of a shuffle: d, a, b, c.
 pub(super) fn shuffle(
     r: &mut Registers<'_>,
-    party: Party,
+    cohort: Cohort,
     mode: ShflMode,
     [d, a, b, c]: [Slot; 4],
 ) -> Result<u32, Box<BadAccess>> {
-    r.check(b, party.lanes)?;
-    r.check(c, party.lanes)?;
+    r.check(b, cohort.lanes)?;
+    r.check(c, cohort.lanes)?;
     let (values, undef) = (r.narrow(a), r.undefined(a));
     let (by, clamps) = (r.narrow(b), r.narrow(c));
     // Per lane: the lane it asks for, and whether that lies inside of its segment.
@@ -104,25 +104,25 @@ pub(super) fn shuffle(
     };
     let out = source.map(|l| values[l as usize & 31]);
     let (mut from_undef, mut absent) = (0, 0);
-    if undef != 0 || party.lanes != u32::MAX {
+    if undef != 0 || cohort.lanes != u32::MAX {
         for (l, &source) in source.iter().enumerate() {
-            absent |= (party.lanes >> source & 1 ^ 1) << l;
+            absent |= (cohort.lanes >> source & 1 ^ 1) << l;
             from_undef |= (undef >> source & 1) << l | (undef >> (source + 32) & 1) << (l + 32);
         }
-        absent &= party.lanes;
+        absent &= cohort.lanes;
     }
     if absent != 0 {
         let detail = "a shuffle reads a lane that does not take part".to_string();
         return Err(membership(absent, detail));
     }
-    r.put_partly(d, party.lanes, &out, from_undef);
+    r.put_partly(d, cohort.lanes, &out, from_undef);
     Ok(inside)
 }
 
-pub(super) fn redux(r: &mut Registers<'_>, party: Party, op: ReduxOp, ty: Ty, [d, a]: [Slot; 2]) -> Done {
-    r.check(a, party.lanes)?;
+pub(super) fn redux(r: &mut Registers<'_>, cohort: Cohort, op: ReduxOp, ty: Ty, [d, a]: [Slot; 2]) -> Done {
+    r.check(a, cohort.lanes)?;
     let x = r.narrow(a);
-    let values = (0..32).filter(|&l| party.lanes >> l & 1 == 1).map(|l| x[l]);
+    let values = (0..32).filter(|&l| cohort.lanes >> l & 1 == 1).map(|l| x[l]);
     let signed = ty == Ty::S32;
     let pick = |a: u32, b: u32, largest: bool| {
         let less = if signed { (a as i32) < b as i32 } else { a < b };
@@ -136,35 +136,35 @@ pub(super) fn redux(r: &mut Registers<'_>, party: Party, op: ReduxOp, ty: Ty, [d
         ReduxOp::Or => a | b,
         ReduxOp::Xor => a ^ b,
     });
-    r.put(d, party.lanes, &[result.unwrap_or(0); 32]);
+    r.put(d, cohort.lanes, &[result.unwrap_or(0); 32]);
     Ok(())
 }
 
-/// `match`: for each lane the lanes of the party with its value, or (`all`) the whole party if all are equal. Returns the
+/// `match`: for each lane the lanes of the cohort with its value, or (`all`) the whole cohort if all are equal. Returns the
 /// predicate of `all`.
 pub(super) fn matching(
     r: &mut Registers<'_>,
-    party: Party,
+    cohort: Cohort,
     all: bool,
     wide: bool,
     [d, a]: [Slot; 2],
 ) -> Result<u32, Box<BadAccess>> {
     let values: [u64; 32] = if wide {
-        r.check_wide(a, party.lanes)?;
+        r.check_wide(a, cohort.lanes)?;
         *r.wide(a)
     } else {
-        r.check(a, party.lanes)?;
+        r.check(a, cohort.lanes)?;
         r.narrow(a).map(u64::from)
     };
-    let same = |l: usize| lanes_where(party.lanes, |m| values[m] == values[l]);
+    let same = |l: usize| lanes_where(cohort.lanes, |m| values[m] == values[l]);
     if all {
-        let equal = same(party.lanes.trailing_zeros() as usize & 31) == party.lanes;
-        let value = if equal { party.members & party.lanes } else { 0 };
-        r.put(d, party.lanes, &[value; 32]);
-        return Ok(if equal { party.lanes } else { 0 });
+        let equal = same(cohort.lanes.trailing_zeros() as usize & 31) == cohort.lanes;
+        let value = if equal { cohort.members & cohort.lanes } else { 0 };
+        r.put(d, cohort.lanes, &[value; 32]);
+        return Ok(if equal { cohort.lanes } else { 0 });
     }
     let out = std::array::from_fn(same);
-    r.put(d, party.lanes, &out);
+    r.put(d, cohort.lanes, &out);
     Ok(0)
 }
 

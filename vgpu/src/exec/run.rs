@@ -4,7 +4,7 @@ use super::approx::{Jitter, mix};
 use super::barrier::{Arrival, BARRIERS};
 use super::block::{Cta, Env};
 use super::compare;
-use super::control::{self, Party, rendezvous};
+use super::control::{self, Cohort, rendezvous};
 use super::memory::{self, Access, Atomic, Copy};
 use super::registers::{ALL, Done, Registers};
 use super::warp::{AtBarrier, Group, Warp};
@@ -405,14 +405,14 @@ fn whole_warp(warp: &mut Warp<'_>, pc: u32, lanes: u32, active: u32, act: impl F
 /// `.sync` operations of a member mask.
 fn together(cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes: u32, active: u32) -> Step {
     let gone = match &inst.op {
-        Op::Shfl { mode, d, p, a, b, c, members } => rendezvous(warp, pc, active, *members, |r, party| {
-            let inside = control::shuffle(r, party, *mode, [*d, *a, *b, *c])?;
+        Op::Shfl { mode, d, p, a, b, c, members } => rendezvous(warp, pc, active, *members, |r, cohort| {
+            let inside = control::shuffle(r, cohort, *mode, [*d, *a, *b, *c])?;
             if let Some(p) = p {
-                r.put_pred(*p, party.lanes, inside);
+                r.put_pred(*p, cohort.lanes, inside);
             }
             Ok(())
         })?,
-        Op::Vote { mode, d, a, members } => rendezvous(warp, pc, active, *members, |r, Party { lanes, .. }| {
+        Op::Vote { mode, d, a, members } => rendezvous(warp, pc, active, *members, |r, Cohort { lanes, .. }| {
             let holds = r.condition(*a, lanes)?;
             let result = match mode {
                 VoteMode::All => holds == lanes,
@@ -422,22 +422,22 @@ fn together(cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes:
             r.put_pred(*d, lanes, if result { ALL } else { 0 });
             Ok(())
         })?,
-        Op::Ballot { d, a, members } => rendezvous(warp, pc, active, *members, |r, Party { lanes, .. }| {
+        Op::Ballot { d, a, members } => rendezvous(warp, pc, active, *members, |r, Cohort { lanes, .. }| {
             let holds = r.condition(*a, lanes)?;
             r.put(*d, lanes, &[holds; 32]);
             Ok(())
         })?,
-        Op::Match { all, wide, d, p, a, members } => rendezvous(warp, pc, active, *members, |r, party| {
-            let equal = control::matching(r, party, *all, *wide, [*d, *a])?;
+        Op::Match { all, wide, d, p, a, members } => rendezvous(warp, pc, active, *members, |r, cohort| {
+            let equal = control::matching(r, cohort, *all, *wide, [*d, *a])?;
             if let Some(p) = p {
-                r.put_pred(*p, party.lanes, equal);
+                r.put_pred(*p, cohort.lanes, equal);
             }
             Ok(())
         })?,
         Op::Redux { op, ty, d, a, members } => {
-            rendezvous(warp, pc, active, *members, |r, party| control::redux(r, party, *op, *ty, [*d, *a]))?
+            rendezvous(warp, pc, active, *members, |r, cohort| control::redux(r, cohort, *op, *ty, [*d, *a]))?
         }
-        Op::Elect { d, p, members } => rendezvous(warp, pc, active, *members, |r, Party { lanes, .. }| {
+        Op::Elect { d, p, members } => rendezvous(warp, pc, active, *members, |r, Cohort { lanes, .. }| {
             let leader = lanes.trailing_zeros();
             if let Some(d) = d {
                 r.put(*d, lanes, &[leader; 32]);
@@ -447,7 +447,7 @@ fn together(cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes:
         })?,
         Op::BarWarp { members } => {
             let (index, live) = (warp.index, warp.live);
-            rendezvous(warp, pc, active, *members, |_, Party { lanes, .. }| {
+            rendezvous(warp, pc, active, *members, |_, Cohort { lanes, .. }| {
                 cta.shared.warp_barrier(index, lanes, lanes == live);
                 Ok(())
             })?
@@ -469,26 +469,26 @@ fn barrier(
 ) -> Step {
     let Op::Barrier { kind, id, threads, a, .. } = &inst.op else { return Err(no_such(inst)) };
     let aligned = !matches!(kind, BarrierKind::SyncUnaligned | BarrierKind::ArriveUnaligned);
-    let mut party = active;
+    let mut cohort = active;
     if aligned {
         if active | warp.waiting_at(pc) != warp.live {
             exit_at_once(env, cta, warp)?;
         }
-        party |= warp.waiting_at(pc);
+        cohort |= warp.waiting_at(pc);
         if warp.strayed != 0 {
             let detail = format!("a barrier of a warp whose lanes {:#010x} ended elsewhere", warp.strayed);
-            return Err(Box::new(BadAccess { check: Check::Barrier, lanes: party, address: None, detail }));
+            return Err(Box::new(BadAccess { check: Check::Barrier, lanes: cohort, address: None, detail }));
         }
-        if party != warp.live {
+        if cohort != warp.live {
             warp.wait(Group { pc, lanes: active, busy: true });
             return Ok(Flow::Only(lanes & !active));
         }
-        warp.stop_waiting(pc, party);
+        warp.stop_waiting(pc, cohort);
     }
     let r: &Registers<'_> = &warp.registers;
-    let number = control::uniform(r, party, *id)?;
-    let expected = threads.map(|slot| control::uniform(r, party, slot)).transpose()?;
-    let bad = |detail: String| Err(Box::new(BadAccess { check: Check::Barrier, lanes: party, address: None, detail }));
+    let number = control::uniform(r, cohort, *id)?;
+    let expected = threads.map(|slot| control::uniform(r, cohort, slot)).transpose()?;
+    let bad = |detail: String| Err(Box::new(BadAccess { check: Check::Barrier, lanes: cohort, address: None, detail }));
     if number as usize >= BARRIERS {
         return bad(format!("barrier {number}: a block has {BARRIERS}"));
     }
@@ -497,15 +497,15 @@ fn barrier(
     {
         return bad(format!("a barrier for {n} threads: it must be a multiple of 32"));
     }
-    let holds = a.map(|c| r.condition(c, party)).transpose()?.unwrap_or(0);
-    let arrival = Arrival { warp: warp.index, lanes: party, kind: *kind, expected, holds };
+    let holds = a.map(|c| r.condition(c, cohort)).transpose()?.unwrap_or(0);
+    let arrival = Arrival { warp: warp.index, lanes: cohort, kind: *kind, expected, holds };
     cta.barriers[number as usize].arrive(&arrival)?;
     cta.touched |= 1 << number;
     let rest = lanes & !active;
     if matches!(kind, BarrierKind::Arrive | BarrierKind::ArriveUnaligned) {
-        return Ok(Flow::Only(rest | party));
+        return Ok(Flow::Only(rest | cohort));
     }
-    warp.at_barrier.push(AtBarrier { id: number, group: Group { pc, lanes: party, busy: true } });
+    warp.at_barrier.push(AtBarrier { id: number, group: Group { pc, lanes: cohort, busy: true } });
     Ok(Flow::Only(rest))
 }
 
