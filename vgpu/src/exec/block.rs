@@ -3,7 +3,7 @@
 use super::approx::mix;
 use super::barrier::{BARRIERS, Barrier};
 use super::registers::Constants;
-use super::run::{self, Trouble};
+use super::run::{self, LocatedFault};
 use super::warp::Warp;
 use super::{Launch, Options};
 use crate::counts::Counts;
@@ -207,8 +207,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn report(&self, warp: usize, trouble: Trouble) -> Box<Fault> {
-        fault(self.env, &self.cta, warp, trouble)
+    fn report(&self, warp: usize, located: LocatedFault) -> Box<Fault> {
+        fault(self.env, &self.cta, warp, located)
     }
 
     fn line(&self, pc: u32) -> u32 {
@@ -234,7 +234,7 @@ impl<'a> Block<'a> {
         let detail = format!("{what}; {}", others.join(", "));
         let check = if is_barrier { Check::Barrier } else { Check::Membership };
         let bad = Box::new(BadAccess { check, lanes: group.lanes, address: None, detail });
-        self.report(i, Trouble { pc: group.pc, bad })
+        self.report(i, LocatedFault { pc: group.pc, bad })
     }
 
     /// No warp can go on.
@@ -246,7 +246,7 @@ impl<'a> Block<'a> {
         let Some((i, at)) = stuck else {
             let detail = "no warp can go on".to_string();
             let bad = Box::new(BadAccess { check: Check::Barrier, lanes: 0, address: None, detail });
-            return self.report(0, Trouble { pc: 0, bad });
+            return self.report(0, LocatedFault { pc: 0, bad });
         };
         let barrier = &self.cta.barriers[at.id as usize];
         let missing: Vec<String> = self
@@ -268,17 +268,17 @@ impl<'a> Block<'a> {
         };
         let detail = format!("barrier {} never completes: {waits}; {}", at.id, missing.join(", "));
         let bad = Box::new(BadAccess { check: Check::Barrier, lanes: at.group.lanes, address: None, detail });
-        self.report(i, Trouble { pc: at.group.pc, bad })
+        self.report(i, LocatedFault { pc: at.group.pc, bad })
     }
 }
 
 /// The report of what went wrong where.
-pub(super) fn fault(env: &Env<'_>, cta: &Cta<'_>, warp: usize, trouble: Trouble) -> Box<Fault> {
-    let inst = env.launch.kernel.code.get(trouble.pc as usize);
+pub(super) fn fault(env: &Env<'_>, cta: &Cta<'_>, warp: usize, located: LocatedFault) -> Box<Fault> {
+    let inst = env.launch.kernel.code.get(located.pc as usize);
     let source = inst
         .and_then(|inst| inst.source)
         .and_then(|(file, line)| env.launch.program.files.get(file as usize).map(|file| (file.clone(), line)));
-    let bad = *trouble.bad;
+    let bad = *located.bad;
     Box::new(Fault {
         check: bad.check,
         kernel: env.launch.kernel.name.clone(),

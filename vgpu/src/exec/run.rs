@@ -13,7 +13,7 @@ use crate::fault::{BadAccess, Check};
 use crate::ir::{BarrierKind, Inst, Op, Slot, Ty, VoteMode};
 
 /// What went wrong, at which instruction.
-pub(super) struct Trouble {
+pub(super) struct LocatedFault {
     pub pc: u32,
     pub bad: Box<BadAccess>,
 }
@@ -27,7 +27,7 @@ enum Flow {
     /// These to the next one; the others wait or ended, or were sent elsewhere.
     Only(u32),
     /// Something is wrong with another instruction, at which lanes wait.
-    Fails(Trouble),
+    Fails(LocatedFault),
 }
 
 type Step = Result<Flow, Box<BadAccess>>;
@@ -36,7 +36,7 @@ type Step = Result<Flow, Box<BadAccess>>;
 const PATIENCE: u64 = 4_000;
 
 /// Until nothing of the warp can go on, or about `budget` instructions.
-pub(super) fn run(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, budget: u64) -> Result<(), Trouble> {
+pub(super) fn run(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, budget: u64) -> Result<(), LocatedFault> {
     let end = cta.issued.saturating_add(budget);
     let mut others = false;
     while cta.issued < end {
@@ -60,7 +60,7 @@ fn run_group(
     group: Group,
     in_order: bool,
     limit: u64,
-) -> Result<Group, Trouble> {
+) -> Result<Group, LocatedFault> {
     let code = &env.launch.kernel.code[..];
     let Group { mut pc, lanes, mut busy } = group;
     let trace = env.options.trace && cta.linear == 0 && warp.index == 0;
@@ -74,13 +74,13 @@ fn run_group(
         cta.hits[pc as usize] += 1;
         let active = match inst.guard {
             None => lanes,
-            Some(guard) => warp.registers.condition(guard, lanes).map_err(|bad| Trouble { pc, bad })?,
+            Some(guard) => warp.registers.condition(guard, lanes).map_err(|bad| LocatedFault { pc, bad })?,
         };
         cta.counts.active_lanes += active.count_ones() as u64;
         let flow = if active == 0 {
             Flow::Next
         } else {
-            execute(env, cta, warp, inst, Group { pc, lanes, busy }, active).map_err(|bad| Trouble { pc, bad })?
+            execute(env, cta, warp, inst, Group { pc, lanes, busy }, active).map_err(|bad| LocatedFault { pc, bad })?
         };
         if trace {
             trace::print(&warp.registers, inst, pc, active);
@@ -105,7 +105,7 @@ fn run_group(
                 }
                 busy = true;
             }
-            Flow::Fails(trouble) => return Err(trouble),
+            Flow::Fails(located) => return Err(located),
         }
         if let Some(next) = warp.ready.first()
             && meets(in_order, warp, next.pc, pc)
@@ -130,8 +130,8 @@ fn exit(
     pc: u32,
     lanes: u32,
     strayed: bool,
-) -> Result<(), Trouble> {
-    cta.shared.exit(warp.index, lanes).map_err(|bad| Trouble { pc, bad: Box::new(bad) })?;
+) -> Result<(), LocatedFault> {
+    cta.shared.exit(warp.index, lanes).map_err(|bad| LocatedFault { pc, bad: Box::new(bad) })?;
     let strayed = strayed && lanes != warp.live;
     warp.live &= !lanes;
     if !strayed {
@@ -147,7 +147,7 @@ fn exit(
         let check = if matches!(inst.op, Op::Barrier { .. }) { Check::Barrier } else { Check::Membership };
         let detail = format!("these lanes wait for lanes {lanes:#010x} of their warp, which ended elsewhere");
         let bad = Box::new(BadAccess { check, lanes: group.lanes, address: None, detail });
-        return Err(Trouble { pc: group.pc, bad });
+        return Err(LocatedFault { pc: group.pc, bad });
     }
     Ok(())
 }
@@ -337,7 +337,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             let strayed = group.busy && active == lanes;
             return Ok(match exit(env, cta, warp, pc, active, strayed) {
                 Ok(()) => Flow::Only(lanes & !active),
-                Err(trouble) => Flow::Fails(trouble),
+                Err(located) => Flow::Fails(located),
             });
         }
         Op::Trap => {
