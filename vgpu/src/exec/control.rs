@@ -27,7 +27,7 @@ pub(super) fn rendezvous(
     warp.registers.check(members, active)?;
     if members.is_constant() {
         let mask = warp.registers.narrow(members)[0];
-        if mask & (warp.live | warp.strayed) == active && active & !mask == 0 {
+        if mask & (warp.live | warp.exited_early) == active && active & !mask == 0 {
             act(&mut warp.registers, Cohort { lanes: active, members: mask })?;
             return Ok(active);
         }
@@ -42,8 +42,8 @@ pub(super) fn rendezvous(
     while arrived != 0 {
         let mask = named[arrived.trailing_zeros() as usize];
         let cohort = lanes_where(arrived, |l| named[l] == mask);
-        if mask & warp.strayed != 0 {
-            let detail = format!("lanes wait for members {:#010x} that ended elsewhere", mask & warp.strayed);
+        if mask & warp.exited_early != 0 {
+            let detail = format!("lanes wait for members {:#010x} that ended elsewhere", mask & warp.exited_early);
             return Err(membership(cohort, detail));
         }
         if mask & warp.live & !cohort == 0 {

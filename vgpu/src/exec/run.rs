@@ -121,7 +121,7 @@ fn meets(in_order: bool, warp: &Warp<'_>, lowest: u32, pc: u32) -> bool {
     if in_order { pc >= lowest } else { warp.ready.iter().any(|g| g.pc == pc) }
 }
 
-/// The lanes end. `strayed`: they parted from others of the warp and did something before, so that those which wait for
+/// The lanes end. `exited_early`: they parted from others of the warp and did something before, so that those which wait for
 /// them do so in vain.
 fn exit(
     env: &Env<'_>,
@@ -129,16 +129,16 @@ fn exit(
     warp: &mut Warp<'_>,
     pc: u32,
     lanes: u32,
-    strayed: bool,
+    exited_early: bool,
 ) -> Result<(), LocatedFault> {
     cta.shared.exit(warp.index, lanes).map_err(|bad| LocatedFault { pc, bad: Box::new(bad) })?;
-    let strayed = strayed && lanes != warp.live;
+    let exited_early = exited_early && lanes != warp.live;
     warp.live &= !lanes;
-    if !strayed {
+    if !exited_early {
         warp.retry_waiting();
         return Ok(());
     }
-    warp.strayed |= lanes;
+    warp.exited_early |= lanes;
     for group in &warp.waiting {
         let Some(inst) = env.launch.kernel.code.get(group.pc as usize) else { continue };
         if awaited(&warp.registers, &inst.op, group.lanes) & lanes == 0 {
@@ -334,8 +334,8 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
         Op::Brx { targets, a } => return branch_table(warp, lanes, active, targets, *a),
         Op::Exit => {
             // Where only some of a group end, they part here.
-            let strayed = group.busy && active == lanes;
-            return Ok(match exit(env, cta, warp, pc, active, strayed) {
+            let exited_early = group.busy && active == lanes;
+            return Ok(match exit(env, cta, warp, pc, active, exited_early) {
                 Ok(()) => Flow::Only(lanes & !active),
                 Err(located) => Flow::Fails(located),
             });
@@ -475,8 +475,8 @@ fn barrier(
             exit_at_once(env, cta, warp)?;
         }
         cohort |= warp.waiting_at(pc);
-        if warp.strayed != 0 {
-            let detail = format!("a barrier of a warp whose lanes {:#010x} ended elsewhere", warp.strayed);
+        if warp.exited_early != 0 {
+            let detail = format!("a barrier of a warp whose lanes {:#010x} ended elsewhere", warp.exited_early);
             return Err(Box::new(BadAccess { check: Check::Barrier, lanes: cohort, address: None, detail }));
         }
         if cohort != warp.live {

@@ -32,7 +32,7 @@ pub(super) struct Warp<'a> {
     pub live: u32,
     /// Lanes that went a way of their own and ended there. Others that ended did so at once where they parted: an early
     /// `return`, which no barrier and no member mask waits for.
-    pub strayed: u32,
+    pub exited_early: u32,
     /// Groups that can go on, lowest program counter first.
     pub ready: Vec<Group>,
     /// Lanes at a `.sync` instruction whose other members are not there yet.
@@ -63,7 +63,7 @@ impl<'a> Warp<'a> {
             thread,
             exist,
             live: exist,
-            strayed: 0,
+            exited_early: 0,
             ready: Vec::with_capacity(32),
             waiting: Vec::with_capacity(32),
             at_barrier: Vec::with_capacity(32),
@@ -75,7 +75,7 @@ impl<'a> Warp<'a> {
         self.registers.reset();
         self.local.reset();
         self.live = self.exist;
-        self.strayed = 0;
+        self.exited_early = 0;
         self.ready.clear();
         self.waiting.clear();
         self.at_barrier.clear();
