@@ -7,7 +7,9 @@ use std::fmt;
 pub enum Check {
     /// Outside every allocation (or of the block's shared memory, the thread's local memory, the parameters).
     OutOfBounds,
+    /// In an allocation that was freed.
     UseAfterFree,
+    /// Not a multiple of the access's size.
     Misaligned,
     /// Undefined register or memory bytes reached arithmetic, an address, a branch or a tensor core.
     Uninitialised,
@@ -46,9 +48,11 @@ impl Check {
 /// What memory knows of a bad access; the executor adds where in the program and grid it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadAccess {
+    /// Which check found it.
     pub check: Check,
     /// Lanes at fault, one bit each.
     pub lanes: u32,
+    /// The first byte that shows it, where there is one.
     pub address: Option<u64>,
     /// One sentence: what was expected, what was found.
     pub detail: String,
@@ -57,16 +61,23 @@ pub struct BadAccess {
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// Which check found it.
     pub check: Check,
+    /// The kernel's name.
     pub kernel: String,
     /// Line of the PTX text.
     pub line: u32,
     /// File and line of the CUDA source, where `-lineinfo` told.
     pub source: Option<(String, u32)>,
+    /// Of the grid: x, y, z.
     pub block: [u32; 3],
+    /// Of the block.
     pub warp: u32,
+    /// Lanes at fault, one bit each.
     pub lanes: u32,
+    /// The first byte that shows it, where there is one.
     pub address: Option<u64>,
+    /// One sentence: what was expected, what was found.
     pub detail: String,
 }
 

@@ -1,31 +1,49 @@
 //! The GPUs that can be emulated: limits and the tensor-core model. Facts from NVIDIA's programming guide, appendix
 //! "Compute Capabilities", and the boards' data sheets.
 
-/// How a tensor core adds: products in blocks of `group`, `extra` bits kept below the 23 of float32.
+/// How a tensor core adds: products in blocks of `group`, `extra_bits` kept below the 23 of float32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorCore {
+    /// Products that are added at once.
     pub group: usize,
+    /// Bits kept below the 23 of float32.
     pub extra_bits: u32,
 }
 
+/// A GPU, as far as its driver tells of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {
+    /// The value of `VGPU_DEVICE`.
     pub name: &'static str,
     /// What cuDeviceGetName answers.
     pub device_name: &'static str,
+    /// Compute capability, before the point.
     pub major: u32,
+    /// Compute capability, behind the point.
     pub minor: u32,
+    /// How many it has.
     pub multiprocessors: u32,
+    /// Of device memory.
     pub memory_bytes: u64,
+    /// Bytes of shared memory that a block has without asking.
     pub shared_per_block: usize,
+    /// Bytes that it has when it asks.
     pub shared_per_block_optin: usize,
+    /// Bytes of a multiprocessor's shared memory.
     pub shared_per_multiprocessor: usize,
+    /// 32-bit registers of a block, and of a multiprocessor.
     pub registers_per_block: u32,
+    /// Threads that a multiprocessor holds at once.
     pub max_threads_per_multiprocessor: u32,
+    /// Blocks that it holds at once.
     pub max_blocks_per_multiprocessor: u32,
+    /// Of the L2 cache.
     pub l2_bytes: u32,
+    /// Of the multiprocessors.
     pub clock_khz: u32,
+    /// Of the memory, as the driver tells it.
     pub memory_clock_khz: u32,
+    /// Width of the memory's bus.
     pub memory_bus_bits: u32,
     /// Host and device share memory.
     pub integrated: bool,
@@ -136,9 +154,11 @@ const BLACKWELL: Profile = Profile {
     ..A100
 };
 
+/// All of them.
 pub const PROFILES: [Profile; 5] = [A100, H100, RTX4090, ORIN, BLACKWELL];
 
 impl Profile {
+    /// The one that `VGPU_DEVICE` calls so.
     pub fn named(name: &str) -> Option<Profile> {
         PROFILES.into_iter().find(|p| p.name == name)
     }

@@ -24,7 +24,8 @@ pub struct Launched {
     pub counts: Counts,
 }
 
-/// Sums over the launch's blocks; a request is a warp's, a sector 32 bytes of global memory.
+/// The counts that the measurements use, under their names in the virtual GPU's public format (vgpu/docs/counts.md), which only
+/// ever grows. Sums over the launch's blocks; a request is a warp's, a sector 32 bytes of global memory.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub instructions: Instructions,
@@ -46,7 +47,7 @@ pub struct Counts {
     pub local_bytes: u64,
 }
 
-/// Warp instructions of the classes that have units of their own.
+/// Of its `instructions`: those of the classes that have units of their own.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Instructions {
     pub float: u64,

@@ -16,7 +16,7 @@ pub struct Settings {
     pub fail: Vec<Order>,
 }
 
-/// One device: the GPU that it plays, and how its launches are run.
+/// One device: the GPU that it emulates, and how its launches are run.
 #[derive(Clone, Debug)]
 pub struct Board {
     pub profile: Profile,

@@ -1,6 +1,7 @@
 //! All tests of the crate in one program: what needs no library first, then the library as its users meet it.
 
 mod children;
+mod counts;
 mod cuda;
 mod driver;
 mod exec;
