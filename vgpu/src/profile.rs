@@ -51,6 +51,7 @@ pub struct Profile {
     pub driver_version: u32,
     /// The newest `.version` of PTX that this driver takes.
     pub ptx_version: (u32, u32),
+    /// How its tensor cores add.
     pub tensor_core: TensorCore,
 }
 

@@ -143,7 +143,10 @@ mod tests {
         let after = fingerprint(&sources_before, Path::new("nvcc"))?;
         assert!(jobs.iter().all(|job| !job.is_done(after)));
         let names: Vec<_> = jobs.iter().filter_map(|job| job.output.file_name()?.to_str()).collect();
-        assert_eq!(names, ["standardise.ptx", "standardise.fatbin", "standardise.compressed.fatbin", "standardise.cubin"]);
+        assert_eq!(
+            names,
+            ["standardise.ptx", "standardise.fatbin", "standardise.compressed.fatbin", "standardise.cubin"]
+        );
         fs::remove_dir_all(&directory)?;
         Ok(())
     }

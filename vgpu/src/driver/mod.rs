@@ -1,9 +1,9 @@
 //! The driver's functions, as C calls them.
 //!
 //! One lock serialises all of them: a virtual GPU needs no parallel host, and its kernels use every core by themselves.
-//! Work is queued ([`stream`]) and executed when the host waits for it, so that a program that forgot to wait sees poison.
-//! Handles are numbers ([`handle`]); every pointer passes through [`boundary`]; each function answers with a code
-//! ([`error`]) and, when there is something to say, one line on stderr.
+//! Work is queued (`stream`) and executed when the host waits for it, so that a program that forgot to wait sees poison.
+//! Handles are numbers (`handle`); every pointer passes through `boundary`; each function answers with a code
+//! (`error`) and, when there is something to say, one line on stderr.
 
 #![allow(unsafe_code)]
 

@@ -21,7 +21,8 @@ fn the_document_lists_every_count_and_no_other() {
     let counts = serde_json::to_value(Counts::default()).expect("JSON");
     for (heading, value) in [("| `counts.` |", &counts), ("| `counts.instructions.` |", &counts["instructions"])] {
         let (mut listed, mut found) = (documented(heading), names(value));
-        (listed.sort(), found.sort());
+        listed.sort();
+        found.sort();
         assert_eq!(listed, found, "{heading}");
     }
 }
