@@ -1,13 +1,11 @@
 //! Opening checkpoints: every format and layout, and what strangers' files may try.
 
-#[path = "support_checkpoint/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use lseg_fast::Error;
 use lseg_fast::checkpoint::{Checkpoint, Dtype, HyperParameter, HyperParameters};
-use support::*;
+use testing::checkpoint::*;
+use testing::models::*;
 
 const FORMATS: [&str; 4] = ["formats.pt", "formats_old_zip.pt", "formats_protocol4.pt", "formats_legacy.pt"];
 

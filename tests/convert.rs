@@ -1,8 +1,5 @@
 //! Recognising a model and converting it: what is told, what is kept, what is refused.
 
-#[path = "support_checkpoint/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -13,7 +10,8 @@ use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::model::required;
 use lseg_fast::report::plan;
 use lseg_fast::{DeviceChoice, Engine, Error, Options as EngineOptions};
-use support::*;
+use testing::checkpoint::*;
+use testing::models::*;
 
 fn converted(checkpoint: &Checkpoint, config: &Config, out: &Path, dtype: TargetDtype) -> Result<Summary, Error> {
     convert(checkpoint, config, &Options { out: out.to_owned(), dtype }, &mut |_, _| {})

@@ -1,12 +1,11 @@
 //! Files that say much in few bytes. Whatever one says, to read it takes time and memory in proportion to its size.
 
-#[path = "support_checkpoint/mod.rs"]
-mod support;
-
 use std::time::Duration;
 
 use lseg_fast::checkpoint::Checkpoint;
-use support::*;
+use testing::checkpoint::*;
+use testing::models::*;
+use testing::time::cpu_time;
 
 /// What a file of a few megabytes may take, without optimisation and with room for a slow machine.
 const LONGEST: Duration = Duration::from_secs(1);

@@ -2,8 +2,6 @@
 //! with what is needed, what is free and what to do. The binary runs under limits that end it where it takes the memory first.
 #![cfg(target_os = "linux")]
 
-#[path = "support_checkpoint/mod.rs"]
-mod support;
 mod support_gpu;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +15,8 @@ use lseg_fast::memory::Usage;
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, METADATA_KEY, TextTower};
 use lseg_fast::model::required;
 use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size};
-use support::{narrow, safetensors, tensor, text, torch_zip};
+use testing::checkpoint::{safetensors, tensor, text, torch_zip};
+use testing::models::{self, narrow};
 
 /// Address space that every call has: 700 MB, of which the program itself and its threads' stacks are 350.
 const KIB: u64 = 700_000;
@@ -175,7 +174,7 @@ fn a_default_size_of_32768_is_to_be_asked_for() {
     let folder = Folder::new();
     let sized = |size: &str| {
         let config = Config { default_size: size.to_owned(), ..narrow() };
-        safetensors(&support::model(&config), Some((METADATA_KEY, config.to_json().unwrap())))
+        safetensors(&models::model(&config), Some((METADATA_KEY, config.to_json().unwrap())))
     };
     let model = folder.put("large.safetensors", &sized("32768x32768"));
     for more in [&[][..], &["--max-memory", "99G"]] {
@@ -367,7 +366,7 @@ fn threads_are_bounded_and_a_note_says_so() {
 #[test]
 fn halves_are_counted_as_halves() {
     let config = Config { text: TextTower { vocab: 49_408, ..resnet(2, 1, 1).text }, ..resnet(2, 1, 1) };
-    let tensors = support::model(&config);
+    let tensors = models::model(&config);
     let halves = tensors.iter().map(|(name, _, shape, bytes)| {
         let floats = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         (name.clone(), Dtype::F16, shape.clone(), floats.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect())

@@ -4,9 +4,6 @@
 //! A flipped bit in a weight leaves a file that opens (PyTorch's zip has sums, which reading the tensor compares; the other
 //! formats have none). Damage that no reader may overlook, a missing end, must be an error; it is counted apart.
 
-#[path = "support_checkpoint/mod.rs"]
-mod support;
-
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +12,8 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{Options, TargetDtype, convert};
 use lseg_fast::model::config::METADATA_KEY;
 use lseg_fast::model::recognise::{Flags, recognise};
-use support::*;
+use testing::checkpoint::*;
+use testing::models::*;
 
 /// What any file may take.
 const LONGEST: Duration = Duration::from_secs(1);

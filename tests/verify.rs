@@ -1,8 +1,5 @@
 //! The checksum that `convert` writes and `info --verify` compares, and what else `--verify` sees.
 
-#[path = "support_checkpoint/mod.rs"]
-mod support;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -12,7 +9,8 @@ use lseg_fast::checksum::{Checksum, METADATA_KEY, verify};
 use lseg_fast::convert::{Options, TargetDtype, convert};
 use lseg_fast::model::config;
 use lseg_fast::model::recognise::{Flags, recognise};
-use support::*;
+use testing::checkpoint::*;
+use testing::models::*;
 
 /// A small model as `convert` writes it.
 fn converted(dtype: TargetDtype) -> Vec<u8> {
