@@ -2,17 +2,19 @@
 
 use std::io::{Cursor, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use safetensors::tensor::{Dtype, TensorView};
 use zip::write::SimpleFileOptions;
+
+use crate::files::root;
 
 /// Name, type, shape and little-endian elements.
 pub type Tensor = (String, Dtype, Vec<usize>, Vec<u8>);
 
 /// A file made by tests/golden/checkpoint_fixtures.py.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/checkpoint").join(name)
+    root().join("tests/golden/checkpoint").join(name)
 }
 
 /// A pre-1.6 PyTorch file around a pickle of objects (without PROTO and STOP) and its float32 storages.

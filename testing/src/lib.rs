@@ -1,6 +1,18 @@
 //! What the tests of the workspace's packages share. The feature `lseg` adds what needs the engine.
 
+#[cfg(feature = "lseg")]
+pub mod cases;
 pub mod checkpoint;
+pub mod files;
+#[cfg(feature = "lseg")]
+pub mod golden;
+#[cfg(feature = "lseg")]
+pub mod gpu;
+#[cfg(feature = "lseg")]
+pub mod hostile;
 #[cfg(feature = "lseg")]
 pub mod models;
+#[cfg(feature = "lseg")]
+pub mod network;
+pub mod process;
 pub mod time;

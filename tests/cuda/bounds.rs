@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 use lseg_fast::ops::Element;
 use serde::Deserialize;
 
-use crate::cases::forgotten::{forgotten, values};
-use crate::cases::reference::{Expected, Near, expected};
-use crate::cases::{Case, Prepared, awkward};
+use testing::cases::reference::{Expected, Near, expected};
+use testing::cases::sensitivity::{changed, values};
+use testing::cases::{Case, Prepared, awkward};
 
 /// A case with inputs that float16 has exactly, and what it must yield.
 pub struct Subject {
@@ -145,7 +145,7 @@ fn the_bounds_notice_what_a_kernel_forgets() {
     let mut noticed = 0;
     for case in awkward() {
         let right = Subject::of(case);
-        for (what, broken) in forgotten(case, &right.prepared) {
+        for (what, broken) in changed(case, &right.prepared) {
             let complains = |broken: &Prepared| complaint(&right, &values(&expected(case, broken))).is_some();
             if broken.iter().any(complains) {
                 noticed += 1;

@@ -4,8 +4,8 @@ use lseg_fast::device::cuda::{IMAGES, Launched};
 use lseg_fast::ops::Op;
 use regex::Regex;
 
-use crate::cases::{Case, real};
 use crate::gpu::{run_case, virtual_device};
+use testing::cases::{Case, real};
 
 const SECTOR: u64 = 32;
 

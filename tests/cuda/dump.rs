@@ -9,8 +9,8 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::bounds::Subject;
-use crate::cases::reference::Expected;
-use crate::cases::{Case, Values, awkward, long, lowercase};
+use testing::cases::reference::Expected;
+use testing::cases::{Case, Values, awkward, long, lowercase};
 
 /// What PyTorch needs beside the tensors, whose shapes say the rest.
 fn switches(op: &Op) -> Value {

@@ -3,9 +3,9 @@
 use half::f16;
 use lseg_fast::ops::{Element, Epilogue, Func, Linear, Upload};
 
-use crate::cases::reference::erf;
-use crate::cases::{Values, pass};
 use crate::gpu::device;
+use testing::cases::reference::erf;
+use testing::cases::{Values, pass};
 
 /// A product with the unit matrix, which leaves the values as they are for the epilogue.
 const WIDTH: usize = 8;

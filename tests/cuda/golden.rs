@@ -5,7 +5,7 @@ use lseg_fast::model::recognise::Flags;
 use lseg_fast::{DeviceChoice, Engine, Options, Scores, Segmentation};
 
 use crate::gpu::device;
-use crate::support_golden::{Case, distance, frame, range};
+use testing::golden::{Case, distance, frame, range};
 
 const HOOKS: [&str; 4] = ["hook1", "hook2", "hook3", "hook4"];
 

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Cuda, Record, set_virtual_devices};
 
-use crate::cases::{Case, Prepared, numbers, run};
-use crate::support_gpu::found;
 use crate::{mutants, operations};
+use testing::cases::{Case, Prepared, numbers, run};
+use testing::gpu::found;
 
 /// The devices that the virtual GPU plays in this process, the same whichever test is first. cuda:0, for the tests that need no
 /// board of their own, is what VGPU_DEVICE says.

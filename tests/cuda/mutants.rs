@@ -15,9 +15,9 @@ use lseg_fast::device::cuda::{Cuda, IMAGES, Record};
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
-use crate::cases::{Case, awkward};
 use crate::gpu::{open, ordinal, run_case, virtual_device};
 use crate::operations::is_refused;
+use testing::cases::{Case, awkward};
 
 /// Shared memory that collides: seen in the counts alone.
 const CONFLICTS: &str = "bank conflicts";

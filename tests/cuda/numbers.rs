@@ -2,11 +2,11 @@
 
 use lseg_fast::{DeviceChoice, Engine, Error, Options, Size};
 
-use crate::cases::overflow;
 use crate::golden::{LIMITS, check_scores, check_vectors};
 use crate::gpu::device;
-use crate::support_golden::{Case, frame, largest};
-use crate::support_network::Network;
+use testing::cases::overflow;
+use testing::golden::{Case, frame, largest};
+use testing::network::Network;
 
 const HALF: f32 = 65504.0;
 const ALL: [&str; 6] = ["stem", "hook1", "hook2", "hook3", "hook4", "path1"];

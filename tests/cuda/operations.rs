@@ -7,8 +7,8 @@ use lseg_fast::device::cuda::{Cuda, IMAGES, Record};
 use lseg_fast::ops::Op;
 
 use crate::bounds::{Subject, complaint};
-use crate::cases::{awkward, long};
 use crate::gpu::{device, open, ordinal, run_case};
+use testing::cases::{awkward, long};
 
 pub const BOARDS: [&str; 2] = ["h100:sched=0", "orin:sched=1"];
 

@@ -1,0 +1,11 @@
+//! The table of cases with what each must yield: every operation as obvious loops in float64.
+
+pub mod overflow;
+mod pass;
+pub mod reference;
+pub mod sensitivity;
+
+pub use lseg_fast::bench::case::run;
+pub use lseg_fast::ops::cases::*;
+
+pub use self::pass::pass;

@@ -1,0 +1,150 @@
+//! A frame allocates nothing and float16 weights take half the memory: counted by the allocator, over all threads.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::convert::{self, TargetDtype, convert};
+use lseg_fast::demo;
+use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::report::plan;
+use lseg_fast::tokenizer::Tokenizer;
+use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Size};
+use testing::gpu::found;
+use testing::process::alone;
+
+use crate::allocator::{allocations, taken, watch};
+
+/// The queue through which a pass enters the thread pool (rayon's, over crossbeam-deque) is a list of blocks of 63
+/// entries: every 63rd pass it takes its next block, whatever the model and the frame.
+const QUEUE_BLOCK: (usize, usize) = (63, 1536);
+
+/// An engine may move to another thread.
+const _: () = {
+    const fn moves<T: Send>() {}
+    moves::<Engine>();
+};
+
+/// Only words that the engine has not seen pass the text tower.
+fn known_labels_cost_nothing(model: &str, engine: &mut Engine) {
+    let mut time = |labels: &[&str]| {
+        engine.set_labels(labels).unwrap();
+        engine.text_time()
+    };
+    assert_eq!(time(&["other", "cat"]), Duration::ZERO, "{model}");
+    assert!(time(&["cat", "a wall", "a new word", "other"]) > Duration::ZERO, "{model}");
+    assert_eq!(time(&["cat", "a wall", "other"]), Duration::ZERO, "{model}");
+}
+
+/// Most weights of a ViT stay as the file has them; the rest are folded convolutions, norms and positions.
+fn a_float16_file_takes_half_the_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    let [(half, parameters), (float, _)] = [TargetDtype::F16, TargetDtype::F32].map(|dtype| {
+        let out = folder.path().join("model.safetensors");
+        let options = convert::Options { out: out.clone(), dtype };
+        let summary = convert(&checkpoint, &config, &options, &mut |_, _| {}).unwrap();
+        let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
+        let (_engine, held, _) = taken(|| Engine::load(&out, &options).unwrap());
+        (held, summary.parameters as usize)
+    });
+    assert!(half + 8 * (2 * parameters) / 10 < float, "{half} and {float} bytes for {parameters} parameters");
+}
+
+/// The budget's numbers are what is taken: not less, and not much more.
+fn the_budget_counts_what_is_taken() {
+    const MB: usize = 1 << 20;
+    let checkpoint = demo::checkpoint().unwrap();
+    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    // The words' tables are no part of it.
+    let (_tokenizer, words, _) = taken(|| Tokenizer::new(config.text.vocab, config.text.context).unwrap());
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
+    let held = |engine: &Engine| engine.memory().host().held as usize;
+
+    let (mut engine, live, peak) = taken(|| Engine::load_demo(&options).unwrap());
+    let weights = held(&engine);
+    assert!((weights * 8 / 10..weights + MB).contains(&(live - words)), "{live} - {words} for {weights}");
+    let report = plan(&checkpoint, &config, (480, 640), 3, DeviceChoice::Cpu, None).unwrap();
+    let counted = (report.weight_bytes + report.loading_bytes) as usize;
+    assert!(peak - words <= counted + MB, "{peak} - {words} for {counted}");
+
+    let labels: Vec<String> = (0..200).map(|i| format!("label {i}")).collect();
+    let ((), live, _) = taken(|| engine.set_labels(&labels).unwrap());
+    let all = held(&engine) - weights;
+    assert!((all / 2..all + MB).contains(&live), "{live} for {all}, labels and the text tower's arena");
+
+    engine.set_size(Size::Exact { height: 480, width: 640 });
+    let (width, height) = (2000, 1500);
+    let rgb = vec![99; width * height * 3];
+    let extras = Extras { best: true, colours: Some(&[[9; 3]; 200]), ..Extras::default() };
+    let before = held(&engine);
+    let (_results, live, peak) = taken(|| engine.segment_with(&Frame { width, height, rgb: &rgb }, extras).unwrap());
+    let (more, results) = (held(&engine) - before, width * height * (2 + 3 + 4));
+    assert!((more * 9 / 10..more + MB).contains(&(live - results)), "{live} - {results} for {more}");
+    assert!(peak <= more + results + MB, "{peak} for {more} and {results}");
+}
+
+// Another test beside it would be counted too.
+#[test]
+fn frames_allocate_nothing_and_float16_takes_half() {
+    alone("allocations::frames_allocate_nothing_and_float16_takes_half", || {
+        watch();
+        the_budget_counts_what_is_taken();
+        a_float16_file_takes_half_the_memory();
+        frames_after_the_first_allocate_nothing();
+        replayed_frames_on_a_gpu_allocate_nothing();
+    });
+}
+
+/// On a real GPU, or the virtual one, whose own allocations are not counted.
+fn replayed_frames_on_a_gpu_allocate_nothing() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
+    let device = DeviceChoice::Cuda(Some(0));
+    let Some(mut engine) = found(Engine::load(&path, &Options { device, threads: None, ..Options::default() })) else {
+        return;
+    };
+    engine.set_labels(&["cat", "a wall", "other"]).unwrap();
+    engine.set_size(Size::Exact { height: 32, width: 64 });
+    let (width, height) = (75, 41);
+    let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let frame = Frame { width, height, rgb: &rgb };
+    let mut segmentation = Segmentation::default();
+    (0..2).for_each(|_| engine.segment_into(&frame, &mut segmentation).unwrap());
+    let (count, largest) =
+        allocations(|| (0..10).for_each(|_| engine.segment_into(&frame, &mut segmentation).unwrap()));
+    assert_eq!(count, 0, "of up to {largest} bytes");
+}
+
+fn frames_after_the_first_allocate_nothing() {
+    for model in ["vit16", "resnet"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model).join("model.ckpt");
+        let mut engine =
+            Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() })
+                .unwrap();
+        engine.set_labels(&["cat", "a wall", "other"]).unwrap();
+        assert!(engine.text_time() > Duration::ZERO, "{model}");
+        known_labels_cost_nothing(model, &mut engine);
+        engine.set_size(Size::Exact { height: 32, width: 64 });
+        let (width, height) = (75, 41);
+        let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+        let frame = Frame { width, height, rgb: &rgb };
+        let mut segmentation = Segmentation::default();
+
+        let (first, _) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());
+        assert!(first > 10, "{model}: the first frame plans and allocates, yet {first} allocations were counted");
+
+        let mut last: Option<usize> = None;
+        for i in 0..130 {
+            let (count, largest) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());
+            if count > 0 {
+                let (period, block) = QUEUE_BLOCK;
+                let queue = count == 1 && largest <= block && last.is_none_or(|last| i - last >= period);
+                assert!(queue, "{model}, frame {i}: {count} allocations of up to {largest} bytes");
+                last = Some(i);
+            }
+        }
+        assert_eq!(segmentation.mask.len(), width * height);
+    }
+}

@@ -1,0 +1,330 @@
+//! What `--json` prints against the tables of docs/json.md: every documented field is there, with its type, and no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use lseg_fast::device::cuda::{Cuda, IMAGES};
+use serde_json::Value;
+use tempfile::TempDir;
+use testing::gpu::found;
+
+fn repository_file(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).to_str().unwrap().to_owned()
+}
+
+fn model() -> String {
+    repository_file("weights/seeded/seeded.ckpt")
+}
+
+/// A folder with a photo, a file that is none, and points.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = image::RgbImage::from_fn(40, 33, |x, y| image::Rgb([6 * x as u8, 7 * y as u8, (x * y) as u8]));
+    picture.save(folder.path().join("a.png")).unwrap();
+    fs::write(folder.path().join("bad.png"), "no photo").unwrap();
+    fs::write(folder.path().join("p.csv"), "x,y\n1,2\n").unwrap();
+    folder
+}
+
+fn call(folder: &TempDir, arguments: &str) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+/// On the boards that it chooses itself, where it does.
+fn command(folder: &TempDir, arguments: &str) -> Command {
+    let model = model();
+    let arguments = arguments.split_whitespace().map(|word| if word == "MODEL" { &model } else { word });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
+    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+    command.env_remove("VGPU_DEVICE").env_remove("VGPU_DEVICES");
+    command
+}
+
+/// The objects that were printed, one a line.
+fn objects(output: &Output) -> Vec<Value> {
+    let stdout = std::str::from_utf8(&output.stdout).unwrap();
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Field → type, of what the tables say about a command; those whose meaning begins with a word of `without` are left out.
+fn documented(command: &str, without: &[&str]) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(repository_file("docs/json.md")).unwrap();
+    let section = text.split("\n## ").find_map(|section| section.strip_prefix(&format!("{command}\n"))).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.filter_map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let optional = without.iter().any(|word| cells[3].starts_with(word));
+        (!optional).then(|| (cells[1].trim_matches('`').to_owned(), cells[2].to_owned()))
+    })
+    .collect()
+}
+
+/// Field → types seen. An empty list is seen as itself, without elements.
+fn fields(value: &Value, at: &str, seen: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let kind = match value {
+        Value::Object(map) => {
+            let prefix = if at.is_empty() { String::new() } else { format!("{at}.") };
+            return map.iter().for_each(|(key, value)| fields(value, &format!("{prefix}{key}"), seen));
+        }
+        Value::Array(list) if list.is_empty() => "empty",
+        Value::Array(list) => return list.iter().for_each(|value| fields(value, &format!("{at}[]"), seen)),
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::String(_) => "string",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+    };
+    seen.entry(at.to_owned()).or_default().insert(kind);
+}
+
+#[track_caller]
+fn check(folder: &TempDir, arguments: &str, without: &[&str]) -> Value {
+    let objects = printed(folder, arguments);
+    let [object] = &objects[..] else { panic!("{arguments}: one object expected, {objects:?}") };
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let command = words[..if words[0] == "bench" { 2 } else { 1 }].join(" ");
+    check_fields(std::slice::from_ref(object), &command, without);
+    object.clone()
+}
+
+/// The objects that a call printed, which must have done all.
+#[track_caller]
+fn printed(folder: &TempDir, arguments: &str) -> Vec<Value> {
+    let output = call(folder, &format!("--json {arguments}"));
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {output:?}");
+    objects(&output)
+}
+
+/// All that these objects have is what a section of the document says, and the other way round. A field that may be null is
+/// seen as what it was, and documented as "null or" the other.
+#[track_caller]
+fn check_fields(objects: &[Value], section: &str, without: &[&str]) {
+    let mut seen = BTreeMap::new();
+    objects.iter().for_each(|object| fields(object, "", &mut seen));
+    let documented = documented(section, without);
+    let seen: BTreeMap<String, String> = seen
+        .into_iter()
+        .map(|(field, mut kinds)| {
+            if let Some(other) = documented.get(&field).and_then(|kinds| kinds.strip_prefix("null or ")) {
+                kinds.remove("null");
+                let kinds: Vec<&str> = if kinds.is_empty() { vec![other] } else { kinds.into_iter().collect() };
+                return (field, format!("null or {}", kinds.join(" or ")));
+            }
+            (field, kinds.into_iter().collect::<Vec<_>>().join(" or "))
+        })
+        .collect();
+    assert_eq!(seen, documented, "{section}");
+}
+
+#[test]
+fn every_command_prints_the_documented_fields() {
+    let folder = folder();
+    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,masks,scores,best -q --model MODEL";
+    let object = check(&folder, run, &["with `--timings`"]);
+    assert_eq!((&object["height"], &object["network_width"]), (&33.into(), &64.into()));
+    let shares = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9);
+    for file in object["files"].as_array().unwrap() {
+        assert!(folder.path().join(file["path"].as_str().unwrap()).is_file(), "{file}");
+    }
+    check(&folder, &format!("{run} --timings"), &[]);
+    check(&folder, "embed a.png --size 32x64 --model MODEL -q", &[]);
+    let object = check(&folder, "embed a.png --points p.csv --normalize --dtype f16 --model MODEL -q", &[]);
+    assert_eq!((&object["at"], &object["normalized"]), (&"points".into(), &true.into()));
+    assert_eq!(object["shape"], serde_json::json!([1, 64]));
+    check(&folder, "text --labels cat,dog --template a{} --out x.npy --model MODEL -q", &[]);
+    let object = check(&folder, "tokenize -- dog", &[]);
+    assert_eq!(object["ids"], serde_json::json!([49406, 1929, 49407]));
+    check(&folder, "convert MODEL --out m.safetensors", &[]);
+    check(&folder, "info MODEL", &["resnet:", "demo model:", "with `--verify`"]);
+    check(&folder, "info MODEL --verify", &["resnet:", "demo model:"]);
+    check(&folder, "plan --model MODEL --size 64x64", &["with `--gpu`"]);
+    if IMAGES.is_empty() {
+        eprintln!("skipped: no kernels were built, so that no plan shows any");
+    } else {
+        check(&folder, "plan --model MODEL --size 64x64 --device cuda --gpu h100", &[]);
+    }
+}
+
+/// On the virtual GPU; without it the test says that it is skipped.
+#[test]
+fn bench_prints_the_documented_fields() {
+    let Some(gpu) = found(Cuda::new(0)) else { return };
+    if !gpu.info().is_virtual {
+        eprintln!("skipped: {} is no virtual GPU", gpu.info().name);
+        return;
+    }
+    drop(gpu);
+    let folder = folder();
+    check(&folder, "bench device", &["on a GPU"]);
+    let verdict = check(&folder, "bench check --case take_rows|vit16$", &["where not"]);
+    assert_eq!((&verdict["cases"], &verdict["networks"], &verdict["kernels"]), (&3.into(), &1.into(), &1.into()));
+
+    let [heading, case] = &printed(&folder, "bench kernels --case take_rows")[..] else { panic!("one case") };
+    check_fields(std::slice::from_ref(heading), "bench kernels", &["on a GPU"]);
+    check_fields(
+        std::slice::from_ref(case),
+        "bench kernels, a case",
+        &["on a GPU", "timed", "products", "where a rival"],
+    );
+    assert_eq!((&case["kernels"][0]["name"], &case["local_bytes"]), (&"take_rows".into(), &0.into()));
+    // The way of a real GPU, where times would mean something.
+    let timed = printed(&folder, "bench kernels --rehearse --case ^gemm");
+    check_fields(&timed[1..], "bench kernels, a case", &["on a GPU", "counted", "where a rival"]);
+    let swept = printed(&folder, "bench kernels --rehearse --sweep --case ^gemm");
+    check_fields(&swept[1..], "bench kernels --sweep, a configuration", &[]);
+    let chosen = |object: &&Value| object["chosen"] == true && object["ok"] == true;
+    assert!(swept.len() > 4 && swept[1..].iter().filter(chosen).count() == 1, "{swept:?}");
+    let checked = printed(&folder, "bench kernels --check-only --case take_rows");
+    check_fields(
+        &checked[1..],
+        "bench kernels, a case",
+        &["on a GPU", "timed", "counted", "products", "where a rival"],
+    );
+    let wrong = call(&folder, "bench kernels --cublas");
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
+
+    let rehearsed = "bench frame --rehearse --size 32x64 --model MODEL --runs 2 --warm-up 0";
+    check(&folder, rehearsed, &["predicted"]);
+    let frame = check(&folder, "bench frame --size 32x64 --model MODEL", &["timed"]);
+    assert!(frame["predicted"]["assumptions"].as_str().unwrap().starts_with("model prediction, not measured"));
+    let boards = frame["predicted"]["boards"].as_array().unwrap().iter();
+    let sums: Vec<(f64, f64)> = boards
+        .map(|board| {
+            let kernels = board["kernels"].as_array().unwrap().iter();
+            let sum: f64 = kernels.map(|kernel| kernel["microseconds"].as_f64().unwrap()).sum();
+            (board["milliseconds"].as_f64().unwrap(), sum / 1e3)
+        })
+        .collect();
+    assert!(sums.len() == 3 && sums.iter().all(|(all, sum)| (all - sum).abs() < 1e-9 && *all > 0.0), "{sums:?}");
+    let said = call(&folder, "bench frame --size 32x64 --model MODEL");
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("model prediction, not measured") && said.contains("rtx4090: "), "{said}");
+    let refused = call(&folder, "bench kernels --case nothing_has_this_name");
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+}
+
+/// Of what VGPU_DEVICES and VGPU_DEVICE name, in the order of the predictions, with the same numbers; where that is nothing, it
+/// says so.
+#[test]
+fn bench_frame_predicts_for_the_boards_that_are_there() {
+    let Some(gpu) = found(Cuda::new(0)) else { return };
+    if !gpu.info().is_virtual {
+        eprintln!("skipped: {} is no virtual GPU", gpu.info().name);
+        return;
+    }
+    let folder = folder();
+    let on = |boards: &[(&str, &str)]| {
+        let mut command = command(&folder, "bench frame --size 32x64 --model MODEL --json");
+        command.envs(boards.iter().copied()).output().unwrap()
+    };
+    let predicted =
+        |boards: &[(&str, &str)]| objects(&on(boards))[0]["predicted"]["boards"].as_array().unwrap().clone();
+    let all = predicted(&[]);
+    let names: Vec<&Value> = all.iter().map(|board| &board["gpu"]).collect();
+    assert_eq!(names, ["h100", "rtx4090", "orin"]);
+    assert_eq!(predicted(&[("VGPU_DEVICES", "orin,a100,h100,h100:sched=1")]), [all[0].clone(), all[2].clone()]);
+    assert_eq!(predicted(&[("VGPU_DEVICE", "rtx4090")]), all[1..2]);
+    let none = on(&[("VGPU_DEVICE", "a100")]);
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert!(none.status.code() == Some(2) && none.stdout.is_empty(), "{:?}: {said}", none.status);
+    assert!(said.contains("predictions are for h100, rtx4090, orin") && said.contains("VGPU_DEVICES"), "{said}");
+}
+
+#[test]
+fn a_resnet_has_the_documented_fields_too() {
+    let resnet = repository_file("tests/golden/resnet/model.ckpt");
+    check(&folder(), &format!("info {resnet}"), &["vit:", "demo model:", "with `--verify`"]);
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_model_says_where_it_comes_from() {
+    let object = check(&folder(), "info", &["vit:", "with `--verify`"]);
+    assert_eq!(object["model"], "embedded demo model");
+}
+
+/// The check above can fail.
+#[test]
+fn another_field_or_type_is_noticed() {
+    let mut seen = BTreeMap::new();
+    fields(&serde_json::json!({"text": 1, "ids": [1, 2.5], "more": {}, "list": []}), "", &mut seen);
+    let kinds = |field: &str| seen[field].iter().copied().collect::<Vec<_>>();
+    assert_eq!(kinds("text"), ["integer"]);
+    assert_eq!(kinds("ids[]"), ["integer", "number"]);
+    assert_eq!(kinds("list"), ["empty"]);
+    assert_ne!(documented("text", &[]), documented("tokenize", &[]));
+    assert!(documented("info", &[]).len() > documented("info", &["vit:", "resnet:"]).len() + 8);
+}
+
+#[test]
+fn a_photo_that_fails_has_an_object_and_a_line_on_stderr() {
+    let folder = folder();
+    for command in ["run --labels cat", "embed"] {
+        let call = call(&folder, &format!("{command} bad.png a.png none.png --size 32x32 --json -q --model MODEL"));
+        assert_eq!(call.status.code(), Some(1));
+        let [bad, done, none] = &objects(&call)[..] else { panic!("{call:?}") };
+        assert_eq!((&bad["photo"], &done["photo"]), (&"bad.png".into(), &"a.png".into()));
+        assert!(done.get("error").is_none());
+        check_fields(&[bad.clone(), none.clone()], "A photo that fails", &[]);
+        let stderr = String::from_utf8(call.stderr).unwrap();
+        let said: Vec<String> =
+            [bad, none].iter().map(|object| format!("error: {}", object["error"].as_str().unwrap())).collect();
+        assert_eq!(stderr.lines().collect::<Vec<_>>(), said);
+    }
+}
+
+#[test]
+fn a_call_that_fails_prints_nothing_on_stdout() {
+    let folder = folder();
+    let wrong = call(&folder, "run a.png --labels a,a --json --model MODEL");
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
+    let wrong = call(&folder, "info bad.png --json");
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
+}
+
+/// Where results have no room, the first photo of them is one too many.
+#[test]
+#[cfg(unix)]
+fn a_run_stops_where_no_further_result_can_be_written() {
+    let folder = folder();
+    for i in 1..5 {
+        fs::copy(folder.path().join("a.png"), folder.path().join(format!("a{i}.png"))).unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_lseg-fast");
+    for command in ["embed", "run --labels cat,dog --save overlay"] {
+        let run = "bad.png a.png a1.png a2.png a3.png a4.png --json -q --size 32x32";
+        let script = format!("ulimit -f 1 && exec {program} {command} {run} --model {}", model());
+        let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let [_, stopped] = &objects(&output)[..] else { panic!("{output:?}") };
+        assert_eq!(stopped["photo"], "a.png");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 3, "{stderr}");
+        assert!(stderr.ends_with("4 of 6 photos were not done\n"), "{stderr}");
+        assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_path_that_is_not_unicode_is_printed_with_a_replacement() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = folder();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xE9.png");
+    fs::copy(folder.path().join("a.png"), folder.path().join(name)).unwrap();
+    for command in [&["run", "--labels", "cat"][..], &["embed"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lseg-fast"))
+            .args(command)
+            .args(["--json", "-q", "--size", "32x32", "--model", &model()])
+            .arg(name)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(objects(&output)[0]["photo"], "caf\u{FFFD}.png");
+    }
+    assert!(folder.path().join("out").join(std::ffi::OsStr::from_bytes(b"caf\xE9.embed.npy")).is_file());
+}

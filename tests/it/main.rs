@@ -1,0 +1,29 @@
+//! The library and the program as their users see them. `cargo test --test it labels::` runs the tests of one module.
+
+mod allocations;
+mod allocator;
+mod cli;
+mod convert;
+mod demo;
+mod embed;
+mod exit_codes;
+mod fork;
+mod golden;
+mod image;
+mod interrupt;
+mod json;
+mod labels;
+mod licences;
+mod linear;
+mod memory;
+mod mutations;
+mod numbers;
+mod ops;
+mod out_of_memory;
+mod regressions;
+mod rewrites;
+mod soak;
+mod structure;
+mod tokenizer;
+mod verify;
+mod writers;
