@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import struct
 import subprocess
@@ -31,6 +32,14 @@ def write(target, name, data):
     path = FUZZ / "seeds" / target / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+def link(target, file):
+    """A seed that is another file of the project."""
+    path = FUZZ / "seeds" / target / file.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(os.path.relpath(file, path.parent))
 
 
 def header(file):
@@ -65,7 +74,7 @@ def repeated(header):
 def checkpoints(headers):
     for file in sorted((GOLDEN / "checkpoint").iterdir()):
         if file.stat().st_size <= SMALL:
-            write("checkpoint", file.name, file.read_bytes())
+            link("checkpoint", file)
     legacy = io.BytesIO()
     one = torch.zeros(1)
     torch.save({"scratch.head1.bias": one, "half": one.half()}, legacy, _use_new_zipfile_serialization=False)
@@ -189,7 +198,7 @@ def photos():
         picture.save(file, formats.get(extension, extension.upper()), **options)
         write("photo", name, file.getvalue())
     for name in PHOTOS:
-        write("photo", Path(name).name, (FUZZ.parent / "tests/photos" / name).read_bytes())
+        link("photo", FUZZ.parent / "tests/photos" / name)
     write("photo", "ascii.ppm", b"P3\n# words\n2 1 255\n255 0 0  0 255 0\n")
     write("photo", "any.pam", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\nabcd")
 

@@ -1,6 +1,5 @@
 #![no_main]
 
-#[path = "../../tests/hostile/mod.rs"]
-mod hostile;
+use testing::hostile;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::labels(bytes));
