@@ -2,7 +2,7 @@
 //!
 //! PyTorch's errors stand in `tests/golden/half_errors.json`, made by `half_errors.py`, which says what "half precision"
 //! means for each operation. Where PyTorch is exact, or lucky on a few values, the limit is what the stored type and
-//! float32 sums explain by themselves: half a unit in the last place of each float16, the bounds of `tests/ops.rs`.
+//! float32 sums explain by themselves: half a unit in the last place of each float16, the bounds of `tests/it/ops.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -130,7 +130,7 @@ fn a_nan_stays_near_its_pixel() {
     }
 }
 
-/// Minutes of float64 loops: `LSEG_REAL_SHAPES=1 cargo test --release --test ops`.
+/// Minutes of float64 loops: `LSEG_REAL_SHAPES=1 cargo test --release --test it ops::`.
 #[test]
 fn operations_of_the_real_shapes_equal_float64() {
     if std::env::var_os("LSEG_REAL_SHAPES").is_some() {

@@ -1,6 +1,6 @@
 //! What the engine computes in another form than the papers write it, against the papers' form in float64.
 //!
-//! Bounds are those of tests/cases/reference.rs: what float32 sums explain. Beside each right form stand slightly
+//! Bounds are those of testing/src/cases/reference.rs: what float32 sums explain. Beside each right form stand slightly
 //! wrong ones, which the bounds must tell from what the engine computed.
 
 use std::collections::BTreeMap;

@@ -8,17 +8,16 @@ use serde_json::Value;
 use crate::bundle::Profile;
 use crate::{Outcome, Places, cargo};
 
-/// The test programs that make sense on a GPU.
-const TESTS: [&str; 2] = ["cuda", "cuda_host"];
+/// The test program that makes sense on a GPU.
+const TESTS: &str = "cuda";
 
-/// Machine code in them; other GPUs run their PTX. Everything three times would be too large.
+/// Machine code in it; other GPUs run its PTX. Everything twice would be too large.
 const TEST_ARCHS: &str = "90";
 
 pub struct Built {
     pub program: PathBuf,
     pub stages: PathBuf,
-    /// Their names and places.
-    pub tests: Vec<(String, PathBuf)>,
+    pub tests: PathBuf,
 }
 
 /// A release in builds of its own; the others out of one build, the one that `cargo test` has made.
@@ -27,18 +26,21 @@ pub fn programs(places: &Places, profile: Profile, nvcc: Option<&Path>) -> Outco
         Profile::Dev => build(places, nvcc, None, &["test", "--no-run", "--workspace"])?,
         Profile::Release => release(places, nvcc)?,
     };
-    let program = |name| executable(&artifacts, "bin", name);
-    let tests = TESTS.iter().map(|name| Ok(((*name).to_owned(), executable(&artifacts, "test", name)?)));
-    Ok(Built { program: program("lseg-fast")?, stages: program("stages")?, tests: tests.collect::<Outcome<_>>()? })
+    // The virtual GPU has tests of the same name.
+    let (ours, xtask) = (places.root.join("Cargo.toml"), places.root.join("xtask/Cargo.toml"));
+    Ok(Built {
+        program: executable(&artifacts, &ours, "bin", "lseg-fast")?,
+        stages: executable(&artifacts, &xtask, "bin", "stages")?,
+        tests: executable(&artifacts, &ours, "test", TESTS)?,
+    })
 }
 
 /// Without the demo model, which nothing there needs, and the golden networks, which lie in files beside them. The program
-/// runs on every architecture, the test programs on fewer.
+/// runs on every architecture, the tests on fewer.
 fn release(places: &Places, nvcc: Option<&Path>) -> Outcome<Vec<Value>> {
     let ours = ["--release", "--package", "lseg-fast", "--no-default-features", "--features", "bench"];
     let program = [&["build", "--bin", "lseg-fast"], &ours[..]].concat();
-    let tests = TESTS.iter().flat_map(|test| ["--test", test]);
-    let tests: Vec<&str> = ["test", "--no-run"].into_iter().chain(ours).chain(tests).collect();
+    let tests = [&["test", "--no-run", "--test", TESTS], &ours[..]].concat();
     let mut artifacts = build(places, nvcc, Some(TEST_ARCHS), &tests)?;
     // Last: the tests came with a program of their architectures, under the same name.
     artifacts.extend(build(places, nvcc, None, &program)?);
@@ -65,11 +67,12 @@ fn build(places: &Places, nvcc: Option<&Path>, archs: Option<&str>, arguments: &
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// The last one of that kind and name that is a program, and no test harness unless it is a test.
-fn executable(artifacts: &[Value], kind: &str, name: &str) -> Outcome<PathBuf> {
+/// The last one of that package, kind and name that is a program, and no test harness unless it is a test.
+fn executable(artifacts: &[Value], manifest: &Path, kind: &str, name: &str) -> Outcome<PathBuf> {
     let fits = |artifact: &&Value| {
         let is_kind = artifact["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind));
-        is_kind && artifact["target"]["name"] == name && artifact["profile"]["test"] == (kind == "test")
+        let is_its = artifact["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest);
+        is_its && is_kind && artifact["target"]["name"] == name && artifact["profile"]["test"] == (kind == "test")
     };
     let found = artifacts.iter().rev().filter(fits).find_map(|artifact| artifact["executable"].as_str());
     found.map(PathBuf::from).ok_or(format!("cargo built no {kind} {name:?}"))
@@ -81,15 +84,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_program_is_told_from_its_own_tests() {
-        let artifact = |kind: &str, test: bool, executable: &str| {
+    fn a_program_is_told_from_its_own_tests_and_those_of_others() {
+        let artifact = |manifest: &str, kind: &str, test: bool, executable: &str| {
             let target = json!({"kind": [kind], "name": "a"});
-            json!({"target": target, "profile": {"test": test}, "executable": executable})
+            let profile = json!({"test": test});
+            json!({"manifest_path": manifest, "target": target, "profile": profile, "executable": executable})
         };
-        let artifacts =
-            [artifact("bin", true, "harness"), artifact("bin", false, "program"), artifact("test", true, "test")];
-        assert_eq!(executable(&artifacts, "bin", "a"), Ok("program".into()));
-        assert_eq!(executable(&artifacts, "test", "a"), Ok("test".into()));
-        assert!(executable(&artifacts, "bin", "b").is_err_and(|reason| reason.contains("\"b\"")));
+        let artifacts = [
+            artifact("ours", "bin", true, "harness"),
+            artifact("ours", "bin", false, "program"),
+            artifact("ours", "test", true, "test"),
+            artifact("others", "test", true, "another"),
+        ];
+        let ours = |kind, name| executable(&artifacts, Path::new("ours"), kind, name);
+        assert_eq!(ours("bin", "a"), Ok("program".into()));
+        assert_eq!(ours("test", "a"), Ok("test".into()));
+        assert!(ours("bin", "b").is_err_and(|reason| reason.contains("\"b\"")));
     }
 }

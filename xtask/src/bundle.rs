@@ -112,9 +112,7 @@ fn fill(places: &Places, profile: Profile, built: &Built, nvcc: Option<&Path>, f
     let place = if profile == Profile::Release { copy } else { link };
     place(&built.program, &folder.join("bin/lseg-fast"))?;
     place(&built.stages, &folder.join("bin/stages"))?;
-    for (name, test) in &built.tests {
-        place(test, &folder.join("bin/tests").join(name))?;
-    }
+    place(&built.tests, &folder.join("bin/tests"))?;
     if profile == Profile::Release {
         strip(folder)?;
     }
@@ -174,8 +172,7 @@ fn version(nvcc: &Path) -> Outcome<String> {
 /// Without debugging information; where there is no `strip`, as it is.
 fn strip(folder: &Path) -> Outcome {
     let mut command = Command::new("strip");
-    let folders = [folder.join("bin"), folder.join("bin/tests")];
-    for path in folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten()) {
+    for path in fs::read_dir(folder.join("bin")).into_iter().flatten().flatten() {
         if path.path().is_file() {
             command.arg(path.path());
         }

@@ -21,10 +21,8 @@ impl Machine {
         let folder = std::env::temp_dir().join(format!("xtask-runner-{}-{name}", std::process::id()));
         let machine = Machine { folder };
         let fakes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake");
-        for (fake, place) in FAKES.iter().map(|fake| (*fake, machine.place(fake))).chain([
-            ("nvcc", machine.folder.join("tools/g++")),
-            ("tests", machine.folder.join("bundle/bin/tests/cuda_host")),
-        ]) {
+        let compiler = ("nvcc", machine.folder.join("tools/g++"));
+        for (fake, place) in FAKES.iter().map(|fake| (*fake, machine.place(fake))).chain([compiler]) {
             install(&fakes.join(fake), &place);
         }
         install(Path::new(env!("CARGO_BIN_EXE_stages")), &machine.folder.join("bundle/bin/stages"));
@@ -35,8 +33,7 @@ impl Machine {
 
     fn place(&self, fake: &str) -> PathBuf {
         self.folder.join(match fake {
-            "lseg-fast" => "bundle/bin/lseg-fast".to_owned(),
-            "tests" => "bundle/bin/tests/cuda".to_owned(),
+            "lseg-fast" | "tests" => format!("bundle/bin/{fake}"),
             tool => format!("tools/{tool}"),
         })
     }
@@ -172,7 +169,7 @@ fn a_stage_that_hangs_is_ended_with_all_that_it_started() {
     assert!(begun.elapsed() < Duration::from_secs(10));
     ran.ends(1, "failed");
     ran.failed(2, "bench check", "limit of 1.8 s");
-    assert_eq!(ran.record(2, "tests cuda_host")["ok"], true);
+    assert_eq!(ran.record(2, "tests host")["ok"], true);
     let process = fs::read_to_string(machine.folder.join("pids")).unwrap();
     assert!(!is_running(process.trim()), "{process}");
 }
@@ -205,7 +202,7 @@ fn what_is_not_correct_fails_the_run_and_ends_nothing() {
         command.env("STAGES", "2");
     });
     ran.ends(1, "failed");
-    ran.failed(2, "tests cuda", "no test passed");
+    ran.failed(2, "tests results", "no test passed");
     let ran = machine.run("agree", |command| {
         command.env("STAGES", "4");
     });

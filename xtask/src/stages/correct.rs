@@ -6,17 +6,17 @@ use super::budget::Mode;
 use super::stage::{Output, Stage, Step, Verdict};
 
 /// It ends the process' CUDA context: stage 8.
-pub const FAULT: &str = "lost::a_faulting_kernel_loses_its_engine_and_no_other";
+pub const FAULT: &str = "host::lost::a_faulting_kernel_loses_its_engine_and_no_other";
 
 pub fn run(stage: &mut Stage) {
     check(stage);
     let seconds = limit(stage, 20.0);
-    tests(stage, "cuda_host", &["--skip", FAULT], seconds);
+    tests(stage, "host", &["host::", "--skip", FAULT], seconds);
     if stage.session.mode() == Mode::Quick {
         return;
     }
     let seconds = limit(stage, 35.0);
-    tests(stage, "cuda", &["operations::", "golden::"], seconds);
+    tests(stage, "results", &["operations::", "golden::"], seconds);
     kernels(stage);
 }
 
@@ -51,14 +51,14 @@ fn kernels(stage: &mut Stage) {
     });
 }
 
-/// Tests of one program, one at a time: they share the GPU.
-pub fn tests(stage: &mut Stage, program: &str, filters: &[&str], limit: f64) {
-    let mut command = stage.session.ours(&stage.session.bundle.test(program));
+/// Some of the tests, one at a time: they share the GPU.
+fn tests(stage: &mut Stage, name: &str, filters: &[&str], limit: f64) {
+    let mut command = stage.session.ours(&stage.session.bundle.tests());
     command.args(filters).args(["--test-threads", "1"]);
-    stage.judged(Step::new(format!("tests {program}"), command, limit), judge);
+    stage.judged(Step::new(format!("tests {name}"), command, limit), judge);
 }
 
-/// A program whose tests were all left out or skipped is green too: some must have passed.
+/// A run whose tests were all left out or skipped is green too: some must have passed.
 pub fn judge(output: &Output) -> Verdict {
     let passed = passed(&output.stdout);
     let none = (passed == 0).then(|| "no test passed".to_owned());

@@ -7,7 +7,7 @@ use super::correct::{self, FAULT};
 use super::stage::{Stage, Step, Verdict};
 
 pub fn run(stage: &mut Stage) {
-    let mut command = stage.session.ours(&stage.session.bundle.test("cuda_host"));
+    let mut command = stage.session.ours(&stage.session.bundle.tests());
     command.args(["--exact", FAULT, "--nocapture"]);
     stage.judged(Step::new("a faulting kernel", command, 30.0), |output| {
         let Verdict { why, .. } = correct::judge(output);

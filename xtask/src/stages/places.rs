@@ -28,11 +28,11 @@ impl Bundle {
         self.folder.join("bin/lseg-fast")
     }
 
-    pub fn test(&self, name: &str) -> PathBuf {
-        self.folder.join("bin/tests").join(name)
+    pub fn tests(&self) -> PathBuf {
+        self.folder.join("bin/tests")
     }
 
-    /// What stands for the repository's root in the test programs.
+    /// What stands for the repository's root in the tests.
     pub fn root(&self) -> PathBuf {
         self.folder.join("root")
     }
