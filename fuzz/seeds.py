@@ -1,4 +1,5 @@
-"""Makes fuzz/seeds/ from the golden files: `python fuzz/seeds.py target/debug/lseg-fast`. Needs PyTorch, Pillow."""
+"""Makes fuzz/seeds/ and crates/torch-file/fuzz/seeds/pickle/ from the golden files:
+`python fuzz/seeds.py target/debug/lseg-fast`. Needs PyTorch, Pillow."""
 
 import io
 import json
@@ -91,6 +92,10 @@ def checkpoints(headers):
     }))
 
 
+def write_pickle(name, data):
+    (FUZZ.parent / "crates/torch-file/fuzz/seeds/pickle" / name).write_bytes(data)
+
+
 def pickles(headers):
     for file in sorted((GOLDEN / "checkpoint").iterdir()):
         if zipfile.is_zipfile(file):
@@ -98,13 +103,13 @@ def pickles(headers):
                 for entry in archive.infolist():
                     # Python reads no entry whose check sum was left out (no_crc32.pt).
                     if entry.filename.endswith("/data.pkl") and entry.file_size <= SMALL and entry.CRC != 0:
-                        write("pickle", file.stem + ".pkl", archive.read(entry))
+                        write_pickle(file.stem + ".pkl", archive.read(entry))
     storage = torch.zeros(24)
     views = {"whole": storage, "part": storage[3:7], "turned": storage.view(4, 6).T, "kept": torch.nn.Parameter(storage)}
-    write("pickle", "views.pkl", pickled({"state_dict": views, "hyper_parameters": {"arch_option": 0}}))
+    write_pickle("views.pkl", pickled({"state_dict": views, "hyper_parameters": {"arch_option": 0}}))
     for name, head_block in [("resnet", {"arch_option": 2, "block_depth": 3, "activation": "tanh"}), ("vit16", {})]:
         state = repeated(headers[name])
-        write("pickle", f"{name}.pkl", pickled({"state_dict": state, "hyper_parameters": head_block}))
+        write_pickle(f"{name}.pkl", pickled({"state_dict": state, "hyper_parameters": head_block}))
 
 
 def configs(texts):

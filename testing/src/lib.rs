@@ -1,4 +1,5 @@
-//! What the tests of the workspace's packages share. The feature `lseg` adds what needs the engine.
+//! What the tests of the workspace's packages share. The feature `lseg` adds what needs the engine, `torch` what
+//! needs the reader of checkpoints.
 
 #[cfg(feature = "lseg")]
 pub mod cases;
@@ -15,4 +16,6 @@ pub mod models;
 #[cfg(feature = "lseg")]
 pub mod network;
 pub mod process;
+#[cfg(feature = "torch")]
+pub mod stranger;
 pub mod time;

@@ -2,7 +2,7 @@
 
     python tests/golden/checkpoint_fixtures.py
 
-Needs PyTorch 2 (CPU). The tests that read the files are tests/checkpoint.rs and tests/convert.rs.
+Needs PyTorch 2 (CPU). The tests that read the files are tests/it/convert.rs and those of crates/torch-file.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def ramp(*shape: int, dtype=torch.float32, step: float = 1.0, start: float = 0.0
 
 
 def formats() -> dict:
-    """One tensor of every kind that a state dict may hold. The values are in tests/checkpoint.rs."""
+    """One tensor of every kind that a state dict may hold. The values are in the tests of crates/torch-file."""
     shared = ramp(24)
     return {
         "f32": ramp(2, 3, step=0.5),

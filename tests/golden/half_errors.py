@@ -10,7 +10,7 @@ to half, then added in float32), LayerNorm inside, positions, the norm of embedd
 published model in half, stream and logits included, errs more; the strict form is the one to hold kernels to. Attention is
 scaled_dot_product_attention, which keeps the logits in float32, not the written-out softmax, which rounds them.
 
-PyTorch runs on the CPU. Each operation is also run in float64 and must then equal the float64 loops of tests/cases, so
+PyTorch runs on the CPU. Each operation is also run in float64 and must then equal the float64 loops of testing/src/cases, so
 that both mean the same.
 """
 

@@ -1,4 +1,4 @@
-"""Writes tokenizer.json.gz: 2,000 strings with the ids that open_clip gives them, and what else tests/tokenizer.rs asks.
+"""Writes tokenizer.json.gz: 2,000 strings with the ids that open_clip gives them, and what else tests/it/tokenizer.rs asks.
 
 Needs open_clip_torch 3.3.0 and ftfy 6.3.1 (`pip install open_clip_torch==3.3.0 ftfy==6.3.1`). The strings are made by
 seeded rules, one a kind of difficulty, so that the same file comes out every time:

@@ -6,7 +6,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{Options, TargetDtype, convert};
@@ -15,6 +15,7 @@ use lseg_fast::model::recognise::{Flags, recognise};
 use testing::checkpoint::*;
 use testing::models::*;
 use testing::process::{alone, peak_mib};
+use testing::time::process_time;
 
 /// What any file may take.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -98,11 +99,6 @@ fn use_file(path: &Path) -> bool {
     true
 }
 
-fn timed(path: &Path) -> (bool, Duration) {
-    let started = Instant::now();
-    (use_file(path), started.elapsed())
-}
-
 /// Mutates `file` again and again, `pack` makes a file of the result. In a process of its own, whose peak tells.
 fn survive(seed: u64, file: &[u8], pack: impl Fn(Vec<u8>) -> Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
@@ -117,11 +113,7 @@ fn survive(seed: u64, file: &[u8], pack: impl Fn(Vec<u8>) -> Vec<u8>) {
         let mut bytes = file.to_vec();
         let cut = mutate(&mut random, &mut bytes);
         std::fs::write(&path, pack(bytes)).unwrap();
-        let (opened, mut took) = timed(&path);
-        if took > LONGEST {
-            // A busy machine is slow once, a bad file always.
-            took = timed(&path).1;
-        }
+        let (opened, took) = process_time(|| use_file(&path));
         assert!(took < LONGEST, "seed {seed}, round {round}: {took:?}");
         assert!(!(cut && opened), "seed {seed}, round {round}: a file without its end was opened");
         refused += usize::from(!opened);

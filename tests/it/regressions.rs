@@ -2,10 +2,11 @@
 //! target reads it. It must end in a result or in an error that can be shown, soon and in little memory.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testing::hostile;
 use testing::process::{alone, peak_mib};
+use testing::time::process_time;
 
 /// What any file may take.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -20,14 +21,7 @@ fn every_file(target: &str, read: impl Fn(&[u8])) {
     assert!(!files.is_empty(), "{} is empty", folder.display());
     for file in files {
         let bytes = std::fs::read(&file).unwrap();
-        let timed = || {
-            let started = Instant::now();
-            read(&bytes);
-            started.elapsed()
-        };
-        // A busy machine is slow once, a bad file always.
-        let took = timed();
-        let took = if took > LONGEST { timed() } else { took };
+        let ((), took) = process_time(|| read(&bytes));
         assert!(took < LONGEST, "{}: {took:?}", file.display());
         assert!(peak_mib() < MOST_MIB, "{}: {} MiB", file.display(), peak_mib());
     }

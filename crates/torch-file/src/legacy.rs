@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 
-use super::layout::{Extent, element_size};
-use super::pickle::{Fault, Node, Pickle};
-use super::source::Source;
-use super::torch::{self, Value};
-use super::{Contents, MAX_PICKLE, printable};
-use crate::Result;
+use crate::file::Contents;
+use crate::layout::Extent;
+use crate::limits::MAX_PICKLE;
+use crate::pickle::{Fault, Node, Pickle};
+use crate::printable::shortened;
+use crate::source::Source;
+use crate::torch::{self, Entry};
+use crate::{Options, Result, elements, settings};
 
 /// 0x1950a86a20f9469cfc6c, as a pickled integer holds it.
 const MAGIC_NUMBER: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -17,12 +19,12 @@ const PROTOCOL_VERSION: i64 = 1001;
 /// Bytes of the file's start that are tried first; the pickles of a large model fit.
 const FIRST_TRY: u64 = 1 << 20;
 
-pub(super) fn open(source: &Source) -> Result<Contents> {
+pub(crate) fn open(source: &Source, options: &Options) -> Result<Contents> {
     // How long the pickles are is only known once they are read.
     let mut len = FIRST_TRY;
     loop {
         let head = source.bytes(0, len.min(source.len))?;
-        match contents(source, &head) {
+        match contents(source, &head, options) {
             Err(Stop::Truncated) if len < source.len && len < MAX_PICKLE => len *= 2,
             Err(Stop::Truncated) => {
                 return Err(source.damaged("ends in the middle of its objects; it is cut short or no checkpoint"));
@@ -39,7 +41,7 @@ enum Stop {
     Failed(crate::Error),
 }
 
-fn contents(source: &Source, head: &[u8]) -> Result<Contents, Stop> {
+fn contents(source: &Source, head: &[u8], options: &Options) -> Result<Contents, Stop> {
     let damaged = |reason: String| Stop::Failed(source.damaged(reason));
     let mut at = 0;
     let mut next = || -> Result<Pickle, Stop> {
@@ -55,7 +57,7 @@ fn contents(source: &Source, head: &[u8]) -> Result<Contents, Stop> {
     match magic.node(magic.root) {
         Node::Bytes(span) if magic.bytes(span) == MAGIC_NUMBER => {}
         _ => {
-            let class = printable(&magic.class_name(magic.root));
+            let class = shortened(&magic.class_name(magic.root));
             return Err(damaged(format!("is a Python pickle ({class}), not a checkpoint; save it with torch.save")));
         }
     }
@@ -74,12 +76,13 @@ fn contents(source: &Source, head: &[u8]) -> Result<Contents, Stop> {
     let keys = next()?;
     let places = places(source, &objects, &keys, at as u64).map_err(Stop::Failed)?;
 
-    let mut contents = Contents { hyper_parameters: torch::hyper_parameters(&objects), ..Contents::default() };
-    for (name, value) in torch::state_dict(&objects).map_err(damaged)? {
-        match value {
-            Value::Inert(class) => contents.add_inert(name.to_owned(), class),
-            Value::Tensor(call) => {
-                let shown = || printable(name);
+    let state_dict = torch::state_dict(&objects, options).map_err(|error| Stop::Failed(error.of(&source.path)))?;
+    let mut contents = Contents { settings: settings::read(&objects, state_dict.id), ..Contents::default() };
+    for (name, entry) in state_dict.entries {
+        match entry {
+            Entry::Other(class) => contents.add_other(name.to_owned(), class),
+            Entry::Tensor(call) => {
+                let shown = || shortened(name);
                 let place = *places.get(call.storage.key.as_ref()).ok_or_else(|| {
                     damaged(format!("the storage of tensor {} is not in the file; it is damaged", shown()))
                 })?;
@@ -118,7 +121,7 @@ fn places(source: &Source, objects: &Pickle, keys: &Pickle, mut at: u64) -> Resu
             _ => keys.text(key).unwrap_or_default().to_owned(),
         };
         // Each storage once: a list that repeats keys would walk the file for ever.
-        let shown = || printable(&key);
+        let shown = || shortened(&key);
         let Some(storage) = described.remove(key.as_str()) else {
             return Err(source.damaged(format!("storage {} belongs to no tensor; the file is damaged", shown())));
         };
@@ -132,7 +135,7 @@ fn places(source: &Source, objects: &Pickle, keys: &Pickle, mut at: u64) -> Resu
                 storage.count
             )));
         }
-        let end = count.checked_mul(element_size(storage.dtype) as u64).and_then(|len| (at + 8).checked_add(len));
+        let end = count.checked_mul(elements::size(storage.dtype) as u64).and_then(|len| (at + 8).checked_add(len));
         let Some(end) = end.filter(|&end| end <= source.len) else {
             return Err(source.damaged(format!(
                 "storage {} of {count} elements goes beyond the file's {} bytes; it is cut short",

@@ -3,35 +3,26 @@
 
 use std::sync::Arc;
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use safetensors::Dtype;
-
-use super::crc::{Reading, Summed};
-use super::source::Source;
-use super::{TensorInfo, printable};
-use crate::Result;
+use crate::crc::{Reading, Summed};
+use crate::elements::{self, element_f32, to_f32};
+use crate::limits::{MAX_DIMENSIONS, MAX_REPEATED};
+use crate::source::Source;
+use crate::{Dtype, Result, TensorInfo};
 
 /// Bytes read at once: large enough for the disk, small enough that they are in the processor's cache while they are
 /// summed and converted.
-pub(super) const CHUNK: usize = 1 << 18;
-
-/// More dimensions than this are no network's.
-pub(super) const MAX_DIMENSIONS: usize = 16;
-
-/// A tensor whose dimensions of stride 0 repeat its storage may have this many elements more than its storage.
-const MAX_REPEATED: u64 = 1 << 22;
+pub(crate) const CHUNK: usize = 1 << 18;
 
 /// The bytes of one storage in the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     pub offset: u64,
     pub len: u64,
 }
 
 /// A tensor as a view of the file.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pub info: TensorInfo,
     /// Byte of the first element.
     offset: u64,
@@ -48,11 +39,6 @@ struct Axis {
     /// Elements from one index to the next, in the file and in the contiguous result.
     source: u64,
     target: usize,
-}
-
-/// Bytes of one element of those types that have whole bytes.
-pub(crate) fn element_size(dtype: Dtype) -> usize {
-    dtype.bitsize() / 8
 }
 
 impl Layout {
@@ -82,7 +68,7 @@ impl Layout {
         if shape.len() != strides.len() || shape.len() > MAX_DIMENSIONS {
             return Err(format!("{} sizes and {} strides make no tensor", shape.len(), strides.len()));
         }
-        let size = element_size(dtype) as u64;
+        let size = elements::size(dtype) as u64;
         let capacity = storage.len / size;
         let out_of_bounds = || {
             format!(
@@ -110,27 +96,17 @@ impl Layout {
         Ok(Layout { info: TensorInfo { dtype, shape }, offset, gather, summed: None })
     }
 
-    /// Bytes of all elements.
-    pub fn bytes(&self) -> u64 {
-        (self.count() as u64).saturating_mul(element_size(self.info.dtype) as u64)
-    }
-
     /// Bytes of the file that reading them goes through: all from the first to the last, where strides step over some.
     pub fn span(&self) -> u64 {
-        let Some(axes) = &self.gather else { return self.bytes() };
-        span(axes, element_size(self.info.dtype) as u64)
-    }
-
-    /// Number of elements.
-    fn count(&self) -> usize {
-        self.info.shape.iter().product()
+        let Some(axes) = &self.gather else { return self.info.bytes() };
+        span(axes, elements::size(self.info.dtype) as u64)
     }
 
     /// The elements in their own type, little-endian, last dimension fastest.
     pub fn read_raw(&self, source: &Source, out: &mut Vec<u8>) -> Result<()> {
-        let size = element_size(self.info.dtype);
+        let size = elements::size(self.info.dtype);
         out.clear();
-        out.resize(self.count() * size, 0);
+        out.resize(self.info.count() * size, 0);
         let mut reading = self.reading(source)?;
         match &self.gather {
             None => {
@@ -143,11 +119,11 @@ impl Layout {
         }
     }
 
-    /// The elements as float32; the type must be one of [`is_float`].
+    /// The elements as float32; the type must be a float's ([`elements::is_float`]).
     pub fn read_f32(&self, source: &Source, out: &mut Vec<f32>) -> Result<()> {
         let dtype = self.info.dtype;
         out.clear();
-        out.resize(self.count(), 0.0);
+        out.resize(self.info.count(), 0.0);
         let mut reading = self.reading(source)?;
         match &self.gather {
             None if dtype == Dtype::F32 => {
@@ -160,7 +136,7 @@ impl Layout {
                 reading.end()
             }
             None => {
-                let size = element_size(dtype);
+                let size = elements::size(dtype);
                 let mut bytes = vec![0; CHUNK.min(out.len() * size)];
                 for chunk in out.chunks_mut(CHUNK / size) {
                     let bytes = &mut bytes[..chunk.len() * size];
@@ -169,7 +145,7 @@ impl Layout {
                 }
                 reading.end()
             }
-            Some(axes) => visit(source, self.offset, element_size(dtype), axes, |target, bytes| {
+            Some(axes) => visit(source, self.offset, elements::size(dtype), axes, |target, bytes| {
                 out[target] = element_f32(dtype, bytes);
             }),
         }
@@ -177,56 +153,8 @@ impl Layout {
 
     /// Ready to read the elements where they are contiguous; elsewhere their storage's checksum is compared already.
     fn reading<'a>(&'a self, source: &'a Source) -> Result<Reading<'a>> {
-        let len = if self.gather.is_none() { self.bytes() } else { 0 };
+        let len = if self.gather.is_none() { self.info.bytes() } else { 0 };
         Reading::new(source, self.offset, len, self.summed.as_deref())
-    }
-}
-
-/// Whether [`Layout::read_f32`] reads this type.
-pub(super) fn is_float(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
-}
-
-/// Converts little-endian floats; `bytes` holds exactly `out.len()` elements.
-pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
-    if dtype == Dtype::F16 {
-        // By the slice: the processor's own conversion, which one element alone does not get.
-        const PART: usize = 4096;
-        let mut part = [f16::ZERO; PART];
-        for (out, bytes) in out.chunks_mut(PART).zip(bytes.chunks(2 * PART)) {
-            let part = &mut part[..out.len()];
-            for (x, b) in part.iter_mut().zip(bytes.chunks_exact(2)) {
-                *x = f16::from_le_bytes([b[0], b[1]]);
-            }
-            part.convert_to_f32_slice(out);
-        }
-        return;
-    }
-    if dtype == Dtype::F32 {
-        out.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, bytes)| *x = f32::from_le_bytes(*bytes));
-        return;
-    }
-    for (x, bytes) in out.iter_mut().zip(bytes.chunks_exact(element_size(dtype))) {
-        *x = element_f32(dtype, bytes);
-    }
-}
-
-/// One little-endian float, of any type without rounding.
-pub(crate) fn element_f64(dtype: Dtype, bytes: &[u8]) -> f64 {
-    match (dtype, bytes) {
-        (Dtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
-        _ => element_f32(dtype, bytes).into(),
-    }
-}
-
-/// One little-endian float.
-fn element_f32(dtype: Dtype, bytes: &[u8]) -> f32 {
-    match (dtype, bytes) {
-        (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
-        (Dtype::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
-        (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        (Dtype::F64, _) => element_f64(dtype, bytes) as f32,
-        _ => unreachable!("only floats are read as float32"),
     }
 }
 
@@ -301,9 +229,4 @@ fn visit(source: &Source, base: u64, size: usize, axes: &[Axis], mut element: im
             index[k] = 0;
         }
     }
-}
-
-/// `DTYPE [shape]`, as errors show it.
-pub(super) fn describe(info: &TensorInfo) -> String {
-    printable(&format!("{} {:?}", info.dtype, info.shape))
 }

@@ -7,24 +7,20 @@ use std::fmt;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::layout::{Layout, MAX_DIMENSIONS};
-use super::source::Source;
-use super::{Contents, printable};
 use crate::Result;
-
-/// A header of a thousand tensors takes 100 KB. (In this one fit 84,000.)
-const MAX_HEADER: u64 = 4 << 20;
-
-/// What a file says beside its tensors is a handful of entries.
-const MAX_METADATA: usize = 1000;
+use crate::file::Contents;
+use crate::layout::Layout;
+use crate::limits::{MAX_DIMENSIONS, MAX_HEADER, MAX_METADATA};
+use crate::printable::shortened;
+use crate::source::Source;
 
 /// Whether the file's first bytes can be a safetensors file's: a length that fits, then a JSON object.
-pub(super) fn looks_like(head: &[u8], file_len: u64) -> bool {
+pub(crate) fn looks_like(head: &[u8], file_len: u64) -> bool {
     let Some((length, rest)) = head.split_first_chunk::<8>() else { return false };
     rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= file_len
 }
 
-pub(super) fn open(source: &Source) -> Result<Contents> {
+pub(crate) fn open(source: &Source) -> Result<Contents> {
     let mut length = [0; 8];
     source.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
@@ -36,7 +32,7 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
         )));
     }
     let header = source.bytes(8, length)?;
-    let damaged = |reason: String| source.damaged(format!("its safetensors header is damaged: {}", printable(&reason)));
+    let damaged = |reason: String| source.damaged(format!("its safetensors header is damaged: {}", shortened(&reason)));
     let Header { metadata, mut tensors } = serde_json::from_slice(&header).map_err(|e| damaged(e.to_string()))?;
     let count = tensors.len();
     // Files of other programs have them in any order.
@@ -59,7 +55,7 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
     }
     for (name, info) in tensors {
         if info.dtype.bitsize() % 8 != 0 {
-            contents.add_inert(name, format!("a tensor of type {}", info.dtype));
+            contents.add_other(name, format!("a tensor of type {}", info.dtype));
             continue;
         }
         let offset = start + info.data_offsets.0 as u64;

@@ -3,16 +3,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flate2::Crc;
+use crc32fast::Hasher;
 
-use super::layout::{CHUNK, Extent};
-use super::printable;
-use super::source::Source;
 use crate::Result;
+use crate::layout::{CHUNK, Extent};
+use crate::printable::shortened;
+use crate::source::Source;
 
 /// A storage with its checksum.
 #[derive(Debug)]
-pub(super) struct Summed {
+pub(crate) struct Summed {
     extent: Extent,
     expected: u32,
     /// The first tensor that lies in it, for messages.
@@ -27,11 +27,11 @@ impl Summed {
 
     /// A sum for who is about to read `len` bytes from `offset`, if these are all of the storage and it was not compared
     /// before. Where they are a part, all is read here.
-    fn begin(&self, source: &Source, offset: u64, len: u64) -> Result<Option<Crc>> {
+    fn begin(&self, source: &Source, offset: u64, len: u64) -> Result<Option<Hasher>> {
         if self.compared.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let mut sum = Crc::new();
+        let mut sum = Hasher::new();
         if (offset, len) == (self.extent.offset, self.extent.len) {
             return Ok(Some(sum));
         }
@@ -43,17 +43,18 @@ impl Summed {
             sum.update(&chunk[..part]);
             at += part as u64;
         }
-        self.compare(source, &sum)?;
+        self.compare(source, sum)?;
         Ok(None)
     }
 
-    fn compare(&self, source: &Source, sum: &Crc) -> Result<()> {
-        if sum.sum() != self.expected {
+    fn compare(&self, source: &Source, sum: Hasher) -> Result<()> {
+        let sum = sum.finalize();
+        if sum != self.expected {
             return Err(source.damaged(format!(
                 "tensor {}: its bytes have the checksum {:08x}, {:08x} is expected; the file is damaged: copy or download it \
                  again",
-                printable(&self.tensor),
-                sum.sum(),
+                shortened(&self.tensor),
+                sum,
                 self.expected
             )));
         }
@@ -63,10 +64,10 @@ impl Summed {
 }
 
 /// Reads a part of the file from its start to its end, and compares the checksum of the storage that it lies in.
-pub(super) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     source: &'a Source,
     at: u64,
-    sum: Option<(Crc, &'a Summed)>,
+    sum: Option<(Hasher, &'a Summed)>,
 }
 
 impl<'a> Reading<'a> {
@@ -91,6 +92,6 @@ impl<'a> Reading<'a> {
 
     /// To be called once all bytes were read.
     pub fn end(self) -> Result<()> {
-        self.sum.map_or(Ok(()), |(sum, summed)| summed.compare(self.source, &sum))
+        self.sum.map_or(Ok(()), |(sum, summed)| summed.compare(self.source, sum))
     }
 }

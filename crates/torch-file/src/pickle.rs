@@ -10,26 +10,20 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::limits::{MAX_OBJECTS, MAX_STEPS, MAX_TEXT};
+
 /// A node's index in the arena.
-pub(super) type Id = u32;
-
-/// Limits far above every real checkpoint (a few hundred thousand steps), which bound memory and time.
-const MAX_STEPS: usize = 8_000_000;
-const MAX_NODES: usize = 2_000_000;
-
-/// The longest text that is looked at: names are shorter. A pickle may refer to one long string a million times;
-/// to look through it each time would take hours.
-const LONGEST_TEXT: usize = 1024;
+pub(crate) type Id = u32;
 
 /// A place in the pickle's bytes; strings stay there.
-pub(super) type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 #[derive(Debug)]
-pub(super) enum Node {
+pub(crate) enum Node {
     None,
     Bool(bool),
     Int(i64),
-    Float,
+    Float(f64),
     Str(Span),
     /// Bytes, or an integer of more than 64 bits (little-endian).
     Bytes(Span),
@@ -48,7 +42,7 @@ pub(super) enum Node {
 }
 
 #[derive(Debug)]
-pub(super) struct Object {
+pub(crate) struct Object {
     /// Older than the object itself.
     pub class: Id,
     /// What the class's class is, and so on, to the first that is no object: kept, because a file can make chains of
@@ -61,7 +55,7 @@ pub(super) struct Object {
 
 /// Why a pickle cannot be read.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The bytes end before the pickle does.
     Truncated,
     Malformed(String),
@@ -69,7 +63,7 @@ pub(super) enum Fault {
 
 /// A pickle's objects.
 #[derive(Debug)]
-pub(super) struct Pickle<'a> {
+pub(crate) struct Pickle<'a> {
     bytes: &'a [u8],
     nodes: Vec<Node>,
     pub root: Id,
@@ -100,7 +94,7 @@ impl<'a> Pickle<'a> {
     /// The text of a string node, unless it is longer than any name.
     pub fn text(&self, id: Id) -> Option<&str> {
         match self.node(id) {
-            Node::Str(span) if span.len() <= LONGEST_TEXT => std::str::from_utf8(self.bytes(span)).ok(),
+            Node::Str(span) if span.len() <= MAX_TEXT => std::str::from_utf8(self.bytes(span)).ok(),
             _ => None,
         }
     }
@@ -146,7 +140,7 @@ impl<'a> Pickle<'a> {
             Node::Global(module, name) => {
                 let start = |span| {
                     let bytes = self.bytes(span);
-                    String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_TEXT)])
+                    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)])
                 };
                 return format!("{}.{}", start(module), start(name));
             }
@@ -154,7 +148,7 @@ impl<'a> Pickle<'a> {
             Node::None => "None",
             Node::Bool(_) => "bool",
             Node::Int(_) => "int",
-            Node::Float => "float",
+            Node::Float(_) => "float",
             Node::Str(_) => "str",
             Node::Bytes(_) => "bytes",
             Node::List(_) => "list",
@@ -245,12 +239,14 @@ impl Machine<'_> {
             }
             0x8a | 0x8b => self.long(opcode == 0x8b)?,
             b'F' => {
-                self.line()?;
-                self.push(Node::Float)?;
+                let line = self.line()?;
+                let value = std::str::from_utf8(self.bytes.get(line).unwrap_or_default()).ok();
+                let value = value.and_then(|text| text.trim().parse().ok());
+                self.push(Node::Float(value.ok_or_else(|| malformed("a float is no number"))?))?;
             }
             b'G' => {
-                self.take(8)?;
-                self.push(Node::Float)?;
+                let value = f64::from_be_bytes(self.array()?);
+                self.push(Node::Float(value))?;
             }
             b'S' => {
                 let line = self.line()?;
@@ -501,8 +497,8 @@ impl Machine<'_> {
     // The arena and the stack.
 
     fn node(&mut self, node: Node) -> Step<Id> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(malformed(format!("the pickle has more than {MAX_NODES} objects")));
+        if self.nodes.len() >= MAX_OBJECTS {
+            return Err(malformed(format!("the pickle has more than {MAX_OBJECTS} objects")));
         }
         self.nodes.push(node);
         Ok((self.nodes.len() - 1) as Id)

@@ -6,30 +6,29 @@ use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use zip::read::{ArchiveOffset, Config};
-use zip::{CompressionMethod, ZipArchive};
+use ::zip::read::{ArchiveOffset, Config};
+use ::zip::{CompressionMethod, ZipArchive};
 
-use super::crc::Summed;
-use super::layout::Extent;
-use super::pickle::{Fault, Pickle};
-use super::source::Source;
-use super::torch::{self, Value};
-use super::{Contents, MAX_PICKLE, printable};
-use crate::Result;
-
-/// The directory of a model of a thousand tensors takes 100 KB; a larger one than this is an attack on memory.
-const MAX_DIRECTORY: u64 = 32 << 20;
+use crate::crc::Summed;
+use crate::file::Contents;
+use crate::layout::Extent;
+use crate::limits::{MAX_DIRECTORY, MAX_PICKLE};
+use crate::pickle::{Fault, Pickle};
+use crate::printable::shortened;
+use crate::source::Source;
+use crate::torch::{self, Entry};
+use crate::{Options, Result, settings};
 
 /// Bytes that a zip starts with.
-pub(super) const MAGIC: &[u8] = b"PK\x03\x04";
+pub(crate) const MAGIC: &[u8] = b"PK\x03\x04";
 
-pub(super) fn open(source: &Source) -> Result<Contents> {
+pub(crate) fn open(source: &Source, options: &Options) -> Result<Contents> {
     let mut archive = Archive::open(source)?;
     let pickle_at = archive.pickle()?;
     if let Some(order) = archive.index("byteorder") {
         let order = archive.small(order)?;
         if order != b"little" {
-            let order = printable(&String::from_utf8_lossy(&order));
+            let order = shortened(&String::from_utf8_lossy(&order));
             return Err(source.damaged(format!(
                 "was saved on a machine of byte order {order:?}; only \"little\" is read: save it again on one of those"
             )));
@@ -43,16 +42,16 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
         })
     })?;
 
-    let state_dict = torch::state_dict(&pickle).map_err(|reason| source.damaged(reason))?;
-    let mut contents = Contents { hyper_parameters: torch::hyper_parameters(&pickle), ..Contents::default() };
+    let state_dict = torch::state_dict(&pickle, options).map_err(|error| error.of(&source.path))?;
+    let mut contents = Contents { settings: settings::read(&pickle, state_dict.id), ..Contents::default() };
     let mut places = HashMap::new();
-    for (name, value) in state_dict {
-        let call = match value {
-            Value::Inert(class) => {
-                contents.add_inert(name.to_owned(), class);
+    for (name, entry) in state_dict.entries {
+        let call = match entry {
+            Entry::Other(class) => {
+                contents.add_other(name.to_owned(), class);
                 continue;
             }
-            Value::Tensor(call) => call,
+            Entry::Tensor(call) => call,
         };
         let key = call.storage.key.clone();
         let (place, summed) = match places.get(&key) {
@@ -63,15 +62,15 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
         if call.storage.bytes().is_none_or(|len| len > place.len) {
             return Err(source.damaged(format!(
                 "storage {} has {} bytes, tensor {} needs {} elements; the file is damaged",
-                printable(&key),
+                shortened(&key),
                 place.len,
-                printable(name),
+                shortened(name),
                 call.storage.count
             )));
         }
         let layout = call
             .layout(*place)
-            .map_err(|reason| source.damaged(format!("tensor {}: {reason}; the file is damaged", printable(name))))?;
+            .map_err(|reason| source.damaged(format!("tensor {}: {reason}; the file is damaged", shortened(name))))?;
         contents.add_tensor(name.to_owned(), layout.of(summed.clone()));
     }
     if overlap(places.values().map(|(place, _)| *place).collect()) {
@@ -102,7 +101,7 @@ impl<'a> Archive<'a> {
         let zip = ZipArchive::with_config(config, reader).map_err(|e| {
             source.damaged(format!(
                 "its zip directory cannot be read ({}); the file is damaged or cut short",
-                printable(&e.to_string())
+                shortened(&e.to_string())
             ))
         })?;
         if zip.has_duplicate_names() {
@@ -143,7 +142,7 @@ impl<'a> Archive<'a> {
     /// The bytes of a storage, and their checksum where there is one. The tensor `name` lies in it.
     fn storage(&mut self, key: &str, name: &str) -> Result<(Extent, Option<Arc<Summed>>)> {
         let index = self.index(&format!("data/{key}")).ok_or_else(|| {
-            self.source.damaged(format!("its storage data/{} is missing; the file is damaged", printable(key)))
+            self.source.damaged(format!("its storage data/{} is missing; the file is damaged", shortened(key)))
         })?;
         let (place, crc32) = self.place(index)?;
         Ok((place, crc32.map(|crc32| Arc::new(Summed::new(place, crc32, name)))))
@@ -157,7 +156,7 @@ impl<'a> Archive<'a> {
         let entry = self
             .zip
             .by_index_raw(index)
-            .map_err(|e| damaged(&format!("cannot be found ({}); the file is damaged", printable(&e.to_string()))))?;
+            .map_err(|e| damaged(&format!("cannot be found ({}); the file is damaged", shortened(&e.to_string()))))?;
         if entry.encrypted() {
             return Err(damaged("is encrypted; save the model again with torch.save"));
         }
@@ -194,9 +193,7 @@ impl<'a> Archive<'a> {
             )));
         }
         let bytes = self.source.bytes(place.offset, place.len)?;
-        let mut crc = flate2::Crc::new();
-        crc.update(&bytes);
-        if expected.is_some_and(|expected| crc.sum() != expected) {
+        if expected.is_some_and(|expected| crc32fast::hash(&bytes) != expected) {
             return Err(self.source.damaged("its data.pkl does not match its checksum; the file is damaged"));
         }
         Ok(bytes)

@@ -1,6 +1,7 @@
 //! The bytes behind a checkpoint: a file, read by position (a shared reference is enough, threads need no lock, and a
-//! file that is cut short under us is an error, where a memory map would be a signal), or a part of the program.
+//! file that is cut short under us is an error, where a memory map would be a signal), or bytes in memory.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::SystemTime;
 use crate::{Error, Result};
 
 /// A regular file and its length at opening, or bytes in memory.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// What errors call it.
     pub path: PathBuf,
     bytes: Bytes,
@@ -19,7 +20,7 @@ pub(super) struct Source {
 enum Bytes {
     /// With the time of its last change at opening, where the file system has one.
     File(File, Option<SystemTime>),
-    Memory(&'static [u8]),
+    Memory(Cow<'static, [u8]>),
 }
 
 impl Source {
@@ -28,7 +29,7 @@ impl Source {
         // Opening a pipe would wait for its writer; a folder opens and then fails to read.
         if !metadata.is_file() {
             let what = if metadata.is_dir() { "a folder" } else { "no regular file" };
-            return Err(Error::checkpoint(path, format!("is {what}; name the checkpoint file itself")));
+            return Err(Error::refused(path, format!("is {what}; name the checkpoint file itself")));
         }
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let metadata = file.metadata().map_err(|e| Error::io("open", path, e))?;
@@ -36,8 +37,16 @@ impl Source {
         Ok(Source { path: path.to_owned(), bytes, len: metadata.len() })
     }
 
-    pub fn memory(name: &str, bytes: &'static [u8]) -> Self {
-        Source { path: name.into(), bytes: Bytes::Memory(bytes), len: bytes.len() as u64 }
+    pub fn memory(name: &str, bytes: Cow<'static, [u8]>) -> Self {
+        Source { path: name.into(), len: bytes.len() as u64, bytes: Bytes::Memory(bytes) }
+    }
+
+    /// Bytes of memory that it holds; those that are part of the program are not among them.
+    pub fn held(&self) -> usize {
+        match &self.bytes {
+            Bytes::Memory(Cow::Owned(bytes)) => bytes.len(),
+            Bytes::Memory(Cow::Borrowed(_)) | Bytes::File(..) => 0,
+        }
     }
 
     /// Fills `buffer` with the file's bytes from `offset`.
@@ -80,7 +89,7 @@ impl Source {
 
     /// An error about this file's contents.
     pub fn damaged(&self, reason: impl Into<String>) -> Error {
-        Error::checkpoint(&self.path, reason)
+        Error::refused(&self.path, reason)
     }
 }
 

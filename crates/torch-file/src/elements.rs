@@ -1,13 +1,90 @@
-//! Values that are no numbers, found by their exponents' bits: a model with one of them computes nothing.
+//! Elements as a file holds them, little-endian: their sizes, floats from them, and the search for values that are no numbers,
+//! with which a model computes nothing.
+//!
+//! ```
+//! use torch_file::{Dtype, elements};
+//! let halves = [0x00, 0x3c, 0x00, 0x7c]; // 1 and infinity
+//! let mut floats = [0.0; 2];
+//! elements::to_f32(Dtype::F16, &halves, &mut floats);
+//! assert_eq!(floats, [1.0, f32::INFINITY]);
+//! assert_eq!(elements::first_not_finite(Dtype::F16, &halves), Some((1, f64::INFINITY)));
+//! ```
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use safetensors::Dtype;
+
+use crate::Dtype;
 
 /// Elements looked at before the answer is asked for: without a branch inside, the loop over them is one of vectors.
 const BLOCK: usize = 4096;
 
+/// Bytes of one element, of those types that have whole bytes.
+pub fn size(dtype: Dtype) -> usize {
+    dtype.bitsize() / 8
+}
+
+/// Whether a type is float16, bfloat16, float32 or float64.
+pub fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+}
+
+/// Converts floats; `bytes` holds exactly `out.len()` elements.
+///
+/// # Panics
+/// Where `dtype` is not one of [`is_float`], or `bytes` has another length.
+pub fn to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    assert!(
+        is_float(dtype) && bytes.len() == out.len() * size(dtype),
+        "{dtype}: {} bytes for {} floats",
+        bytes.len(),
+        out.len()
+    );
+    if dtype == Dtype::F16 {
+        // By the slice: the processor's own conversion, which one element alone does not get.
+        const PART: usize = 4096;
+        let mut part = [f16::ZERO; PART];
+        for (out, bytes) in out.chunks_mut(PART).zip(bytes.chunks(2 * PART)) {
+            let part = &mut part[..out.len()];
+            for (x, b) in part.iter_mut().zip(bytes.chunks_exact(2)) {
+                *x = f16::from_le_bytes([b[0], b[1]]);
+            }
+            part.convert_to_f32_slice(out);
+        }
+        return;
+    }
+    if dtype == Dtype::F32 {
+        out.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, bytes)| *x = f32::from_le_bytes(*bytes));
+        return;
+    }
+    for (x, bytes) in out.iter_mut().zip(bytes.chunks_exact(size(dtype))) {
+        *x = element_f32(dtype, bytes);
+    }
+}
+
+/// One float, of any type without rounding.
+///
+/// # Panics
+/// As [`to_f32`].
+pub fn to_f64(dtype: Dtype, bytes: &[u8]) -> f64 {
+    match (dtype, bytes) {
+        (Dtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => element_f32(dtype, bytes).into(),
+    }
+}
+
+/// One float.
+pub(crate) fn element_f32(dtype: Dtype, bytes: &[u8]) -> f32 {
+    match (dtype, bytes) {
+        (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
+        (Dtype::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
+        (Dtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+        (Dtype::F64, _) => to_f64(dtype, bytes) as f32,
+        _ => unreachable!("only floats are read as float32"),
+    }
+}
+
 /// The first NaN or infinity among little-endian floats, by its index and value. `None` for types that have neither.
-pub(crate) fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f64)> {
+pub fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f64)> {
     match dtype {
         Dtype::F16 => first(bytes.as_chunks().0, |&b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00)
             .map(|(i, &b)| (i, f16::from_le_bytes(b).to_f64())),
@@ -22,7 +99,7 @@ pub(crate) fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f64
 }
 
 /// The first value that is NaN or larger than `limit` in size, by its index and value.
-pub(crate) fn first_beyond(values: &[f32], limit: f32) -> Option<(usize, f32)> {
+pub fn first_beyond(values: &[f32], limit: f32) -> Option<(usize, f32)> {
     // As whole numbers: sizes in their order, infinity above them, NaN above all.
     let size = |x: f32| x.to_bits() & 0x7fff_ffff;
     first(values, |x| size(*x) > size(limit)).map(|(i, &x)| (i, x))

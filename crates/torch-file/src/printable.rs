@@ -1,4 +1,4 @@
-//! Text from outside as a terminal may show it: names of files, labels, what stands in a model.
+//! Text from outside as a terminal may show it: names of files and tensors, what stands in a model.
 
 use std::borrow::Cow;
 
@@ -6,6 +6,10 @@ use std::borrow::Cow;
 /// order of writing around come as `\n`, `\u{1b}`, … All other text stays as it is, in any script, emoji too.
 ///
 /// Shown twice, it is the same as shown once.
+///
+/// ```
+/// assert_eq!(torch_file::printable::printable("head\n\u{1b}[31m.bias"), r"head\n\u{1b}[31m.bias");
+/// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, controls)
 }
@@ -13,6 +17,15 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 /// As [`printable`], but for text of several lines.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && controls(c))
+}
+
+/// A stranger's text for a message: as [`printable`], and not endless: of more than 160 characters the rest is `…`.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 160;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", printable(&text[..end])),
+        None => printable(text).into_owned(),
+    }
 }
 
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {

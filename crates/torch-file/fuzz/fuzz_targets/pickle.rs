@@ -1,0 +1,5 @@
+#![no_main]
+
+use testing::stranger;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stranger::pickle(bytes));

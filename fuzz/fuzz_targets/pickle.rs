@@ -1,5 +1,0 @@
-#![no_main]
-
-use testing::hostile;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::pickle(bytes));
