@@ -29,6 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests/golden"
 SCENES = ROOT / "weights/demo/scenes"
+# The file: two builds may hold the demo model in different forms.
+DEMO = ["--model", ROOT / "weights/demo/demo.safetensors"]
 VIRTUAL = ROOT / "target/vgpu"
 # What each golden network's file does not tell about its head blocks.
 NETWORKS = {
@@ -135,9 +137,9 @@ def frames(device):
         # What has no name is in some scenes.
         labels = ",".join([name for name in [*scene["names"], scene["other"]] if name])
         calls += [
-            ["run", photo, *common, "--labels", labels, *ALL, "--out", out],
-            ["embed", photo, *common, "--out", out],
-            ["text", *common, "--labels", labels, "--template", "a photo of a {}", "--out", f"{out}/{scene['scene']}.words.npy"],
+            ["run", photo, *common, *DEMO, "--labels", labels, *ALL, "--out", out],
+            ["embed", photo, *common, *DEMO, "--out", out],
+            ["text", *common, *DEMO, "--labels", labels, "--template", "a photo of a {}", "--out", f"{out}/{scene['scene']}.words.npy"],
         ]
     return calls
 
@@ -149,7 +151,7 @@ def embeddings(photo, common, out):
 
 
 def plans(device):
-    models = [[]] + [["--model", f"{name}.safetensors"] for name in NETWORKS]
+    models = [DEMO] + [["--model", f"{name}.safetensors"] for name in NETWORKS]
     return [["plan", "--json", "--device", device, *model, *size] for model in models for size in ([], ["--size", "96x160"])]
 
 

@@ -1,5 +1,5 @@
 //! The golden networks: small seeded networks of every kind in the published format, a photo each, and what PyTorch makes of it in
-//! float64 (`tests/golden/`). The build feature `golden` puts them into the program.
+//! float64 (`tests/golden/`). The build feature `golden` puts them into the program (`crates/golden`).
 
 use std::path::Path;
 
@@ -26,8 +26,6 @@ const AGREE: f64 = 0.995;
 pub struct Network {
     pub name: &'static str,
     limit: f32,
-    /// What the program holds of it.
-    files: &'static [(&'static str, &'static [u8])],
 }
 
 #[derive(Deserialize)]
@@ -42,36 +40,26 @@ const CASE: &str = "case.json";
 /// PyTorch's `scores`, among other things.
 const EXPECTED: &str = "expected_0.safetensors";
 
-/// The files of a network where the program holds them.
-#[cfg(feature = "golden")]
-macro_rules! files {
-    ($name:literal) => {
-        &[
-            (MODEL, include_bytes!(concat!("../../tests/golden/", $name, "/model.ckpt"))),
-            (PHOTO, include_bytes!(concat!("../../tests/golden/", $name, "/photo_0.png"))),
-            (CASE, include_bytes!(concat!("../../tests/golden/", $name, "/case.json"))),
-            (EXPECTED, include_bytes!(concat!("../../tests/golden/", $name, "/expected_0.safetensors"))),
-        ]
-    };
-}
-#[cfg(not(feature = "golden"))]
-macro_rules! files {
-    ($name:literal) => {
-        &[]
-    };
-}
-
 pub const NETWORKS: &[Network] = &[
-    Network { name: "vit16", limit: SCORES, files: files!("vit16") },
-    Network { name: "vit32", limit: SCORES, files: files!("vit32") },
-    Network { name: "resnet", limit: SCORES, files: files!("resnet") },
-    Network { name: "vit16_relu", limit: OUTLIERS, files: files!("vit16_relu") },
+    Network { name: "vit16", limit: SCORES },
+    Network { name: "vit32", limit: SCORES },
+    Network { name: "resnet", limit: SCORES },
+    Network { name: "vit16_relu", limit: OUTLIERS },
 ];
+
+/// The files of a network that the program holds: none where the build left them out.
+fn embedded(name: &str) -> &'static [(&'static str, &'static [u8])] {
+    #[cfg(feature = "golden")]
+    let networks = lseg_fast_golden::NETWORKS;
+    #[cfg(not(feature = "golden"))]
+    let networks: &[(&str, &'static [_])] = &[];
+    networks.iter().find(|network| network.0 == name).map_or(&[], |network| network.1)
+}
 
 impl Network {
     /// Whether its files are at hand: in the program, or in a folder that was given.
     pub fn is_there(&self, folder: Option<&Path>) -> bool {
-        folder.is_some() || !self.files.is_empty()
+        folder.is_some() || !embedded(self.name).is_empty()
     }
 
     /// Runs it: how far its scores are from PyTorch's, over their range. Its files are those of `folder/name`, or the program's.
@@ -84,7 +72,7 @@ impl Network {
         let folder = match folder {
             Some(folder) => folder.join(self.name),
             None => {
-                for (file, bytes) in self.files {
+                for (file, bytes) in embedded(self.name) {
                     let path = scratch.path().join(file);
                     std::fs::write(&path, bytes).map_err(|e| wrong(format!("{}: {e}", path.display())))?;
                 }
@@ -164,7 +152,17 @@ fn compare(got: &[f32], mask: &[u16], right: &[f32], limit: f32) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::compare;
+    use super::*;
+
+    #[test]
+    #[cfg(feature = "golden")]
+    fn the_program_holds_every_network() {
+        for Network { name, .. } in NETWORKS {
+            let files: Vec<&str> = embedded(name).iter().map(|file| file.0).collect();
+            assert_eq!(files, [MODEL, PHOTO, CASE, EXPECTED], "{name}");
+        }
+        assert!(embedded("another").is_empty());
+    }
 
     #[test]
     fn comparing_sees_errors_and_wrong_labels() {

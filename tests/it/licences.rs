@@ -6,7 +6,7 @@ use std::process::Command;
 
 const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
-/// "name version" of all that `cargo tree` finds linked in, but for the project itself.
+/// "name version" of all that `cargo tree` finds linked in, but for the project's own.
 fn linked(target: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--package", "lseg-fast", "--edges", "normal", "--prefix", "none"])
@@ -17,11 +17,13 @@ fn linked(target: &str) -> BTreeSet<String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).unwrap();
     // "rayon v1.12.0 (*)"
-    let crates = tree.lines().filter_map(|line| {
+    // Those of this repository have a path behind them.
+    let others = tree.lines().filter(|line| !line.contains(env!("CARGO_MANIFEST_DIR")));
+    let crates = others.filter_map(|line| {
         let (name, rest) = line.split_once(" v")?;
         Some(format!("{name} {}", rest.split(' ').next()?))
     });
-    crates.filter(|name| !name.starts_with("lseg-fast ")).collect()
+    crates.collect()
 }
 
 #[test]
