@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use csv::{ReaderBuilder, StringRecord, Terminator};
+
 use crate::{Error, Result};
 
 /// The most points of one file: their embeddings are formed at once.
@@ -44,17 +46,18 @@ impl Points {
             let line = 1 + bytes.iter().take(e.valid_up_to()).filter(|byte| **byte == b'\n').count();
             format!("line {line} is not UTF-8; save the file as plain text")
         })?;
-        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-        let mut lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
-        match lines.next() {
-            Some((_, header)) if header.split(',').map(str::trim).eq(["x", "y"]) => {}
-            Some((line, other)) => return Err(format!("line {line}: expected the header x,y, found {}", shown(other))),
+        let mut records = records(text);
+        match records.next() {
+            Some((_, header)) if header.iter().map(str::trim).eq(["x", "y"]) => {}
+            Some((line, other)) => {
+                return Err(format!("line {line}: expected the header x,y, found {}", shown(&other)));
+            }
             None => return Err("an empty file; expected the header x,y and a point a line".into()),
         }
         let mut points = Points { path: path.to_owned(), values: Vec::new(), lines: Vec::new() };
-        for (line, pair) in lines {
-            let value = point(pair)
-                .ok_or_else(|| format!("line {line}: expected two numbers such as 12.5,40, found {}", shown(pair)))?;
+        for (line, pair) in records {
+            let value = point(&pair)
+                .ok_or_else(|| format!("line {line}: expected two numbers such as 12.5,40, found {}", shown(&pair)))?;
             if points.values.len() == MAX_POINTS {
                 return Err(format!("line {line}: more than {MAX_POINTS} points; split the file"));
             }
@@ -86,15 +89,34 @@ impl Points {
     }
 }
 
-fn point(pair: &str) -> Option<[f32; 2]> {
-    let (x, y) = pair.split_once(',')?;
-    let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
-    Some([number(x)?, number(y)?])
+/// The lines that are not blank, with their numbers.
+fn records(text: &str) -> impl Iterator<Item = (usize, StringRecord)> {
+    let mut lines = ReaderBuilder::new();
+    lines.has_headers(false).flexible(true).quoting(false).terminator(Terminator::Any(b'\n'));
+    // Every record then ends with its line, the last one too.
+    let mut reader = lines.from_reader(text.as_bytes().chain(&b"\n"[..]));
+    let next = move || {
+        let mut record = StringRecord::new();
+        let there = reader.read_record(&mut record).expect("UTF-8 in memory, any number of fields");
+        // The number of the record's own position is that of the first blank line before it.
+        there.then(|| (reader.position().line() as usize - 1, record))
+    };
+    std::iter::from_fn(next).filter(|(_, record)| record.len() > 1 || !record[0].trim().is_empty())
 }
 
-/// The text in quotes, cut where it is long.
-fn shown(text: &str) -> String {
+fn point(pair: &StringRecord) -> Option<[f32; 2]> {
+    let number = |text: &str| text.trim().parse::<f32>().ok().filter(|value| value.is_finite());
+    if pair.len() != 2 {
+        return None;
+    }
+    Some([number(&pair[0])?, number(&pair[1])?])
+}
+
+/// The line in quotes, cut where it is long.
+fn shown(record: &StringRecord) -> String {
     const LONGEST: usize = 40;
+    let line = record.iter().collect::<Vec<_>>().join(",");
+    let text = line.trim();
     let mut start: String = text.chars().take(LONGEST).collect();
     if start.len() < text.len() {
         start.push('…');
@@ -139,6 +161,8 @@ mod tests {
             ("1,2\n", &["line 1", "header x,y", "1,2"]),
             ("y,x\n1,2\n", &["line 1", "y,x"]),
             ("x,y\n1,2\n\n3\n", &["line 4", "\"3\""]),
+            ("\r\n \n x,y\r\n1,2\r\n\t\r\n\r\n 3 , 4 ,5 \r\n", &["line 7", "\"3 , 4 ,5\""]),
+            ("x,y\n\"1\",2", &["line 2", "\\\"1"]),
             ("x,y\n1,2,3\n", &["line 2", "1,2,3"]),
             ("x,y\n1;2\n", &["line 2"]),
             ("x,y\nNaN,1\n", &["line 2", "NaN"]),

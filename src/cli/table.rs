@@ -1,6 +1,9 @@
 //! Aligned columns of text.
+//!
+//! By hand, not by comfy-table: it frames tables and fits them to a terminal; here columns are aligned, and cells, which may hold a
+//! stranger's text, are made printable and cut.
 
-use lseg_fast::printable::printable;
+use crate::printable::printable;
 
 /// Characters of a cell: what is longer is cut. (A label may have any length, and no line here is as long.)
 const LONGEST: usize = 500;

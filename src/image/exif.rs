@@ -1,4 +1,7 @@
 //! The directories of a TIFF file, and of an EXIF block, which is one: tags with their values.
+//!
+//! By hand, not by kamadak-exif: one entry of a photo is asked for, the orientation, and the same directories answer what the crate
+//! tiff does not say about its files; each read is bounded.
 
 /// A TIFF file's header: byte order, classic or BigTIFF, where its first directory is.
 #[derive(Clone, Copy)]

@@ -1,4 +1,6 @@
 //! The legend beside an overlay: each label with its colour and its share, the largest first.
+//!
+//! By hand: imageproc could draw its boxes, but most of it is the layout.
 
 use super::decode::Photo;
 use super::text::{Line, Text};

@@ -1,4 +1,6 @@
 //! One colour for each label: the same colour for the same index in every mask, overlay and table.
+//!
+//! By hand: the crate palette turns one colour space into another, but chooses no colours.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,4 +1,6 @@
 //! Text in pictures, in any script: shaped, and in the order in which it is read.
+//!
+//! By hand upon cosmic-text, which shapes: imageproc sets one font's characters from left to right, one by one.
 
 use cosmic_text::{Buffer, CacheKeyFlags, LayoutGlyph, Metrics, Shaping, SwashContent, Wrap};
 use unicode_segmentation::UnicodeSegmentation;

@@ -5,9 +5,10 @@
 //! needs F products a label instead of C. For the norm let W = Q·R: ‖e‖² = ‖R·f + Qᵀb‖² + r², where r² is what of ‖b‖²
 //! lies outside Q's columns: a sum of squares, so nothing cancels, and e itself is never formed.
 
+use torch_file::elements::first_beyond;
+
 use super::config::{Activation, Config, HeadBlockKind, LOGIT_SCALE};
 use super::weights::{Loader, TensorSpec};
-use crate::checkpoint::finite::first_beyond;
 use crate::error::{Error, Result};
 use crate::ops::{Buf, Element, Epilogue, Linear, PlanBuilder, Upload, Vector, similarity};
 use crate::unit_vector;
@@ -186,7 +187,7 @@ impl Norm {
     }
 
     /// `weight` is `[embed_dim, features]`. By Householder reflections in float64 where embed_dim > features;
-    /// otherwise W and b are small enough as they are.
+    /// otherwise W and b are small enough as they are. By hand: of nalgebra it would be the one thing used.
     fn of(weight: &[f32], bias: &[f32], features: usize) -> Norm {
         let rows = bias.len();
         if !Norm::is_upper(rows, features) {

@@ -3,14 +3,20 @@
 //! On Linux a file is written without a name and gets one at its end: whatever kills the process, nothing stays. Where a
 //! file system refuses that (network folders), and for the moment in which one file replaces another, it has a temporary
 //! name, which is noted here for who ends the process.
+//!
+//! By hand, not by the crates tempfile or atomic-write-file: they do not know which of their files are under way when a signal
+//! ends the process, and replace a link instead of the file behind it.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+#[cfg(feature = "cli")]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::target::keep_rights;
 
@@ -57,6 +63,7 @@ impl Temporary {
 }
 
 /// Removes what has a temporary name. While the answer is kept, no file gets one.
+#[cfg(feature = "cli")]
 pub(crate) fn remove_all() -> MutexGuard<'static, Vec<PathBuf>> {
     let names = lock();
     remove(&names);
@@ -64,6 +71,7 @@ pub(crate) fn remove_all() -> MutexGuard<'static, Vec<PathBuf>> {
 }
 
 /// As [`remove_all`] for a thread that may hold the lock itself: gives up after half a second.
+#[cfg(feature = "cli")]
 pub(crate) fn try_remove_all() {
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(500) {
@@ -74,6 +82,7 @@ pub(crate) fn try_remove_all() {
     }
 }
 
+#[cfg(feature = "cli")]
 fn remove(names: &[PathBuf]) {
     for path in names {
         let _ = fs::remove_file(path);
@@ -230,12 +239,12 @@ pub(super) mod tests {
     }
 
     /// Where the child writes, and how it ends: by a signal that it waits for, or for want of memory.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "cli"))]
     const FOLDER: &str = "LSEG_FAST_TEST_FOLDER";
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "cli"))]
     const ENDS_BY: &str = "LSEG_FAST_TEST_ENDS_BY";
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "cli"))]
     #[test]
     #[ignore = "run by the next test as a process of its own"]
     fn child_with_a_temporary_name() {
@@ -250,7 +259,7 @@ pub(super) mod tests {
     }
 
     /// What a file system without nameless files leaves to us.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "cli"))]
     #[test]
     fn a_temporary_name_goes_with_the_process() {
         use std::os::unix::process::ExitStatusExt;

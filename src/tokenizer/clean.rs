@@ -4,6 +4,9 @@
 //! Three of ftfy's steps are missing on purpose. Its repair of mojibake ("cafÃ©") guesses, and a label that was typed
 //! needs none. Its line breaks all become a space in the end, as every other white space does. Lone surrogates, which
 //! it replaces, do not exist in a Rust string.
+//!
+//! By hand, not by ftfy's port to Rust (plsfix, which brings ICU's tables): what CLIP's texts need of it is short, and 2,000
+//! strings hold it to ftfy's own answers (tests/golden/tokenizer.py).
 
 use std::borrow::Cow;
 use std::iter;

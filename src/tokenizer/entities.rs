@@ -2,6 +2,8 @@
 //! of, and ftfy's, which takes only references that nobody writes by accident.
 //!
 //! The names are those of HTML5 (<https://html.spec.whatwg.org/entities.json>).
+//!
+//! By hand but for the names: no crate knows either rule, both of which differ from the browsers' that htmlize follows.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

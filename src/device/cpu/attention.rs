@@ -3,6 +3,8 @@
 //! A task takes a block of queries of one batch item and goes through the heads; keys and values come in blocks that
 //! stay in the second-level cache. For each panel of [`MR`] queries: scores by the micro-kernel, new maximum,
 //! exponentials, rescaled sums, values by the micro-kernel, which reads the exponentials row by row as they lie.
+//!
+//! By hand: on the CPU only whole frameworks have it.
 
 use super::gemm::{MR, NR, tile, tile_rows};
 use super::simd::multiversion;

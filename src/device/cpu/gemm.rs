@@ -5,6 +5,9 @@
 //! panels of [`MR`] rows, and the micro-kernel keeps an `MR`×`NR` tile of sums in registers.
 //! The rows are gathered while packing, so a convolution is the same product (implicit im2col), with the ReLU that
 //! comes before it applied on the way.
+//!
+//! By hand, not by a crate (gemm, rten-gemm): rows are gathered as they are packed, bias, residuals and function are applied to sums
+//! in registers, and the order of the sums, on which equal bits rest, is this file's.
 
 use rayon::prelude::*;
 

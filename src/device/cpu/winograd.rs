@@ -11,6 +11,8 @@
 //!
 //! A NaN or an infinity reaches every pixel of the tiles that read it (a NaN at least those of the plain convolution):
 //! up to 3 pixels further than its 3×3 neighbours, and an infinity may come out as NaN.
+//!
+//! By hand: the crates of matrix products have no such transform, and those of convolutions are frameworks.
 
 use rayon::prelude::*;
 
