@@ -181,7 +181,7 @@ pub struct Configuration {
 }
 
 impl Subject {
-    fn new(case: &'static Case) -> Subject {
+    pub(super) fn new(case: &'static Case) -> Subject {
         Subject { case, name: format!("{}{}", case.op, epilogue(&case.op)) }
     }
 
@@ -197,7 +197,7 @@ impl Subject {
 }
 
 impl Kernel {
-    fn of(launch: &Launched) -> Kernel {
+    pub(super) fn of(launch: &Launched) -> Kernel {
         Kernel {
             name: launch.kernel,
             image: launch.image.to_string(),
@@ -207,6 +207,22 @@ impl Kernel {
             registers: launch.registers,
             shared_bytes: launch.shared,
             threads: launch.threads,
+        }
+    }
+}
+
+impl Counted {
+    pub(super) fn of(launches: &[Launched], least_bytes: u64) -> Counted {
+        let sum = |of: fn(&Launched) -> u64| launches.iter().map(of).sum::<u64>();
+        let (least, sectors) = (sum(|l| l.counts.global_load_least_sectors), sum(|l| l.counts.global_load_sectors));
+        Counted {
+            issued: sum(|l| l.counts.issued),
+            mma_flop: sum(|l| l.counts.mma_flop),
+            bank_conflicts: sum(|l| l.counts.shared_conflicts),
+            coalesced: least as f64 / sectors.max(1) as f64,
+            touched_bytes: 32 * sum(|l| l.counts.unique_load_sectors + l.counts.unique_store_sectors),
+            least_bytes,
+            local_bytes: sum(|l| l.counts.local_bytes),
         }
     }
 }
@@ -332,7 +348,7 @@ impl Checked {
 
     /// With what the virtual GPU counted.
     pub fn counted(&self) -> Row {
-        self.row(Measured::Counts(counted(&self.launches, self.case.least_bytes())))
+        self.row(Measured::Counts(Counted::of(&self.launches, self.case.least_bytes())))
     }
 
     fn row(&self, result: Measured) -> Row {
@@ -484,20 +500,6 @@ pub fn sweep<E: From<Error>>(
     cuda.force(Forced::default());
     cuda.drop_weights();
     Ok(())
-}
-
-fn counted(launches: &[Launched], least_bytes: u64) -> Counted {
-    let sum = |of: fn(&Launched) -> u64| launches.iter().map(of).sum::<u64>();
-    let (least, sectors) = (sum(|l| l.counts.global_load_least_sectors), sum(|l| l.counts.global_load_sectors));
-    Counted {
-        issued: sum(|l| l.counts.issued),
-        mma_flop: sum(|l| l.counts.mma_flop),
-        bank_conflicts: sum(|l| l.counts.shared_conflicts),
-        coalesced: least as f64 / sectors.max(1) as f64,
-        touched_bytes: 32 * sum(|l| l.counts.unique_load_sectors + l.counts.unique_store_sectors),
-        least_bytes,
-        local_bytes: sum(|l| l.counts.local_bytes),
-    }
 }
 
 /// What NVIDIA's libraries compute as well: products of float16.

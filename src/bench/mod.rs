@@ -4,6 +4,7 @@ pub mod case;
 pub mod check;
 pub mod frame;
 pub mod golden;
+pub mod kernel_page;
 pub mod kernels;
 pub mod matmul;
 pub mod peaks;

@@ -1,10 +1,13 @@
 //! What the kernels do at the real model's shapes, as the virtual GPU counts it.
 
-use lseg_fast::device::cuda::{IMAGES, Launched};
+use lseg_fast::bench::prediction::Board;
+use lseg_fast::device::cuda::{Cuda, IMAGES, Launched, Record};
 use lseg_fast::ops::Op;
 use regex::Regex;
 
-use crate::gpu::{run_case, virtual_device};
+use crate::gpu::{open, ordinal, run_case, virtual_device};
+use crate::kernels_page::{self, Page};
+use crate::operations;
 use testing::cases::{Case, real};
 
 const SECTOR: u64 = 32;
@@ -62,27 +65,43 @@ fn complaints(case: &Case, launches: &[Launched], l2_bytes: u64) -> Vec<String> 
     wrong
 }
 
-/// Products, attention, convolutions and similarity on tensor cores; no bank conflicts; global loads at least 90 %
-/// coalesced (but where the rows are aligned to nothing): sectors of 32 bytes against the fewest that hold the same bytes, warp by warp; no local memory; the different
-/// bytes that the launches touch, but for partial sums, at most 1.15 times those of inputs, weights and output.
+/// As an RTX 4090, and as an H100 where that takes another kernel: products, attention, convolutions and similarity on tensor
+/// cores; no bank conflicts; global loads at least 90 % coalesced (but where the rows are aligned to nothing): sectors of 32
+/// bytes against the fewest that hold the same bytes, warp by warp; no local memory; the different bytes that the launches
+/// touch, but for partial sums, at most 1.15 times those of inputs, weights and output. docs/kernels.md has the counts.
 #[test]
 fn real_shapes_are_computed_as_planned() {
     let Some(mut cuda) = virtual_device() else { return };
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
+    let cases: Vec<&Case> = real().iter().filter(|case| case.name.contains(&only)).collect();
+    let mut page = Page::default();
+    let mut wrong = complaints_of(&mut cuda, cases.iter().copied(), &mut page);
+    let mut h100 = open(ordinal(operations::BOARDS[0])).expect("it was there before");
+    h100.record(Record::Counts);
+    let [here, there] = ["rtx4090", "h100"].map(|name| Board::named(name).expect("boards.json has it").limits());
+    let others =
+        cases.into_iter().filter(|case| kernels_page::kernels(case, here) != kernels_page::kernels(case, there));
+    wrong.extend(complaints_of(&mut h100, others, &mut page));
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    if only.is_empty() && std::env::var_os("VGPU_DEVICE").is_none() {
+        page.hold();
+    }
+}
+
+fn complaints_of(cuda: &mut Cuda, cases: impl Iterator<Item = &'static Case>, page: &mut Page) -> Vec<String> {
+    let l2_bytes = cuda.info().l2_bytes as u64;
+    page.begin(&cuda.info().name);
     let mut wrong = Vec::new();
-    for case in real().iter().filter(|case| case.name.contains(&only)) {
-        let prepared = case.prepare();
-        run_case(&mut cuda, case, &prepared).unwrap_or_else(|report| panic!("{}: {report}", case.name));
+    for case in cases {
+        run_case(cuda, case, &case.prepare()).unwrap_or_else(|report| panic!("{}: {report}", case.name));
         let launches = cuda.take_launches();
         assert!(!launches.is_empty(), "{} launches nothing", case.name);
         let names: Vec<&str> = launches.iter().map(|launch| launch.kernel).collect();
-        wrong.extend(
-            complaints(case, &launches, cuda.info().l2_bytes as u64)
-                .into_iter()
-                .map(|what| format!("{} ({names:?}): {what}", case.name)),
-        );
+        let complaints = complaints(case, &launches, l2_bytes);
+        wrong.extend(complaints.into_iter().map(|what| format!("{} ({names:?}): {what}", case.name)));
+        page.push(case, &launches);
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    wrong
 }
 
 /// Neither the PTX nor what ptxas made of it keeps anything in local memory.

@@ -11,6 +11,7 @@ mod gelu;
 mod golden;
 mod gpu;
 mod host;
+mod kernels_page;
 mod mutants;
 mod numbers;
 mod operations;

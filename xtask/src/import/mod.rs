@@ -1,4 +1,4 @@
-//! A result folder becomes a part of the repository: benches/runs/<date>-<gpu>/ with the files, a page and the rates
+//! A result folder becomes a part of the repository: `benches/runs/<date>-<gpu>/` with the files, a page and the rates
 //! for the predictions, and docs/gpu.md of all runs.
 
 pub mod rates;

@@ -12,7 +12,7 @@ How a run is made: [benches/gpu](../benches/gpu/README.md).
 
 ";
 const NO_RUN: &str = "\
-**Nothing has run on silicon yet.** No measurement of a GPU exists: what README.md says of speed on one is a model's
+**Nothing has run on silicon yet.** No measurement of a GPU exists: what performance.md says of speed on one is a model's
 prediction, and correctness has been seen on the virtual GPU alone.
 ";
 
