@@ -1,7 +1,10 @@
 //! Compiles kernels/*.cu with nvcc and embeds them. Without nvcc the program is built without CUDA kernels.
 //!
-//! `LSEG_NVCC` names the compiler (else CUDA_HOME and PATH are searched). `LSEG_CUDA_ARCHS` narrows the architectures
-//! ("80,89"; "ptx" for the PTX alone, which every build has). What has not changed is not compiled again.
+//! `LSEG_NVCC` names the compiler (else CUDA_HOME and PATH are searched); `LSEG_NVCC=fetched` is the one that `cargo xtask vgpu`
+//! fetched. `LSEG_CUDA_ARCHS` narrows the architectures ("80,89"; "ptx" for the PTX alone, which every build has). What has not
+//! changed is not compiled again.
+//!
+//! It also tells the program which commit it is of (`lseg-fast --version`).
 //!
 //! The host learns from the PTX what each kernel declares: threads by its launch bounds, the bytes of its parameter, and the
 //! constant `spec_NAME` that SPEC(NAME, …) of kernels/spec.cuh leaves beside it.
@@ -29,6 +32,8 @@ const OLDEST_NVCC: (u32, u32) = (12, 0);
 const NVCC_OF_ALL_ARCHS: (u32, u32) = (12, 8);
 /// Memory that one nvcc may take.
 const JOB_MEMORY: usize = 1 << 30;
+/// Under cargo's target directory: where `cargo xtask vgpu` puts NVIDIA's wheels.
+const FETCHED_NVCC: &str = "cuda/nvidia/cu13/bin/nvcc";
 /// What kernels declare, and how.
 const SPEC: &str = "kernels/spec.cuh";
 
@@ -40,6 +45,7 @@ fn main() {
     for variable in ["LSEG_NVCC", "LSEG_CUDA_ARCHS", "CUDA_HOME"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
+    println!("cargo:rustc-env=LSEG_FAST_COMMIT={}", commit().unwrap_or("unknown".to_owned()));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let made = read(Path::new(SPEC)).and_then(|spec| Ok(images(&out, &spec)? + &variants(&spec)));
     let table = made.unwrap_or_else(|reason| {
@@ -49,16 +55,41 @@ fn main() {
     fs::write(out.join("images.rs"), table).expect("OUT_DIR can be written");
 }
 
+/// What cargo noted in the package, or what git says of a checkout. Not of debug builds: each commit would compile all anew.
+fn commit() -> Option<String> {
+    const NOTED: &str = ".cargo_vcs_info.json";
+    if let Ok(noted) = fs::read_to_string(NOTED) {
+        let hash = noted.split("\"sha1\": \"").nth(1)?.split('"').next()?;
+        return Some(hash.chars().take(12).collect());
+    }
+    if std::env::var("PROFILE").as_deref() != Ok("release") {
+        return Some("not recorded in debug builds".to_owned());
+    }
+    // Of this folder alone: a package may lie in somebody else's repository.
+    let git = |arguments: &[&str]| {
+        let said = Command::new("git").args(arguments).output().ok().filter(|said| said.status.success())?;
+        Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
+    };
+    let is_ours = git(&["rev-parse", "--show-prefix"])?.is_empty();
+    // Grows with each commit and each switch to another.
+    println!("cargo:rerun-if-changed={}", git(&["rev-parse", "--git-path", "logs/HEAD"])?);
+    is_ours.then(|| git(&["rev-parse", "--short=12", "HEAD"])).flatten()
+}
+
 /// The table of images.rs. A compiler that was named must work; one that was only found may be unfit.
 fn images(out: &Path, spec: &str) -> Outcome<String> {
     let without = |reason: String| {
-        println!("cargo:warning={reason}: built without CUDA kernels, for the CPU alone");
+        println!(
+            "cargo:warning={reason}: built without CUDA kernels, for the CPU alone; in a checkout, `cargo xtask vgpu` fetches an \
+             nvcc, and a build with LSEG_NVCC=fetched uses it"
+        );
         Ok("pub static IMAGES: &[Images] = &[];\n".to_owned())
     };
     let archs = archs()?;
     let compiler = match std::env::var_os("LSEG_NVCC") {
         Some(named) => {
-            Compiler::at(named.into(), &archs).map_err(|reason| format!("the nvcc that LSEG_NVCC names: {reason}"))?
+            let nvcc = if named == "fetched" { fetched(out)? } else { named.into() };
+            Compiler::at(nvcc, &archs).map_err(|reason| format!("the nvcc that LSEG_NVCC names: {reason}"))?
         }
         None => match installed() {
             None => return without("no nvcc in LSEG_NVCC, CUDA_HOME or PATH".to_owned()),
@@ -69,6 +100,18 @@ fn images(out: &Path, spec: &str) -> Outcome<String> {
         },
     };
     build(&compiler, &archs, out, spec)
+}
+
+/// In cargo's target directory, which is one of those that OUT_DIR lies in.
+fn fetched(out: &Path) -> Outcome<PathBuf> {
+    let found = out.ancestors().map(|folder| folder.join(FETCHED_NVCC)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        format!(
+            "LSEG_NVCC=fetched: no {FETCHED_NVCC} in the target directory that {} lies in; `cargo xtask vgpu` fetches it (without \
+             CUDA_HOME and an nvcc in PATH)",
+            out.display()
+        )
+    })
 }
 
 fn installed() -> Option<PathBuf> {
@@ -117,8 +160,37 @@ impl Compiler {
         Ok(Compiler { nvcc, version })
     }
 
+    /// Where the sources are that its line tables name.
+    fn folders(&self) -> Outcome<[Folder; 2]> {
+        let here = std::env::current_dir().map_err(|e| format!("the current folder: {e}"))?;
+        let bin = self.nvcc.parent().unwrap_or(&here).display().to_string();
+        Ok([
+            Folder { builders: here.display().to_string(), rest: "/kernels", name: "kernels" },
+            Folder { builders: bin, rest: "/..//include", name: "cuda/include" },
+        ])
+    }
+
     fn ptxas(&self) -> PathBuf {
         self.nvcc.with_file_name("ptxas")
+    }
+}
+
+/// A folder of sources: what of its path is the builder's own and nobody else's concern, and what it is called instead.
+struct Folder {
+    builders: String,
+    rest: &'static str,
+    name: &'static str,
+}
+
+impl Folder {
+    /// Puts slashes in the place of the builder's part: a cubin's line tables keep their lengths.
+    fn blank(&self, image: &mut [u8]) {
+        let path = format!("{}{}", self.builders, self.rest);
+        let mut at = 0;
+        while let Some(found) = image[at..].windows(path.len()).position(|window| window == path.as_bytes()) {
+            image[at + found..][..self.builders.len()].fill(b'/');
+            at += found + path.len();
+        }
     }
 }
 
@@ -233,18 +305,20 @@ impl Job {
             Some(arch) => output(nvcc.args(["-cubin", "-Xptxas", "-v"]).arg(format!("-arch=sm_{arch}")))?,
             None => {
                 output(nvcc.args(["-ptx", "-arch=compute_80"]))?;
-                self.lower()?;
+                self.lower(compiler)?;
                 self.check_lowered(compiler)?
             }
         };
         self.refuse_spills(&said)?;
         write(&self.beside("log"), said.as_bytes())?;
-        write(&packed, &deflated(&fs::read(&self.output).map_err(|e| at(&self.output, e))?)?)?;
+        let mut image = fs::read(&self.output).map_err(|e| at(&self.output, e))?;
+        compiler.folders()?.iter().for_each(|folder| folder.blank(&mut image));
+        write(&packed, &deflated(&image)?)?;
         write(&stamp, state.as_bytes())
     }
 
-    /// Gives the PTX the version that old drivers take.
-    fn lower(&self) -> Outcome<()> {
+    /// Gives the PTX the version that old drivers take, and its sources names without the builder's folders.
+    fn lower(&self, compiler: &Compiler) -> Outcome<()> {
         let version = format!(".version {PTX_VERSION}");
         let text = read(&self.output)?;
         let lines = text
@@ -252,7 +326,10 @@ impl Job {
             // A hint for loads whose bytes are not all used, which that version does not know.
             .filter(|line| !line.trim_start().starts_with(".pragma \"used_bytes_mask"))
             .map(|line| if line.starts_with(".version ") { &version } else { line });
-        let lowered: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let mut lowered: String = lines.flat_map(|line| [line, "\n"]).collect();
+        for Folder { builders, rest, name } in compiler.folders()? {
+            lowered = lowered.replace(&format!("{builders}{rest}"), name);
+        }
         write(&self.output, lowered.as_bytes())
     }
 

@@ -10,9 +10,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::TensorInfo;
 use serde::{Serialize, Serializer};
+use torch_file::elements::{self, first_not_finite, to_f32};
 
-use crate::checkpoint::finite::first_not_finite;
-use crate::checkpoint::layout::{element_f64, element_size, to_f32};
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::checksum;
 use crate::model::config::Config;
@@ -29,20 +28,25 @@ pub enum TargetDtype {
     Source,
     /// float16, except the batch norms' running statistics: they are divided by, and small ones would not survive.
     F16,
+    /// float32.
     F32,
 }
 
 /// Where and how to write.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The file to write.
     pub out: PathBuf,
+    /// Element type of the weights in it.
     pub dtype: TargetDtype,
 }
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
+    /// The preset's name, or `custom`.
     pub preset: String,
+    /// Number of tensors.
     pub tensors: usize,
     /// Elements of all tensors.
     pub parameters: u64,
@@ -59,7 +63,7 @@ const CHUNK: usize = 1 << 18;
 /// safetensors file. `progress` gets the tensor bytes written and their total.
 ///
 /// The file is written beside its target under a temporary name and renamed at the end; a failure leaves nothing. It holds
-/// a [checksum](crate::checksum) of itself; those of a PyTorch zip are compared while it is read.
+/// a checksum ([`crate::checksum`]) of itself; those of a PyTorch zip are compared while it is read.
 ///
 /// # Errors
 /// Before anything is written: [`Error::MissingTensor`] and [`Error::Tensor`] for a tensor that is not as the
@@ -105,7 +109,7 @@ fn write_tensors(checkpoint: &Checkpoint, plan: &[(Dtype, TensorSpec)], writer: 
     for (dtype, spec) in plan {
         let source = checkpoint.check(&spec.name, &spec.shape)?.dtype;
         checkpoint.read_raw(&spec.name, &mut raw)?;
-        for (i, chunk) in raw.chunks(CHUNK * element_size(source)).enumerate() {
+        for (i, chunk) in raw.chunks(CHUNK * elements::size(source)).enumerate() {
             checkpoint.check_finite(&spec.name, i * CHUNK, chunk)?;
             if source == *dtype {
                 writer.write_data(chunk)?;
@@ -113,8 +117,8 @@ fn write_tensors(checkpoint: &Checkpoint, plan: &[(Dtype, TensorSpec)], writer: 
             }
             let changed = changing.change(source, *dtype, chunk);
             if let Some((index, _)) = first_not_finite(*dtype, changed) {
-                let size = element_size(source);
-                let value = element_f64(source, &chunk[index * size..][..size]);
+                let size = elements::size(source);
+                let value = elements::to_f64(source, &chunk[index * size..][..size]);
                 return Err(beyond(checkpoint.path(), &spec.name, *dtype, value));
             }
             writer.write_data(changed)?;
@@ -134,9 +138,9 @@ struct Changing {
 impl Changing {
     /// Elements of type `from` as elements of type `to`, float16 or float32.
     fn change(&mut self, from: Dtype, to: Dtype, bytes: &[u8]) -> &[u8] {
-        let count = bytes.len() / element_size(from);
+        let count = bytes.len() / elements::size(from);
         self.floats.resize(count, 0.0);
-        self.bytes.resize(count * element_size(to), 0);
+        self.bytes.resize(count * elements::size(to), 0);
         to_f32(from, bytes, &mut self.floats);
         if to == Dtype::F16 {
             self.halves.resize(count, f16::ZERO);
@@ -215,7 +219,7 @@ fn header(plan: &[(Dtype, TensorSpec)], config: &str) -> Result<(Vec<u8>, u64), 
     let mut at = 0usize;
     for (dtype, spec) in plan {
         let start = at;
-        at += elements(spec) as usize * element_size(*dtype);
+        at += elements(spec) as usize * elements::size(*dtype);
         let info = TensorInfo { dtype: *dtype, shape: spec.shape.clone(), data_offsets: (start, at) };
         tensors.push((spec.name.clone(), info));
     }

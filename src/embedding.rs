@@ -14,8 +14,11 @@ const GROUP: usize = 16;
 /// The embeddings of a photo's pixels at half the network's size: `head1`'s output, of any length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Embedding {
+    /// Length of an embedding: the dimension that pixels and words share.
     pub channels: usize,
+    /// Half the network's height.
     pub height: usize,
+    /// Half the network's width.
     pub width: usize,
     /// `[height, width, channels]`
     pub data: Vec<f32>,
@@ -29,7 +32,12 @@ pub enum At {
     /// The network's: ×2 bilinear, align_corners=True.
     Full,
     /// The photo's: as [`At::Full`], then bilinear with align_corners=False.
-    Photo { height: usize, width: usize },
+    Photo {
+        /// The photo's rows.
+        height: usize,
+        /// Pixels of a row of it.
+        width: usize,
+    },
 }
 
 impl Embedding {

@@ -1,4 +1,6 @@
 //! The engine: a model on a device, a list of labels, and one planned session per (size, labels, outputs).
+//!
+//! It is one file so that the ways in stand together, each with its errors and an example that runs.
 
 mod finite;
 mod of_process;
@@ -61,11 +63,12 @@ const MASK: Outputs = Outputs {
 /// use lseg_fast::{Engine, Frame, Options};
 ///
 /// # fn main() -> lseg_fast::Result<()> {
-/// let mut engine = Engine::load("weights/seeded/seeded.ckpt".as_ref(), &Options::default())?;
-/// engine.set_labels(&["cat", "wall", "other"])?;
+/// let mut engine = Engine::load_demo(&Options::default())?;
+/// engine.set_size("96x96".parse()?);
+/// engine.set_labels(&["dog", "sky", "other"])?;
 ///
-/// let (width, height) = (64, 32);
-/// let rgb = vec![128; width * height * 3];
+/// let (width, height) = (120, 80);
+/// let rgb = [90, 160, 240].repeat(width * height);
 /// let segmentation = engine.segment(&Frame { width, height, rgb: &rgb })?;
 /// assert_eq!(segmentation.mask.len(), width * height);
 ///
@@ -114,7 +117,7 @@ impl Engine {
         Self::from_checkpoint(&Checkpoint::open(path)?, options)
     }
 
-    /// Loads the small model that is part of the program ([`demo`](crate::demo)).
+    /// Loads the small model that is part of the program ([`demo`]).
     ///
     /// # Errors
     /// [`Error::NoModel`] where the build left it out; a device that is not there.
@@ -163,6 +166,7 @@ impl Engine {
         })
     }
 
+    /// What the model is made of.
     pub fn config(&self) -> &Config {
         &self.model.config
     }
@@ -177,6 +181,7 @@ impl Engine {
         self.note.as_deref()
     }
 
+    /// The labels that were set last, in the order of the mask's values; none before [`Engine::set_labels`].
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
@@ -336,15 +341,19 @@ impl Engine {
     /// segmented by [`Engine::segment_buffered`].
     ///
     /// ```
-    /// # use lseg_fast::{Engine, Options, Segmentation};
+    /// use lseg_fast::{Engine, Options, Segmentation};
+    ///
     /// # fn main() -> lseg_fast::Result<()> {
-    /// # let mut engine = Engine::load("weights/seeded/seeded.ckpt".as_ref(), &Options::default())?;
-    /// # engine.set_labels(&["cat", "wall", "other"])?;
+    /// let mut engine = Engine::load_demo(&Options::default())?;
+    /// engine.set_size("64x64".parse()?);
+    /// engine.set_labels(&["grass", "other"])?;
     /// let mut segmentation = Segmentation::default();
-    /// // Here a camera's driver would write.
-    /// engine.frame_buffer(64, 32)?.fill(128);
-    /// engine.segment_buffered(&mut segmentation)?;
-    /// assert_eq!(segmentation.mask.len(), 64 * 32);
+    /// for shade in [40, 80, 120] {
+    ///     // Here a camera's driver would write; nothing is allocated from the second frame on.
+    ///     engine.frame_buffer(96, 64)?.fill(shade);
+    ///     engine.segment_buffered(&mut segmentation)?;
+    ///     assert_eq!(segmentation.mask.len(), 96 * 64);
+    /// }
     /// # Ok(())
     /// # }
     /// ```
@@ -395,6 +404,21 @@ impl Engine {
     }
 
     /// Several photos of one size at once.
+    ///
+    /// ```
+    /// use lseg_fast::{Engine, Frame, Options};
+    ///
+    /// # fn main() -> lseg_fast::Result<()> {
+    /// let mut engine = Engine::load_demo(&Options::default())?;
+    /// engine.set_size("64x64".parse()?);
+    /// engine.set_labels(&["snow", "night sky", "other"])?;
+    /// let (white, black) = (vec![250; 64 * 64 * 3], vec![10; 64 * 64 * 3]);
+    /// let frames = [&white, &black].map(|rgb| Frame { width: 64, height: 64, rgb });
+    /// let [first, second] = &engine.segment_batch(&frames)?[..] else { unreachable!("one for each frame") };
+    /// assert_eq!(first.mask.len(), second.mask.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Engine::segment`]; [`Error::Size`] also for frames of different sizes.
@@ -481,6 +505,27 @@ impl Engine {
     }
 
     /// The pixels' embeddings at half the network's size. Needs no labels.
+    ///
+    /// ```
+    /// use lseg_fast::embedding::At;
+    /// use lseg_fast::image::npy::Dtype;
+    /// use lseg_fast::{Engine, Frame, Options};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut engine = Engine::load_demo(&Options::default())?;
+    /// engine.set_size("64x96".parse()?);
+    /// let rgb = vec![128; 96 * 64 * 3];
+    /// let frame = Frame { width: 96, height: 64, rgb: &rgb };
+    /// let embedding = engine.embed(&frame)?;
+    /// assert_eq!((embedding.height, embedding.width, embedding.channels), (32, 48, engine.config().embed_dim));
+    ///
+    /// let mut npy = Vec::new(); // any `Write`: a file that NumPy reads
+    /// embedding.write(&mut npy, At::Half, Dtype::F16, true)?;
+    /// let two = engine.embed_at(&frame, &[[10.0, 20.0], [47.5, 31.5]])?;
+    /// assert_eq!(two.len(), 2 * embedding.channels);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Engine::segment`], but for labels; [`Error::NotFinite`] where a value is none, or beyond 10¹⁶.

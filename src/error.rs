@@ -9,30 +9,73 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The library's error. Messages are one line, without a trailing full stop, ready for `error: {message}`.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The operating system refused to open, read or list a file that was asked for.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        /// A verb that fits "cannot … FILE".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 
     /// A result could not be written: its folder cannot be created, the disk is full, permission is missing.
     #[error("cannot write {}: {source}; nothing was left half-written", path.display())]
-    Output { path: PathBuf, source: io::Error },
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 
     /// A file is no checkpoint that this program reads, or is damaged or cut short.
     #[error("{}: {reason}", path.display())]
-    Checkpoint { path: PathBuf, reason: String },
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 
     /// A checkpoint lacks a tensor that its model needs.
     #[error("{}: tensor {name} {expected} is missing; {hint}", path.display())]
-    MissingTensor { path: PathBuf, name: String, expected: String, hint: String },
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Its shape or type as the model needs it.
+        expected: String,
+        /// What to do.
+        hint: String,
+    },
 
     /// A checkpoint's tensor has another shape or element type than its model needs.
     #[error("{}: tensor {name}: expected {expected}, found {found}; {hint}", path.display())]
-    Tensor { path: PathBuf, name: String, expected: String, found: String, hint: String },
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Its shape or type as the model needs it.
+        expected: String,
+        /// Its shape or type in the file.
+        found: String,
+        /// What to do.
+        hint: String,
+    },
 
     /// A checkpoint's configuration contradicts itself or cannot be told from its tensors.
     #[error("{}: {reason}", path.display())]
-    Config { path: PathBuf, reason: String },
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 
     /// No model was named, and the build left the demo model out.
     #[error(
@@ -43,7 +86,12 @@ pub enum Error {
 
     /// A photo cannot be decoded, or is larger than allowed.
     #[error("{}: {reason}", path.display())]
-    Photo { path: PathBuf, reason: String },
+    Photo {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 
     /// The list of labels is empty, has an empty or a repeated label, or a label is too long for the text tower.
     #[error("{0}")]

@@ -1,33 +1,95 @@
 //! Language-driven semantic segmentation (LSeg, arXiv 2201.03546): words in, photo in, pixels named out.
 //!
-//! [`Engine`] is the whole of it for most programs: load a model, set the labels, segment frames. The command line
-//! is built on the same calls.
+//! [`Engine`] is the whole of it for most programs: load a model, set the labels, segment frames. The command line is built on
+//! the same calls.
+//!
+//! ```
+//! use lseg_fast::{Engine, Frame, Options};
+//!
+//! # fn main() -> lseg_fast::Result<()> {
+//! // For photographs: Engine::load("lseg.safetensors".as_ref(), …), of a file that `lseg-fast convert` has made.
+//! let mut engine = Engine::load_demo(&Options::default())?;
+//! engine.set_templates(&["a picture of a {}".to_owned()])?; // or none
+//! engine.set_labels(&["dog", "grass", "other"])?; // the text tower runs once for each new word
+//! let rgb = vec![128; 64 * 48 * 3];
+//! let segmentation = engine.segment(&Frame { width: 64, height: 48, rgb: &rgb })?;
+//! assert!(segmentation.mask.iter().all(|label| *label < 3));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The ways in
+//!
+//! | for | call | yields |
+//! |---|---|---|
+//! | a photo | [`Engine::segment`], [`Engine::segment_into`] | a mask, `height · width` indices into the labels |
+//! | a photo's logits, probabilities, winning logits, colours | [`Engine::segment_with`], [`Engine::scores`] | [`Segmented`], [`Scores`] |
+//! | several photos of one size | [`Engine::segment_batch`] | a mask each |
+//! | a stream of frames | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks, without a copy and without allocation |
+//! | embeddings of all pixels, or at points | [`Engine::embed`], [`Engine::embed_at`] | [`Embedding`], vectors |
+//! | embeddings of words | [`Engine::label_embeddings`] | unit vectors |
+//! | a file as it was published | [`Checkpoint`](checkpoint::Checkpoint), [`convert`](convert::convert) | one safetensors file |
+//! | a photo's file | [`image::decode`] | RGB bytes as Pillow gives them, upright, opaque |
+//! | a list of labels as it is typed | [`labels::parse`], [`Engine::set_list`] | errors that name the line |
+//!
+//! Errors are one line: what was expected, what was found, what to do ([`Error`]). An engine is `Send`. [`Options`] choose the
+//! device and bound memory and a GPU's time. CUDA kernels are part of a build that finds nvcc; they are verified on a virtual GPU,
+//! not on silicon.
+//!
+//! # Features
+//!
+//! All are on by default; a program that embeds the engine turns them off (`default-features = false`).
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `demo` | the demo model inside the library ([`demo`]) |
+//! | `overlay` | pictures with a legend, for people (`image::overlay`), and with them fonts |
+//! | `cli` | the program's command line; takes `overlay` and `bench` |
+//! | `bench` | measuring and checking devices, for the program |
+//! | `golden` | the golden networks, for the program's `bench check` |
 
-#[cfg(feature = "bench")]
-pub mod bench;
+#![warn(missing_docs)]
+
 pub mod checkpoint;
 pub mod checksum;
 pub mod convert;
 pub mod demo;
-pub mod device;
 pub mod embedding;
-pub mod ending;
 pub mod engine;
 pub mod error;
-mod foreign;
 pub mod image;
 pub mod labels;
 pub mod memory;
 pub mod model;
-pub mod ops;
-pub mod output;
-pub mod plan;
-pub mod points;
-pub mod printable;
 pub mod protocol;
+
+// Internals that the program, the tests and the benches use; nothing here promises to stay as it is.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod device;
+#[doc(hidden)]
+pub mod ending;
+#[doc(hidden)]
+pub mod ops;
+#[doc(hidden)]
+pub mod output;
+#[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
+pub mod points;
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod resample;
+#[doc(hidden)]
 pub mod tokenizer;
+
+mod foreign;
 mod unit_vector;
 
 pub use embedding::Embedding;
@@ -36,3 +98,5 @@ pub use engine::{
 };
 pub use error::{Error, Result};
 pub use protocol::Size;
+#[doc(hidden)]
+pub use torch_file::printable;

@@ -1,10 +1,9 @@
-//! Parse, run, exit code.
-
-mod cli;
+//! The program: all of it is in the library's `cli`.
 
 use std::alloc::System;
 use std::process::ExitCode;
 
+use lseg_fast::cli;
 use lseg_fast::ending::{self, Allocator};
 
 #[global_allocator]
@@ -12,11 +11,5 @@ static ALLOCATOR: Allocator = Allocator(System);
 
 fn main() -> ExitCode {
     ending::prepare();
-    match cli::parse().and_then(cli::run) {
-        Ok(outcome) => outcome.exit_code(),
-        Err(failure) => {
-            cli::message::error(&failure);
-            failure.exit_code()
-        }
-    }
+    cli::main()
 }

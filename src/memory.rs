@@ -33,6 +33,7 @@ pub struct Need {
 }
 
 impl Need {
+    /// Bytes in all, of device and host.
     pub fn total(self) -> u64 {
         self.device.saturating_add(self.host).saturating_add(self.passing)
     }

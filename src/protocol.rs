@@ -20,7 +20,12 @@ pub enum Size {
     /// The photo's own.
     Native,
     /// This one, whatever the photo's shape.
-    Exact { height: usize, width: usize },
+    Exact {
+        /// Pixels of a column.
+        height: usize,
+        /// Pixels of a row.
+        width: usize,
+    },
     /// The longer side gets this length, the other follows the photo's shape.
     LongSide(usize),
 }

@@ -1,7 +1,7 @@
 //! A model of a kernel's time from what the virtual GPU counts of it: a prediction, never a measurement.
 //!
 //! A multiprocessor needs for its blocks as long as its busiest unit: tensor cores, passes through shared memory, issue slots,
-//! float32 lanes, special functions, bytes from the first-level cache. No unit is used beyond [`REACHED`] of its rate; each wave of
+//! float32 lanes, special functions, bytes from the first-level cache. No unit is used beyond `REACHED` of its rate; each wave of
 //! blocks adds [`Board::fill_clocks`]. A kernel takes as long as the busiest multiprocessor, or as its bytes take from the L2 cache, or its
 //! different bytes from memory, whichever is longest, and a launch on top. Blocks are whole: padded rows are paid for.
 

@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
+use crate::Error;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use lseg_fast::Error;
 use serde::Serialize;
 
 use super::photos::Photo;
@@ -20,7 +20,7 @@ pub fn each<R: Serialize>(
     photos: Vec<Photo>,
     quiet: bool,
     printer: &mut Printer,
-    mut work: impl FnMut(&Photo) -> lseg_fast::Result<R>,
+    mut work: impl FnMut(&Photo) -> crate::Result<R>,
     render: impl Fn(&R) -> String,
 ) -> Result<Outcome, Failure> {
     let all = photos.len();

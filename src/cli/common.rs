@@ -4,20 +4,20 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::Error;
+use crate::checkpoint::Checkpoint;
+use crate::demo;
+use crate::device::cpu;
+use crate::engine::{self, DeviceChoice, Engine, Options};
+use crate::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
+use crate::labels::{self, List};
+use crate::model::config::Config;
+use crate::model::recognise::{Flags, recognise};
+use crate::output::{Durability, create_folder, write_atomically};
+use crate::protocol::Size;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use lseg_fast::Error;
-use lseg_fast::checkpoint::Checkpoint;
-use lseg_fast::demo;
-use lseg_fast::device::cpu;
-use lseg_fast::engine::{self, DeviceChoice, Engine, Options};
-use lseg_fast::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
-use lseg_fast::labels::{self, List};
-use lseg_fast::model::config::Config;
-use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::output::{Durability, create_folder, write_atomically};
-use lseg_fast::protocol::Size;
 
 use super::batch::progress_bar;
 use super::photos::{Photo, STANDARD};
@@ -183,7 +183,7 @@ impl PhotoArguments {
         photo: &Photo,
         ending: &str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> lseg_fast::Result<PathBuf> {
+    ) -> crate::Result<PathBuf> {
         let path = if self.to_stdout() { STANDARD.into() } else { photo.result(&self.out, ending) };
         write_result(&path, write)?;
         Ok(path)
@@ -200,7 +200,7 @@ impl PhotoArguments {
         Ok(size)
     }
 
-    pub fn open(&self, photo: &Photo, size: Size, engine: &Engine) -> lseg_fast::Result<Opened> {
+    pub fn open(&self, photo: &Photo, size: Size, engine: &Engine) -> crate::Result<Opened> {
         let start = Instant::now();
         let path = &photo.path;
         let budget = engine.memory();
@@ -233,7 +233,7 @@ pub fn refuse_terminal() -> Result<(), Failure> {
 }
 
 /// Writes a result: a whole file or none, or for the path `-` to standard output.
-pub fn write_result(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> lseg_fast::Result<()> {
+pub fn write_result(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> crate::Result<()> {
     if path != Path::new(STANDARD) {
         return write_atomically(path, Durability::Renamed, write);
     }
@@ -315,12 +315,12 @@ pub fn own_size(config: &Config) -> Result<Size, Failure> {
 }
 
 /// The model of a file, or the one in the program.
-pub fn open(model: Option<&Path>) -> lseg_fast::Result<Checkpoint> {
+pub fn open(model: Option<&Path>) -> crate::Result<Checkpoint> {
     model.map_or_else(demo::checkpoint, Checkpoint::open)
 }
 
 /// A model's configuration, without loading its weights.
-pub fn read_config(model: Option<&Path>) -> lseg_fast::Result<(Checkpoint, Config)> {
+pub fn read_config(model: Option<&Path>) -> crate::Result<(Checkpoint, Config)> {
     let checkpoint = open(model)?;
     let config = recognise(&checkpoint, &Flags::default())?;
     Ok((checkpoint, config))

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::checkpoint::Checkpoint;
+use crate::convert::{self, Options, Summary, TargetDtype};
+use crate::model::config::{Activation, HeadBlockKind};
+use crate::model::recognise::{Flags, recognise};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lseg_fast::checkpoint::Checkpoint;
-use lseg_fast::convert::{self, Options, Summary, TargetDtype};
-use lseg_fast::model::config::{Activation, HeadBlockKind};
-use lseg_fast::model::recognise::{Flags, recognise};
 use serde::Serialize;
 
 use super::print::Printer;

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::embedding::{self, At};
+use crate::engine::{Engine, Frame};
+use crate::image::npy::{self, Dtype};
+use crate::points::Points;
+use crate::protocol::Size;
+use crate::{Embedding, Error};
 use clap::{Args, ValueEnum};
-use lseg_fast::embedding::{self, At};
-use lseg_fast::engine::{Engine, Frame};
-use lseg_fast::image::npy::{self, Dtype};
-use lseg_fast::points::Points;
-use lseg_fast::protocol::Size;
-use lseg_fast::{Embedding, Error};
 use serde::Serialize;
 
 use super::common::{EngineArguments, Opened, PhotoArguments};
@@ -108,7 +108,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn embed(&mut self, given: &Photo) -> lseg_fast::Result<Report> {
+    fn embed(&mut self, given: &Photo) -> crate::Result<Report> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
         let made = match &self.points {
@@ -150,7 +150,7 @@ impl Session<'_> {
         photo: &Photo,
         map: &Embedding,
         (height, width): (usize, usize),
-    ) -> lseg_fast::Result<(PathBuf, Vec<usize>)> {
+    ) -> crate::Result<(PathBuf, Vec<usize>)> {
         let at = match self.arguments.at {
             AtName::Half => At::Half,
             AtName::Full => At::Full,
@@ -166,7 +166,7 @@ impl Session<'_> {
     }
 
     /// Returns the file's path and the array's shape.
-    fn save_points(&self, photo: &Photo, mut samples: Vec<f32>) -> lseg_fast::Result<(PathBuf, Vec<usize>)> {
+    fn save_points(&self, photo: &Photo, mut samples: Vec<f32>) -> crate::Result<(PathBuf, Vec<usize>)> {
         let channels = self.engine.config().embed_dim;
         if self.arguments.normalize {
             embedding::normalise(&mut samples, channels);
@@ -206,7 +206,7 @@ enum Made {
     Points(Vec<f32>),
 }
 
-fn refuse_beyond_f16(photo: &Photo, value: Option<f32>) -> lseg_fast::Result<()> {
+fn refuse_beyond_f16(photo: &Photo, value: Option<f32>) -> crate::Result<()> {
     match value {
         Some(value) => Err(Error::photo(
             &photo.path,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use lseg_fast::Error;
+use crate::Error;
 
 /// A file or the machine failed.
 const FAILED: u8 = 1;

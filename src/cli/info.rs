@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::checkpoint::Checkpoint;
+use crate::checksum::{Checksum, verify};
+use crate::demo;
+use crate::model::config::{Config, HeadBlockKind, ImageEncoder};
 use clap::Args;
-use lseg_fast::checkpoint::Checkpoint;
-use lseg_fast::checksum::{Checksum, verify};
-use lseg_fast::demo;
-use lseg_fast::model::config::{Config, HeadBlockKind, ImageEncoder};
 use serde::Serialize;
 
 use super::common::read_config;

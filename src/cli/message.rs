@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use lseg_fast::printable::printable;
+use crate::printable::printable;
 
 pub fn error(what: impl Display) {
     say("error", &what.to_string());

@@ -1,4 +1,5 @@
 //! The command line: arguments as typed; each subcommand resolves its own into ready objects and runs.
+#![allow(rustdoc::invalid_html_tags, reason = "in help, places for words stand in angle brackets")]
 
 mod batch;
 mod bench;
@@ -7,7 +8,7 @@ mod convert;
 mod embed;
 mod failure;
 mod info;
-pub mod message;
+mod message;
 mod photos;
 mod plan;
 mod print;
@@ -18,24 +19,23 @@ mod table;
 mod text;
 mod timings;
 mod tokenize;
+mod version;
 
 use std::io::{self, ErrorKind, Write};
-use std::process;
+use std::process::{self, ExitCode};
 
-use clap::{Parser, Subcommand};
-use lseg_fast::printable::printable;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use failure::WRONG_CALL;
+use crate::printable::printable;
+use failure::{Failure, Outcome, WRONG_CALL};
 use print::Printer;
-
-pub use failure::{Failure, Outcome};
 
 /// Name the things in a photo: words in, photo in, every pixel named.
 ///
 /// Runs LSeg, language-driven semantic segmentation (arXiv 2201.03546).
 #[derive(Parser)]
-#[command(name = "lseg-fast", version, after_help = EXAMPLES)]
-pub struct Arguments {
+#[command(name = "lseg-fast", version, long_version = version::long(), after_help = EXAMPLES)]
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 
@@ -65,8 +65,24 @@ enum Command {
     Bench(bench::Arguments),
 }
 
+/// The program: parse, run, exit code.
+pub fn main() -> ExitCode {
+    match parse().and_then(run) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(failure) => {
+            message::error(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// The program's arguments, for who makes manual pages and completions of them.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// The call's arguments. Ends the process for `--help`, `--version` (0) and calls that cannot be understood (2).
-pub fn parse() -> Result<Arguments, Failure> {
+fn parse() -> Result<Arguments, Failure> {
     let error = match Arguments::try_parse() {
         Ok(arguments) => return Ok(arguments),
         Err(error) => error,
@@ -84,7 +100,7 @@ pub fn parse() -> Result<Arguments, Failure> {
 }
 
 /// Does what was asked for.
-pub fn run(arguments: Arguments) -> Result<Outcome, Failure> {
+fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     let mut printer = Printer::new(arguments.json);
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments, &mut printer),

@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use lseg_fast::Error;
-use lseg_fast::image::decode::{HEAD, is_picture, is_picture_name};
+use crate::Error;
+use crate::image::decode::{HEAD, is_picture, is_picture_name};
 use walkdir::{DirEntry, WalkDir};
 
 use super::Failure;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use crate::DeviceChoice;
+use crate::bench::prediction::{Board, boards};
+use crate::device::cuda::IMAGES;
+use crate::labels::MAX_LABELS;
+use crate::protocol::Size;
+use crate::report::{PlanLaunch, PlanReport, plan};
 use clap::Args;
-use lseg_fast::DeviceChoice;
-use lseg_fast::bench::prediction::{Board, boards};
-use lseg_fast::device::cuda::IMAGES;
-use lseg_fast::labels::MAX_LABELS;
-use lseg_fast::protocol::Size;
-use lseg_fast::report::{PlanLaunch, PlanReport, plan};
 use serde::Serialize;
 
 use super::common::read_config;

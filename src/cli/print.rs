@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use std::path::Path;
 
-use lseg_fast::Error;
-use lseg_fast::printable::printable_lines;
+use crate::Error;
+use crate::printable::printable_lines;
 use serde::Serialize;
 
 use super::Failure;

@@ -1,6 +1,6 @@
 //! One new engine in the place of a lost one: a GPU that failed once must not cost all photos that come after.
 
-use lseg_fast::Error;
+use crate::Error;
 
 use super::photos::Photo;
 use super::{Failure, message};
@@ -28,8 +28,8 @@ impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
     pub fn work<R>(
         &mut self,
         photo: &Photo,
-        mut work: impl FnMut(&mut S, &Photo) -> lseg_fast::Result<R>,
-    ) -> lseg_fast::Result<R> {
+        mut work: impl FnMut(&mut S, &Photo) -> crate::Result<R>,
+    ) -> crate::Result<R> {
         let Some(session) = &mut self.session else {
             return Err(Error::Lost("there is no engine any more".to_owned()));
         };
@@ -45,7 +45,7 @@ impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
         }
     }
 
-    fn renew(&mut self, photo: &Photo, reason: &str) -> lseg_fast::Result<&mut S> {
+    fn renew(&mut self, photo: &Photo, reason: &str) -> crate::Result<&mut S> {
         self.was_renewed = true;
         if !self.quiet {
             message::note(format!("{}: {reason}; going on with a new engine", photo.path.display()));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lseg_fast::printable::printable;
+use crate::printable::printable;
 use serde::{Serialize, Serializer};
 
 use super::table::{Align, Table};

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bench::matmul::Matmul;
+use crate::engine::{Alpha, Engine, Extras, Segmentation, Segmented};
+use crate::image::decode;
+use crate::image::legend::percent;
+use crate::image::overlay::Overlay;
+use crate::image::palette::Palette;
+use crate::image::{contours, mask, npy};
+use crate::protocol::Size;
 use clap::{Args, ValueEnum};
-use lseg_fast::bench::matmul::Matmul;
-use lseg_fast::engine::{Alpha, Engine, Extras, Segmentation, Segmented};
-use lseg_fast::image::decode;
-use lseg_fast::image::legend::percent;
-use lseg_fast::image::overlay::Overlay;
-use lseg_fast::image::palette::Palette;
-use lseg_fast::image::{contours, mask, npy};
-use lseg_fast::protocol::Size;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -222,7 +222,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn segment(&mut self, given: &Photo) -> lseg_fast::Result<Report> {
+    fn segment(&mut self, given: &Photo) -> crate::Result<Report> {
         let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
         let wanted = |save| self.saved.contains(&save);
         let colours = wanted(Save::Overlay).then_some(self.colours);
@@ -249,7 +249,7 @@ impl Session<'_> {
         Ok(Report { heading, labels, stages, files, timings })
     }
 
-    fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> lseg_fast::Result<Vec<SavedFile>> {
+    fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> crate::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
         let Segmented { segmentation, scores, probabilities, best, mut overlay } = segmented;
         let Segmentation { width, height, mask: mut values } = segmentation;
@@ -279,7 +279,7 @@ impl Session<'_> {
                         let label = label as u16;
                         photos.write(photo, ending, |out| mask::write_binary(out, &values, width, height, label))
                     });
-                    let paths = written.collect::<lseg_fast::Result<Vec<_>>>()?.into_iter().enumerate();
+                    let paths = written.collect::<crate::Result<Vec<_>>>()?.into_iter().enumerate();
                     files.extend(paths.map(|(i, path)| SavedFile { kind: save.kind(), index: Some(i), path }));
                     continue;
                 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::image::npy;
 use clap::Args;
-use lseg_fast::image::npy;
 use serde::Serialize;
 
 use super::common::{EngineArguments, LabelArguments, refuse_terminal, write_result};

@@ -1,6 +1,6 @@
 //! Each operation's cost and measured time side by side.
 
-use lseg_fast::report::OpTiming;
+use crate::report::OpTiming;
 use serde::Serialize;
 
 use super::table::{Align, Table};

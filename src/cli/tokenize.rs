@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::tokenizer::Tokenizer;
 use clap::Args;
-use lseg_fast::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use super::common::read_config;

@@ -1,9 +1,9 @@
 //! Results that are no numbers: a model with broken weights, or activations that float16 cannot hold. Nobody gets them as a result.
 
 use half::f16;
+use torch_file::elements::first_beyond;
 
 use super::Engine;
-use crate::checkpoint::finite::first_beyond;
 use crate::checkpoint::printable;
 use crate::error::{Error, Result};
 use crate::model::FrameIo;

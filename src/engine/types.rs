@@ -17,6 +17,7 @@ pub enum LongLabels {
 /// How to load a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
+    /// Where to compute.
     pub device: DeviceChoice,
     /// CPU threads, at most four for each core; all that the machine offers if none.
     pub threads: Option<usize>,
@@ -26,6 +27,7 @@ pub struct Options {
     /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine is lost ([`Error::Lost`](crate::Error::Lost)). As
     /// long as it likes if none. Waiting with a limit asks the driver again and again.
     pub timeout: Option<Duration>,
+    /// How the host waits for a GPU.
     pub wait: Wait,
 }
 
@@ -42,7 +44,9 @@ pub enum Wait {
 /// A photo in memory: 8-bit RGB, rows from the top, no padding between them.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
+    /// Pixels of a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
     /// `height · width · 3` bytes
     pub rgb: &'a [u8],
@@ -51,7 +55,9 @@ pub struct Frame<'a> {
 /// Each pixel's label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segmentation {
+    /// Pixels of a row, as the frame has.
     pub width: usize,
+    /// Rows, as the frame has.
     pub height: usize,
     /// `height · width` indices into the labels
     pub mask: Vec<u16>,
@@ -73,8 +79,11 @@ impl Segmentation {
 /// Logits of every label at every pixel of the network's input.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
+    /// How many labels.
     pub labels: usize,
+    /// Of the network's input.
     pub height: usize,
+    /// Of the network's input.
     pub width: usize,
     /// `[labels, height, width]`
     pub data: Vec<f32>,
@@ -83,8 +92,11 @@ pub struct Scores {
 /// What [`Engine::segment_with`](super::Engine::segment_with) yields beside the mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras<'a> {
+    /// The logits: cosines times 1/0.07, after the head block.
     pub scores: bool,
+    /// Their softmax over the labels.
     pub probabilities: bool,
+    /// The winning logit at each of the frame's pixels.
     pub best: bool,
     /// For an overlay: one RGB colour a label, such as [`palette`](crate::image::palette::palette) has.
     pub colours: Option<&'a [[u8; 3]]>,
@@ -112,6 +124,7 @@ impl Default for Alpha {
 /// A frame's mask and what was asked for beside it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Segmented {
+    /// The mask.
     pub segmentation: Segmentation,
     /// The logits at the network's size.
     pub scores: Option<Scores>,
@@ -126,8 +139,10 @@ pub struct Segmented {
 /// A buffer of the forward pass, read out by [`Engine::inspect`](super::Engine::inspect).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
+    /// The buffer's name in the forward pass.
     pub name: String,
     /// `[batch, height, width, channels]`; tokens have height 1
     pub shape: [usize; 4],
+    /// In the order of `shape`, as float32 whatever the device keeps.
     pub data: Vec<f32>,
 }

@@ -41,7 +41,9 @@ const USUAL_BYTES_PER_PIXEL: u64 = 8;
 /// A photo as the network's protocol takes it: upright, opaque, 8 bits a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Photo {
+    /// Pixels of a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
     /// [height, width, 3], R G B.
     pub rgb: Vec<u8>,

@@ -33,7 +33,7 @@ pub fn write(out: impl Write, mask: &[u16], width: usize, height: usize, colours
 /// Writes where `mask` [height, width] has one `label` as an 8-bit grey PNG: 255 there, 0 elsewhere.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_binary(out: impl Write, mask: &[u16], width: usize, height: usize, label: u16) -> io::Result<()> {
     let encoder = encoder(out, mask, width, height)?;
     write_rows(encoder, mask, width, |value| [if value == label { 255 } else { 0 }])

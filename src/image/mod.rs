@@ -3,13 +3,18 @@
 pub mod contours;
 pub mod decode;
 mod exif;
+#[cfg(feature = "overlay")]
 mod fonts;
 mod idat;
 mod jpeg;
+#[cfg(feature = "overlay")]
+#[doc(hidden)]
 pub mod legend;
 pub mod mask;
 pub mod npy;
+#[cfg(feature = "overlay")]
 pub mod overlay;
 pub mod palette;
+#[cfg(feature = "overlay")]
 mod text;
 mod tiff;

@@ -51,6 +51,7 @@ impl Overlay<'_> {
         Ok(Overlay { tinted, panel: legend::draw(&entries, *width, *height) })
     }
 
+    /// Pixels of a row: the photo's and the legend's.
     pub fn width(&self) -> usize {
         self.tinted.width + self.panel.as_ref().map_or(0, |panel| panel.width)
     }

@@ -20,30 +20,39 @@ pub const LOGIT_SCALE: f32 = 1.0 / 0.07;
 pub struct Config {
     /// The preset's name, or `custom`.
     pub preset: String,
+    /// What the photo goes through first.
     pub image: ImageEncoder,
     /// Channels of the four maps that leave the encoder's reassembly, fine to coarse.
     pub reassemble: [usize; 4],
     /// Channels of the decoder ("features", 256 as published).
     pub features: usize,
+    /// What the words go through.
     pub text: TextTower,
     /// Dimension C of the space that pixels and words share.
     pub embed_dim: usize,
+    /// What the scores go through last.
     pub head_block: HeadBlock,
     /// Per channel, for RGB in [0, 1]: x ← (x − mean) / std.
     pub mean: [f32; 3],
+    /// As `mean`.
     pub std: [f32; 3],
     /// The size used when none is asked for, in the command line's form (`long:480`).
     pub default_size: String,
 }
 
+/// The image encoder: a ViT or a ResNet, and its sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum ImageEncoder {
     /// ViT (2010.11929), pre-norm, with a class token.
     Vit {
+        /// Side of a patch in pixels.
         patch: usize,
+        /// Channels of a token.
         dim: usize,
+        /// Number of blocks.
         depth: usize,
+        /// Attention heads of a block.
         heads: usize,
         /// Width of the blocks' hidden layer (4·dim as published).
         mlp: usize,
@@ -69,9 +78,13 @@ pub enum ImageEncoder {
 pub struct TextTower {
     /// Rows of the token table: 514 + the number of merges.
     pub vocab: usize,
+    /// Tokens of a text at most, start and end included.
     pub context: usize,
+    /// Channels of a token.
     pub width: usize,
+    /// Number of blocks.
     pub layers: usize,
+    /// Attention heads of a block.
     pub heads: usize,
     /// Width of the hidden layer (4·width as published).
     pub mlp: usize,
@@ -81,21 +94,28 @@ pub struct TextTower {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadBlock {
+    /// Which block.
     pub kind: HeadBlockKind,
     /// How many times the one block is applied; 0 counts as 1.
     pub depth: usize,
+    /// What follows the block, but the last time.
     pub activation: Activation,
 }
 
+/// The kinds of head block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadBlockKind {
+    /// The logits are the scores.
     None,
+    /// A 3×3 filter, shared by all labels, and the largest logit of the pixel added.
     Bottleneck,
+    /// A 3×3 filter, shared by all labels.
     Depthwise,
 }
 
 impl HeadBlock {
+    /// No head block.
     pub const NONE: HeadBlock = HeadBlock { kind: HeadBlockKind::None, depth: 0, activation: Activation::Relu };
 }
 
@@ -105,6 +125,7 @@ impl HeadBlock {
 pub enum Resample {
     /// Transposed convolution, kernel and stride of this factor.
     Up(usize),
+    /// As it is.
     Keep,
     /// 3×3 convolution of stride 2, padding 1.
     Down,

@@ -1,14 +1,24 @@
-//! The network, written once over any [`Device`]: image encoder, decoder, head; text tower.
+//! The network, written once over any `Device`: image encoder, decoder, head; text tower.
 
 pub mod config;
-pub mod dpt;
-pub mod head;
 pub mod recognise;
+
+// The rest is for the engine, the tests and the benches; nothing of it promises to stay as it is.
+#[doc(hidden)]
+pub mod dpt;
+#[doc(hidden)]
+pub mod head;
+#[doc(hidden)]
 pub mod resnet;
+#[doc(hidden)]
 pub mod scale;
+#[doc(hidden)]
 pub mod text;
+#[doc(hidden)]
 pub mod transformer;
+#[doc(hidden)]
 pub mod vit;
+#[doc(hidden)]
 pub mod weights;
 
 use self::config::{Config, ImageEncoder};
@@ -19,12 +29,15 @@ use crate::ops::{Buf, Element, PlanBuilder, Stage, similarity};
 
 /// One LSeg: handles of its weights on a device, and how they are used.
 pub struct Model {
+    /// What it is made of.
     pub config: Config,
     /// Of the image's activations: see [`scale`].
     pub scale: f32,
     encoder: Encoder,
     decoder: dpt::Dpt,
+    /// Embeddings to scores.
     pub head: head::Head,
+    /// Token ids to embeddings.
     pub text: text::Text,
 }
 
@@ -36,6 +49,7 @@ enum Encoder {
 /// The sizes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameShape {
+    /// Frames at once.
     pub batch: usize,
     /// (height, width) of the photo
     pub photo: (usize, usize),
@@ -46,14 +60,17 @@ pub struct FrameShape {
 /// What a frame must yield.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
+    /// Each pixel's label.
     pub mask: bool,
     /// The winning label's logit at each pixel of the mask, which is then wanted too.
     pub best: bool,
     /// The photo in colours that the host gives, one a label; the mask is then wanted too.
     pub overlay: bool,
+    /// Every label's logit at each pixel of the network's input.
     pub scores: bool,
     /// Softmax of the scores over the labels; the mask is then wanted too.
     pub probabilities: bool,
+    /// The pixels' embeddings at half the network's size.
     pub embedding: bool,
     /// Embeddings at so many points of each photo.
     pub points: usize,
@@ -114,6 +131,10 @@ pub fn required(config: &Config) -> Vec<TensorSpec> {
 }
 
 impl Model {
+    /// Takes every weight that the configuration needs.
+    ///
+    /// # Errors
+    /// A tensor that is missing, of another shape or type, or with values of which no numbers can come; whatever the device answers.
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Model> {
         let scale = scale::of(config, from.is_half());
         from.set_scale(scale);

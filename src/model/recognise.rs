@@ -8,8 +8,11 @@ use crate::{Error, Result};
 /// What a caller says about the head block; it counts more than what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
+    /// Which block.
     pub head_block: Option<HeadBlockKind>,
+    /// How many times it is applied.
     pub depth: Option<usize>,
+    /// Its activation.
     pub activation: Option<Activation>,
 }
 

@@ -4,7 +4,8 @@
 
 use std::collections::HashSet;
 
-use crate::checkpoint::finite::first_beyond;
+use torch_file::elements::first_beyond;
+
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::error::{Error, Result};
 use crate::memory::Need;
@@ -27,6 +28,8 @@ pub struct Loader<'a> {
     /// Values that the host keeps, and bytes that it takes to make the weight that takes most.
     kept: usize,
     making: usize,
+    /// Bytes of memory that the file takes.
+    file: usize,
 }
 
 /// A tensor's name and shape as the checkpoint has it. Convolutions are [out, in, height, width], transposed ones [in, out,
@@ -73,12 +76,13 @@ impl<'a> Loader<'a> {
     pub fn shapes(checkpoint: &Checkpoint) -> Self {
         let mut matrices =
             checkpoint.names().filter_map(|name| checkpoint.info(name)).filter(|info| info.shape.len() > 1);
-        Loader { halves: matrices.all(|info| info.dtype == Dtype::F16), ..Loader::list() }
+        Loader { halves: matrices.all(|info| info.dtype == Dtype::F16), file: checkpoint.held(), ..Loader::list() }
     }
 
     /// As [`Loader::shapes`], without a file: for the tensors' names.
     pub fn list() -> Self {
-        Loader { source: None, scale: 1.0, halves: false, tensors: Vec::new(), weights: Vec::new(), kept: 0, making: 0 }
+        let (tensors, weights) = (Vec::new(), Vec::new());
+        Loader { source: None, scale: 1.0, halves: false, tensors, weights, kept: 0, making: 0, file: 0 }
     }
 
     /// Whether matrices, and so activations, are kept as float16.
@@ -102,7 +106,7 @@ impl<'a> Loader<'a> {
 
     /// What the weights so far take, where they take `bytes` of the device's memory.
     pub fn need(&self, bytes: u64) -> Need {
-        Need { device: bytes, host: 4 * self.kept as u64, passing: self.making as u64 }
+        Need { device: bytes, host: 4 * self.kept as u64, passing: (self.making + self.file) as u64 }
     }
 
     /// All tensors that were named, each once, where it was needed first.

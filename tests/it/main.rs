@@ -2,9 +2,11 @@
 
 mod allocations;
 mod allocator;
+mod checkpoint;
 mod cli;
 mod convert;
 mod demo;
+mod docs;
 mod embed;
 mod exit_codes;
 mod fork;

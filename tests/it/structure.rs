@@ -18,8 +18,8 @@ const FLOORS: [&[&str]; 8] = [
     &["cli"],
 ];
 /// Folders of our code.
-const OURS: [&str; 10] =
-    ["src", "kernels", "testing", "tests", "vgpu", "xtask", "benches", "weights", "examples", "fuzz"];
+const OURS: [&str; 11] =
+    ["src", "crates", "kernels", "testing", "tests", "vgpu", "xtask", "benches", "weights", "examples", "fuzz"];
 /// What builds and environments leave in them.
 const NOT_OURS: [&str; 3] = ["target", ".venv", "__pycache__"];
 const LONG: usize = 600;

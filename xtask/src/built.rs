@@ -38,7 +38,7 @@ pub fn programs(places: &Places, profile: Profile, nvcc: Option<&Path>) -> Outco
 /// Without the demo model, which nothing there needs, and the golden networks, which lie in files beside them. The program
 /// runs on every architecture, the tests on fewer.
 fn release(places: &Places, nvcc: Option<&Path>) -> Outcome<Vec<Value>> {
-    let ours = ["--release", "--package", "lseg-fast", "--no-default-features", "--features", "bench"];
+    let ours = ["--release", "--package", "lseg-fast", "--no-default-features", "--features", "cli,bench,overlay"];
     let program = [&["build", "--bin", "lseg-fast"], &ours[..]].concat();
     let tests = [&["test", "--no-run", "--test", TESTS], &ours[..]].concat();
     let mut artifacts = build(places, nvcc, Some(TEST_ARCHS), &tests)?;

@@ -187,7 +187,7 @@ fn strip(folder: &Path) -> Outcome {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Outcome {
+pub fn copy(from: &Path, to: &Path) -> Outcome {
     parent(to)?;
     fs::copy(from, to).map(|_| ()).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))
 }
@@ -197,7 +197,7 @@ fn link(from: &Path, to: &Path) -> Outcome {
     fs::hard_link(from, to).or_else(|_| copy(from, to).map_err(std::io::Error::other)).map_err(|e| e.to_string())
 }
 
-fn write(path: &Path, text: &str) -> Outcome {
+pub fn write(path: &Path, text: &str) -> Outcome {
     parent(path)?;
     fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
@@ -207,7 +207,7 @@ fn parent(path: &Path) -> Outcome {
     fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
 }
 
-fn replace(fresh: &Path, complete: &Path) -> Outcome {
+pub fn replace(fresh: &Path, complete: &Path) -> Outcome {
     if complete.exists() {
         fs::remove_dir_all(complete).map_err(|e| format!("{}: {e}", complete.display()))?;
     }

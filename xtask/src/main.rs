@@ -1,12 +1,16 @@
 //! The project's chores: `cargo xtask vgpu` makes the virtual GPU ready, `cargo xtask test` runs every test on it,
-//! `cargo xtask bundle` and `import` are the way to a real GPU and back.
+//! `cargo xtask bundle` and `import` are the way to a real GPU and back; `cargo xtask package` and `dist` make what is published.
 
 mod built;
 mod bundle;
+mod demo;
+mod dist;
 mod kernels;
 mod library;
 mod nvcc;
+mod package;
 mod rehearsal;
+mod rust_version;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -28,15 +32,20 @@ Usage: cargo xtask <command>
                 makes (benches/gpu/README.md), and target/bundle.tar.gz of it; `target/bundle/run.sh --dry` rehearses it here
   bundle --quick
                 the same of the builds that `cargo test` has made, in target/bundle-quick
+  demo          write crates/demo/demo.int8.safetensors, the model that the package lseg-fast-demo brings: before it is published
   import DIR [--rates]
                 a folder of results of run.sh into benches/runs, and docs/gpu.md of all runs; with --rates the
                 predictions take over what was measured (src/bench/boards.json)
   import DIR --dry-ok --out FOLDER
                 the same into FOLDER, of a rehearsal too
   import        docs/gpu.md anew, of what lies in benches/runs
+  rust-version  see whether the oldest Rust that the manifests promise is enough
+  package       make the packages for crates.io, unpack them into an empty folder, build and test them there
+  dist [--target TRIPLE]
+                target/dist: the release's archives (program, manual pages, completions, licences; symbols) and SHA256SUMS
 
 nvcc is the one of LSEG_NVCC, CUDA_HOME or PATH; without any, NVIDIA's wheels that kernels/requirements.txt pins are
-fetched once with python3 and pip (about 100 MB) into target/cuda.";
+fetched once with python3 and pip (about 100 MB) into target/cuda; a build with LSEG_NVCC=fetched takes that one.";
 
 /// Where things are.
 pub struct Places {
@@ -151,6 +160,14 @@ fn main() -> ExitCode {
         ["bundle"] => Places::find().and_then(|places| bundle::make(&places, Profile::Release).map(|_| ())),
         ["bundle", "--quick"] => Places::find().and_then(|places| bundle::make(&places, Profile::Dev).map(|_| ())),
         ["bundle", unknown, ..] => Err(format!("bundle has no option {unknown:?}")),
+        ["demo"] => Places::find().and_then(|places| demo::write(&places)),
+        ["rust-version"] => Places::find().and_then(|places| rust_version::check(&places)),
+        ["package"] => Places::find().and_then(|places| package::check(&places)),
+        ["dist"] => Places::find().and_then(|places| dist::make(&places, None)),
+        ["dist", "--target", target] => Places::find().and_then(|places| dist::make(&places, Some(target))),
+        ["package" | "dist" | "rust-version", ..] => {
+            Err("dist takes --target TRIPLE, package and rust-version take nothing".to_owned())
+        }
         ["import", words @ ..] => Places::find().and_then(|places| import(&places, words)),
         [unknown, ..] => Err(format!("there is no command {unknown:?}; `cargo xtask` alone lists them")),
     };

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::DeviceChoice;
+use crate::bench::check::{Scope, Verdict, check, steps};
 use clap::Args;
-use lseg_fast::DeviceChoice;
-use lseg_fast::bench::check::{Scope, Verdict, check, steps};
 use regex::Regex;
 
 use super::super::batch::progress_bar;

@@ -1,9 +1,9 @@
 //! `bench device`: what the GPU is, and what of this program runs on it.
 
+use crate::DeviceChoice;
+use crate::bench::peaks::Peaks;
+use crate::device::cuda::{Cuda, driver_file};
 use clap::Args;
-use lseg_fast::DeviceChoice;
-use lseg_fast::bench::peaks::Peaks;
-use lseg_fast::device::cuda::{Cuda, driver_file};
 use serde::Serialize;
 
 use super::super::print::Printer;

@@ -3,15 +3,15 @@
 use std::io::BufRead;
 use std::path::PathBuf;
 
+use crate::bench::frame::{self, Frames, Prediction, Spread, Stage};
+use crate::bench::prediction::{assumptions, play_boards, played};
+use crate::checkpoint::Checkpoint;
+use crate::device::cuda::{Cuda, Effort};
+use crate::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
+use crate::labels::{self, MAX_LABELS};
+use crate::model::config::Config;
+use crate::{DeviceChoice, Engine, Frame, Options, Size};
 use clap::Args;
-use lseg_fast::bench::frame::{self, Frames, Prediction, Spread, Stage};
-use lseg_fast::bench::prediction::{assumptions, play_boards, played};
-use lseg_fast::checkpoint::Checkpoint;
-use lseg_fast::device::cuda::{Cuda, Effort};
-use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
-use lseg_fast::labels::{self, MAX_LABELS};
-use lseg_fast::model::config::Config;
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
 use serde::Serialize;
 
 use super::super::common::{own_size, read_config};

@@ -1,11 +1,12 @@
 //! `bench kernels`: every operation at the real model's shapes.
 
+use crate::DeviceChoice;
+use crate::bench::kernel_page;
+use crate::bench::kernels::{self, Checked, Configuration, Counted, Efforts, Kernel, Measured, Row, Subject, Time};
+use crate::bench::peaks::Peaks;
+use crate::device::cpu::Cpu;
+use crate::device::cuda::Cuda;
 use clap::Args;
-use lseg_fast::DeviceChoice;
-use lseg_fast::bench::kernels::{self, Checked, Configuration, Counted, Efforts, Kernel, Measured, Row, Subject, Time};
-use lseg_fast::bench::peaks::Peaks;
-use lseg_fast::device::cpu::Cpu;
-use lseg_fast::device::cuda::Cuda;
 use regex::Regex;
 use serde::Serialize;
 
@@ -48,6 +49,10 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "cublas")]
     sweep: bool,
 
+    /// Print the virtual GPU's counts as a table in Markdown, as docs/kernels.md has them
+    #[arg(long, conflicts_with_all = ["check_only", "cublas", "sweep"])]
+    markdown: bool,
+
     /// Go the way of a real GPU on the virtual one, with small shapes: times mean nothing
     #[arg(long, hide = true)]
     rehearse: bool,
@@ -84,6 +89,9 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     if is_virtual && (arguments.cublas || (arguments.sweep && !rehearses)) {
         return Err(Failure::call("--cublas and --sweep take times, which the virtual GPU has none of"));
     }
+    if arguments.markdown && !is_virtual {
+        return Err(Failure::call("--markdown prints counts, which the virtual GPU alone makes (cargo xtask vgpu)"));
+    }
     let way = match () {
         () if arguments.check_only => Way::CheckOnly,
         () if is_virtual && !rehearses => Way::Counts,
@@ -105,7 +113,10 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         peaks: (!is_virtual).then(|| Peaks::of(cuda.info())).flatten(),
         runs: arguments.runs,
     };
-    printer.print(&heading, |heading| render_heading(heading, way, arguments.sweep))?;
+    printer.print(&heading, |heading| match arguments.markdown {
+        true => String::new(),
+        false => render_heading(heading, way, arguments.sweep),
+    })?;
     let efforts = if rehearses { Efforts::rehearsal() } else { Efforts::of(arguments.runs as usize) };
     let peaks = heading.peaks;
     let mut bench = Bench { arguments, cuda, cpu: Cpu::new(None)?, efforts, peaks, failed: false };
@@ -155,7 +166,12 @@ impl Bench<'_> {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        printer.text(|| render(&rows) + &render_clock(&rows, self.peaks.as_ref()))
+        printer.text(|| {
+            if self.arguments.markdown {
+                return kernel_page::HEAD.to_owned() + &rows.iter().filter_map(kernel_page::of_row).collect::<String>();
+            }
+            render(&rows) + &render_clock(&rows, self.peaks.as_ref())
+        })
     }
 
     /// Whether the rivals are there. Without them this program is measured all the same.

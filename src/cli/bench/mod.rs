@@ -5,9 +5,9 @@ mod device;
 mod frame;
 mod kernels;
 
+use crate::DeviceChoice;
+use crate::device::cuda::{Cuda, Image, LoadedModule};
 use clap::{Args, Subcommand};
-use lseg_fast::DeviceChoice;
-use lseg_fast::device::cuda::{Cuda, Image, LoadedModule};
 
 use super::print::Printer;
 use super::{Failure, Outcome};

@@ -66,7 +66,7 @@ pub struct Spec {
     pub most: usize,
     /// Values or bytes of a block's or warp's own memory, where the host cuts work to fit.
     pub room: usize,
-    /// Which of the kernels of its file it is beside that: flags of [`variant`].
+    /// Which of the kernels of its file it is beside that: flags of `variant`.
     pub variant: u32,
 }
 

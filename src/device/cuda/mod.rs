@@ -1,8 +1,8 @@
 //! The CUDA device: float16 storage, float32 accumulation, on kernels of our own (`kernels/`).
 //!
-//! A plan is compiled into launches ([`compile`]; one file an operation, named as its kernel file and as its room in `ops`: it
+//! A plan is compiled into launches (`compile.rs`; one file an operation, named as its kernel file and as its room in `ops`: it
 //! chooses the kernel and its grid and fills the kernel's parameter struct), and these are queued or replayed as one graph
-//! ([`program`]). Kernels are resolved when the device is made. Nothing is allocated in a pass.
+//! (`program.rs`). Kernels are resolved when the device is made. Nothing is allocated in a pass.
 
 mod add_positions;
 pub(crate) mod arch;

@@ -39,7 +39,7 @@ pub struct Info {
 /// The GPU of this number, as it describes itself.
 ///
 /// # Errors
-/// As [`count`]; no such GPU.
+/// As `count`; no such GPU.
 pub fn info(ordinal: usize) -> Result<Info> {
     Info::of(ordinal, device(ordinal)?)
 }

@@ -1,0 +1,139 @@
+//! What a program does at its start for a good end: the signals' handlers and the allocator.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::CAN_FAIL;
+use crate::output::temporary;
+
+thread_local! {
+    /// Whether this thread ends the process.
+    static IS_ENDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For programs, to be called once at their start.
+///
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT, each unless it is ignored (as by `nohup`, or in a script's background): the
+/// temporary files are removed, then the process dies of that signal. A shell's loop ends by Ctrl-C only where it sees
+/// that. SIGXFSZ is ignored: writing beyond `ulimit -f` is then an error as a full disk is.
+#[cfg(unix)]
+pub fn prepare() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    use signal_hook::iterator::Signals;
+    use signal_hook::low_level::emulate_default_handler;
+
+    // SAFETY: the signal is ignored; there is no handler that could do anything wrong.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    // Without the thread, or its pipe, all works as well: the signals then keep what they did.
+    let _ = thread::Builder::new().name("signals".to_owned()).spawn(|| {
+        let heard = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
+        let Ok(mut signals) = Signals::new(heard) else { return };
+        for signal in signals.forever() {
+            let _no_new_file = temporary::remove_all();
+            let _ = emulate_default_handler(signal);
+        }
+    });
+}
+
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: zeros are a valid `sigaction`, and without a new one the call only reads the old one into it.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// For programs, to be called once at their start: Ctrl-C removes the temporary files.
+#[cfg(windows)]
+pub fn prepare() {
+    let end = || {
+        let _no_new_file = temporary::remove_all();
+        std::process::exit(1)
+    };
+    // SAFETY: Windows runs the handler on a thread of its own, which may wait and allocate.
+    let _ = unsafe { signal_hook::low_level::register(signal_hook::consts::SIGINT, end) };
+}
+
+/// A program's global allocator: where memory is refused, the process says so in one sentence, removes its temporary files
+/// and ends with exit code 1. (Rust's own end is a signal.) Only [`try_reserve`](super::try_reserve) gets the refusal back.
+pub struct Allocator<A = System>(pub A);
+
+// SAFETY: every call goes to the other allocator as it came, and its answer is given back.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
+        granted(unsafe { self.0.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
+        granted(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promised.
+        granted(unsafe { self.0.realloc(place, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { self.0.dealloc(place, layout) }
+    }
+}
+
+fn granted(place: *mut u8, bytes: usize) -> *mut u8 {
+    if place.is_null() && !CAN_FAIL.get() {
+        end_without_memory(bytes);
+    }
+    place
+}
+
+/// Nothing in here takes memory, but for the removal of a file with a very long path.
+#[cold]
+pub(crate) fn end_without_memory(bytes: usize) -> ! {
+    static ENDS: AtomicBool = AtomicBool::new(false);
+    if IS_ENDING.replace(true) {
+        exit();
+    }
+    if ENDS.swap(true, Ordering::AcqRel) {
+        // Another thread is at it.
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    let mut sentence = [0; 256];
+    let mut rest = &mut sentence[..];
+    let mib = bytes.div_ceil(1 << 20);
+    let _ = writeln!(
+        rest,
+        "error: out of memory: {mib} MiB more were needed and refused; a smaller --size, smaller photos, fewer labels or \
+         --threads need less"
+    );
+    let unused = rest.len();
+    say(&sentence[..sentence.len() - unused]);
+    temporary::try_remove_all();
+    exit()
+}
+
+/// Past Rust's standard error, which this thread may be in the midst of using.
+#[cfg(unix)]
+fn say(sentence: &[u8]) {
+    let _ = rustix::io::write(rustix::stdio::stderr(), sentence);
+}
+
+#[cfg(windows)]
+fn say(sentence: &[u8]) {
+    let _ = std::io::stderr().write_all(sentence);
+}
+
+/// At once: what the other threads do, and what libraries want to do at the end, may need memory too.
+fn exit() -> ! {
+    signal_hook::low_level::exit(1)
+}

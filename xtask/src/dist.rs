@@ -1,0 +1,230 @@
+//! target/dist: what a release offers for download. An archive with the program, its manual pages, shell completions and the
+//! licences of all that is inside, one with its symbols, and their checksums.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use flate2::read::ZlibDecoder;
+
+use crate::bundle::{copy, replace, write};
+use crate::{Outcome, Places, cargo, nvcc, run};
+
+/// Files of the repository, and their places in the archive.
+const FILES: &[(&str, &str)] = &[
+    ("README.md", "README.md"),
+    ("CHANGELOG.md", "CHANGELOG.md"),
+    ("LICENSE-MIT", "LICENSE-MIT"),
+    ("LICENSE-APACHE", "LICENSE-APACHE"),
+    ("docs/licences/THIRD-PARTY.md", "licences/THIRD-PARTY.md"),
+    ("weights/fonts/DejaVuSans-LICENSE.txt", "licences/DejaVuSans.txt"),
+    ("weights/fonts/Unifont-LICENSE.txt", "licences/Unifont.txt"),
+    ("weights/vocab/LICENSE", "licences/CLIP-vocabulary.txt"),
+    ("weights/train/README.md", "licences/demo-model.md"),
+];
+/// A release with its symbols in it, of Cargo.toml.
+const PROFILE: &str = "symbols";
+/// How a zlib stream begins that was compressed as well as can be: build.rs makes such of the kernels' images.
+const ZLIB: [u8; 2] = [0x78, 0xDA];
+
+pub fn make(places: &Places, target: Option<&str>) -> Outcome {
+    let host = said(Command::new("rustc").arg("-vV"))?;
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc -vV names no host")?;
+    let target = target.unwrap_or(host);
+    let linker = if target == host { None } else { Some(linker(target)?) };
+    // Before the build: others may commit meanwhile.
+    let commit = said(Command::new("git").current_dir(&places.root).args(["rev-parse", "--short=12", "HEAD"]))?;
+    let program = build(places, target, linker.as_deref())?;
+    let folder = places.target.join("dist");
+    let name = format!("lseg-fast-{}-{target}", env!("CARGO_PKG_VERSION"));
+    let fresh = places.target.join(format!("dist.{}", std::process::id()));
+    let made = fill(places, host, &program, &fresh.join(&name), &fresh.join(format!("{name}-symbols")))
+        .and_then(|()| refuse_leaks(places, &fresh.join(&name).join("lseg-fast")))
+        .and_then(|()| if target == host { refuse_stale(commit.trim(), &fresh.join(&name)) } else { Ok(()) })
+        .and_then(|()| pack(places, &fresh, &name, &folder));
+    // The archives have all of it; of a failure nothing is of use.
+    let _ = fs::remove_dir_all(&fresh);
+    made
+}
+
+/// What the command says on stdout.
+fn said(command: &mut Command) -> Outcome<String> {
+    let name = command.get_program().display().to_string();
+    let output = command.output().map_err(|e| format!("{name}: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    String::from_utf8(output.stdout).map_err(|e| format!("{name}: {e}"))
+}
+
+/// "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER"
+fn linker_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
+}
+
+/// A linker for another machine, once it is sure that Rust's library for it is there too.
+fn linker(target: &str) -> Outcome<String> {
+    let library = said(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
+    if !Path::new(library.trim()).is_dir() {
+        return Err(format!(
+            "Rust's standard library for {target} is not in {}; `rustup target add {target}` fetches it",
+            library.trim()
+        ));
+    }
+    let variable = linker_variable(target);
+    if let Ok(named) = std::env::var(&variable) {
+        return Ok(named);
+    }
+    let usual = format!("{}-gcc", target.replace("-unknown", ""));
+    match Command::new(&usual).arg("--version").output() {
+        Ok(_) => Ok(usual),
+        Err(e) => Err(format!(
+            "no linker for {target}: {usual}: {e}; install it (Debian: gcc-aarch64-linux-gnu for aarch64) or name another with \
+             {variable}"
+        )),
+    }
+}
+
+/// The program with its symbols, and without the builder's folders in its messages: cargo has no setting for that yet.
+fn build(places: &Places, target: &str, linker: Option<&str>) -> Outcome<PathBuf> {
+    let mut flags =
+        std::env::var("RUSTFLAGS").unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // Of several that fit, rustc takes the last.
+    for (folder, name) in folders(places).iter().zip(["home", "cargo", "lseg-fast"]) {
+        flags.push(format!("--remap-path-prefix={folder}={name}"));
+    }
+    let mut build = cargo();
+    build.current_dir(&places.root).args(["build", "--locked", "--package", "lseg-fast", "--bin", "lseg-fast"]);
+    build.args(["--profile", PROFILE, "--target", target]);
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("LSEG_NVCC", nvcc::find_or_fetch(places)?);
+    if let Some(linker) = linker {
+        build.env(linker_variable(target), linker);
+    }
+    run(&mut build, "building the program")?;
+    Ok(places.target.join(target).join(PROFILE).join("lseg-fast"))
+}
+
+/// What nobody else needs to know: the builder's home, cargo's, and this checkout.
+fn folders(places: &Places) -> [String; 3] {
+    let home = std::env::var("HOME").unwrap_or("/home".to_owned());
+    let cargo = std::env::var("CARGO_HOME").unwrap_or(format!("{home}/.cargo"));
+    [home, cargo, places.root.display().to_string()]
+}
+
+fn fill(places: &Places, host: &str, program: &Path, folder: &Path, symbols: &Path) -> Outcome {
+    let (stripped, debug) = (folder.join("lseg-fast"), symbols.join("lseg-fast.debug"));
+    copy(program, &stripped)?;
+    fs::create_dir_all(symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
+    objcopy(host, |command| command.arg("--only-keep-debug").arg(program).arg(&debug))?;
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    objcopy(host, |command| command.arg("--strip-all").arg(link).arg(&stripped))?;
+    for (from, to) in FILES {
+        copy(&places.root.join(from), &folder.join(to))?;
+    }
+    let mut manual = cargo();
+    manual.current_dir(&places.root).args(["run", "--quiet", "--locked", "--package", "manual", "--"]).arg(folder);
+    run(&mut manual, "writing the manual pages")
+}
+
+/// The one of Rust's own LLVM, which knows every machine that rustc builds for.
+fn objcopy(host: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Outcome {
+    let sysroot = PathBuf::from(said(Command::new("rustc").args(["--print", "sysroot"]))?.trim());
+    let mut command = Command::new(sysroot.join("lib/rustlib").join(host).join("bin/rust-objcopy"));
+    command.env("LD_LIBRARY_PATH", sysroot.join("lib"));
+    run(arguments(&mut command), "rust-objcopy")
+}
+
+/// An error if the program, or a kernel's image in it, names a folder of the builder.
+fn refuse_leaks(places: &Places, program: &Path) -> Outcome {
+    let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
+    let found = folders(places).into_iter().find_map(|folder| leak(&bytes, &format!("{folder}/")));
+    found.map_or(Ok(()), |text| Err(format!("{} names the builder's folders: {text}", program.display())))
+}
+
+/// Where a program, or a zlib stream in it, has this text: the text with what follows it.
+fn leak(program: &[u8], text: &str) -> Option<String> {
+    let found = |bytes: &[u8]| {
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        let end = (at + 100).min(bytes.len());
+        Some(String::from_utf8_lossy(&bytes[at..end]).into_owned())
+    };
+    let streams = program.windows(2).enumerate().filter(|(_, window)| *window == ZLIB);
+    found(program).or_else(|| {
+        streams.map(|(at, _)| at).find_map(|at| {
+            let mut stream = Vec::new();
+            // What only looks like a stream ends with an error, after what it gave.
+            let _ = ZlibDecoder::new(&program[at..]).read_to_end(&mut stream);
+            found(&stream)
+        })
+    })
+}
+
+/// Has the program say what it is, which must be of this commit.
+fn refuse_stale(commit: &str, folder: &Path) -> Outcome {
+    let says = said(Command::new(folder.join("lseg-fast")).arg("--version"))?;
+    eprint!("{says}");
+    if says.contains(commit) { Ok(()) } else { Err(format!("the program is not of commit {commit}")) }
+}
+
+/// The two folders as archives, and the checksums of all archives of this version.
+fn pack(places: &Places, fresh: &Path, name: &str, folder: &Path) -> Outcome {
+    // The commit's time: the same commit gives the same archive.
+    let time = said(Command::new("git").current_dir(&places.root).args(["log", "-1", "--format=@%ct"]))?;
+    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for content in [name.to_owned(), format!("{name}-symbols")] {
+        let archive = format!("{content}.tar.xz");
+        let mut tar = Command::new("tar");
+        tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]);
+        tar.arg(format!("--mtime={}", time.trim()))
+            .arg("-C")
+            .arg(fresh)
+            .arg("-cJf")
+            .arg(fresh.join(&archive))
+            .arg(&content);
+        run(&mut tar, "tar (with xz)")?;
+        replace(&fresh.join(&archive), &folder.join(&archive))?;
+        let bytes = fs::metadata(folder.join(&archive)).map_err(|e| format!("{archive}: {e}"))?.len();
+        eprintln!("made {}, {:.1} MiB", folder.join(&archive).display(), bytes as f64 / f64::from(1 << 20));
+    }
+    let mut archives: Vec<String> = fs::read_dir(folder)
+        .map_err(|e| format!("{}: {e}", folder.display()))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|file| file.starts_with(concat!("lseg-fast-", env!("CARGO_PKG_VERSION"), "-")))
+        .collect();
+    archives.sort();
+    let sums = said(Command::new("sha256sum").current_dir(folder).arg("--").args(&archives))?;
+    write(&folder.join("SHA256SUMS"), &sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+    use std::io::Write;
+
+    #[test]
+    fn what_goes_into_the_archive_is_in_the_repository() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let missing: Vec<_> = FILES.iter().filter(|(from, _)| !root.join(from).is_file()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn a_folder_is_found_in_the_program_and_in_what_it_has_compressed() {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(b".file 1 \"/home/me/kernels/gemm.cu\"").unwrap();
+        let packed = encoder.finish().unwrap();
+        let inside = [&b"some code\x78\xDAno stream"[..], &packed, b"more"].concat();
+        assert!(leak(&inside, "/home/me/").is_some_and(|text| text.starts_with("/home/me/kernels/gemm.cu")));
+        assert!(leak(b"panicked at /home/me/x.rs", "/home/me/").is_some());
+        assert_eq!(leak(&inside, "/home/you/"), None);
+    }
+
+    #[test]
+    fn another_machine_needs_what_is_named() {
+        let reason = linker("aarch64-unknown-none-softfloat").unwrap_err();
+        assert!(reason.contains("rustup target add aarch64-unknown-none-softfloat"), "{reason}");
+    }
+}
