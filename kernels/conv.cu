@@ -63,49 +63,49 @@ __device__ __forceinline__ void conv(const ConvParams& p) {
 
 extern "C" {
 
-SPEC(conv_128x256, tiles<Wide>().most(LARGEST_KERNEL))
-__global__ void __launch_bounds__(Wide::THREADS, 1) conv_128x256(const __grid_constant__ ConvParams p) {
-    conv<Wide, true, Unchanged>(p);
+SPEC(conv_128x256, tiles<T128x256>().most(LARGEST_KERNEL))
+__global__ void __launch_bounds__(T128x256::THREADS, 1) conv_128x256(const __grid_constant__ ConvParams p) {
+    conv<T128x256, true, Unchanged>(p);
 }
 
-SPEC(conv_128x256_relu, tiles<Wide>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
-__global__ void __launch_bounds__(Wide::THREADS, 1) conv_128x256_relu(const __grid_constant__ ConvParams p) {
-    conv<Wide, true, ReluIn>(p);
+SPEC(conv_128x256_relu, tiles<T128x256>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
+__global__ void __launch_bounds__(T128x256::THREADS, 1) conv_128x256_relu(const __grid_constant__ ConvParams p) {
+    conv<T128x256, true, ReluIn>(p);
 }
 
-SPEC(conv_128x128, tiles<Large>().most(LARGEST_KERNEL))
-__global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128(const __grid_constant__ ConvParams p) {
-    conv<Large, true, Unchanged>(p);
+SPEC(conv_128x128, tiles<T128x128>().most(LARGEST_KERNEL))
+__global__ void __launch_bounds__(T128x128::THREADS, 2) conv_128x128(const __grid_constant__ ConvParams p) {
+    conv<T128x128, true, Unchanged>(p);
 }
 
-SPEC(conv_128x128_relu, tiles<Large>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
-__global__ void __launch_bounds__(Large::THREADS, 2) conv_128x128_relu(const __grid_constant__ ConvParams p) {
-    conv<Large, true, ReluIn>(p);
+SPEC(conv_128x128_relu, tiles<T128x128>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
+__global__ void __launch_bounds__(T128x128::THREADS, 2) conv_128x128_relu(const __grid_constant__ ConvParams p) {
+    conv<T128x128, true, ReluIn>(p);
 }
 
-SPEC(conv_128x64, tiles<Middle>().most(LARGEST_KERNEL))
-__global__ void __launch_bounds__(Middle::THREADS, 2) conv_128x64(const __grid_constant__ ConvParams p) {
-    conv<Middle, true, Unchanged>(p);
+SPEC(conv_128x64, tiles<T128x64>().most(LARGEST_KERNEL))
+__global__ void __launch_bounds__(T128x64::THREADS, 2) conv_128x64(const __grid_constant__ ConvParams p) {
+    conv<T128x64, true, Unchanged>(p);
 }
 
-SPEC(conv_128x64_relu, tiles<Middle>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
-__global__ void __launch_bounds__(Middle::THREADS, 2) conv_128x64_relu(const __grid_constant__ ConvParams p) {
-    conv<Middle, true, ReluIn>(p);
+SPEC(conv_128x64_relu, tiles<T128x64>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
+__global__ void __launch_bounds__(T128x64::THREADS, 2) conv_128x64_relu(const __grid_constant__ ConvParams p) {
+    conv<T128x64, true, ReluIn>(p);
 }
 
-SPEC(conv_64x64, tiles<Small>().most(LARGEST_KERNEL))
-__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64(const __grid_constant__ ConvParams p) {
-    conv<Small, true, Unchanged>(p);
+SPEC(conv_64x64, tiles<T64x64>().most(LARGEST_KERNEL))
+__global__ void __launch_bounds__(T64x64::THREADS, 2) conv_64x64(const __grid_constant__ ConvParams p) {
+    conv<T64x64, true, Unchanged>(p);
 }
 
-SPEC(conv_64x64_relu, tiles<Small>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
-__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_relu(const __grid_constant__ ConvParams p) {
-    conv<Small, true, ReluIn>(p);
+SPEC(conv_64x64_relu, tiles<T64x64>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
+__global__ void __launch_bounds__(T64x64::THREADS, 2) conv_64x64_relu(const __grid_constant__ ConvParams p) {
+    conv<T64x64, true, ReluIn>(p);
 }
 
-SPEC(conv_64x64_any, tiles<Small>().most(LARGEST_KERNEL).variant(variant::ANY_SHAPE))
-__global__ void __launch_bounds__(Small::THREADS, 2) conv_64x64_any(const __grid_constant__ ConvParams p) {
-    conv<Small, false, Unchanged>(p);
+SPEC(conv_64x64_any, tiles<T64x64>().most(LARGEST_KERNEL).variant(variant::ANY_SHAPE))
+__global__ void __launch_bounds__(T64x64::THREADS, 2) conv_64x64_any(const __grid_constant__ ConvParams p) {
+    conv<T64x64, false, Unchanged>(p);
 }
 
 }

@@ -51,12 +51,12 @@ struct Shape {
     static __device__ __forceinline__ int warp_column() { return threadIdx.x / 32 % WARPS_N * WARP_N; }
 };
 
-// The tiles that products and convolutions are compiled for: eight warps' registers fit a multiprocessor, one block of wide
-// tiles, two of all others.
-using Wide = Shape<128, 256, 32, 64, 3>;
-using Large = Shape<128, 128, 32, 64, 3>;
-using Middle = Shape<128, 64, 64, 64, 3, 2>;
-using Small = Shape<64, 64, 64, 32, 3, 2>;
+// The tiles that products and convolutions are compiled for: eight warps' registers fit a multiprocessor, one block of
+// T128x256, two of all others.
+using T128x256 = Shape<128, 256, 32, 64, 3>;
+using T128x128 = Shape<128, 128, 32, 64, 3>;
+using T128x64 = Shape<128, 64, 64, 64, 3, 2>;
+using T64x64 = Shape<64, 64, 64, 32, 3, 2>;
 
 // What a kernel of these tiles declares.
 template <typename S>

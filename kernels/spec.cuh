@@ -1,6 +1,6 @@
 // What a kernel declares of itself, so that each number stands once, where the kernel has it, and the host reads it:
 //
-//     SPEC(gemm_64x64_float, tiles<Small>().variant(variant::FLOAT_INPUT))
+//     SPEC(gemm_64x64_float, tiles<T64x64>().variant(variant::FLOAT_INPUT))
 //
 // leaves in the PTX, beside the kernel, a constant that no instruction reads:
 //

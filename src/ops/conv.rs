@@ -160,7 +160,7 @@ pub mod cases {
             (1, (17, 33), three(72, 64, 1), NOTHING, Nothing),
             (1, (13, 9), one(264, 72, 1), NOTHING, Nan),
             (1, (13, 9), one(72, 136, 2), NOTHING, Nothing),
-            // Wide tiles where many quick multiprocessors ask one cache.
+            // Tiles of 128×256 where many quick multiprocessors ask one cache.
             (1, (100, 129), three(248, 16, 1), NOTHING, Nothing),
             (1, (100, 129), three(248, 16, 1), unit(1, Func::Relu), Nothing),
             // Large tiles where there are few multiprocessors.

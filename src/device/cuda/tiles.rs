@@ -58,7 +58,7 @@ const RESERVED: usize = RESERVED_SHARED as usize;
 /// Clocks of each stage in which a block that is alone, a warp for each tensor core, waits: nobody else fills them.
 const WAITS: f64 = 128.0;
 /// The same of eight warps that wait for each other, where two blocks of four would not.
-const WIDE_WAITS: f64 = 32.0;
+const EIGHT_WARP_WAITS: f64 = 32.0;
 /// Clocks until a block's first tiles have come, and until its last results have left.
 const ENDS: f64 = 1500.0;
 /// Bytes a clock that a multiprocessor writes or reads of parts.
@@ -192,7 +192,7 @@ fn clocks(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f
     let resident = gpu.resident(tile);
     let alone = if resident == 1 { blocks } else { blocks % resident };
     let sum = area * (stages * tile.step) as f64 / (gpu.arch.mma_sync_multiply_adds() * tile.share());
-    let waits = if tile.threads > FOUR_WARPS { WIDE_WAITS } else { WAITS };
+    let waits = if tile.threads > FOUR_WARPS { EIGHT_WARP_WAITS } else { WAITS };
     let sums = blocks as f64 * sum + (alone * stages) as f64 * waits;
     let operands = 2 * problem.tiles(tile) * (tile.rows + tile.columns) * problem.depth;
     let sums = sums.max(operands as f64 / (gpu.arch.l2_bytes * gpu.multiprocessors as f64));
@@ -248,28 +248,28 @@ mod tests {
     }
 
     #[test]
-    fn wide_products_get_wide_tiles_uncut() {
-        let Some([.., small]) = usual() else { return };
+    fn products_of_many_columns_get_large_tiles_uncut() {
+        let Some([.., t64x64]) = usual() else { return };
         for gpu in gpus() {
             for real in [(901, 1024, 3072), (901, 1024, 4096), (57_600, 256, 512)] {
                 let Config { tile, parts } = choose(shape(real), gpu);
-                assert!(tile != small && parts == 1, "{real:?} on {gpu:?}: {tile:?}, {parts} parts");
+                assert!(tile != t64x64 && parts == 1, "{real:?} on {gpu:?}: {tile:?}, {parts} parts");
             }
         }
     }
 
     #[test]
     fn tiles_are_as_large_as_reaches_every_multiprocessor() {
-        let Some([large, middle, small]) = usual() else { return };
+        let Some([t128x128, t128x64, t64x64]) = usual() else { return };
         let [orin, a100, rtx4090, h100] = gpus();
-        // 64 large tiles, 128 middle ones, 240 small ones.
+        // 64 tiles of 128×128, 128 of 128×64, 240 of 64×64.
         let tokens = shape((901, 1024, 1024));
-        assert_eq!(choose(tokens, orin), Config { tile: large, parts: 1 });
+        assert_eq!(choose(tokens, orin), Config { tile: t128x128, parts: 1 });
         for gpu in [rtx4090, h100] {
-            assert_eq!(choose(tokens, gpu), Config { tile: middle, parts: 1 }, "{gpu:?}");
+            assert_eq!(choose(tokens, gpu), Config { tile: t128x64, parts: 1 }, "{gpu:?}");
         }
         for gpu in [a100, rtx4090, h100] {
-            assert_eq!(choose(shape((900, 1024, 256)), gpu).tile, small, "{gpu:?}");
+            assert_eq!(choose(shape((900, 1024, 256)), gpu).tile, t64x64, "{gpu:?}");
         }
     }
 
@@ -279,7 +279,7 @@ mod tests {
             return;
         }
         let [orin, a100, ..] = gpus();
-        // Two rounds of middle tiles on 108 multiprocessors would do 59 % of what they could.
+        // Two rounds of 128×64 tiles on 108 multiprocessors would do 59 % of what they could.
         assert!(choose(shape((901, 4096, 1024)), a100).parts > 1);
         for gpu in gpus() {
             let Config { tile, parts } = choose(shape((5, 4096, 256)), gpu);
@@ -293,15 +293,15 @@ mod tests {
 
     #[test]
     fn geforce_holds_two_large_blocks() {
-        let Some([large, middle, small]) = usual() else { return };
+        let Some([t128x128, t128x64, t64x64]) = usual() else { return };
         let [_, a100, rtx4090, _] = gpus();
-        assert_eq!([large, middle, small].map(|tile| rtx4090.resident(tile)), [2, 1, 2]);
-        assert_eq!([large, middle, small].map(|tile| a100.resident(tile)), [2, 2, 2]);
+        assert_eq!([t128x128, t128x64, t64x64].map(|tile| rtx4090.resident(tile)), [2, 1, 2]);
+        assert_eq!([t128x128, t128x64, t64x64].map(|tile| a100.resident(tile)), [2, 2, 2]);
     }
 
     #[test]
     fn no_choice_leaves_its_bounds() {
-        let Some([.., small]) = usual() else { return };
+        let Some([.., t64x64]) = usual() else { return };
         let odd = [(1, 1, 1), (1, 4096, 1), (20, 512, 2048), (4097, 1024, 1024), (901, 33, 17)];
         let tiny = GpuLimits { shared: 64 << 10, ..GpuLimits::absent((8, 0), 1) };
         for gpu in gpus().into_iter().chain([tiny]) {
@@ -309,7 +309,7 @@ mod tests {
                 for items in [1, 3] {
                     let shape = Problem { items, ..shape((rows, depth, columns)) };
                     for config in
-                        [Some(choose(shape, gpu)), quickest([small].into_iter(), shape, gpu)].into_iter().flatten()
+                        [Some(choose(shape, gpu)), quickest([t64x64].into_iter(), shape, gpu)].into_iter().flatten()
                     {
                         let Config { tile, parts } = config;
                         let (tiles, steps) = (shape.tiles(tile), depth.div_ceil(tile.step));
