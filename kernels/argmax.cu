@@ -2,7 +2,7 @@
 // photo (edges aligned), the largest taken. Neither map is ever stored.
 //
 //   logits  [batch, height, width, labels]            f32
-//   mask    [batch, mask_height, mask_width]          u8, or u16 (`wide`) for more than 256 labels
+//   mask    [batch, mask_height, mask_width]          u8, or u16 (`is_u16`) for more than 256 labels
 //   best    [batch, mask_height, mask_width]          f32, its score; may be none
 //   not_finite                                        u32, the pixels whose score is no finite number; argmax_clear before makes it 0
 //
@@ -28,7 +28,7 @@ struct ArgmaxParams {
     uint32_t* not_finite;
     uint32_t height, width, labels;
     uint32_t mask_height, mask_width, columns;
-    uint32_t wide, padding;
+    uint32_t is_u16, padding;
     Lines lines;
 };
 
@@ -91,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     }
     if (column <= last || mutant(5)) {
         const size_t pixel = (static_cast<size_t>(blockIdx.y) * p.mask_height + row) * p.mask_width + column;
-        if (p.wide) {
+        if (p.is_u16) {
             static_cast<uint16_t*>(p.mask)[pixel] = winner;
         } else {
             static_cast<uint8_t*>(p.mask)[pixel] = winner;

@@ -1,7 +1,7 @@
 // The photo tinted, in place: each channel becomes the mean, rounded down, of itself and of the colour of the pixel's label, which
 // has a weight.
 //
-//   mask     [pixels]      u8, or u16 (`wide`) for more than 256 labels
+//   mask     [pixels]      u8, or u16 (`is_u16`) for more than 256 labels
 //   palette  [labels, 4]   u8, red, green, blue and the colours' weight in 128ths, the same for all
 //   photo    [pixels, 3]   u8; read and written, each byte by one thread
 //
@@ -21,7 +21,7 @@ struct OverlayParams {
     const uint32_t* palette;
     uint8_t* photo;
     uint64_t pixels;
-    uint32_t labels, wide;
+    uint32_t labels, is_u16;
 };
 
 constexpr int WARPS = 4, GROUPS = 10, PIXELS = 16 * GROUPS;
@@ -92,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_co
     const uint32_t held = in_lanes ? __ldg(p.palette + min(lane, p.labels - 1)) : 0;
     const uint32_t weight = mutant(7) ? 64 : __ldg(p.palette) >> 24;
     uint32_t labels[6];
-    if (p.wide) {
+    if (p.is_u16) {
         const uint4 two = lane < 2 * GROUPS ? load<true>(p.mask, 2 * first + 16 * lane, 2 * p.pixels) : uint4{};
         labels_of_words(labels, two, group, part);
     } else {

@@ -139,7 +139,7 @@ pub mod cases {
     }
 
     /// To float32: embeddings of pixels and texts.
-    fn wide(rows: usize, k: usize, n: usize, bias: bool) -> Product {
+    fn to_f32(rows: usize, k: usize, n: usize, bias: bool) -> Product {
         Product { bias, out: Element::F32, ..plain(rows, k, n) }
     }
 
@@ -181,9 +181,9 @@ pub mod cases {
             (class(2, 5, 136, 264), Outliers),
             (class(1, 0, 33, 17), Nothing),
             (tokens(250, 72, 264, Add::Row, Func::Gelu), Nothing),
-            (wide(145, 72, 136, true), Nothing),
-            (wide(1, 136, 72, false), Nothing),
-            (wide(5, 64, 40, false), Nothing),
+            (to_f32(145, 72, 136, true), Nothing),
+            (to_f32(1, 136, 72, false), Nothing),
+            (to_f32(5, 64, 40, false), Nothing),
             // Columns that are no multiple of four, added up one by one.
             (tokens(5, 264, 15, Add::Two, Func::Relu), Nothing),
         ];
@@ -200,9 +200,9 @@ pub mod cases {
             (plain(900, 1024, 256), Nothing),
             (plain(900, 1024, 512), Nothing),
             (plain(14_400, 256, 256), Nothing),
-            (wide(57_600, 256, 512, true), Nothing),
+            (to_f32(57_600, 256, 512, true), Nothing),
             (hidden(20, 12, 512, 2048, Func::QuickGelu), Nothing),
-            (wide(20, 512, 512, false), Nothing),
+            (to_f32(20, 512, 512, false), Nothing),
         ];
         all.real.extend(real.map(|(product, plant)| case(product, plant)));
     }

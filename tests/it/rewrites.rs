@@ -62,7 +62,7 @@ impl Weights {
         Weights(tensors.collect())
     }
 
-    fn wide(&self, name: &str) -> Vec<f64> {
+    fn to_f64(&self, name: &str) -> Vec<f64> {
         self.0[name].1.iter().map(|v| f64::from(*v)).collect()
     }
 
@@ -109,7 +109,7 @@ struct Values4 {
 }
 
 impl Values4 {
-    fn wide(&self) -> Vec<f64> {
+    fn to_f64(&self) -> Vec<f64> {
         self.data.iter().map(|v| f64::from(*v)).collect()
     }
 
@@ -120,7 +120,7 @@ impl Values4 {
     /// One batch item after the other.
     fn items(&self) -> Vec<Vec<f64>> {
         let len = self.shape[1..].iter().product();
-        self.wide().chunks_exact(len).map(<[f64]>::to_vec).collect()
+        self.to_f64().chunks_exact(len).map(<[f64]>::to_vec).collect()
     }
 }
 
@@ -174,7 +174,8 @@ fn a_split_readout_is_the_readout_of_both_tokens() {
     let decoder = Decoder::run();
     let readout = |k: usize, order: [usize; 2], class: usize, bias: bool| -> Vec<Near> {
         let name = format!("pretrained.act_postprocess{k}.0.project.0");
-        let (w, b) = (decoder.weights.wide(&format!("{name}.weight")), decoder.weights.wide(&format!("{name}.bias")));
+        let (w, b) =
+            (decoder.weights.to_f64(&format!("{name}.weight")), decoder.weights.to_f64(&format!("{name}.bias")));
         let mut out = Vec::new();
         for item in decoder.taps("tokens")[k - 1].items() {
             let tokens: Vec<&[f64]> = item.chunks_exact(DIM).collect();
@@ -211,7 +212,8 @@ fn a_shuffled_product_is_a_transposed_convolution() {
     let decoder = Decoder::run();
     let scatter = |k: usize, stride: usize, transposed: bool, swapped: bool| -> Vec<Near> {
         let name = format!("pretrained.act_postprocess{k}.4");
-        let (w, b) = (decoder.weights.wide(&format!("{name}.weight")), decoder.weights.wide(&format!("{name}.bias")));
+        let (w, b) =
+            (decoder.weights.to_f64(&format!("{name}.weight")), decoder.weights.to_f64(&format!("{name}.bias")));
         let c = b.len();
         let weight = |input: usize, output: usize, ky: usize, kx: usize| {
             let (ky, kx) = if transposed { (kx, ky) } else { (ky, kx) };
@@ -278,9 +280,9 @@ impl Decoder {
 
     /// BN(conv(ReLU(x))) in two steps, conv and BatchNorm of number `i` in the unit: sums with all their terms.
     fn conv_then_norm(&self, unit: &str, i: usize, x: &Values4, eps: f64) -> Vec<Sum> {
-        let w = self.weights.wide(&format!("{unit}.conv{i}.weight"));
+        let w = self.weights.to_f64(&format!("{unit}.conv{i}.weight"));
         let norm = ["weight", "bias", "running_mean", "running_var"]
-            .map(|part| self.weights.wide(&format!("{unit}.bn{i}.{part}")));
+            .map(|part| self.weights.to_f64(&format!("{unit}.bn{i}.{part}")));
         let ((h, width), c) = (x.map(), FEATURES);
         let mut out = Vec::new();
         for item in x.items() {
@@ -318,7 +320,7 @@ impl Decoder {
         });
         let mut out = self.conv_then_norm(&unit.name, 2, unit.hidden, eps);
         for add in [Some(unit.x), unit.path].into_iter().flatten() {
-            out.iter_mut().zip(add.wide()).for_each(|(sum, add)| sum.add(add));
+            out.iter_mut().zip(add.to_f64()).for_each(|(sum, add)| sum.add(add));
         }
         [hidden.collect(), out.into_iter().map(near).collect()]
     }
@@ -347,7 +349,8 @@ fn out_conv_commutes_with_upsampling() {
     for k in 1..=4 {
         let refined = last[&format!("scratch.refinenet{k}.resConfUnit2")];
         let name = format!("scratch.refinenet{k}.out_conv");
-        let (w, b) = (decoder.weights.wide(&format!("{name}.weight")), decoder.weights.wide(&format!("{name}.bias")));
+        let (w, b) =
+            (decoder.weights.to_f64(&format!("{name}.weight")), decoder.weights.to_f64(&format!("{name}.bias")));
         let convolved = |pixels: &[f64], bias: f64| -> Vec<Sum> {
             let mut out = Vec::new();
             for pixel in pixels.chunks_exact(FEATURES) {
@@ -408,8 +411,8 @@ enum Fault {
 
 impl Cosine {
     fn expected(&self, fault: Fault) -> Vec<Near> {
-        let w = self.weights.wide("scratch.head1.weight");
-        let b = self.weights.wide("scratch.head1.bias");
+        let w = self.weights.to_f64("scratch.head1.weight");
+        let b = self.weights.to_f64("scratch.head1.bias");
         let scale = if fault == Fault::Scale { 1.0001 / 0.07 } else { 1.0 / 0.07 };
         let length = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
         let mut out = Vec::new();
@@ -498,7 +501,7 @@ fn a_pixel_whose_embedding_is_zero_scores_0() {
 fn a_fused_mask_is_the_mask_of_stored_scores() {
     let ((h, w), labels) = ((6, 9), 7);
     let logits = Seeded::new(77).values(h * w * labels, 14.0);
-    let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
+    let logits_f64: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
     // The network's input is 12×18: smaller in both, equal, larger, and one of each.
     for photo in [(5, 7), (12, 18), (31, 40), (9, 50)] {
         let mut device = Cpu::new(Some(2)).unwrap();
@@ -510,14 +513,14 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
             (vec![x], mask)
         });
         let got: Vec<u16> = got.into_iter().map(|label| label as u16).collect();
-        let expected = argmax(&wide, (h, w), labels, photo);
+        let expected = argmax(&logits_f64, (h, w), labels, photo);
         assert_eq!(got.len(), expected.len());
         let ties = expected.iter().filter(|allowed| allowed.len() > 1).count();
         assert!(100 * ties <= got.len(), "photo {photo:?}: {ties} ties of {}", got.len());
         let wrong = got.iter().zip(&expected).position(|(label, allowed)| !allowed.contains(label));
         assert_eq!(wrong, None, "photo {photo:?}");
         // One resizing from the logits to the photo is not the same.
-        let once = one_step(&wide, (h, w), labels, photo);
+        let once = one_step(&logits_f64, (h, w), labels, photo);
         assert_ne!(got, once, "photo {photo:?}: the two steps cannot be told from one");
     }
 }

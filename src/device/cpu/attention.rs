@@ -37,22 +37,22 @@ fn queries_per_task(t: usize, threads: usize) -> usize {
 /// float32 values of working memory that a task takes.
 pub fn work(op: &ops::Attention) -> usize {
     let d = op.size();
-    let wide = d.next_multiple_of(NR);
+    let padded = d.next_multiple_of(NR);
     // queries, keys, values, one panel of scores, sums, maxima and denominators
-    QUERIES * d + KEYS * d + KEYS * wide + MR * STRIDE + QUERIES * wide + 2 * QUERIES
+    QUERIES * d + KEYS * d + KEYS * padded + MR * STRIDE + QUERIES * padded + 2 * QUERIES
 }
 
 multiversion! {
     /// The queries from `first` on whose `out` `[queries, heads, d]` is, all heads; `qkv` is `[t, 3, heads, d]`.
     fn block(op: &ops::Attention, qkv: &[f32], first: usize, work: &mut [f32], out: &mut [f32]) {
         let (d, heads, causal) = (op.size(), op.heads, op.causal);
-        let (wide, row) = (d.next_multiple_of(NR), 3 * heads * d);
+        let (padded, row) = (d.next_multiple_of(NR), 3 * heads * d);
         let (rows, t) = (out.len() / (heads * d), qkv.len() / row);
         let (queries, work) = work.split_at_mut(QUERIES * d);
         let (keys, work) = work.split_at_mut(KEYS * d);
-        let (values, work) = work.split_at_mut(KEYS * wide);
+        let (values, work) = work.split_at_mut(KEYS * padded);
         let (scores, work) = work.split_at_mut(MR * STRIDE);
-        let (sums, work) = work.split_at_mut(QUERIES * wide);
+        let (sums, work) = work.split_at_mut(QUERIES * padded);
         let (maxima, denominators) = work.split_at_mut(QUERIES);
         let scale = 1.0 / (d as f32).sqrt();
         // Whole panels of keys, so that the order of the sums does not depend on where a task ends.
@@ -77,15 +77,15 @@ multiversion! {
                             row[visible..].fill(f32::NEG_INFINITY);
                         }
                         let rescale = online_softmax::<FMA>(row, &mut maxima[q0 + i], &mut denominators[q0 + i]);
-                        sums[(q0 + i) * wide..][..wide].iter_mut().for_each(|s| *s *= rescale);
+                        sums[(q0 + i) * padded..][..padded].iter_mut().for_each(|s| *s *= rescale);
                     }
-                    weighted_values::<FMA>(scores, values, count, &mut sums[q0 * wide..][..MR * wide], wide);
+                    weighted_values::<FMA>(scores, values, count, &mut sums[q0 * padded..][..MR * padded], padded);
                 }
             }
             for q in 0..rows {
                 let scale = 1.0 / denominators[q];
                 let place = &mut out[q * heads * d + head * d..][..d];
-                place.iter_mut().zip(&sums[q * wide..]).for_each(|(o, s)| *o = s * scale);
+                place.iter_mut().zip(&sums[q * padded..]).for_each(|(o, s)| *o = s * scale);
             }
         }
     }
@@ -177,15 +177,15 @@ fn online_softmax<const FMA: bool>(scores: &mut [f32], maximum: &mut f32, denomi
 
 /// sums += weights · values for one panel of queries; the weights are rows of stride `STRIDE`.
 #[inline(always)]
-fn weighted_values<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: &mut [f32], wide: usize) {
-    for (j, values) in values.chunks_exact(count * NR).take(wide / NR).enumerate() {
+fn weighted_values<const FMA: bool>(weights: &[f32], values: &[f32], count: usize, sums: &mut [f32], padded: usize) {
+    for (j, values) in values.chunks_exact(count * NR).take(padded / NR).enumerate() {
         let mut acc = [[0.0; NR]; MR];
-        for (acc, row) in acc.iter_mut().zip(sums.chunks_exact(wide)) {
+        for (acc, row) in acc.iter_mut().zip(sums.chunks_exact(padded)) {
             acc.copy_from_slice(&row[j * NR..][..NR]);
         }
         let rows = std::array::from_fn(|i| &weights[i * STRIDE..][..count]);
         tile_rows::<FMA>(rows, values, &mut acc);
-        for (acc, row) in acc.iter().zip(sums.chunks_exact_mut(wide)) {
+        for (acc, row) in acc.iter().zip(sums.chunks_exact_mut(padded)) {
             row[j * NR..][..NR].copy_from_slice(acc);
         }
     }

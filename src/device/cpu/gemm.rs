@@ -26,8 +26,8 @@ const KC: usize = 1024;
 /// the last cache. With 512 and 144 instead, ViT-L's products take 7 % longer (EPYC Milan, 512 KiB of second level).
 const MC: usize = 40 * MR;
 /// float32 values of packing memory that a task takes: its rows, and a part of a panel of weights that was float16.
-pub const PACK: usize = MC * KC + WIDE;
-const WIDE: usize = KC * NR;
+pub const PACK: usize = MC * KC + WIDENED;
+const WIDENED: usize = KC * NR;
 
 impl Cpu {
     pub(super) fn gemm(&mut self, op: &ops::Gemm) {
@@ -81,16 +81,16 @@ impl Packed {
         n.div_ceil(NR) * k * NR * if halves { size_of::<u16>() } else { size_of::<f32>() }
     }
 
-    /// Rows k0 .. k1 (at most `KC`) of a panel; `wide` has [`WIDE`] values of room.
+    /// Rows k0 .. k1 (at most `KC`) of a panel; `widened` has [`WIDENED`] values of room.
     #[inline(always)]
-    fn panel<'a>(&'a self, index: usize, k0: usize, k1: usize, wide: &'a mut [f32]) -> &'a [f32] {
+    fn panel<'a>(&'a self, index: usize, k0: usize, k1: usize, widened: &'a mut [f32]) -> &'a [f32] {
         let place = (index * self.k + k0) * NR..(index * self.k + k1) * NR;
         match &self.panels {
             Panels::Full(panels) => &panels[place],
             Panels::Half(panels) => {
-                let wide = &mut wide[..place.len()];
-                wide.iter_mut().zip(&panels[place]).for_each(|(wide, bits)| *wide = half::widen(*bits));
-                wide
+                let widened = &mut widened[..place.len()];
+                widened.iter_mut().zip(&panels[place]).for_each(|(widened, bits)| *widened = half::widen(*bits));
+                widened
             }
         }
     }
@@ -214,7 +214,7 @@ multiversion! {
     fn block(p: &BlockedGemm<'_>, first: usize, count: usize, packed: &mut [f32], out: &mut [f32]) {
         assert!(count <= MC);
         let (n, k) = (p.w.n, p.w.k);
-        let (wide, packed) = packed.split_at_mut(WIDE);
+        let (widened, packed) = packed.split_at_mut(WIDENED);
         let mut k0 = 0;
         while k0 < k {
             let k1 = (k0 + KC).min(k);
@@ -227,7 +227,7 @@ multiversion! {
                 panels.for_each(|(panel, m)| p.x.pack_panel(m, first + count, k0, k1, |x| x, panel));
             }
             for (j, n0) in (0..n).step_by(NR).enumerate() {
-                let w = p.w.panel(j, k0, k1, wide);
+                let w = p.w.panel(j, k0, k1, widened);
                 for (panel, m) in packed.chunks_exact(stride).zip((0..count).step_by(MR)) {
                     let mut sums = [[0.0; NR]; MR];
                     tile::<FMA>(panel, w, &mut sums);

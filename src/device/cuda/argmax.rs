@@ -21,7 +21,7 @@ struct Params {
     mask_height: u32,
     mask_width: u32,
     columns: u32,
-    wide: u32,
+    is_u16: u32,
     padding: u32,
     lines: Lines,
 }
@@ -63,7 +63,7 @@ pub fn compile(op: &Argmax, to: &mut Assembler<'_>) -> Refused {
         mask_height: mask_height as u32,
         mask_width: mask_width as u32,
         columns: columns as u32,
-        wide: u32::from(mask.element == Element::U16),
+        is_u16: u32::from(mask.element == Element::U16),
         padding: 0,
         lines: Lines::new(spec.room, seen(columns, width, mask_width), labels),
     };

@@ -14,7 +14,7 @@ struct Params {
     photo: u64,
     pixels: u64,
     labels: u32,
-    wide: u32,
+    is_u16: u32,
 }
 
 pub fn compile(op: &Overlay, to: &mut Assembler<'_>) -> Refused {
@@ -25,7 +25,7 @@ pub fn compile(op: &Overlay, to: &mut Assembler<'_>) -> Refused {
         photo: to.address(photo),
         pixels: mask.len() as u64,
         labels: palette.rows() as u32,
-        wide: u32::from(mask.element == Element::U16),
+        is_u16: u32::from(mask.element == Element::U16),
     };
     let kernel = to.kernel("overlay")?;
     to.launch(kernel, [mask.len().div_ceil(kernel.spec.rows), 1, 1], &params)

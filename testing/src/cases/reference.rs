@@ -72,7 +72,7 @@ impl Sum {
     }
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+fn to_f64(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
@@ -218,9 +218,9 @@ fn map(buf: Buf) -> Map {
 
 /// The float64 result of a case, with bounds.
 pub fn expected(case: &Case, p: &Prepared) -> Expected {
-    let x = |i: usize| wide(p.inputs[i].values.f32());
-    let w = |i: usize| wide(&p.matrices[i].values);
-    let v = |i: usize| wide(&p.vectors[i]);
+    let x = |i: usize| to_f64(p.inputs[i].values.f32());
+    let w = |i: usize| to_f64(&p.matrices[i].values);
+    let v = |i: usize| to_f64(&p.vectors[i]);
     let maps = |f: &dyn Fn(&[f64]) -> Vec<Near>| -> Vec<Near> {
         x(0).chunks_exact(p.inputs[0].shape[1..].iter().product()).flat_map(f).collect()
     };
@@ -374,9 +374,9 @@ fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], op: &AddPosit
 fn gemm(op: &Gemm, p: &Prepared) -> Vec<Option<Near>> {
     let Gemm { x, w: weights, epilogue, out } = op;
     let (k, n) = (weights.weight.k, weights.weight.n);
-    let w = wide(&p.matrices[0].values);
-    let bias = p.vectors.first().map(|bias| wide(bias));
-    let all = wide(p.inputs[0].values.f32());
+    let w = to_f64(&p.matrices[0].values);
+    let bias = p.vectors.first().map(|bias| to_f64(bias));
+    let all = to_f64(p.inputs[0].values.f32());
     let mut values = Vec::new();
     for (b, item) in all.chunks_exact(x.buf.rows() * k).enumerate() {
         values.extend(std::iter::repeat_n(None, out.first * n));
