@@ -47,12 +47,12 @@ fn main() {
     }
     println!("cargo:rustc-env=LSEG_FAST_COMMIT={}", commit().unwrap_or("unknown".to_owned()));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let made = read(Path::new(SPEC)).and_then(|spec| Ok(images(&out, &spec)? + &variants(&spec)));
+    let made = read(Path::new(SPEC)).and_then(|spec| Ok(modules(&out, &spec)? + &variants(&spec)));
     let table = made.unwrap_or_else(|reason| {
         eprintln!("{reason}");
         std::process::exit(1)
     });
-    fs::write(out.join("images.rs"), table).expect("OUT_DIR can be written");
+    fs::write(out.join("modules.rs"), table).expect("OUT_DIR can be written");
 }
 
 /// What cargo noted in the package, or what git says of a checkout. Not of debug builds: each commit would compile all anew.
@@ -76,14 +76,14 @@ fn commit() -> Option<String> {
     is_ours.then(|| git(&["rev-parse", "--short=12", "HEAD"])).flatten()
 }
 
-/// The table of images.rs. A compiler that was named must work; one that was only found may be unfit.
-fn images(out: &Path, spec: &str) -> Outcome<String> {
+/// The table of modules.rs. A compiler that was named must work; one that was only found may be unfit.
+fn modules(out: &Path, spec: &str) -> Outcome<String> {
     let without = |reason: String| {
         println!(
             "cargo:warning={reason}: built without CUDA kernels, for the CPU alone; in a checkout, `cargo xtask vgpu` fetches an \
              nvcc, and a build with LSEG_NVCC=fetched uses it"
         );
-        Ok("pub static IMAGES: &[Images] = &[];\n".to_owned())
+        Ok("pub static MODULES: &[EmbeddedModule] = &[];\n".to_owned())
     };
     let archs = archs()?;
     let compiler = match std::env::var_os("LSEG_NVCC") {
@@ -219,7 +219,7 @@ fn build(compiler: &Compiler, archs: &[u32], out: &Path, spec: &str) -> Outcome<
         .flat_map(|source| archs.iter().copied().map(Some).chain([None]).map(move |arch| Job::new(source, arch, out)))
         .collect();
     run_all(&jobs, |job| job.run(compiler))?;
-    let mut table = "pub static IMAGES: &[Images] = &[\n".to_owned();
+    let mut table = "pub static MODULES: &[EmbeddedModule] = &[\n".to_owned();
     for of_source in jobs.chunk_by(|a, b| a.source == b.source) {
         table += &entry(of_source, spec)?;
     }
@@ -388,7 +388,7 @@ fn output(command: &mut Command) -> Outcome<String> {
 fn entry(jobs: &[Job], spec: &str) -> Outcome<String> {
     let (ptx, cubins) = jobs.split_last().expect("every source becomes PTX");
     let module = stem(&ptx.source);
-    let mut text = format!("    Images {{ module: {module:?}, cubins: &[");
+    let mut text = format!("    EmbeddedModule {{ module: {module:?}, cubins: &[");
     let mut most: BTreeMap<String, Used> = used(&ptx.log()?);
     for job in cubins {
         let _ = write!(text, "({}, Packed(include_bytes!({:?}))), ", job.arch.unwrap_or_default(), job.beside("z"));

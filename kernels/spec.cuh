@@ -7,7 +7,7 @@
 //     .const .align 4 .b8 spec_gemm_64x64_float[28] = {0, 192, 0, 0, 64, …};
 //
 // the fields below in their order, little-endian words, zeros at the end left out. build.rs reads it there, as it reads the threads
-// of the launch bounds and the parameter's bytes, and writes it as `Spec` of src/device/cuda/images.rs; it fails where a kernel
+// of the launch bounds and the parameter's bytes, and writes it as `Spec` of src/device/cuda/modules.rs; it fails where a kernel
 // declares none. It takes the names from this file, too: of fields from lines `uint32_t name_ = 0;`, of variants from lines
 // `constexpr uint32_t NAME = n;`.
 #pragma once

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::golden::{NETWORKS, Network};
 use super::kernels::{difference, on_gpu, result, tolerance, ways};
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{Cuda, Forced, IMAGES, MOST_PARTS, Record};
+use crate::device::cuda::{Cuda, Forced, MODULES, MOST_PARTS, Record};
 use crate::device::{Device, DeviceChoice};
 use crate::engine::Options;
 use crate::error::Result;
@@ -98,7 +98,7 @@ pub fn check(ordinal: usize, scope: Scope<'_>, step: &mut dyn FnMut(&str)) -> Re
             failures.push(Failure { name: network.name.to_owned(), reason: reason.to_string() });
         }
     }
-    let all = || IMAGES.iter().filter(|images| images.module != MEASURING).flat_map(|images| images.kernels);
+    let all = || MODULES.iter().filter(|embedded| embedded.module != MEASURING).flat_map(|embedded| embedded.kernels);
     let never: Vec<&str> = all().map(|kernel| kernel.name).filter(|name| !launched.contains(name)).collect();
     if scope.only.is_none() && !never.is_empty() {
         let reason = format!("no case launched them: {}", never.join(", "));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::DeviceChoice;
 use crate::bench::prediction::{Board, boards};
-use crate::device::cuda::IMAGES;
+use crate::device::cuda::MODULES;
 use crate::labels::MAX_LABELS;
 use crate::protocol::Size;
 use crate::report::{PlanLaunch, PlanReport, plan};
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     if arguments.gpu.is_some() && !matches!(arguments.device, DeviceChoice::Cuda(_)) {
         return Err(Failure::call("--gpu says for which GPU, and this is not for one: pass --device cuda as well"));
     }
-    if arguments.gpu.is_some() && IMAGES.is_empty() {
+    if arguments.gpu.is_some() && MODULES.is_empty() {
         return Err(Failure::call(
             "--gpu shows kernels, and this build has none: build with CUDA's nvcc, or leave it out",
         ));

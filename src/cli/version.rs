@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use crate::device::cuda::IMAGES;
+use crate::device::cuda::MODULES;
 
 /// Of the build: whether each is in it.
 const FEATURES: [(&str, bool); 5] = [
@@ -30,7 +30,7 @@ pub fn long() -> &'static str {
 }
 
 fn kernels() -> String {
-    let Some(any) = IMAGES.first() else { return "none, this build is for the CPU alone".to_owned() };
+    let Some(any) = MODULES.first() else { return "none, this build is for the CPU alone".to_owned() };
     let mut text = String::new();
     for (arch, _) in any.cubins {
         let _ = write!(text, "sm_{arch}, ");

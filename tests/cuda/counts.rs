@@ -1,7 +1,7 @@
 //! What the kernels do at the real model's shapes, as the virtual GPU counts it.
 
 use lseg_fast::bench::prediction::Board;
-use lseg_fast::device::cuda::{Cuda, IMAGES, Launched, Record};
+use lseg_fast::device::cuda::{Cuda, Launched, MODULES, Record};
 use lseg_fast::ops::Op;
 use regex::Regex;
 
@@ -108,12 +108,12 @@ fn complaints_of(cuda: &mut Cuda, cases: impl Iterator<Item = &'static Case>, pa
 #[test]
 fn no_kernel_has_local_memory() {
     let local = Regex::new(r"\.local\b").unwrap();
-    for images in IMAGES {
-        let ptx = images.ptx.unpacked();
+    for embedded in MODULES {
+        let ptx = embedded.ptx.unpacked();
         let ptx = String::from_utf8_lossy(&ptx);
         let line = ptx.lines().find(|line| local.is_match(line));
-        assert_eq!(line, None, "{}", images.module);
-        for kernel in images.kernels {
+        assert_eq!(line, None, "{}", embedded.module);
+        for kernel in embedded.kernels {
             assert_eq!(kernel.spills, 0, "{} spills", kernel.name);
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use lseg_fast::bench::case::plan_of;
 use lseg_fast::bench::kernel_page::{HEAD, of_case};
-use lseg_fast::device::cuda::{GpuLimits, IMAGES, Launched, Target, compile};
+use lseg_fast::device::cuda::{GpuLimits, Launched, MODULES, Target, compile};
 
 use testing::cases::Case;
 
@@ -70,7 +70,7 @@ impl Page {
 }
 
 fn is_ptx_alone() -> bool {
-    IMAGES.iter().all(|images| images.cubins.is_empty())
+    MODULES.iter().all(|embedded| embedded.cubins.is_empty())
 }
 
 /// The lines, without the registers where they are the most of several architectures.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use lseg_fast::device::cuda::{Cuda, IMAGES, Record};
+use lseg_fast::device::cuda::{Cuda, MODULES, Record};
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
@@ -79,7 +79,7 @@ fn descriptions(text: &str) -> BTreeMap<u32, String> {
 /// Every mutant of the kernel files; those of a header are tried through gemm where it includes them.
 fn mutants(only: &str) -> Vec<Mutant> {
     let used = Regex::new(r"\bmutant\((\d+)\)").unwrap();
-    let mut modules: Vec<&str> = IMAGES.iter().map(|images| images.module).collect();
+    let mut modules: Vec<&str> = MODULES.iter().map(|embedded| embedded.module).collect();
     modules.sort_by_key(|module| (*module != "gemm", *module));
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use lseg_fast::device::cuda::{Cuda, IMAGES, Record};
+use lseg_fast::device::cuda::{Cuda, MODULES, Record};
 use lseg_fast::ops::Op;
 
 use crate::bounds::{Subject, complaint};
@@ -70,8 +70,8 @@ fn operations_err_as_little_as_pytorch() {
     if !is_virtual || !only.is_empty() {
         return;
     }
-    let operations = IMAGES.iter().filter(|images| images.module != "bench");
-    let kernels = operations.flat_map(|images| images.kernels).map(|kernel| kernel.name);
+    let operations = MODULES.iter().filter(|embedded| embedded.module != "bench");
+    let kernels = operations.flat_map(|embedded| embedded.kernels).map(|kernel| kernel.name);
     let never: Vec<&str> = kernels.filter(|kernel| !launched.contains(kernel)).collect();
     assert!(never.is_empty(), "no case launches {never:?}");
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lseg_fast::device::cuda::IMAGES;
+use lseg_fast::device::cuda::MODULES;
 use tempfile::TempDir;
 
 const COMMANDS: [&str; 8] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "bench"];
@@ -607,7 +607,7 @@ fn plan_shows_operations_and_memory() {
     folder.call(&["plan", "--model", &model, "--size", "99999x64"]).refused(2, &["at most 32768"]);
     folder.call(&["plan", "--gpu", "h100"]).refused(2, &["--device cuda"]);
     folder.call(&["plan", "--device", "cuda", "--gpu", "v100"]).refused(2, &["h100, rtx4090, orin"]);
-    if !IMAGES.is_empty() {
+    if !MODULES.is_empty() {
         // From the kernels in the program: no GPU is asked.
         let compiled =
             |gpu| folder.call_without_virtual_gpu(&["plan", "--model", &model, "--device", "cuda", "--gpu", gpu]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use lseg_fast::device::cuda::{Cuda, IMAGES};
+use lseg_fast::device::cuda::{Cuda, MODULES};
 use serde_json::Value;
 use tempfile::TempDir;
 use testing::gpu::found;
@@ -141,7 +141,7 @@ fn every_command_prints_the_documented_fields() {
     check(&folder, "info MODEL", &["resnet:", "demo model:", "with `--verify`"]);
     check(&folder, "info MODEL --verify", &["resnet:", "demo model:"]);
     check(&folder, "plan --model MODEL --size 64x64", &["with `--gpu`"]);
-    if IMAGES.is_empty() {
+    if MODULES.is_empty() {
         eprintln!("skipped: no kernels were built, so that no plan shows any");
     } else {
         check(&folder, "plan --model MODEL --size 64x64 --device cuda --gpu h100", &[]);

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
-use super::images::{KernelId, kernels, variant};
+use super::modules::{KernelId, kernels, variant};
 use crate::ops::Attention;
 
 /// AttentionParams of the kernel file.

@@ -6,8 +6,8 @@ use std::fmt;
 use bytemuck::NoUninit;
 
 use super::ACTIVATION_BYTES;
-use super::images::{self, KernelId};
 use super::memory::{self, Weights};
+use super::modules::{self, KernelId};
 use super::split_k::{Split, Workspace};
 use super::tiles::{Config, GpuLimits, Tiling};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ impl Launch {
 
     /// How often a GPU's multiprocessors must be filled with its blocks.
     pub fn waves(&self, gpu: GpuLimits) -> f64 {
-        let images::Kernel { threads, registers, static_shared, spec, .. } = *self.kernel;
+        let modules::Kernel { threads, registers, static_shared, spec, .. } = *self.kernel;
         let resident = gpu.arch.resident(threads, registers, static_shared + spec.shared);
         self.blocks() as f64 / (gpu.multiprocessors as f64 * f64::from(resident))
     }
@@ -167,12 +167,12 @@ impl Assembler<'_> {
 
     /// The first kernel of kernels/`module`.cu that does.
     pub fn find(&self, module: &str, does: impl Fn(&KernelId) -> bool) -> std::result::Result<KernelId, String> {
-        images::kernels(module).find(does).ok_or_else(|| format!("no kernel of {module}.cu takes it"))
+        modules::kernels(module).find(does).ok_or_else(|| format!("no kernel of {module}.cu takes it"))
     }
 
     /// The kernel of kernels/`module`.cu that serves at least so many channels, and fewest.
     pub fn narrowest(&self, module: &str, channels: usize) -> std::result::Result<KernelId, String> {
-        let all = || images::kernels(module).filter(|kernel| kernel.spec.most > 0);
+        let all = || modules::kernels(module).filter(|kernel| kernel.spec.most > 0);
         all().filter(|kernel| kernel.spec.most >= channels).min_by_key(|kernel| kernel.spec.most).ok_or_else(|| {
             let most = all().map(|kernel| kernel.spec.most).max().unwrap_or(0);
             format!("{channels} channels, and a GPU takes {most} at most")
@@ -191,7 +191,7 @@ impl Assembler<'_> {
         params: &P,
         tiling: Option<Tiling>,
     ) -> Refused {
-        let images::Kernel { name, params: bytes, .. } = *kernel;
+        let modules::Kernel { name, params: bytes, .. } = *kernel;
         assert_eq!(bytes, size_of::<P>(), "the parameter of {name} differs between kernel and host");
         let [Ok(x), Ok(y), Ok(z)] = grid.map(u32::try_from) else {
             return Err(format!("{name} would need a grid of {grid:?} blocks; try a smaller size"));

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
-use super::images::{KernelId, variant};
+use super::modules::{KernelId, variant};
 use super::split_k::Split;
 use super::tiles::{self, Config, Problem, Tiling};
 use super::{gemm, memory};

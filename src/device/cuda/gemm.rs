@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
-use super::images::variant;
 use super::memory;
+use super::modules::variant;
 use super::split_k::Split;
 use super::tiles::{self, Config, Problem};
 use crate::ops::{Element, Gemm, Rows};

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
-use super::{images, memory};
+use super::{memory, modules};
 use crate::ops::MaxPool;
 
 /// MaxPoolParams of the kernel file.
@@ -30,7 +30,7 @@ pub fn compile(op: &MaxPool, to: &mut Assembler<'_>) -> Refused {
         channels: x.channels() as u32,
         padding: 0,
     };
-    let images::Kernel { threads, spec, .. } = *kernel;
+    let modules::Kernel { threads, spec, .. } = *kernel;
     let groups = x.channels() / spec.step;
     to.launch(kernel, [(out.shape[2] * groups).div_ceil(threads as usize), out.shape[1], out.batch()], &params)
 }

@@ -18,10 +18,10 @@ mod embed_tokens;
 mod epilogue;
 mod gemm;
 mod graph;
-mod images;
 mod layer_norm;
 mod max_pool;
 mod memory;
+mod modules;
 mod overlay;
 mod patchify;
 mod program;
@@ -63,9 +63,9 @@ use self::driver::{Gpu, unusable};
 pub use self::driver::{Image, Info, Waiting, file as driver_file};
 #[cfg(feature = "bench")]
 pub use self::driver::{count, info, set_virtual_devices};
-use self::images::Library;
-pub use self::images::{IMAGES, Images, Kernel, KernelId, LoadedModule, Packed, Spec};
 use self::memory::{Arena, Weights};
+use self::modules::Library;
+pub use self::modules::{EmbeddedModule, Kernel, KernelId, LoadedModule, MODULES, Packed, Spec};
 #[cfg(feature = "bench")]
 pub use self::probe::{Effort, Record, Rival};
 pub use self::program::Code;
@@ -353,7 +353,7 @@ impl Device for Cuda {
 
 /// What no GPU can make good: this build has no kernels, this machine no driver.
 fn missing() -> Option<String> {
-    let kernels = IMAGES.is_empty().then_some(
+    let kernels = MODULES.is_empty().then_some(
         "this build has no CUDA kernels (install CUDA's nvcc, 13.0, name it with LSEG_NVCC where it is not in PATH, and \
          build again)",
     );

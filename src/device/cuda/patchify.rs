@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
-use super::images::variant;
+use super::modules::variant;
 use crate::ops::Patchify;
 use crate::ops::patchify::Normalise;
 

@@ -4,7 +4,7 @@
 use super::arch::{Arch, RESERVED_SHARED};
 use super::compile::Assembler;
 use super::driver::Info;
-use super::images::{Kernel, KernelId, kernels, variant};
+use super::modules::{Kernel, KernelId, kernels, variant};
 
 /// Rows and columns of the output that a block makes, and in which steps of the depth, as its kernel declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
-use super::{images, memory};
+use super::{memory, modules};
 use crate::ops::Upsample;
 
 /// UpsampleParams of the kernel file.
@@ -31,7 +31,7 @@ pub fn compile(op: &Upsample, to: &mut Assembler<'_>) -> Refused {
         padding: 0,
     };
     // A thread makes the outputs of one cell of four inputs; cells begin before the first row and column.
-    let images::Kernel { threads, spec, .. } = *kernel;
+    let modules::Kernel { threads, spec, .. } = *kernel;
     let wanted = (x.shape[2] + 1) * x.channels() / spec.step;
     to.launch(kernel, [wanted.div_ceil(threads as usize), x.shape[1] + 1, x.batch()], &params)
 }

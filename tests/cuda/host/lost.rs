@@ -1,7 +1,7 @@
 //! A kernel that faults.
 
 use lseg_fast::Error;
-use lseg_fast::device::cuda::{Cuda, IMAGES};
+use lseg_fast::device::cuda::{Cuda, MODULES};
 use lseg_fast::device::{Device, Upload};
 
 use testing::process::alone;
@@ -11,8 +11,8 @@ use super::{has, is_there};
 
 /// The kernels of a module, each of which writes where nothing is allocated.
 fn broken(module: &str) -> String {
-    let images = IMAGES.iter().find(|images| images.module == module).unwrap();
-    let kernels = images.kernels.iter().map(|kernel| {
+    let embedded = MODULES.iter().find(|embedded| embedded.module == module).unwrap();
+    let kernels = embedded.kernels.iter().map(|kernel| {
         let (name, params, threads) = (kernel.name, kernel.params, kernel.threads);
         format!(
             ".visible .entry {name}(.param .align 8 .b8 {name}_param_0[{params}])\n.maxntid {threads}, 1, 1\n{{\n\

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use lseg_fast::device::cuda::{Cuda, IMAGES};
+use lseg_fast::device::cuda::{Cuda, MODULES};
 
 use testing::files::root;
 
@@ -40,7 +40,7 @@ fn without_a_driver_the_program_says_so() {
     }
     assert_eq!(code, Some(2), "{text}");
     has(&text, &["error: no CUDA device can be used", "libcuda", "--device cpu"]);
-    assert_eq!(text.contains("this build has no CUDA kernels"), IMAGES.is_empty(), "{text}");
+    assert_eq!(text.contains("this build has no CUDA kernels"), MODULES.is_empty(), "{text}");
     let (code, text) = run("auto", |command| {
         command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD");
     });
@@ -50,7 +50,7 @@ fn without_a_driver_the_program_says_so() {
 
 #[test]
 fn a_build_without_kernels_says_what_to_install() {
-    if !IMAGES.is_empty() {
+    if !MODULES.is_empty() {
         return;
     }
     let (code, text) = run("cuda", |_| ());

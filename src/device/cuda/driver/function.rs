@@ -10,7 +10,7 @@ use super::calls::one_more;
 use super::gpu::Gpu;
 use super::module::{Image, Module};
 use super::written;
-use crate::device::cuda::images::Kernel;
+use crate::device::cuda::modules::Kernel;
 use crate::device::cuda::sys::{self, CUfunction_attribute as FunctionAttribute};
 use crate::error::Result;
 

@@ -1,4 +1,4 @@
-//! The kernels' images as build.rs embedded them, and which of them a GPU takes.
+//! The kernel modules as build.rs embedded them, and which of their images a GPU takes.
 
 use std::io::Read;
 use std::ops::Deref;
@@ -10,7 +10,7 @@ use super::driver::{Function, Gpu, Image, Module};
 use crate::error::Result;
 
 /// What build.rs made of one kernels/*.cu.
-pub struct Images {
+pub struct EmbeddedModule {
     /// "gemm" for kernels/gemm.cu
     pub module: &'static str,
     /// By architecture (80 is sm_80).
@@ -70,9 +70,9 @@ pub struct Spec {
     pub variant: u32,
 }
 
-include!(concat!(env!("OUT_DIR"), "/images.rs"));
+include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
-/// A kernel of the program: its place in [`IMAGES`].
+/// A kernel of the program: its place in [`MODULES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelId {
     module: usize,
@@ -83,22 +83,22 @@ impl Deref for KernelId {
     type Target = Kernel;
 
     fn deref(&self) -> &Kernel {
-        &IMAGES[self.module].kernels[self.kernel]
+        &MODULES[self.module].kernels[self.kernel]
     }
 }
 
 /// The kernels of kernels/`module`.cu; none in a build without nvcc.
 pub fn kernels(module: &str) -> impl Iterator<Item = KernelId> + use<> {
-    let found = IMAGES.iter().position(|images| images.module == module);
+    let found = MODULES.iter().position(|embedded| embedded.module == module);
     found
         .into_iter()
-        .flat_map(|module| (0..IMAGES[module].kernels.len()).map(move |kernel| KernelId { module, kernel }))
+        .flat_map(|module| (0..MODULES[module].kernels.len()).map(move |kernel| KernelId { module, kernel }))
 }
 
 /// Every kernel, loaded on one GPU.
 pub struct Library {
     modules: Vec<LoadedModule>,
-    /// As [`IMAGES`] has them.
+    /// As [`MODULES`] has them.
     functions: Vec<Vec<Function>>,
 }
 
@@ -119,12 +119,12 @@ impl Library {
     /// [`Error::Device`](crate::Error::Device): a GPU or driver too old.
     pub fn load(gpu: &Arc<Gpu>, replaced: &[(&str, &str)]) -> Result<Library> {
         let (mut modules, mut functions) = (Vec::new(), Vec::new());
-        for images in IMAGES {
+        for embedded in MODULES {
             let loader = Loader { gpu, replaced };
-            let (module, refused) = loader.module(images)?;
-            modules.push(LoadedModule { module: images.module, image: module.image(), refused });
+            let (module, refused) = loader.module(embedded)?;
+            modules.push(LoadedModule { module: embedded.module, image: module.image(), refused });
             let function = |kernel| module.function(kernel);
-            functions.push(images.kernels.iter().map(function).collect::<Result<_>>()?);
+            functions.push(embedded.kernels.iter().map(function).collect::<Result<_>>()?);
         }
         Ok(Library { modules, functions })
     }
@@ -146,8 +146,8 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     /// The module, and which machine code the driver refused although it should fit.
-    fn module(&self, images: &Images) -> Result<(Arc<Module>, Option<String>)> {
-        if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == images.module) {
+    fn module(&self, embedded: &EmbeddedModule) -> Result<(Arc<Module>, Option<String>)> {
+        if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == embedded.module) {
             let ended = [ptx.as_bytes(), &[0]].concat();
             let module = self
                 .gpu
@@ -158,20 +158,20 @@ impl Loader<'_> {
         let (major, minor) = self.gpu.info().capability;
         // Code runs on its own architecture and later ones of the same major number.
         let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;
-        let best = images.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
+        let best = embedded.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
         let mut refused = None;
         if let Some((arch, cubin)) = best {
             match self.gpu.module(Image::Cubin(*arch), &cubin.unpacked()) {
                 Ok(module) => return Ok((module, None)),
                 Err(code) if code.refuses_image() => refused = Some(format!("cubin sm_{arch}: CUDA error {}", code.0)),
                 Err(code) => {
-                    let what = format!("loading the kernels of {}.cu (cubin sm_{arch})", images.module);
+                    let what = format!("loading the kernels of {}.cu (cubin sm_{arch})", embedded.module);
                     return Err(self.gpu.failed(code, &what));
                 }
             }
         }
-        let module = self.gpu.module(Image::Ptx, &images.ptx.unpacked()).map_err(|code| {
-            let (info, name) = (self.gpu.info(), images.module);
+        let module = self.gpu.module(Image::Ptx, &embedded.ptx.unpacked()).map_err(|code| {
+            let (info, name) = (self.gpu.info(), embedded.module);
             let what = format!("loading the kernels of {name}.cu (PTX)");
             if !code.refuses_image() {
                 return self.gpu.failed(code, &what);
