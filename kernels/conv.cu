@@ -56,7 +56,7 @@ __device__ __forceinline__ void conv(const ConvParams& p) {
     PatchLoader<S, S::BLOCK_M, WHOLE> load_a(p.source, block_row, p.epilogue.rows, first);
     RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
     Sums<S> sum;
-    product<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Transform());
+    gemm_mainloop<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Transform());
     if (p.split.count > 1 && !join<S>(sum, p.split, blockIdx.x, part)) return;
     store<S>(sum, shared, p.epilogue, 0, block_row, block_column);
 }

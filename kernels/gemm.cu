@@ -22,7 +22,7 @@
 //
 // Mutants: 11 half of the gemv's lanes, 12 first tile of a part.
 
-#include "product.cuh"
+#include "gemm_mainloop.cuh"
 
 struct GemmParams {
     const void* x;
@@ -46,7 +46,7 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     A load_a(x, block_row, p.epilogue.rows, p.depth, p.depth, first);
     RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
     Sums<S> sum;
-    product<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Unchanged());
+    gemm_mainloop<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Unchanged());
     if (p.split.count > 1) {
         const uint32_t tile = item * gridDim.x + blockIdx.x;
         if (!join<S>(sum, p.split, tile, part)) return;

@@ -6,7 +6,7 @@
 
 #include <type_traits>
 
-#include "product.cuh"
+#include "gemm_mainloop.cuh"
 
 // Of a kernel's side: a tap is kept in 16 bits, the last of which is for no tap.
 constexpr uint32_t LARGEST_KERNEL = 15;

@@ -10,7 +10,7 @@ use super::case;
 use super::peaks::Peaks;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{
-    self, Config, Cuda, Effort, Forced, GpuLimits, Launched, MOST_PARTS, Product, Record, Rival, Target,
+    self, Config, Cuda, Effort, Forced, GpuLimits, Launched, LibraryGemm, MOST_PARTS, Record, Rival, Target,
 };
 use crate::device::{Device, Program, Upload};
 use crate::error::{Error, Result};
@@ -367,7 +367,7 @@ impl Checked {
         let cold = cuda.time_cold(&mut programs[0], efforts.cold)?;
         let sm_mhz = cuda.sm_mhz()?;
         cuda.drop_weights();
-        let rival = product(&self.case.op).filter(|_| rivals).map(|p| cuda.time_rivals(p, passes, efforts.rival));
+        let rival = library_gemm(&self.case.op).filter(|_| rivals).map(|p| cuda.time_rivals(p, passes, efforts.rival));
         let rivals_failed = rival.as_ref().and_then(|rival| rival.as_ref().err()).map(ToString::to_string);
         let rival = rival.and_then(Result::ok);
         let median = |seconds: &[f64]| (!seconds.is_empty()).then(|| 1e6 * quantiles(&mut seconds.to_vec()).0);
@@ -503,9 +503,9 @@ pub fn sweep<E: From<Error>>(
 }
 
 /// What NVIDIA's libraries compute as well: products of float16.
-fn product(op: &Op) -> Option<Product> {
+fn library_gemm(op: &Op) -> Option<LibraryGemm> {
     match op {
-        Op::Gemm(op) if op.x.count > 1 && op.x.buf.element == Element::Activation => Some(Product {
+        Op::Gemm(op) if op.x.count > 1 && op.x.buf.element == Element::Activation => Some(LibraryGemm {
             rows: op.x.all_count(),
             k: op.w.weight.k,
             n: op.w.weight.n,

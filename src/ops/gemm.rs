@@ -92,7 +92,7 @@ pub mod cases {
     /// Of each batch item the rows `first .. first + rows` of the input, `behind` more behind them, become the rows
     /// `to .. to + rows` of the output; its rows before them stay.
     #[derive(Clone, Copy)]
-    struct Product {
+    struct GemmCase {
         batch: usize,
         first: usize,
         rows: usize,
@@ -108,44 +108,44 @@ pub mod cases {
     }
 
     /// x·Wᵀ + b and nothing else.
-    fn plain(rows: usize, k: usize, n: usize) -> Product {
+    fn plain(rows: usize, k: usize, n: usize) -> GemmCase {
         let (x, out, func) = (Element::Activation, Element::Activation, Func::Identity);
-        Product { batch: 1, first: 0, rows, behind: 0, to: 0, k, n, x, out, bias: true, add: Add::None, func }
+        GemmCase { batch: 1, first: 0, rows, behind: 0, to: 0, k, n, x, out, bias: true, add: Add::None, func }
     }
 
     /// With a function, as a transformer's first product.
-    fn hidden(batch: usize, rows: usize, k: usize, n: usize, func: Func) -> Product {
-        Product { batch, func, ..plain(rows, k, n) }
+    fn hidden(batch: usize, rows: usize, k: usize, n: usize, func: Func) -> GemmCase {
+        GemmCase { batch, func, ..plain(rows, k, n) }
     }
 
     /// Onto the residual stream, as its second.
-    fn residual(rows: usize, k: usize, n: usize, func: Func) -> Product {
-        Product { out: Element::F32, add: Add::One, func, ..plain(rows, k, n) }
+    fn residual(rows: usize, k: usize, n: usize, func: Func) -> GemmCase {
+        GemmCase { out: Element::F32, add: Add::One, func, ..plain(rows, k, n) }
     }
 
     /// The stream's patch tokens, in a batch: it starts behind the class token, as the readout does.
-    fn tokens(rows: usize, k: usize, n: usize, add: Add, func: Func) -> Product {
-        Product { batch: 2, first: 1, x: Element::F32, add, func, ..plain(rows, k, n) }
+    fn tokens(rows: usize, k: usize, n: usize, add: Add, func: Func) -> GemmCase {
+        GemmCase { batch: 2, first: 1, x: Element::F32, add, func, ..plain(rows, k, n) }
     }
 
     /// Into the stream, behind the class token, in a batch: the patch embedding.
-    fn embedding(batch: usize, rows: usize, k: usize, n: usize) -> Product {
-        Product { batch, to: 1, out: Element::F32, ..plain(rows, k, n) }
+    fn embedding(batch: usize, rows: usize, k: usize, n: usize) -> GemmCase {
+        GemmCase { batch, to: 1, out: Element::F32, ..plain(rows, k, n) }
     }
 
     /// The stream's class tokens alone.
-    fn class(batch: usize, behind: usize, k: usize, n: usize) -> Product {
-        Product { batch, behind, x: Element::F32, out: Element::F32, ..plain(1, k, n) }
+    fn class(batch: usize, behind: usize, k: usize, n: usize) -> GemmCase {
+        GemmCase { batch, behind, x: Element::F32, out: Element::F32, ..plain(1, k, n) }
     }
 
     /// To float32: embeddings of pixels and texts.
-    fn to_f32(rows: usize, k: usize, n: usize, bias: bool) -> Product {
-        Product { bias, out: Element::F32, ..plain(rows, k, n) }
+    fn to_f32(rows: usize, k: usize, n: usize, bias: bool) -> GemmCase {
+        GemmCase { bias, out: Element::F32, ..plain(rows, k, n) }
     }
 
     pub fn add(all: &mut Cases) {
         let shifted =
-            Product { batch: 2, behind: 2, to: 3, bias: false, add: Add::Two, ..residual(7, 17, 16, Func::Gelu) };
+            GemmCase { batch: 2, behind: 2, to: 3, bias: false, add: Add::Two, ..residual(7, 17, 16, Func::Gelu) };
         let awkward = [
             (plain(1, 1, 1), Nothing),
             (plain(5, 3, 17), Nothing),
@@ -187,8 +187,8 @@ pub mod cases {
             // Columns that are no multiple of four, added up one by one.
             (tokens(5, 264, 15, Add::Two, Func::Relu), Nothing),
         ];
-        all.awkward.extend(awkward.map(|(product, plant)| case(product, plant)));
-        let readout = Product { batch: 1, bias: false, ..tokens(900, 1024, 1024, Add::Row, Func::Gelu) };
+        all.awkward.extend(awkward.map(|(gemm, plant)| case(gemm, plant)));
+        let readout = GemmCase { batch: 1, bias: false, ..tokens(900, 1024, 1024, Add::Row, Func::Gelu) };
         let real = [
             (embedding(1, 900, 768, 1024), Nothing),
             (plain(901, 1024, 3072), Outliers),
@@ -204,11 +204,11 @@ pub mod cases {
             (hidden(20, 12, 512, 2048, Func::QuickGelu), Nothing),
             (to_f32(20, 512, 512, false), Nothing),
         ];
-        all.real.extend(real.map(|(product, plant)| case(product, plant)));
+        all.real.extend(real.map(|(gemm, plant)| case(gemm, plant)));
     }
 
-    fn case(product: Product, plant: Plant) -> Case {
-        let Product { batch, first, rows, behind, to, k, n, x, out, bias, add, func } = product;
+    fn case(gemm: GemmCase, plant: Plant) -> Case {
+        let GemmCase { batch, first, rows, behind, to, k, n, x, out, bias, add, func } = gemm;
         let mut c = Draft::new(plant);
         let x = c.input([batch, 1, first + rows + behind, k], x, 1.0);
         let part = |buf| Rows { buf, first: to, count: rows };

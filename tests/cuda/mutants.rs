@@ -31,7 +31,7 @@ pub const BOARDS: [&str; 2] = ["rtx4090:sched=0:limit=100000000", "rtx4090:sched
 /// A planned mistake and the kernel file through which it is tried.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mutant {
-    /// "gemm.cu", "product.cuh"
+    /// "gemm.cu", "gemm_mainloop.cuh"
     file: String,
     number: u32,
     module: String,

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 /// out = func(x·Wᵀ + bias + residual): `[rows, k]` · `[n, k]`. With a residual, it and the output are float32.
 #[derive(Clone, Copy, Debug)]
-pub struct Product {
+pub struct LibraryGemm {
     pub rows: usize,
     pub k: usize,
     pub n: usize,
@@ -123,9 +123,9 @@ impl Drop for Cublas {
 }
 
 /// A product's operands, with weights for each pass of a graph.
-pub struct Products {
+pub struct GemmOperands {
     gpu: Arc<Gpu>,
-    product: Product,
+    gemm: LibraryGemm,
     x: Memory,
     weights: Vec<Memory>,
     /// Of the output's type.
@@ -155,15 +155,15 @@ fn uploaded<T: bytemuck::NoUninit>(gpu: &Arc<Gpu>, values: &[T]) -> Result<Memor
     Ok(memory)
 }
 
-impl Products {
-    pub fn new(gpu: &Arc<Gpu>, product: Product, passes: usize) -> Result<Products> {
-        let Product { rows, k, n, residual, .. } = product;
+impl GemmOperands {
+    pub fn new(gpu: &Arc<Gpu>, gemm: LibraryGemm, passes: usize) -> Result<GemmOperands> {
+        let LibraryGemm { rows, k, n, residual, .. } = gemm;
         let halves = |count, seed| values(count, seed).map(f16::from_f32).collect::<Vec<_>>();
         let weight: Vec<f16> = values(n * k, 2).map(|v| f16::from_f32(v / (k as f32).sqrt())).collect();
         let added: Vec<f32> = values(rows * n, 4).collect();
-        Ok(Products {
+        Ok(GemmOperands {
             gpu: Arc::clone(gpu),
-            product,
+            gemm,
             x: uploaded(gpu, &halves(rows * k, 1))?,
             weights: (0..passes).map(|_| uploaded(gpu, &weight)).collect::<Result<_>>()?,
             bias: if residual {
@@ -207,7 +207,7 @@ impl Products {
 
     /// The product alone, float16 with float32 sums.
     fn plain(&self, cublas: &Cublas, weight: &Memory) -> Result<()> {
-        let Product { rows, k, n, residual, .. } = self.product;
+        let LibraryGemm { rows, k, n, residual, .. } = self.gemm;
         let [m, columns, depth] = [n, rows, k].map(|side| c_int::try_from(side).unwrap_or(c_int::MAX));
         let (one, zero) = (1.0f32, 0.0f32);
         let (transposed, not) = (blas::cublasOperation_t::CUBLAS_OP_T, blas::cublasOperation_t::CUBLAS_OP_N);
@@ -244,7 +244,7 @@ impl Products {
 /// The product with its epilogue, as cuBLASLt takes it.
 struct Fused<'a> {
     cublas: &'a Cublas,
-    products: &'a Products,
+    operands: &'a GemmOperands,
     operation: lt::cublasLtMatmulDesc_t,
     /// Of W, x and out; null before they are made.
     layouts: [lt::cublasLtMatrixLayout_t; 3],
@@ -254,8 +254,8 @@ struct Fused<'a> {
 const DESCRIBING: &str = "describing a product to cuBLASLt";
 
 impl<'a> Fused<'a> {
-    fn new(cublas: &'a Cublas, products: &'a Products) -> Result<Fused<'a>> {
-        let Product { rows, k, n, residual, .. } = products.product;
+    fn new(cublas: &'a Cublas, operands: &'a GemmOperands) -> Result<Fused<'a>> {
+        let LibraryGemm { rows, k, n, residual, .. } = operands.gemm;
         let (half, float) = (lt::cudaDataType::CUDA_R_16F, lt::cudaDataType::CUDA_R_32F);
         let out = if residual { float } else { half };
         let compute = lt::cublasComputeType_t::CUBLAS_COMPUTE_32F;
@@ -264,7 +264,7 @@ impl<'a> Fused<'a> {
             written(ptr::null_mut(), |operation| unsafe { lt::cublasLtMatmulDescCreate(operation, compute, float) });
         let layouts = [ptr::null_mut(); 3];
         let mut fused =
-            Fused { cublas, products, operation: operation.refused(DESCRIBING)?, layouts, algorithms: Vec::new() };
+            Fused { cublas, operands, operation: operation.refused(DESCRIBING)?, layouts, algorithms: Vec::new() };
         for (place, (element, rows, columns)) in
             fused.layouts.iter_mut().zip([(half, k, n), (half, k, rows), (out, n, rows)])
         {
@@ -286,13 +286,13 @@ impl<'a> Fused<'a> {
         };
         let transposed = blas::cublasOperation_t::CUBLAS_OP_T as i32;
         set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const transposed).cast(), size_of::<i32>())?;
-        let epilogue = if self.products.product.gelu {
+        let epilogue = if self.operands.gemm.gelu {
             lt::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS
         } else {
             lt::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
         } as u32;
         set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of::<u32>())?;
-        let bias = self.products.bias.address();
+        let bias = self.operands.bias.address();
         set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, (&raw const bias).cast(), size_of::<u64>())
     }
 
@@ -338,10 +338,10 @@ impl<'a> Fused<'a> {
     }
 
     fn queue(&self, weight: &Memory, algorithm: &lt::Heuristic) -> Result<()> {
-        let products = self.products;
-        let (one, beta) = (1.0f32, if products.product.residual { 1.0f32 } else { 0.0 });
+        let operands = self.operands;
+        let (one, beta) = (1.0f32, if operands.gemm.residual { 1.0f32 } else { 0.0 });
         let [w, x, out] = self.layouts;
-        let c = if products.product.residual { &products.residual } else { &products.out };
+        let c = if operands.gemm.residual { &operands.residual } else { &operands.out };
         // SAFETY: the matrices are as large as their layouts say; all descriptions are alive.
         let queued = unsafe {
             lt::cublasLtMatmul(
@@ -350,17 +350,17 @@ impl<'a> Fused<'a> {
                 (&raw const one).cast(),
                 weight.address() as *const c_void,
                 w,
-                products.x.address() as *const c_void,
+                operands.x.address() as *const c_void,
                 x,
                 (&raw const beta).cast(),
                 c.address() as *const c_void,
                 out,
-                products.out.address() as *mut c_void,
+                operands.out.address() as *mut c_void,
                 out,
                 &raw const algorithm.algorithm,
                 self.cublas.workspace.address() as *mut c_void,
                 WORKSPACE,
-                products.gpu.raw_stream().cast(),
+                operands.gpu.raw_stream().cast(),
             )
         };
         queued.refused("a product by cuBLASLt")

@@ -58,7 +58,7 @@ pub use self::compile::{Forced, Launch, Launches, Target, compile};
 #[cfg(feature = "bench")]
 pub use self::counters::{Counts, Launched};
 #[cfg(feature = "bench")]
-pub use self::cublas::Product;
+pub use self::cublas::LibraryGemm;
 use self::driver::{Gpu, unusable};
 pub use self::driver::{Image, Info, Waiting, file as driver_file};
 #[cfg(feature = "bench")]

@@ -8,12 +8,12 @@ use bytemuck::{NoUninit, Pod, Zeroable};
 
 use super::compile::{Forced, Launch};
 use super::counters::Launched;
-use super::cublas::{Cublas, Products};
+use super::cublas::{Cublas, GemmOperands};
 use super::driver::{Event, Gpu, Memory, Waiting};
 use super::graph::Graph;
 use super::memory::Weights;
 use super::modules::{Library, kernels};
-use super::{Cuda, Product};
+use super::{Cuda, LibraryGemm};
 use crate::device::Program;
 use crate::error::Result;
 
@@ -193,12 +193,12 @@ impl Cuda {
     ///
     /// # Errors
     /// A library that is not there, or refuses the product; too little memory.
-    pub fn time_rivals(&mut self, product: Product, passes: usize, effort: Effort) -> Result<Rival> {
+    pub fn time_rivals(&mut self, gemm: LibraryGemm, passes: usize, effort: Effort) -> Result<Rival> {
         self.open_rivals()?;
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
         let cublas = self.probe.cublas.take().expect("it was just opened");
-        let rival = Products::new(&gpu, product, passes).and_then(|products| products.time(&cublas, effort));
+        let rival = GemmOperands::new(&gpu, gemm, passes).and_then(|operands| operands.time(&cublas, effort));
         self.probe.cublas = Some(cublas);
         rival
     }

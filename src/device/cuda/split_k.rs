@@ -1,4 +1,4 @@
-//! Host side of the split depth of kernels/product.cuh: where blocks that share a tile of the output meet.
+//! Host side of the split depth of kernels/gemm_mainloop.cuh: where blocks that share a tile of the output meet.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct Workspace {
     arrived: u64,
 }
 
-/// `Split` of kernels/product.cuh.
+/// `Split` of kernels/gemm_mainloop.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Split {

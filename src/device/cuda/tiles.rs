@@ -1,5 +1,5 @@
 //! Which tile a product gets, and in how many parts its depth is cut: by a small model of time, from the problem and the
-//! GPU's limits alone. The tiles themselves are the kernels' own (kernels/product.cuh).
+//! GPU's limits alone. The tiles themselves are the kernels' own (kernels/gemm_mainloop.cuh).
 
 use super::arch::{Arch, RESERVED_SHARED};
 use super::compile::Assembler;

@@ -242,8 +242,8 @@ __device__ __forceinline__ void join_slices(Sums<S>& sum, uint32_t shared) {
 // The block's sums over `tiles` tiles of depth. `stages`: SHARED_BYTES of shared memory, whose contents are over
 // when this returns (after a barrier of the block).
 template <typename S, typename A, typename B, typename Transform>
-__device__ __forceinline__ void product(Sums<S>& sum, A& load_a, B& load_b, int tiles, uint32_t stages,
-                                        Transform transform) {
+__device__ __forceinline__ void gemm_mainloop(Sums<S>& sum, A& load_a, B& load_b, int tiles, uint32_t stages,
+                                              Transform transform) {
     const uint32_t warp_a = S::warp_row() * S::Operand::ROW_BYTES;
     const uint32_t warp_b = S::A_BYTES + S::warp_column() * S::Operand::ROW_BYTES;
     clear<S>(sum);
