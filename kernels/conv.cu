@@ -25,7 +25,7 @@ struct ConvParams {
     PatchSource source;
     const half* w;
     uint32_t depth, stride;
-    Split split;
+    SplitK split_k;
     Epilogue epilogue;
 };
 
@@ -51,13 +51,13 @@ __device__ __forceinline__ void conv(const ConvParams& p) {
     const uint32_t part = blockIdx.z, column_tiles = ceil_div(p.epilogue.columns, S::BLOCK_N);
     const int block_row = blockIdx.x / column_tiles * S::BLOCK_M, block_column = blockIdx.x % column_tiles * S::BLOCK_N;
     const int tiles = ceil_div(p.depth, S::BLOCK_K);
-    const int first = tiles * part / p.split.count + (mutant(26) ? 1 : 0), last = tiles * (part + 1) / p.split.count;
+    const int first = tiles * part / p.split_k.count + (mutant(26) ? 1 : 0), last = tiles * (part + 1) / p.split_k.count;
 
     PatchLoader<S, S::BLOCK_M, WHOLE> load_a(p.source, block_row, p.epilogue.rows, first);
     RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
     Sums<S> sum;
     gemm_mainloop<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Transform());
-    if (p.split.count > 1 && !join<S>(sum, p.split, blockIdx.x, part)) return;
+    if (p.split_k.count > 1 && !reduce_split_k<S>(sum, p.split_k, blockIdx.x, part)) return;
     store<S>(sum, shared, p.epilogue, 0, block_row, block_column);
 }
 

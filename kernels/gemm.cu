@@ -29,27 +29,27 @@ struct GemmParams {
     const half* w;
     uint64_t x_item_step; // values from batch item to batch item
     uint32_t depth, stride;
-    Split split;
+    SplitK split_k;
     Epilogue epilogue;
 };
 
 template <typename S, typename A, typename Value>
 __device__ __forceinline__ void gemm(const GemmParams& p) {
     extern __shared__ __align__(128) unsigned char shared[];
-    const uint32_t item = blockIdx.z / p.split.count, part = blockIdx.z % p.split.count;
+    const uint32_t item = blockIdx.z / p.split_k.count, part = blockIdx.z % p.split_k.count;
     const uint32_t column_tiles = ceil_div(p.epilogue.columns, S::BLOCK_N);
     const int block_row = blockIdx.x / column_tiles * S::BLOCK_M, block_column = blockIdx.x % column_tiles * S::BLOCK_N;
     const int tiles = ceil_div(p.depth, S::BLOCK_K);
-    const int first = tiles * part / p.split.count + (mutant(12) ? 1 : 0), last = tiles * (part + 1) / p.split.count;
+    const int first = tiles * part / p.split_k.count + (mutant(12) ? 1 : 0), last = tiles * (part + 1) / p.split_k.count;
 
     const Value* x = static_cast<const Value*>(p.x) + item * p.x_item_step;
     A load_a(x, block_row, p.epilogue.rows, p.depth, p.depth, first);
     RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
     Sums<S> sum;
     gemm_mainloop<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Unchanged());
-    if (p.split.count > 1) {
+    if (p.split_k.count > 1) {
         const uint32_t tile = item * gridDim.x + blockIdx.x;
-        if (!join<S>(sum, p.split, tile, part)) return;
+        if (!reduce_split_k<S>(sum, p.split_k, tile, part)) return;
     }
     store<S>(sum, shared, p.epilogue, item, block_row, block_column);
 }

@@ -7,7 +7,7 @@
 // first depth. See RowLoader and FloatLoader here, PatchLoader in patches.cuh.
 //
 // Mutants: 1 swizzle left out on reading, 2 depth unchecked (aligned), 3 rows unchecked (aligned), 5 waits for one
-// copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before joining parts, 9 __syncwarp of the
+// copy too few, 6 barrier of the loop, 7 barrier before staging, 8 fence before the split-k reduction, 9 __syncwarp of the
 // staging, 10 rows unchecked on the way out, 13 rows unchecked (f32), 14 barrier between slices.
 #pragma once
 
@@ -206,7 +206,7 @@ __device__ __forceinline__ void finish(const FloatLoader<S, ROWS>& loader) {
 // Two slices' sums become one: each warp gives the half of its rows to the other that shares its tile, and keeps, as its
 // first RESULT_TILES_M, the half that the slice's number says.
 template <typename S>
-__device__ __forceinline__ void join_slices(Sums<S>& sum, uint32_t shared) {
+__device__ __forceinline__ void reduce_slices(Sums<S>& sum, uint32_t shared) {
     constexpr int HALF = S::RESULT_TILES_M;
     const bool upper = S::slice() == 0;
     const uint32_t other = (threadIdx.x + S::THREADS / 2) % S::THREADS;
@@ -304,37 +304,37 @@ __device__ __forceinline__ void gemm_mainloop(Sums<S>& sum, A& load_a, B& load_b
     // The stages become staging memory once every warp has read its last operands.
     ptx::cp_async_wait<0>();
     if (!mutant(7)) __syncthreads();
-    if constexpr (S::SLICES > 1) join_slices<S>(sum, stages);
+    if constexpr (S::SLICES > 1) reduce_slices<S>(sum, stages);
 }
 
-// Depth cut in parts for products with too few tiles to fill the GPU: each block writes its sums to `parts`, and the tile's
+// Depth cut in parts for products with too few tiles to fill the GPU: each block writes its sums to `partial_sums`, and the tile's
 // last block adds them up in the order of the parts, so that the result does not depend on who came last.
-struct Split {
-    float* parts;       // [tiles of the output, parts, BLOCK_M · BLOCK_N]
-    uint32_t* arrived;  // [tiles of the output], zeros before and after
-    uint32_t count;     // 1: not cut
+struct SplitK {
+    float* partial_sums; // [tiles of the output, parts, BLOCK_M · BLOCK_N]
+    uint32_t* arrived;   // [tiles of the output], zeros before and after
+    uint32_t count;      // 1: not cut
     uint32_t padding;
 };
 
-// Whether this block is the one that goes on with the whole sums. `part` of `split.count` of the output's tile `tile`.
+// Whether this block is the one that goes on with the whole sums. `part` of `split_k.count` of the output's tile `tile`.
 template <typename S>
-__device__ __forceinline__ bool join(Sums<S>& sum, const Split& split, uint32_t tile, uint32_t part) {
+__device__ __forceinline__ bool reduce_split_k(Sums<S>& sum, const SplitK& split_k, uint32_t tile, uint32_t part) {
     constexpr int VECTORS = S::RESULT_TILES_M * S::TILES_N;
     constexpr size_t PART = static_cast<size_t>(VECTORS) * S::THREADS;
-    float4* parts = reinterpret_cast<float4*>(split.parts) + tile * split.count * PART + threadIdx.x;
+    float4* partial = reinterpret_cast<float4*>(split_k.partial_sums) + tile * split_k.count * PART + threadIdx.x;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
         const float* s = sum[v / S::TILES_N][v % S::TILES_N];
-        parts[part * PART + v * S::THREADS] = make_float4(s[0], s[1], s[2], s[3]);
+        partial[part * PART + v * S::THREADS] = make_float4(s[0], s[1], s[2], s[3]);
     }
     if (!mutant(8)) __threadfence();
     __shared__ uint32_t before;
     __syncthreads();
-    if (threadIdx.x == 0) before = atomicAdd(split.arrived + tile, 1);
+    if (threadIdx.x == 0) before = atomicAdd(split_k.arrived + tile, 1);
     __syncthreads();
-    if (before + 1 < split.count) return false;
+    if (before + 1 < split_k.count) return false;
     __threadfence();
-    if (threadIdx.x == 0) split.arrived[tile] = 0;
+    if (threadIdx.x == 0) split_k.arrived[tile] = 0;
     // Several vectors at a time, so that memory is waited for once for all of them. Its own part is read again: to keep it
     // would take the registers of the sum.
     constexpr int GROUP = VECTORS < 16 ? VECTORS : 16;
@@ -342,10 +342,10 @@ __device__ __forceinline__ bool join(Sums<S>& sum, const Split& split, uint32_t 
     for (int first = 0; first < VECTORS; first += GROUP) {
         float4 total[GROUP] = {};
 #pragma unroll 1
-        for (uint32_t from = 0; from < split.count; from++) {
+        for (uint32_t from = 0; from < split_k.count; from++) {
 #pragma unroll
             for (int v = 0; v < GROUP; v++) {
-                const float4 add = __ldcg(parts + from * PART + (first + v) * S::THREADS);
+                const float4 add = __ldcg(partial + from * PART + (first + v) * S::THREADS);
                 total[v] = make_float4(total[v].x + add.x, total[v].y + add.y, total[v].z + add.z, total[v].w + add.w);
             }
         }

@@ -8,7 +8,7 @@ use bytemuck::NoUninit;
 use super::ACTIVATION_BYTES;
 use super::memory::{self, Weights};
 use super::modules::{self, KernelId};
-use super::split_k::{Split, Workspace};
+use super::split_k::{SplitK, Workspace};
 use super::tiles::{Config, GpuLimits, Tiling};
 use crate::error::{Error, Result};
 use crate::ops::{Buf, Matrix, Rows, Vector};
@@ -156,8 +156,8 @@ impl Assembler<'_> {
     }
 
     /// Where the blocks of a product cut in `count` parts meet.
-    pub fn split(&self, count: usize) -> Split {
-        self.target.workspace.split(count)
+    pub fn split_k(&self, count: usize) -> SplitK {
+        self.target.workspace.split_k(count)
     }
 
     /// The kernel of this name in the file that is named as it.

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::modules::{KernelId, variant};
-use super::split_k::Split;
+use super::split_k::SplitK;
 use super::tiles::{self, Config, Problem, Tiling};
 use super::{gemm, memory};
 use crate::ops::{self, Buf, Conv, Gemm, Linear, Rows};
@@ -33,7 +33,7 @@ struct Params {
     w: u64,
     depth: u32,
     stride: u32,
-    split: Split,
+    split_k: SplitK,
     epilogue: Epilogue,
 }
 
@@ -63,7 +63,7 @@ pub fn compile(op: &Conv, to: &mut Assembler<'_>) -> Refused {
         w: weight.address,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
-        split: to.split(parts),
+        split_k: to.split_k(parts),
         epilogue: Epilogue::new(to, w.bias, whole, as_one(out)),
     };
     to.launch_tiled(kernel, [problem.tiles(tile), 1, parts], &params, Some(tiling))

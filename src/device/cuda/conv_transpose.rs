@@ -18,7 +18,7 @@ pub fn compile(op: &ConvTranspose, to: &mut Assembler<'_>) -> Refused {
         x_item_step: (x.rows() * x.channels()) as u64,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
-        split: to.split(1),
+        split_k: to.split_k(1),
         epilogue,
     };
     gemm::launch(to, x.element, x.batch(), params)

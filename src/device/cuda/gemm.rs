@@ -6,7 +6,7 @@ use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::memory;
 use super::modules::variant;
-use super::split_k::Split;
+use super::split_k::SplitK;
 use super::tiles::{self, Config, Problem};
 use crate::ops::{Element, Gemm, Rows};
 
@@ -18,7 +18,7 @@ pub struct Params {
     pub x_item_step: u64,
     pub depth: u32,
     pub stride: u32,
-    pub split: Split,
+    pub split_k: SplitK,
     pub epilogue: Epilogue,
 }
 
@@ -42,7 +42,7 @@ pub fn compile(op: &Gemm, to: &mut Assembler<'_>) -> Refused {
         x_item_step: (x.buf.rows() * x.buf.channels()) as u64,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
-        split: to.split(1),
+        split_k: to.split_k(1),
         epilogue: out_epilogue,
     };
     if x.buf.element == Element::F32 && params.epilogue.rows == 1 && memory::is_aligned(w.weight.k) {
@@ -62,7 +62,7 @@ pub fn launch(to: &mut Assembler<'_>, element: Element, items: usize, mut params
     let takes = if element == Element::F32 { variant::FLOAT_INPUT } else { 0 };
     let (kernel, tiling) = tiles::choose(to, "gemm", takes, problem)?;
     let Config { tile, parts } = tiling.config;
-    params.split = to.split(parts);
+    params.split_k = to.split_k(parts);
     let grid = [problem.tiles(tile) / items, 1, items * parts];
     to.launch_tiled(kernel, grid, &params, Some(tiling))
 }

@@ -69,7 +69,7 @@ pub use self::modules::{EmbeddedModule, Kernel, KernelId, LoadedModule, MODULES,
 #[cfg(feature = "bench")]
 pub use self::probe::{Effort, Record, Rival};
 pub use self::program::Code;
-use self::split_k::SplitK;
+use self::split_k::SplitKMemory;
 use self::staging::Staging;
 pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
 use super::{Calls, Device, Program, Times, Upload};
@@ -82,7 +82,7 @@ pub struct Cuda {
     gpu: Arc<Gpu>,
     limits: GpuLimits,
     library: Library,
-    split_k: SplitK,
+    split_k: SplitKMemory,
     weights: Weights,
     arena: Arena,
     staging: Staging,
@@ -124,7 +124,7 @@ impl Cuda {
         Ok(Cuda {
             limits: GpuLimits::of(gpu.info()),
             library: Library::load(&gpu, replaced)?,
-            split_k: SplitK::new(&gpu)?,
+            split_k: SplitKMemory::new(&gpu)?,
             weights: Weights::new(Arc::clone(&gpu)),
             arena: Arena::new(Arc::clone(&gpu)),
             staging: Staging::new(Arc::clone(&gpu)),

@@ -201,8 +201,8 @@ fn clocks(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f
         return sums + ends;
     }
     // The last parts are written, then one block reads all of its tile.
-    let joining = ENDS + (blocks.min(resident) + parts) as f64 * area * 4.0 / BYTES;
-    CUT * (sums + ends + joining)
+    let reduction = ENDS + (blocks.min(resident) + parts) as f64 * area * 4.0 / BYTES;
+    CUT * (sums + ends + reduction)
 }
 
 #[cfg(test)]
