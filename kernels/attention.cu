@@ -12,7 +12,7 @@
 //
 // Both products run on tensor cores with f32 sums; scores, maxima and sums of the softmax are f32, the weights are
 // rounded to f16 for the second product. In attention_full_128 two teams of four warps take 64 keys each of every 128 and
-// join their sums at the end: a warp with 32 queries loads 32 fragments of keys and values for 128 mma (16 queries would
+// merge their sums at the end: a warp with 32 queries loads 32 fragments of keys and values for 128 mma (16 queries would
 // need as many for 64), a multiprocessor has eight warps to hide one's exponentials behind another's products, and keys and
 // values are read half as often as by blocks of 64 queries.
 // Cost: 4·size·heads·tokens² FLOP a batch entry (half of it causal, whole tiles charged); reads 6·size bytes a token and
@@ -92,8 +92,8 @@ struct Warp {
         score_keys(score, keys);
         const bool needs_mask = first_key + KEYS > tokens || (CAUSAL && first_key + KEYS > first_query);
         if (needs_mask && !mutant(4)) mask(score, first_query, first_key, tokens);
-        soften(score, scale_log2);
-        add_values(score, values);
+        online_softmax(score, scale_log2);
+        add_weighted_values(score, values);
     }
 
     __device__ __forceinline__ void score_keys(float (&score)[ROW_TILES][KEYS / 8][4], uint32_t keys) const {
@@ -136,7 +136,7 @@ struct Warp {
     }
 
     // Sums relative to an old maximum become sums relative to a new one.
-    __device__ __forceinline__ void shrink(int i, int lower, float by) {
+    __device__ __forceinline__ void rescale(int i, int lower, float by) {
         weight[i][lower] *= by;
 #pragma unroll
         for (int j = 0; j < HEAD / 8; j++) {
@@ -146,7 +146,7 @@ struct Warp {
     }
 
     // Scores become weights relative to the new maxima. fmaxf passes NaN by, which then is a weight of NaN.
-    __device__ __forceinline__ void soften(float (&score)[ROW_TILES][KEYS / 8][4], float scale_log2) {
+    __device__ __forceinline__ void online_softmax(float (&score)[ROW_TILES][KEYS / 8][4], float scale_log2) {
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)
 #pragma unroll
@@ -159,7 +159,7 @@ struct Warp {
                 if (!mutant(5)) top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
                 top = fmaxf(maximum[i][lower], top * scale_log2);
                 const float from = base(top);
-                shrink(i, lower, mutant(10) ? 1.0f : ptx::ex2(maximum[i][lower] - from));
+                rescale(i, lower, mutant(10) ? 1.0f : ptx::ex2(maximum[i][lower] - from));
                 maximum[i][lower] = top;
 #pragma unroll
                 for (int j = 0; j < KEYS / 8; j++)
@@ -172,7 +172,7 @@ struct Warp {
     }
 
     // The weights never leave their registers: two result tiles side by side are one operand of the next product.
-    __device__ __forceinline__ void add_values(const float (&weights)[ROW_TILES][KEYS / 8][4], uint32_t values) {
+    __device__ __forceinline__ void add_weighted_values(const float (&weights)[ROW_TILES][KEYS / 8][4], uint32_t values) {
         const int lane = threadIdx.x % 32;
 #pragma unroll
         for (int k = 0; k < KEYS / 16; k++) {
@@ -205,35 +205,35 @@ struct Warp {
         return (4 * ROW_TILES + 4 * (HEAD / 8 * i + j) + e) * TEAM;
     }
 
-    __device__ __forceinline__ void hand_over(float* place) const {
+    __device__ __forceinline__ void store_partial(float* exchange) const {
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++) {
 #pragma unroll
             for (int lower = 0; lower < 2; lower++) {
-                place[maximum_at(i, lower)] = maximum[i][lower];
-                place[weight_at(i, lower)] = weight[i][lower];
+                exchange[maximum_at(i, lower)] = maximum[i][lower];
+                exchange[weight_at(i, lower)] = weight[i][lower];
             }
 #pragma unroll
             for (int j = 0; j < HEAD / 8; j++)
 #pragma unroll
-                for (int e = 0; e < 4; e++) place[sum_at(i, j, e)] = sum[i][j][e];
+                for (int e = 0; e < 4; e++) exchange[sum_at(i, j, e)] = sum[i][j][e];
         }
     }
 
     // Adds what the same rows came to over other keys.
-    __device__ __forceinline__ void join(const float* place) {
+    __device__ __forceinline__ void merge_partial(const float* exchange) {
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)
 #pragma unroll
             for (int lower = 0; lower < 2; lower++) {
-                const float other = place[maximum_at(i, lower)], from = base(fmaxf(maximum[i][lower], other));
+                const float other = exchange[maximum_at(i, lower)], from = base(fmaxf(maximum[i][lower], other));
                 const float by = mutant(13) ? 1.0f : ptx::ex2(other - from);
-                shrink(i, lower, ptx::ex2(maximum[i][lower] - from));
-                weight[i][lower] += by * place[weight_at(i, lower)];
+                rescale(i, lower, ptx::ex2(maximum[i][lower] - from));
+                weight[i][lower] += by * exchange[weight_at(i, lower)];
 #pragma unroll
                 for (int j = 0; j < HEAD / 8; j++)
 #pragma unroll
-                    for (int e = 2 * lower; e < 2 * lower + 2; e++) sum[i][j][e] += by * place[sum_at(i, j, e)];
+                    for (int e = 2 * lower; e < 2 * lower + 2; e++) sum[i][j][e] += by * exchange[sum_at(i, j, e)];
             }
     }
 
@@ -303,10 +303,10 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
     half* to = p.out + static_cast<size_t>(batch) * tokens * width + blockIdx.y * HEAD;
 
     const int block_query = (blockIdx.x - batch * query_tiles) * QUERIES, first_query = block_query + warp * WARP_QUERIES;
-    const int seen = CAUSAL ? min(tokens, block_query + QUERIES) : tokens;
+    const int attended = CAUSAL ? min(tokens, block_query + QUERIES) : tokens;
     // Warps behind the last query only help with the copies.
-    const int seen_by_warp = first_query >= tokens ? 0 : CAUSAL ? min(tokens, first_query + WARP_QUERIES) : tokens;
-    const int steps = ceil_div(seen, STEP);
+    const int attended_by_warp = first_query >= tokens ? 0 : CAUSAL ? min(tokens, first_query + WARP_QUERIES) : tokens;
+    const int steps = ceil_div(attended, STEP);
     auto fetch = [&](int step) {
         const uint32_t stage = stages + step % STAGES * STAGE_BYTES;
         load_tile<STEP, THREADS>(stage, k, stride, step * STEP, tokens);
@@ -329,18 +329,18 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
         if (step + 1 < steps) fetch(step + 1);
         const int first_key = step * STEP + team * KEYS;
         const uint32_t stage = stages + step % STAGES * STAGE_BYTES + (mutant(11) ? 0 : team * TILE_BYTES);
-        if (first_key < seen_by_warp)
+        if (first_key < attended_by_warp)
             state.add(stage, stage + TEAMS * TILE_BYTES, first_query, first_key, tokens, scale_log2);
         await();
     }
     if (TEAMS == 2) {
         static_assert(TEAMS <= 2 && (TEAMS == 1 || State::FLOATS * TEAM * 4 <= STAGES * STAGE_BYTES), "it takes the stages' place");
-        float* place = reinterpret_cast<float*>(shared + QUERIES * Rows::ROW_BYTES) + threadIdx.x % TEAM;
+        float* exchange = reinterpret_cast<float*>(shared + QUERIES * Rows::ROW_BYTES) + threadIdx.x % TEAM;
         // All have read the stages at the loop's last barrier.
-        if (team == 1) state.hand_over(place);
+        if (team == 1) state.store_partial(exchange);
         if (!mutant(12)) __syncthreads();
         if (team == 1) return;
-        state.join(place);
+        state.merge_partial(exchange);
     }
     // Only this warp, and its like of the other team at the start, read these queries; the results leave by their place.
     state.store(shared + warp * WARP_QUERIES * Rows::ROW_BYTES, to, width, first_query, tokens);

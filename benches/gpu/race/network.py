@@ -130,8 +130,8 @@ def define_network():
             tokens, dim = x.shape
             qkv = self.product(f"{name}_qkv", self.norm(f"{name}_norm1", x))
             q, k, v = qkv.view(1, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-            heard = F.scaled_dot_product_attention(q, k, v)
-            x = x + self.product(f"{name}_proj", heard.transpose(1, 2).reshape(tokens, dim))
+            attended = F.scaled_dot_product_attention(q, k, v)
+            x = x + self.product(f"{name}_proj", attended.transpose(1, 2).reshape(tokens, dim))
             hidden = F.gelu(self.product(f"{name}_fc1", self.norm(f"{name}_norm2", x)))
             return x + self.product(f"{name}_fc2", hidden)
 

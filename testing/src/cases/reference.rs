@@ -414,7 +414,7 @@ fn attention(qkv: &[f64], heads: usize, size: usize, causal: bool) -> Vec<Near> 
     let (width, scale) = (heads * size, 1.0 / (size as f64).sqrt());
     let tokens = qkv.len() / (3 * width);
     let part = |token: usize, part: usize, head: usize| &qkv[(token * 3 + part) * width + head * size..][..size];
-    let heard = |query: usize, head: usize| {
+    let attended = |query: usize, head: usize| {
         let keys = if causal { query + 1 } else { tokens };
         let q = part(query, 0, head);
         let logits: Vec<Near> = (0..keys)
@@ -439,7 +439,7 @@ fn attention(qkv: &[f64], heads: usize, size: usize, causal: bool) -> Vec<Near> 
         }
         out
     };
-    (0..tokens * heads).into_par_iter().flat_map_iter(|i| heard(i / heads, i % heads)).collect()
+    (0..tokens * heads).into_par_iter().flat_map_iter(|i| attended(i / heads, i % heads)).collect()
 }
 
 /// The definition: every input pixel adds its weights times its value to `stride`×`stride` output pixels.
