@@ -72,9 +72,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
         auto two = [&](uint32_t i) { return y.weight[0] * top[i] + y.weight[1] * middle[i]; };
         auto three = [&](uint32_t i) { return two(i) + y.weight[2] * top[2 * line_step + i]; };
         if (y.weight[2] == 0.0f) {
-            bring(line, p.lines, seen, labels, p.labels, (from + first) % 8, two);
+            stage_scores(line, p.lines, seen, labels, p.labels, (from + first) % 8, two);
         } else {
-            bring(line, p.lines, seen, labels, p.labels, (from + first) % 8, three);
+            stage_scores(line, p.lines, seen, labels, p.labels, (from + first) % 8, three);
         }
         if (!mutant(1)) __syncwarp();
 #pragma unroll 4

@@ -13,11 +13,11 @@ struct Lines {
     uint32_t labels, lanes, stride, padding;
 };
 
-// Brings `labels` labels of `pixels` pixels: of each blend(i), where i counts from the first one's first value and `all` labels
+// Stages `labels` labels of `pixels` pixels: of each blend(i), where i counts from the first one's first value and `all` labels
 // make a pixel. That first value lies `begin` values from a place aligned to 32 bytes.
 template <typename Blend>
-__device__ __forceinline__ void bring(float* line, const Lines& lines, uint32_t pixels, uint32_t labels, uint32_t all,
-                                      uint32_t begin, Blend blend) {
+__device__ __forceinline__ void stage_scores(float* line, const Lines& lines, uint32_t pixels, uint32_t labels, uint32_t all,
+                                             uint32_t begin, Blend blend) {
     constexpr int AT_ONCE = 4;
     const uint32_t lane = threadIdx.x % 32, step = 32 / lines.lanes;
     // More labels than lanes are taken in pieces that begin aligned.

@@ -43,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) upsample_scores(const _
     for (uint32_t first = 0; first < p.labels; first += p.lines.labels) {
         const uint32_t labels = min(p.labels - first, p.lines.labels);
         const float* top = p.logits + from + first;
-        bring(line, p.lines, seen, labels, p.labels, (from + first) % 8,
+        stage_scores(line, p.lines, seen, labels, p.labels, (from + first) % 8,
               [&](uint32_t i) { return y.between(top[i], top[down + i]); });
         if (!mutant(1)) __syncwarp();
         const size_t channel = static_cast<size_t>(out_height) * out_width;
