@@ -32,19 +32,19 @@ __device__ __forceinline__ float apply(uint32_t func, float x) {
     }
 }
 
-// Rows [batch, rows, columns] of f16 or f32 that are added; a step of 0 repeats one row for all of a batch item.
-struct Added {
+// Rows [batch, rows, columns] of f16 or f32 that are added; a stride of 0 repeats one row for all of a batch item.
+struct Residual {
     const void* rows;
-    uint64_t item_step; // values from batch item to batch item
-    uint32_t row_step;  // values from row to row
+    uint64_t batch_stride; // values from batch item to batch item
+    uint32_t row_stride;   // values from row to row
     uint32_t is_float;
 };
 
 struct Epilogue {
     const float* bias; // or null
-    Added add[2];      // or null rows
+    Residual add[2];   // or null rows
     void* out;
-    uint64_t item_step;
+    uint64_t batch_stride;
     uint32_t rows, columns;
     uint32_t func, out_is_float;
     // A transposed convolution whose stride is its kernel: columns are (ky, kx, channel) and go to the pixel (y · s + ky,
@@ -57,8 +57,8 @@ struct Epilogue {
     }
 
     // Where (row, column) of a batch item is written, in values from the output's begin.
-    __device__ __forceinline__ size_t place(uint32_t item, uint32_t row, uint32_t column) const {
-        const size_t base = item * item_step;
+    __device__ __forceinline__ size_t output_offset(uint32_t item, uint32_t row, uint32_t column) const {
+        const size_t base = item * batch_stride;
         if (shuffle == 0) return base + static_cast<size_t>(row) * columns + column;
         const uint32_t channels = columns / (shuffle * shuffle), tap = column / channels;
         const uint32_t y = row / width * shuffle + tap / shuffle, x = row % width * shuffle + tap % shuffle;
@@ -73,7 +73,7 @@ struct Epilogue {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             if (!add[i].rows) continue;
-            const size_t at = item * add[i].item_step + static_cast<size_t>(row) * add[i].row_step + column;
+            const size_t at = item * add[i].batch_stride + static_cast<size_t>(row) * add[i].row_stride + column;
             float4 a;
             if (add[i].is_float) {
                 a = *reinterpret_cast<const float4*>(static_cast<const float*>(add[i].rows) + at);
@@ -85,7 +85,7 @@ struct Epilogue {
             v = make_float4(v.x + a.x, v.y + a.y, v.z + a.z, v.w + a.w);
         }
         v = make_float4(apply(func, v.x), apply(func, v.y), apply(func, v.z), apply(func, v.w));
-        const size_t at = place(item, row, column);
+        const size_t at = output_offset(item, row, column);
         if (out_is_float) {
             *reinterpret_cast<float4*>(static_cast<float*>(out) + at) = v;
         } else {
@@ -99,12 +99,12 @@ struct Epilogue {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             if (!add[i].rows) continue;
-            const size_t at = item * add[i].item_step + static_cast<size_t>(row) * add[i].row_step + column;
+            const size_t at = item * add[i].batch_stride + static_cast<size_t>(row) * add[i].row_stride + column;
             v += add[i].is_float ? static_cast<const float*>(add[i].rows)[at]
                                  : __half2float(static_cast<const half*>(add[i].rows)[at]);
         }
         v = apply(func, v);
-        const size_t at = place(item, row, column);
+        const size_t at = output_offset(item, row, column);
         if (out_is_float) {
             static_cast<float*>(out)[at] = v;
         } else {

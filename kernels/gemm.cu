@@ -27,7 +27,7 @@
 struct GemmParams {
     const void* x;
     const half* w;
-    uint64_t x_item_step; // values from batch item to batch item
+    uint64_t x_batch_stride; // values from batch item to batch item
     uint32_t depth, stride;
     SplitK split_k;
     Epilogue epilogue;
@@ -42,7 +42,7 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     const int tiles = ceil_div(p.depth, S::BLOCK_K);
     const int first = tiles * part / p.split_k.count + (mutant(12) ? 1 : 0), last = tiles * (part + 1) / p.split_k.count;
 
-    const Value* x = static_cast<const Value*>(p.x) + item * p.x_item_step;
+    const Value* x = static_cast<const Value*>(p.x) + item * p.x_batch_stride;
     A load_a(x, block_row, p.epilogue.rows, p.depth, p.depth, first);
     RowLoader<S, S::BLOCK_N> load_b(p.w, block_column, p.epilogue.columns, p.stride, p.stride, first);
     Sums<S> sum;
@@ -60,7 +60,7 @@ constexpr int GEMV_WARPS = 8;
 __device__ __forceinline__ void gemv(const GemmParams& p) {
     const uint32_t lane = threadIdx.x % 32, column = blockIdx.x * GEMV_WARPS + threadIdx.x / 32, item = blockIdx.z;
     if (column >= p.epilogue.columns) return;
-    const float4* x = reinterpret_cast<const float4*>(static_cast<const float*>(p.x) + item * p.x_item_step);
+    const float4* x = reinterpret_cast<const float4*>(static_cast<const float*>(p.x) + item * p.x_batch_stride);
     const uint2* w = reinterpret_cast<const uint2*>(p.w + static_cast<size_t>(column) * p.stride);
     float sum = 0.0f;
 #pragma unroll 4

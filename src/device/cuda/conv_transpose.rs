@@ -15,7 +15,7 @@ pub fn compile(op: &ConvTranspose, to: &mut Assembler<'_>) -> Refused {
     let params = Params {
         x: to.address(x),
         w: weight.address,
-        x_item_step: (x.rows() * x.channels()) as u64,
+        x_batch_stride: (x.rows() * x.channels()) as u64,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
         split_k: to.split_k(1),

@@ -5,13 +5,13 @@ use bytemuck::{Pod, Zeroable};
 use super::compile::Assembler;
 use crate::ops::{self, Element, Func, Rows, Vector};
 
-/// `Added` of the kernel file.
+/// `Residual` of the kernel file.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Added {
+struct Residual {
     rows: u64,
-    item_step: u64,
-    row_step: u32,
+    batch_stride: u64,
+    row_stride: u32,
     is_float: u32,
 }
 
@@ -20,9 +20,9 @@ struct Added {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Epilogue {
     bias: u64,
-    add: [Added; 2],
+    add: [Residual; 2],
     out: u64,
-    item_step: u64,
+    batch_stride: u64,
     pub rows: u32,
     pub columns: u32,
     func: u32,
@@ -40,17 +40,17 @@ fn code(func: Func) -> u32 {
     }
 }
 
-impl Added {
-    const NONE: Added = Added { rows: 0, item_step: 0, row_step: 0, is_float: 0 };
+impl Residual {
+    const NONE: Residual = Residual { rows: 0, batch_stride: 0, row_stride: 0, is_float: 0 };
 
     /// One row stands for all rows of its batch item; `rows` are those of the product.
-    fn new(to: &Assembler<'_>, add: Option<Rows>, rows: usize) -> Added {
-        let Some(add) = add else { return Added::NONE };
+    fn new(to: &Assembler<'_>, add: Option<Rows>, rows: usize) -> Residual {
+        let Some(add) = add else { return Residual::NONE };
         let channels = add.buf.channels();
-        Added {
+        Residual {
             rows: to.rows_address(add),
-            item_step: (add.buf.rows() * channels) as u64,
-            row_step: if add.count == rows { channels as u32 } else { 0 },
+            batch_stride: (add.buf.rows() * channels) as u64,
+            row_stride: if add.count == rows { channels as u32 } else { 0 },
             is_float: u32::from(add.buf.element == Element::F32),
         }
     }
@@ -62,9 +62,9 @@ impl Epilogue {
         let channels = out.buf.channels();
         Epilogue {
             bias: to.optional_vector(bias),
-            add: epilogue.add.map(|add| Added::new(to, add, out.count)),
+            add: epilogue.add.map(|add| Residual::new(to, add, out.count)),
             out: to.rows_address(out),
-            item_step: (out.buf.rows() * channels) as u64,
+            batch_stride: (out.buf.rows() * channels) as u64,
             rows: out.count as u32,
             columns: channels as u32,
             func: code(epilogue.func),

@@ -15,7 +15,7 @@ use crate::ops::{Element, Gemm, Rows};
 pub struct Params {
     pub x: u64,
     pub w: u64,
-    pub x_item_step: u64,
+    pub x_batch_stride: u64,
     pub depth: u32,
     pub stride: u32,
     pub split_k: SplitK,
@@ -39,7 +39,7 @@ pub fn compile(op: &Gemm, to: &mut Assembler<'_>) -> Refused {
     let params = Params {
         x: to.rows_address(x),
         w: weight.address,
-        x_item_step: (x.buf.rows() * x.buf.channels()) as u64,
+        x_batch_stride: (x.buf.rows() * x.buf.channels()) as u64,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
         split_k: to.split_k(1),
