@@ -454,7 +454,7 @@ pub fn sweep<E: From<Error>>(
     cuda: &mut Cuda,
     cpu: &mut Cpu,
     efforts: &Efforts,
-    told: &mut dyn FnMut(Configuration) -> std::result::Result<(), E>,
+    print: &mut dyn FnMut(Configuration) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let Subject { case, name } = subject;
     let (prepared, element) = (case.prepare().rounded(&case.op), case.out.element);
@@ -484,7 +484,7 @@ pub fn sweep<E: From<Error>>(
         let error = difference(&got, &expected, element);
         let ok = error <= tolerance(element);
         let seconds = if ok { Some(cuda.time_in_graph(&mut programs, efforts.sweep)?) } else { None };
-        told(Configuration {
+        print(Configuration {
             name: name.clone(),
             kernel: launch.kernel,
             image: launch.image.to_string(),

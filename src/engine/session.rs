@@ -94,10 +94,10 @@ impl Engine {
         self.device.run(&mut session.program)?;
         self.stage_times.clear();
         let times = self.device.times();
-        let told = |stage: &Stage| (stage.name(), Duration::from_secs_f64(times.stages[*stage as usize]));
+        let timed = |stage: &Stage| (stage.name(), Duration::from_secs_f64(times.stages[*stage as usize]));
         match times.whole {
             Some(whole) => self.stage_times.push(("frame", Duration::from_secs_f64(whole))),
-            None => self.stage_times.extend(Stage::ALL[1..].iter().map(told)),
+            None => self.stage_times.extend(Stage::ALL[1..].iter().map(timed)),
         }
         Ok(session.io)
     }

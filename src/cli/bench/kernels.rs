@@ -149,8 +149,8 @@ impl Bench<'_> {
             if let Some(case) = self.passed(outcome, &progress)? {
                 match way {
                     Way::Times => checked.push(case),
-                    Way::Counts => rows.push(told(case.counted(), printer, &progress)?),
-                    Way::CheckOnly => rows.push(told(case.unmeasured(), printer, &progress)?),
+                    Way::Counts => rows.push(printed(case.counted(), printer, &progress)?),
+                    Way::CheckOnly => rows.push(printed(case.unmeasured(), printer, &progress)?),
                 }
             }
             progress.inc(1);
@@ -161,7 +161,7 @@ impl Bench<'_> {
             let outcome = case.time(&mut self.cuda, &self.efforts, rivals);
             if let Some(row) = self.passed(outcome, &progress)? {
                 self.hear_of_rivals(&row, &progress);
-                rows.push(told(row, printer, &progress)?);
+                rows.push(printed(row, printer, &progress)?);
             }
             progress.inc(1);
         }
@@ -201,7 +201,7 @@ impl Bench<'_> {
             let (cuda, cpu, failed) = (&mut self.cuda, &mut self.cpu, &mut self.failed);
             let outcome = kernels::sweep(subject, cuda, cpu, &self.efforts, &mut |configuration: Configuration| {
                 *failed |= !configuration.ok;
-                rows.push(told(configuration, printer, &progress)?);
+                rows.push(printed(configuration, printer, &progress)?);
                 Ok::<(), Failure>(())
             });
             self.passed(outcome, &progress)?;
@@ -230,7 +230,7 @@ impl Bench<'_> {
 }
 
 /// As JSON at once; as text all come in one table at the end.
-fn told<T: Serialize>(row: T, printer: &mut Printer, progress: &indicatif::ProgressBar) -> Result<T, Failure> {
+fn printed<T: Serialize>(row: T, printer: &mut Printer, progress: &indicatif::ProgressBar) -> Result<T, Failure> {
     progress.suspend(|| printer.print(&row, |_| String::new()))?;
     Ok(row)
 }

@@ -9,9 +9,9 @@ use crate::error::Error;
 pub struct Code(pub u32);
 
 /// What a function of NVIDIA's answered.
-pub type Told = Result<(), Code>;
+pub type CallResult = Result<(), Code>;
 
-pub fn told(number: u32) -> Told {
+pub fn check(number: u32) -> CallResult {
     if number == 0 { Ok(()) } else { Err(Code(number)) }
 }
 

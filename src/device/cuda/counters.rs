@@ -81,11 +81,11 @@ impl Launched {
     /// With what the virtual GPU counted of the last launch, which this is.
     pub(super) fn counted(self) -> Launched {
         #[derive(Deserialize)]
-        struct Told {
+        struct Answer {
             counts: Counts,
         }
-        let told = last_counts().and_then(|told| serde_json::from_str::<Told>(&told).ok());
-        Launched { counts: told.map_or(self.counts, |told| told.counts), ..self }
+        let answer = last_counts().and_then(|answer| serde_json::from_str::<Answer>(&answer).ok());
+        Launched { counts: answer.map_or(self.counts, |answer| answer.counts), ..self }
     }
 
     pub fn blocks(&self) -> u64 {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::codes::{Code, Told};
+use super::codes::{CallResult, Code};
 use super::cublas_sys::{blas, lt};
-use super::driver::{Gpu, Memory, written};
+use super::driver::{Gpu, Memory, out_param};
 use super::graph::Graph;
 use super::probe::{Effort, Rival, replayed};
 use crate::error::{Error, Result};
@@ -93,7 +93,7 @@ impl Cublas {
         }
         let workspace = gpu.allocate(WORKSPACE, "cuBLAS's workspace")?;
         // SAFETY: a valid place; destroyed in drop.
-        let handle = written(ptr::null_mut(), |handle| unsafe { blas::cublasCreate_v2(handle) });
+        let handle = out_param(ptr::null_mut(), |handle| unsafe { blas::cublasCreate_v2(handle) });
         let mut cublas =
             Cublas { gpu: Arc::clone(gpu), blas: handle.refused("starting cuBLAS")?, lt: ptr::null_mut(), workspace };
         let (stream, place) = (gpu.raw_stream().cast(), cublas.workspace.address() as *mut c_void);
@@ -104,7 +104,7 @@ impl Cublas {
         };
         set.refused("giving cuBLAS its stream")?;
         // SAFETY: a valid place; destroyed in drop.
-        let lt = written(ptr::null_mut(), |handle| unsafe { lt::cublasLtCreate(handle) });
+        let lt = out_param(ptr::null_mut(), |handle| unsafe { lt::cublasLtCreate(handle) });
         cublas.lt = lt.refused("starting cuBLASLt")?;
         Ok(cublas)
     }
@@ -261,7 +261,7 @@ impl<'a> Fused<'a> {
         let compute = lt::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         // SAFETY: a valid place; destroyed in drop.
         let operation =
-            written(ptr::null_mut(), |operation| unsafe { lt::cublasLtMatmulDescCreate(operation, compute, float) });
+            out_param(ptr::null_mut(), |operation| unsafe { lt::cublasLtMatmulDescCreate(operation, compute, float) });
         let layouts = [ptr::null_mut(); 3];
         let mut fused =
             Fused { cublas, operands, operation: operation.refused(DESCRIBING)?, layouts, algorithms: Vec::new() };
@@ -299,7 +299,7 @@ impl<'a> Fused<'a> {
     fn search(&mut self) -> Result<()> {
         const SEARCHING: &str = "asking cuBLASLt for algorithms";
         // SAFETY: a valid place; destroyed below.
-        let preference = written(ptr::null_mut(), |place| unsafe { lt::cublasLtMatmulPreferenceCreate(place) });
+        let preference = out_param(ptr::null_mut(), |place| unsafe { lt::cublasLtMatmulPreferenceCreate(place) });
         let preference = preference.refused(SEARCHING)?;
         let asked = self.ask(preference);
         // SAFETY: made by us, destroyed once.
@@ -311,7 +311,7 @@ impl<'a> Fused<'a> {
         }
     }
 
-    fn ask(&mut self, preference: lt::cublasLtMatmulPreference_t) -> Told {
+    fn ask(&mut self, preference: lt::cublasLtMatmulPreference_t) -> CallResult {
         let most = lt::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
         let [w, x, out] = self.layouts;
         let (mut found, mut count, workspace) = (Vec::with_capacity(ALGORITHMS), 0, WORKSPACE);

@@ -182,8 +182,8 @@ impl Cuda {
 
     /// Machine code for this GPU that its driver refused, so that it compiles PTX in its place: other code at another speed.
     pub fn refused(&self) -> Option<String> {
-        let told = |module: &LoadedModule| Some(format!("{} ({})", module.module, module.refused.as_ref()?));
-        let refused: Vec<String> = self.modules().iter().filter_map(told).collect();
+        let described = |module: &LoadedModule| Some(format!("{} ({})", module.module, module.refused.as_ref()?));
+        let refused: Vec<String> = self.modules().iter().filter_map(described).collect();
         // The virtual GPU runs PTX alone.
         if refused.is_empty() || self.info().is_virtual {
             return None;

@@ -222,11 +222,11 @@ impl Cuda {
     /// As for a pass.
     pub fn sm_mhz(&mut self) -> Result<f64> {
         let _current = self.gpu.enter()?;
-        let told = self.gpu.allocate(16, "watching the clock")?;
-        let params = SmClockParams { out: told.address(), nanoseconds: WATCHED_NS };
+        let ticks = self.gpu.allocate(16, "watching the clock")?;
+        let params = SmClockParams { out: ticks.address(), nanoseconds: WATCHED_NS };
         self.launch("sm_clock", 1, &params)?;
         let mut values = [0u64; 2];
-        self.gpu.download(&told, 0, bytemuck::bytes_of_mut(&mut values))?;
+        self.gpu.download(&ticks, 0, bytemuck::bytes_of_mut(&mut values))?;
         Ok(1e3 * values[0] as f64 / values[1].max(1) as f64)
     }
 

@@ -45,10 +45,10 @@ macro_rules! functions {
             /// # Safety
             /// What NVIDIA's documentation asks of its arguments. `missing` has been called and found nothing.
             #[allow(non_snake_case, clippy::too_many_arguments)]
-            pub unsafe fn $name($($argument: $type),*) -> $crate::device::cuda::codes::Told {
+            pub unsafe fn $name($($argument: $type),*) -> $crate::device::cuda::codes::CallResult {
                 let table = Table::get().as_ref().expect("the library was looked at when it was opened");
                 // SAFETY: the caller's.
-                $crate::device::cuda::codes::told(unsafe { (table.$name)($($argument),*) })
+                $crate::device::cuda::codes::check(unsafe { (table.$name)($($argument),*) })
             }
         )*
 

@@ -7,7 +7,7 @@ use crate::device::Calls;
 
 /// [`Calls`] as they are counted.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct Counters {
     pub(super) allocations: AtomicU64,
     pub(super) copies_in: AtomicU64,
     pub(super) copies_out: AtomicU64,
@@ -16,7 +16,7 @@ pub(super) struct Made {
     pub(super) synchronisations: AtomicU64,
 }
 
-pub(super) fn one_more(counter: &AtomicU64) {
+pub(super) fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -25,13 +25,13 @@ impl Gpu {
     pub fn calls(&self) -> Calls {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Calls {
-            allocations: read(&self.made.allocations),
-            copies_in: read(&self.made.copies_in),
-            copies_out: read(&self.made.copies_out),
-            launches: read(&self.made.launches),
-            graph_launches: read(&self.made.graph_launches),
+            allocations: read(&self.counters.allocations),
+            copies_in: read(&self.counters.copies_in),
+            copies_out: read(&self.counters.copies_out),
+            launches: read(&self.counters.launches),
+            graph_launches: read(&self.counters.graph_launches),
             graph_nodes: 0,
-            synchronisations: read(&self.made.synchronisations),
+            synchronisations: read(&self.counters.synchronisations),
         }
     }
 }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::explain::{Explain, explain};
 use super::info::Info;
+use super::out_param;
 use super::start::device;
 use super::virtual_gpu::last_fault;
-use super::written;
-use crate::device::cuda::codes::{Advice, Code, Left, Told};
+use crate::device::cuda::codes::{Advice, CallResult, Code, Left};
 use crate::device::cuda::sys;
 use crate::error::{Error, Result};
 
@@ -64,7 +64,7 @@ impl Context {
         let info = Info::of(ordinal, device)?;
         let flags = if asleep { SCHED_BLOCKING_SYNC } else { SCHED_AUTO };
         // SAFETY: a valid device and a valid place; destroyed in drop.
-        let raw = written(ptr::null_mut(), |context| unsafe { sys::cuCtxCreate_v2(context, flags, device) })
+        let raw = out_param(ptr::null_mut(), |context| unsafe { sys::cuCtxCreate_v2(context, flags, device) })
             .during(|| format!("making a context on CUDA device {ordinal}, {}", info.name))?;
         let context = Context { raw, info, lost: OnceLock::new(), hangs: AtomicBool::new(false) };
         // A new context is current on this thread: so that `Current` takes it away.
@@ -96,7 +96,7 @@ impl Context {
 
     /// The error of a call that answered with this code. One that ends the context is what every later call answers with; where the
     /// code does not say, `ask` asks the context.
-    pub(super) fn failed(&self, code: Code, what: &str, ask: impl FnOnce() -> Told) -> Error {
+    pub(super) fn failed(&self, code: Code, what: &str, ask: impl FnOnce() -> CallResult) -> Error {
         let reason = explain(what, code);
         match left(code, ask) {
             Left::Nothing(advice) => {
@@ -109,10 +109,10 @@ impl Context {
 
     /// It has ended.
     pub(super) fn lose(&self, reason: String, advice: Advice) -> Error {
-        let told = format!("{reason}; this engine is lost: {}", advice.words());
+        let message = format!("{reason}; this engine is lost: {}", advice.words());
         // The first is the cause of all others.
         let _ = self.lost.set(Lost { reason, advice });
-        Error::Lost(told)
+        Error::Lost(message)
     }
 
     pub(super) fn hangs(&self) -> bool {
@@ -126,11 +126,11 @@ impl Context {
 }
 
 /// What the context is after this code.
-fn left(code: Code, ask: impl FnOnce() -> Told) -> Left {
+fn left(code: Code, ask: impl FnOnce() -> CallResult) -> Left {
     match code.left() {
         Left::Unknown if ask().is_err_and(Code::tells_of_an_end) => Left::Nothing(Advice::Process),
         Left::Unknown => Left::Context,
-        told => told,
+        known => known,
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         // SAFETY: the library is loaded, and the function's type is that of NVIDIA's header.
         let ask = unsafe { *sys::culib().get::<unsafe extern "C" fn(*mut u32) -> u32>(b"cuCtxGetFlags\0").unwrap() };
         // SAFETY: a valid place, and a current context.
-        Some(written(0, |flags| codes::told(unsafe { ask(flags) })).unwrap())
+        Some(out_param(0, |flags| codes::check(unsafe { ask(flags) })).unwrap())
     }
 
     #[test]

@@ -5,15 +5,15 @@
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-use super::written;
-use crate::device::cuda::codes::{Code, Told};
+use super::out_param;
+use crate::device::cuda::codes::{CallResult, Code};
 use crate::device::cuda::sys;
 use crate::error::Result;
 
 /// The driver's text for a code: none for one that it does not know.
-fn text(code: Code, ask: unsafe fn(u32, *mut *const c_char) -> Told) -> Option<String> {
+fn text(code: Code, ask: unsafe fn(u32, *mut *const c_char) -> CallResult) -> Option<String> {
     // SAFETY: a valid place for a pointer.
-    let text = written(ptr::null(), |text| unsafe { ask(code.0, text) }).ok().filter(|text| !text.is_null())?;
+    let text = out_param(ptr::null(), |text| unsafe { ask(code.0, text) }).ok().filter(|text| !text.is_null())?;
     // SAFETY: the driver answers with a text of its own that stays, and ends in NUL.
     Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
@@ -49,8 +49,8 @@ mod tests {
     #[test]
     fn a_code_that_the_driver_does_not_know_is_told_by_its_number() {
         if count().is_ok() {
-            let told = explain("launching", Code(4711));
-            assert_eq!(told, "launching: CUDA error 4711 (one that this driver has no name for)");
+            let text = explain("launching", Code(4711));
+            assert_eq!(text, "launching: CUDA error 4711 (one that this driver has no name for)");
             let known = explain("allocating", Code(2));
             assert!(known.starts_with("allocating: CUDA error 2 (CUDA_ERROR_OUT_OF_MEMORY): "), "{known}");
         }

@@ -6,10 +6,10 @@ use std::ffi::{CString, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use super::calls::one_more;
+use super::calls::increment;
 use super::gpu::Gpu;
 use super::module::{Image, Module};
-use super::written;
+use super::out_param;
 use crate::device::cuda::modules::Kernel;
 use crate::device::cuda::sys::{self, CUfunction_attribute as FunctionAttribute};
 use crate::error::Result;
@@ -38,8 +38,8 @@ impl Module {
         let name = CString::new(kernel.name).expect("kernels' names have no NUL");
         // SAFETY: a loaded module, a valid place, and a text that ends in NUL.
         let found =
-            written(ptr::null_mut(), |found| unsafe { sys::cuModuleGetFunction(found, self.module, name.as_ptr()) });
-        let function = self.gpu.told(found, || format!("looking for the kernel {}", kernel.name))?;
+            out_param(ptr::null_mut(), |found| unsafe { sys::cuModuleGetFunction(found, self.module, name.as_ptr()) });
+        let function = self.gpu.check(found, || format!("looking for the kernel {}", kernel.name))?;
         let set = |attribute, value: u32| {
             // SAFETY: a function of a loaded module.
             unsafe { sys::cuFuncSetAttribute(function, attribute, value as i32) }
@@ -47,16 +47,16 @@ impl Module {
         let shared = kernel.spec.shared;
         if shared > 0 {
             let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared);
-            self.gpu.told(done, || format!("{} needs {shared} bytes of shared memory a block", kernel.name))?;
+            self.gpu.check(done, || format!("{} needs {shared} bytes of shared memory a block", kernel.name))?;
         }
         // The same division of first-level cache and shared memory for every kernel: a multiprocessor changes it only when
         // nothing runs there, so that kernels of different wishes could not overlap.
         let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
-        self.gpu.told(done, || format!("dividing the first-level cache for {}", kernel.name))?;
+        self.gpu.check(done, || format!("dividing the first-level cache for {}", kernel.name))?;
         let get = |attribute| {
             // SAFETY: as above, and a valid place.
-            let found = written(0, |value| unsafe { sys::cuFuncGetAttribute(value, attribute, function) });
-            self.gpu.told(found, || format!("asking what {} needs", kernel.name)).map(|value| value as u32)
+            let found = out_param(0, |value| unsafe { sys::cuFuncGetAttribute(value, attribute, function) });
+            self.gpu.check(found, || format!("asking what {} needs", kernel.name)).map(|value| value as u32)
         };
         Ok(Function {
             function,
@@ -86,7 +86,7 @@ impl Gpu {
     /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
     pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
         assert_eq!(params.len(), function.kernel.params, "{} takes a struct of another size", function.kernel.name);
-        one_more(&self.made.launches);
+        increment(&self.counters.launches);
         self.stream.ticket();
         let (x, y, z) = (grid[0], grid[1], grid[2]);
         let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
@@ -97,6 +97,6 @@ impl Gpu {
             let (params, extra) = (pointers.as_mut_ptr(), ptr::null_mut());
             sys::cuLaunchKernel(function, x, y, z, *threads, 1, 1, spec.shared, self.stream.raw(), params, extra)
         };
-        self.told(launched, || format!("launching {name} on a grid of {x}×{y}×{z}"))
+        self.check(launched, || format!("launching {name} on a grid of {x}×{y}×{z}"))
     }
 }

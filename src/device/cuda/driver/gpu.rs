@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::calls::Made;
+use super::calls::Counters;
 use super::context::{Context, Current};
 use super::info::Info;
 use super::stream::Stream;
@@ -18,7 +18,7 @@ pub struct Gpu {
     pub(super) context: Context,
     pub(super) stream: Stream,
     pub(super) waiting: Waiting,
-    pub(super) made: Made,
+    pub(super) counters: Counters,
 }
 
 // SAFETY: contexts, streams and modules are handles of a driver that any thread may use; the context is made current
@@ -34,7 +34,7 @@ impl Gpu {
     /// As [`super::info`]; one that refuses a context.
     pub fn open(ordinal: usize, waiting: Waiting) -> Result<Arc<Gpu>> {
         let (context, stream) = Context::open(ordinal, waiting.asleep, Stream::new)?;
-        Ok(Arc::new(Gpu { context, stream, waiting, made: Made::default() }))
+        Ok(Arc::new(Gpu { context, stream, waiting, counters: Counters::default() }))
     }
 
     pub fn info(&self) -> &Info {
@@ -56,11 +56,11 @@ impl Gpu {
     }
 
     pub(super) fn push(&self) -> Result<Current<'_>> {
-        self.told(self.context.push(), || "making the CUDA context current".to_owned())
+        self.check(self.context.push(), || "making the CUDA context current".to_owned())
     }
 
     /// The result, or its error in words; one that ends the context is what every later call answers with.
-    pub(super) fn told<T>(&self, result: std::result::Result<T, Code>, what: impl FnOnce() -> String) -> Result<T> {
+    pub(super) fn check<T>(&self, result: std::result::Result<T, Code>, what: impl FnOnce() -> String) -> Result<T> {
         result.map_err(|code| self.failed(code, &what()))
     }
 

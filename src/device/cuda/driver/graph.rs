@@ -5,9 +5,9 @@
 use std::ptr;
 use std::sync::Arc;
 
-use super::calls::one_more;
+use super::calls::increment;
 use super::gpu::Gpu;
-use super::written;
+use super::out_param;
 use crate::device::cuda::codes::Code;
 use crate::device::cuda::sys::{self, CUstreamCaptureMode};
 use crate::error::Result;
@@ -36,14 +36,14 @@ impl Gpu {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: our own stream.
         let begun = unsafe { sys::cuStreamBeginCapture_v2(self.stream.raw(), mode) };
-        self.told(begun, || "capturing a pass".to_owned())?;
+        self.check(begun, || "capturing a pass".to_owned())?;
         Ok(Capture { gpu: self, has_ended: false })
     }
 }
 
 fn end_capture(gpu: &Gpu) -> std::result::Result<sys::CUgraph, Code> {
     // SAFETY: our own stream, which is capturing, and a valid place.
-    written(ptr::null_mut(), |graph| unsafe { sys::cuStreamEndCapture(gpu.stream.raw(), graph) })
+    out_param(ptr::null_mut(), |graph| unsafe { sys::cuStreamEndCapture(gpu.stream.raw(), graph) })
 }
 
 impl Capture<'_> {
@@ -51,7 +51,7 @@ impl Capture<'_> {
     /// Something was queued that cannot be captured.
     pub fn end(mut self) -> Result<Captured> {
         self.has_ended = true;
-        self.gpu.told(end_capture(self.gpu), || "ending the capture of a pass".to_owned()).map(Captured)
+        self.gpu.check(end_capture(self.gpu), || "ending the capture of a pass".to_owned()).map(Captured)
     }
 }
 
@@ -67,19 +67,19 @@ impl Drop for Capture<'_> {
 impl Captured {
     pub fn nodes(&self, gpu: &Gpu) -> Result<usize> {
         // SAFETY: the graph is alive; without a list only the number is written.
-        let counted = written(0, |nodes| unsafe { sys::cuGraphGetNodes(self.0, ptr::null_mut(), nodes) });
-        gpu.told(counted, || "counting the nodes of a graph".to_owned())
+        let counted = out_param(0, |nodes| unsafe { sys::cuGraphGetNodes(self.0, ptr::null_mut(), nodes) });
+        gpu.check(counted, || "counting the nodes of a graph".to_owned())
     }
 
     /// Made ready, and brought to the GPU.
     pub fn executable(&self, gpu: &Arc<Gpu>) -> Result<Executable> {
         // SAFETY: the graph is alive; a valid place, destroyed in drop.
-        let exec = written(ptr::null_mut(), |exec| unsafe { sys::cuGraphInstantiateWithFlags(exec, self.0, 0) });
-        let exec = gpu.told(exec, || "making a graph ready".to_owned())?;
+        let exec = out_param(ptr::null_mut(), |exec| unsafe { sys::cuGraphInstantiateWithFlags(exec, self.0, 0) });
+        let exec = gpu.check(exec, || "making a graph ready".to_owned())?;
         let executable = Executable { gpu: Arc::clone(gpu), exec };
         // SAFETY: graph and stream are ours.
         let uploaded = unsafe { sys::cuGraphUpload(exec, gpu.stream.raw()) };
-        gpu.told(uploaded, || "uploading a graph".to_owned())?;
+        gpu.check(uploaded, || "uploading a graph".to_owned())?;
         Ok(executable)
     }
 }
@@ -94,11 +94,11 @@ impl Drop for Captured {
 impl Executable {
     /// Queues all of it. The addresses that it was captured with must still be what they were.
     pub fn launch(&self) -> Result<()> {
-        one_more(&self.gpu.made.graph_launches);
+        increment(&self.gpu.counters.graph_launches);
         self.gpu.stream.ticket();
         // SAFETY: graph and stream are ours; of its addresses as for `launch` of a kernel.
         let launched = unsafe { sys::cuGraphLaunch(self.exec, self.gpu.stream.raw()) };
-        self.gpu.told(launched, || "launching a graph".to_owned())
+        self.gpu.check(launched, || "launching a graph".to_owned())
     }
 }
 

@@ -5,9 +5,9 @@
 use std::ffi::CStr;
 
 use super::explain::Explain;
+use super::out_param;
 use super::start::device;
 use super::virtual_gpu;
-use super::written;
 use crate::device::cuda::sys::{self, CUdevice_attribute as Attribute};
 use crate::error::Result;
 
@@ -51,15 +51,15 @@ impl Info {
     pub(super) fn of(ordinal: usize, device: sys::CUdevice) -> Result<Info> {
         let during = || format!("asking CUDA device {ordinal} what it is");
         // SAFETY: a valid device and a valid place.
-        let ask = |attribute| written(0, |value| unsafe { sys::cuDeviceGetAttribute(value, attribute, device) });
+        let ask = |attribute| out_param(0, |value| unsafe { sys::cuDeviceGetAttribute(value, attribute, device) });
         let get = |attribute| ask(attribute).during(during);
         // Only measurements need it: a GPU that does not tell works as well.
         let optional = |attribute| ask(attribute).unwrap_or(0);
         // SAFETY: a valid device and a valid place.
-        let memory = written(0, |bytes| unsafe { sys::cuDeviceTotalMem_v2(bytes, device) }).during(during)?;
+        let memory = out_param(0, |bytes| unsafe { sys::cuDeviceTotalMem_v2(bytes, device) }).during(during)?;
         // SAFETY: a valid place for an int.
-        let driver = written(0, |version| unsafe { sys::cuDriverGetVersion(version) }).during(during)?;
-        let name = written([0u8; LONGEST_NAME], |name| {
+        let driver = out_param(0, |version| unsafe { sys::cuDriverGetVersion(version) }).during(during)?;
+        let name = out_param([0u8; LONGEST_NAME], |name| {
             // SAFETY: a valid device and so many bytes of room.
             unsafe { sys::cuDeviceGetName(name.as_mut_ptr().cast(), LONGEST_NAME as i32, device) }
         });

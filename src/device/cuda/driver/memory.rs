@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::calls::one_more;
+use super::calls::increment;
 use super::gpu::Gpu;
-use super::written;
+use super::out_param;
 use crate::device::cuda::sys;
 use crate::error::Result;
 
@@ -53,10 +53,10 @@ impl Gpu {
     /// Out of memory: says how much was asked for, and how much is free.
     pub fn allocate(self: &Arc<Self>, bytes: usize, what: &str) -> Result<Memory> {
         let _current = self.enter()?;
-        one_more(&self.made.allocations);
+        increment(&self.counters.allocations);
         // SAFETY: a valid place; freed in drop of Memory.
-        let address = written(0, |address| unsafe { sys::cuMemAlloc_v2(address, bytes.max(1)) });
-        let address = self.told(address, || {
+        let address = out_param(0, |address| unsafe { sys::cuMemAlloc_v2(address, bytes.max(1)) });
+        let address = self.check(address, || {
             let (need, free) = ((bytes as u64).div_ceil(1 << 20), self.free().div_ceil(1 << 20));
             format!("{what} needs {need} MiB on {}, which has {free} MiB free", self.info().name)
         })?;
@@ -68,18 +68,18 @@ impl Gpu {
         let Ok(_current) = self.enter() else { return 0 };
         let mut all = 0;
         // SAFETY: two valid places.
-        written(0, |free| unsafe { sys::cuMemGetInfo_v2(free, &mut all) }).map_or(0, |free| free as u64)
+        out_param(0, |free| unsafe { sys::cuMemGetInfo_v2(free, &mut all) }).map_or(0, |free| free as u64)
     }
 
     /// Host → device, behind everything queued; waits.
     pub fn upload(&self, to: &Memory, at: usize, bytes: &[u8]) -> Result<()> {
         to.check(at, bytes.len());
         self.settle()?;
-        one_more(&self.made.copies_in);
+        increment(&self.counters.copies_in);
         let (to, from) = (to.address + at as u64, bytes.as_ptr().cast());
         // SAFETY: in bounds; the copy has ended before the borrow does.
         let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, bytes.len(), self.stream.raw()) };
-        self.told(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
+        self.check(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
         self.synchronize_without_limit()
     }
 
@@ -87,11 +87,11 @@ impl Gpu {
     pub fn download(&self, from: &Memory, at: usize, bytes: &mut [u8]) -> Result<()> {
         from.check(at, bytes.len());
         self.settle()?;
-        one_more(&self.made.copies_out);
+        increment(&self.counters.copies_out);
         let (to, from) = (bytes.as_mut_ptr().cast(), from.address + at as u64);
         // SAFETY: in bounds; the copy has ended before the borrow does.
         let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes.len(), self.stream.raw()) };
-        self.told(copied, || format!("copying {} bytes from the GPU", bytes.len()))?;
+        self.check(copied, || format!("copying {} bytes from the GPU", bytes.len()))?;
         self.synchronize_without_limit()
     }
 
@@ -101,6 +101,6 @@ impl Gpu {
         // SAFETY: in bounds.
         let filled = unsafe { sys::cuMemsetD8Async(memory.address + at as u64, value, count, self.stream.raw()) };
         self.stream.ticket();
-        self.told(filled, || format!("filling {count} bytes on the GPU"))
+        self.check(filled, || format!("filling {count} bytes on the GPU"))
     }
 }

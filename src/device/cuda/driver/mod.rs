@@ -32,10 +32,10 @@ pub use start::{count, file, is_present, unusable};
 pub use virtual_gpu::{last_counts, set_virtual_devices};
 pub use wait::Waiting;
 
-use super::codes::{Code, Told};
+use super::codes::{CallResult, Code};
 
 /// What the driver writes to a place.
-pub(super) fn written<T>(mut place: T, ask: impl FnOnce(&mut T) -> Told) -> Result<T, Code> {
+pub(super) fn out_param<T>(mut place: T, ask: impl FnOnce(&mut T) -> CallResult) -> Result<T, Code> {
     ask(&mut place)?;
     Ok(place)
 }

@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::gpu::Gpu;
-use super::written;
+use super::out_param;
 use crate::device::cuda::codes::Code;
 use crate::device::cuda::sys;
 
@@ -47,7 +47,7 @@ impl Gpu {
         assert_eq!(bytes.last(), Some(&0), "images end with NUL");
         let image_start = bytes.as_ptr().cast();
         // SAFETY: the driver reads an ELF file's own length, or up to the NUL.
-        let module = written(ptr::null_mut(), |module| unsafe { sys::cuModuleLoadData(module, image_start) })?;
+        let module = out_param(ptr::null_mut(), |module| unsafe { sys::cuModuleLoadData(module, image_start) })?;
         Ok(Arc::new(Module { gpu: Arc::clone(self), module, image }))
     }
 }

@@ -5,10 +5,10 @@
 use std::ptr;
 use std::sync::Arc;
 
-use super::calls::one_more;
+use super::calls::increment;
 use super::gpu::Gpu;
 use super::memory::Memory;
-use super::written;
+use super::out_param;
 use crate::device::cuda::sys;
 use crate::error::Result;
 
@@ -55,26 +55,26 @@ impl Pinned {
     pub fn send(&mut self, place: usize, to: &Memory, at: usize, count: usize) -> Result<()> {
         self.check(place, count);
         to.check(at, count);
-        one_more(&self.gpu.made.copies_in);
+        increment(&self.gpu.counters.copies_in);
         self.gpu.stream.ticket();
         let to = to.address() + at as u64;
         // SAFETY: in bounds of an allocation that is looked at only when the copy has ended, and not freed before (drop waits).
         let copied =
             unsafe { sys::cuMemcpyHtoDAsync_v2(to, self.start.add(place).cast(), count, self.gpu.stream.raw()) };
-        self.gpu.told(copied, || format!("copying {count} bytes to the GPU"))
+        self.gpu.check(copied, || format!("copying {count} bytes to the GPU"))
     }
 
     /// Device → host: `count` bytes to `place` on, queued.
     pub fn receive(&mut self, place: usize, from: &Memory, at: usize, count: usize) -> Result<()> {
         self.check(place, count);
         from.check(at, count);
-        one_more(&self.gpu.made.copies_out);
+        increment(&self.gpu.counters.copies_out);
         self.gpu.stream.ticket();
         let from = from.address() + at as u64;
         // SAFETY: as for `send`.
         let copied =
             unsafe { sys::cuMemcpyDtoHAsync_v2(self.start.add(place).cast(), from, count, self.gpu.stream.raw()) };
-        self.gpu.told(copied, || format!("copying {count} bytes from the GPU"))
+        self.gpu.check(copied, || format!("copying {count} bytes from the GPU"))
     }
 
     fn check(&self, place: usize, count: usize) {
@@ -105,9 +105,9 @@ impl Gpu {
     /// Page-locked memory of the host; `None` where it is not to be had.
     pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Option<Pinned>> {
         let _current = self.enter()?;
-        one_more(&self.made.allocations);
+        increment(&self.counters.allocations);
         // SAFETY: a valid place; freed in drop of Pinned.
-        let start = written(ptr::null_mut(), |start| unsafe { sys::cuMemHostAlloc(start, bytes.max(1), 0) });
+        let start = out_param(ptr::null_mut(), |start| unsafe { sys::cuMemHostAlloc(start, bytes.max(1), 0) });
         let Ok(start) = start else { return Ok(None) };
         let start = start.cast::<u8>();
         // SAFETY: so many bytes were allocated.

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use super::explain::{Explain, explain};
-use super::written;
+use super::out_param;
 use crate::device::cuda::codes::Code;
 use crate::device::cuda::sys;
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ fn start() -> Result<usize> {
         return Err(Error::Device(format!("{found}, and one for CUDA 11.4 (470) or newer is needed")));
     }
     // SAFETY: a valid place for an int; this may be asked before the driver is started.
-    let version = written(0, |version| unsafe { sys::cuDriverGetVersion(version) })
+    let version = out_param(0, |version| unsafe { sys::cuDriverGetVersion(version) })
         .map_err(|code| unfit("asking for the driver's version", code))?;
     if version < OLDEST_DRIVER {
         let found = format!("the driver is for CUDA {}.{}", version / 1000, version % 1000 / 10);
@@ -68,7 +68,7 @@ fn start() -> Result<usize> {
     // SAFETY: it takes no pointer, and may be called again.
     unsafe { sys::cuInit(0) }.map_err(|code| unfit("starting the CUDA driver", code))?;
     // SAFETY: a valid place for an int.
-    let count = written(0, |count| unsafe { sys::cuDeviceGetCount(count) });
+    let count = out_param(0, |count| unsafe { sys::cuDeviceGetCount(count) });
     usize::try_from(count.during(|| "counting the CUDA devices".to_owned())?)
         .ok()
         .filter(|count| *count > 0)
@@ -96,6 +96,6 @@ pub(super) fn device(ordinal: usize) -> Result<sys::CUdevice> {
         return Err(Error::Device(format!("this machine has {count} CUDA device{s}, from 0: there is no {ordinal}")));
     }
     // SAFETY: a valid place for a device.
-    written(0, |device| unsafe { sys::cuDeviceGet(device, ordinal as i32) })
+    out_param(0, |device| unsafe { sys::cuDeviceGet(device, ordinal as i32) })
         .during(|| format!("looking for CUDA device {ordinal}"))
 }

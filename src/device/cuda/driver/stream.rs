@@ -6,8 +6,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::explain::Explain;
-use super::written;
-use crate::device::cuda::codes::Told;
+use super::out_param;
+use crate::device::cuda::codes::CallResult;
 use crate::device::cuda::sys;
 use crate::error::Result;
 
@@ -26,7 +26,7 @@ impl Stream {
     /// Of the current context.
     pub(super) fn new() -> Result<Stream> {
         // SAFETY: a valid place; destroyed by `destroy`.
-        let raw = written(ptr::null_mut(), |stream| unsafe { sys::cuStreamCreate(stream, NON_BLOCKING) });
+        let raw = out_param(ptr::null_mut(), |stream| unsafe { sys::cuStreamCreate(stream, NON_BLOCKING) });
         let raw = raw.during(|| "making a CUDA stream".to_owned())?;
         Ok(Stream { raw, taken: AtomicU64::new(0), ended: AtomicU64::new(0) })
     }
@@ -36,13 +36,13 @@ impl Stream {
     }
 
     /// Whether it has ended all that was queued; waits for nothing. A capture that the question spoils has failed already.
-    pub(super) fn query(&self) -> Told {
+    pub(super) fn query(&self) -> CallResult {
         // SAFETY: our own stream.
         unsafe { sys::cuStreamQuery(self.raw) }
     }
 
     /// Waits for everything queued.
-    pub(super) fn synchronize(&self) -> Told {
+    pub(super) fn synchronize(&self) -> CallResult {
         // SAFETY: our own stream.
         unsafe { sys::cuStreamSynchronize(self.raw) }
     }

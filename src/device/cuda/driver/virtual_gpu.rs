@@ -7,7 +7,7 @@ use std::ffi::{CString, c_char};
 
 use super::explain::Explain;
 use super::start::is_present;
-use crate::device::cuda::codes::told;
+use crate::device::cuda::codes::check;
 use crate::device::cuda::sys;
 use crate::error::{Error, Result};
 
@@ -57,7 +57,7 @@ pub fn set_virtual_devices(list: &str) -> Result<bool> {
     let wrong = |_| Error::Device(format!("{list:?}: expected a list of boards, and found a NUL in it"));
     let text = CString::new(list).map_err(wrong)?;
     // SAFETY: a string, which the function copies.
-    told(unsafe { function(text.as_ptr()) }).during(|| format!("making the virtual GPU play {list}")).map(|()| true)
+    check(unsafe { function(text.as_ptr()) }).during(|| format!("making the virtual GPU play {list}")).map(|()| true)
 }
 
 /// What the last launch did, as the virtual GPU counts it (JSON); `None` on a real GPU.

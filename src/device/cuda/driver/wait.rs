@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::calls::one_more;
+use super::calls::increment;
 use super::gpu::Gpu;
 use crate::device::cuda::codes::{Advice, Code};
 use crate::error::Result;
@@ -35,7 +35,7 @@ impl Gpu {
     }
 
     pub(super) fn synchronize_without_limit(&self) -> Result<()> {
-        self.wait(|| self.told(self.stream.synchronize(), || "waiting for the GPU".to_owned()))
+        self.wait(|| self.check(self.stream.synchronize(), || "waiting for the GPU".to_owned()))
     }
 
     /// Before a copy of memory that is only borrowed, and so cannot be left to the GPU when the time is over: what may hang is
@@ -45,7 +45,7 @@ impl Gpu {
     }
 
     fn wait(&self, waited: impl FnOnce() -> Result<()>) -> Result<()> {
-        one_more(&self.made.synchronisations);
+        increment(&self.counters.synchronisations);
         self.stream.end_tickets(waited)
     }
 
@@ -56,7 +56,7 @@ impl Gpu {
             let waited = begin.elapsed();
             let answer = self.stream.query();
             if answer != Err(Code::NOT_READY) {
-                return self.told(answer, || "waiting for the GPU".to_owned());
+                return self.check(answer, || "waiting for the GPU".to_owned());
             }
             if waited >= limit || self.context.hangs() {
                 self.context.hang();
