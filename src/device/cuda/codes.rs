@@ -17,11 +17,11 @@ pub fn check(number: u32) -> CallResult {
 
 /// What is left when a call has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum ContextState {
     /// The context works as before.
-    Context,
-    /// Nothing: the context answers every later call with the same error.
-    Nothing(Advice),
+    Usable,
+    /// The context answers every later call with the same error.
+    Lost(Advice),
     /// Nobody knows: the context is asked.
     Unknown,
 }
@@ -63,55 +63,57 @@ impl Advice {
     }
 }
 
-const PROCESS: Left = Left::Nothing(Advice::Process);
-const RESET: Left = Left::Nothing(Advice::Reset);
-const NEW: Left = Left::Nothing(Advice::New);
-const MPS: Left = Left::Nothing(Advice::Mps);
+const PROCESS: ContextState = ContextState::Lost(Advice::Process);
+const RESET: ContextState = ContextState::Lost(Advice::Reset);
+const NEW: ContextState = ContextState::Lost(Advice::New);
+const MPS: ContextState = ContextState::Lost(Advice::Mps);
+const USABLE: ContextState = ContextState::Usable;
+const UNKNOWN: ContextState = ContextState::Unknown;
 
 /// Every code of CUDA 13.0's cuda.h (917 and 918: of 13.1 and 13.3), by what its description there says. Numbers that are not
-/// here are [`Left::Unknown`].
-const CODES: &[(RangeInclusive<u32>, Left)] = &[
-    (1..=2, Left::Context),     // a wrong argument; no memory: nothing was begun
-    (3..=3, Left::Unknown),     // not initialised: after a fork, or the driver has gone
-    (4..=4, PROCESS),           // the driver is shutting down
-    (5..=8, Left::Context),     // the profiler's
-    (34..=34, Left::Context),   // the toolkit's stub: nothing ever works
-    (36..=36, Left::Context),   // the call needs a newer driver
-    (46..=46, Left::Context),   // the GPU is not to be had: no context was made
-    (100..=102, Left::Context), // no GPU, no such GPU, no licence
-    (200..=200, Left::Context), // an image that is none
-    (201..=201, Left::Unknown), // no context is current, or it was destroyed by somebody else
-    (202..=202, Left::Context), // already current
-    (205..=213, Left::Context), // mapping of resources; no code for this GPU
-    (214..=214, RESET),         // a memory error beyond ECC
-    (215..=219, Left::Context), // limits, peers, PTX that does not compile, graphics
-    (220..=220, RESET),         // NVLink
-    (221..=225, Left::Context), // no PTX compiler, PTX too new, compiling forbidden, affinity, device-side waits in PTX
-    (226..=226, PROCESS),       // an exception that the GPU has contained
-    (300..=303, Left::Context), // sources, files and shared objects
-    (304..=304, Left::Unknown), // the operating system refused something
-    (400..=402, Left::Context), // handles, states, questions that lose something
-    (500..=500, Left::Context), // no such name
-    (600..=600, Left::Context), // not ready yet
-    (700..=700, PROCESS),       // a wrong address in a kernel
-    (701..=701, Left::Context), // too many resources for a launch
-    (702..=702, PROCESS),       // the display's watchdog ended a kernel
-    (703..=708, Left::Context), // textures, peers, the primary context
-    (709..=710, NEW),           // destroyed; an assert in a kernel
-    (711..=713, Left::Context), // peers, page-locked memory
-    (714..=719, PROCESS),       // stack, instruction, alignment, address space, program counter, launch
-    (720..=720, Left::Context), // a cooperative launch that is too large
-    (721..=721, PROCESS),       // tensor memory was not given back
-    (800..=804, Left::Context), // not permitted, not supported, the system is not ready or its parts do not fit
-    (805..=809, MPS),           // the connection to the MPS server, its calls, its room
-    (810..=810, PROCESS),       // the MPS server ended this client
-    (811..=812, Left::Context), // dynamic parallelism
-    (900..=910, Left::Context), // capture, a wait's time, a graph's change
-    (911..=911, PROCESS),       // a device outside of CUDA told of an error
-    (912..=915, Left::Context), // clusters, functions, resources
-    (916..=916, Left::Unknown), // keys of confidential computing
-    (917..=918, Left::Context), // a detached stream, a graph's second capture
-    (999..=999, Left::Unknown), // unknown to the driver itself
+/// here are [`ContextState::Unknown`].
+const CODES: &[(RangeInclusive<u32>, ContextState)] = &[
+    (1..=2, USABLE),      // a wrong argument; no memory: nothing was begun
+    (3..=3, UNKNOWN),     // not initialised: after a fork, or the driver has gone
+    (4..=4, PROCESS),     // the driver is shutting down
+    (5..=8, USABLE),      // the profiler's
+    (34..=34, USABLE),    // the toolkit's stub: nothing ever works
+    (36..=36, USABLE),    // the call needs a newer driver
+    (46..=46, USABLE),    // the GPU is not to be had: no context was made
+    (100..=102, USABLE),  // no GPU, no such GPU, no licence
+    (200..=200, USABLE),  // an image that is none
+    (201..=201, UNKNOWN), // no context is current, or it was destroyed by somebody else
+    (202..=202, USABLE),  // already current
+    (205..=213, USABLE),  // mapping of resources; no code for this GPU
+    (214..=214, RESET),   // a memory error beyond ECC
+    (215..=219, USABLE),  // limits, peers, PTX that does not compile, graphics
+    (220..=220, RESET),   // NVLink
+    (221..=225, USABLE),  // no PTX compiler, PTX too new, compiling forbidden, affinity, device-side waits in PTX
+    (226..=226, PROCESS), // an exception that the GPU has contained
+    (300..=303, USABLE),  // sources, files and shared objects
+    (304..=304, UNKNOWN), // the operating system refused something
+    (400..=402, USABLE),  // handles, states, questions that lose something
+    (500..=500, USABLE),  // no such name
+    (600..=600, USABLE),  // not ready yet
+    (700..=700, PROCESS), // a wrong address in a kernel
+    (701..=701, USABLE),  // too many resources for a launch
+    (702..=702, PROCESS), // the display's watchdog ended a kernel
+    (703..=708, USABLE),  // textures, peers, the primary context
+    (709..=710, NEW),     // destroyed; an assert in a kernel
+    (711..=713, USABLE),  // peers, page-locked memory
+    (714..=719, PROCESS), // stack, instruction, alignment, address space, program counter, launch
+    (720..=720, USABLE),  // a cooperative launch that is too large
+    (721..=721, PROCESS), // tensor memory was not given back
+    (800..=804, USABLE),  // not permitted, not supported, the system is not ready or its parts do not fit
+    (805..=809, MPS),     // the connection to the MPS server, its calls, its room
+    (810..=810, PROCESS), // the MPS server ended this client
+    (811..=812, USABLE),  // dynamic parallelism
+    (900..=910, USABLE),  // capture, a wait's time, a graph's change
+    (911..=911, PROCESS), // a device outside of CUDA told of an error
+    (912..=915, USABLE),  // clusters, functions, resources
+    (916..=916, UNKNOWN), // keys of confidential computing
+    (917..=918, USABLE),  // a detached stream, a graph's second capture
+    (999..=999, UNKNOWN), // unknown to the driver itself
 ];
 
 impl Code {
@@ -119,15 +121,15 @@ impl Code {
     pub const STUB_LIBRARY: Code = Code(34);
     pub const NOT_READY: Code = Code(600);
 
-    pub fn left(self) -> Left {
+    pub fn context_state(self) -> ContextState {
         let known = CODES.iter().find(|(codes, _)| codes.contains(&self.0));
-        known.map_or(Left::Unknown, |(_, left)| *left)
+        known.map_or(ContextState::Unknown, |(_, state)| *state)
     }
 
     /// Whether a context that was asked how it is has ended; an answer about a capture, which the question itself spoils, tells
     /// nothing of the context.
-    pub fn tells_of_an_end(self) -> bool {
-        self.left() != Left::Context
+    pub fn means_the_context_is_lost(self) -> bool {
+        self.context_state() != ContextState::Usable
     }
 
     /// Whether the driver does not take this machine code (an image of a newer toolkit, none for this GPU, PTX instead of it or too
@@ -176,14 +178,17 @@ mod tests {
     #[test]
     fn what_ends_a_context_is_told_from_what_does_not() {
         for code in [4, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 805, 806, 810, 911] {
-            assert!(matches!(Code(code).left(), Left::Nothing(_)), "{code}");
+            assert!(matches!(Code(code).context_state(), ContextState::Lost(_)), "{code}");
         }
         for code in [1, 2, 46, 209, 218, 222, 400, 600, 701, 720, 801, 900, 901, 912] {
-            assert_eq!(Code(code).left(), Left::Context, "{code}");
+            assert_eq!(Code(code).context_state(), ContextState::Usable, "{code}");
         }
         for code in [3, 201, 227, 304, 722, 813, 919, 999, 1000, u32::MAX] {
-            assert_eq!(Code(code).left(), Left::Unknown, "{code}");
+            assert_eq!(Code(code).context_state(), ContextState::Unknown, "{code}");
         }
-        assert!([214, 220].into_iter().all(|code| Code(code).left() == RESET), "a new engine does not mend hardware");
+        assert!(
+            [214, 220].into_iter().all(|code| Code(code).context_state() == RESET),
+            "a new engine does not mend hardware"
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::info::Info;
 use super::out_param;
 use super::start::device;
 use super::virtual_gpu::last_fault;
-use crate::device::cuda::codes::{Advice, CallResult, Code, Left};
+use crate::device::cuda::codes::{Advice, CallResult, Code, ContextState};
 use crate::device::cuda::sys;
 use crate::error::{Error, Result};
 
@@ -98,12 +98,12 @@ impl Context {
     /// code does not say, `ask` asks the context.
     pub(super) fn failed(&self, code: Code, what: &str, ask: impl FnOnce() -> CallResult) -> Error {
         let reason = explain(what, code);
-        match left(code, ask) {
-            Left::Nothing(advice) => {
+        match context_state(code, ask) {
+            ContextState::Lost(advice) => {
                 let report = last_fault().filter(|report| !report.is_empty());
                 self.lose(report.map_or(reason.clone(), |report| format!("{reason}: {report}")), advice)
             }
-            Left::Context | Left::Unknown => code.error(reason),
+            ContextState::Usable | ContextState::Unknown => code.error(reason),
         }
     }
 
@@ -126,10 +126,12 @@ impl Context {
 }
 
 /// What the context is after this code.
-fn left(code: Code, ask: impl FnOnce() -> CallResult) -> Left {
-    match code.left() {
-        Left::Unknown if ask().is_err_and(Code::tells_of_an_end) => Left::Nothing(Advice::Process),
-        Left::Unknown => Left::Context,
+fn context_state(code: Code, ask: impl FnOnce() -> CallResult) -> ContextState {
+    match code.context_state() {
+        ContextState::Unknown if ask().is_err_and(Code::means_the_context_is_lost) => {
+            ContextState::Lost(Advice::Process)
+        }
+        ContextState::Unknown => ContextState::Usable,
         known => known,
     }
 }
