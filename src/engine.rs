@@ -19,7 +19,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use self::of_process::OfProcess;
-use self::session::{Given, Session};
+use self::session::{HostInputs, Session};
 use self::texts::Text;
 pub use self::types::{Alpha, Extras, Frame, LongLabels, Options, Scores, Segmentation, Segmented, Tap, Wait};
 use crate::checkpoint::Checkpoint;
@@ -459,8 +459,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::segment`]; [`Error::Labels`] also for more or fewer colours than labels.
     pub fn segment_with(&mut self, frame: &Frame<'_>, extras: Extras<'_>) -> Result<Segmented> {
-        self.give_with(frame, extras)?;
-        self.segment_given(extras)
+        self.write_frame(frame, extras)?;
+        self.segment_written(extras)
     }
 
     /// As [`Engine::segment_with`], of a photo that is given away: its memory is free before the pass begins. With an overlay
@@ -470,13 +470,13 @@ impl Engine {
     /// As [`Engine::segment_with`].
     pub fn segment_photo(&mut self, photo: Photo, extras: Extras<'_>) -> Result<Segmented> {
         let Photo { width, height, rgb } = photo;
-        self.give_with(&Frame { width, height, rgb: &rgb }, extras)?;
+        self.write_frame(&Frame { width, height, rgb: &rgb }, extras)?;
         drop(rgb);
-        self.segment_given(extras)
+        self.segment_written(extras)
     }
 
     /// Brings over what a pass with these extras takes in.
-    fn give_with(&mut self, frame: &Frame<'_>, extras: Extras<'_>) -> Result<()> {
+    fn write_frame(&mut self, frame: &Frame<'_>, extras: Extras<'_>) -> Result<()> {
         let Extras { scores, probabilities, best, colours, alpha } = extras;
         let overlay = colours.is_some();
         let palette: Vec<[u8; 4]> = colours.unwrap_or_default().iter().map(|[r, g, b]| [*r, *g, *b, alpha.0]).collect();
@@ -485,12 +485,12 @@ impl Engine {
             return Err(Error::Labels(format!("{colours} colours for {labels} labels: give one a label")));
         }
         let outputs = Outputs { mask: true, scores, probabilities, best, overlay, ..Outputs::default() };
-        let given = Given { palette: &palette, ..Given::default() };
-        self.give(std::slice::from_ref(frame), given, outputs, &[])
+        let inputs = HostInputs { palette: &palette, ..HostInputs::default() };
+        self.write_inputs(std::slice::from_ref(frame), inputs, outputs, &[])
     }
 
-    /// The pass whose inputs [`Engine::give_with`] has brought over, and its results.
-    fn segment_given(&mut self, extras: Extras<'_>) -> Result<Segmented> {
+    /// The pass whose inputs [`Engine::write_frame`] has brought over, and its results.
+    fn segment_written(&mut self, extras: Extras<'_>) -> Result<Segmented> {
         let io = self.run_session()?;
         self.check_winners(io)?;
         let mut segmentation = Segmentation::default();
@@ -553,8 +553,8 @@ impl Engine {
             return Ok(Vec::new());
         }
         let outputs = Outputs { points: points.len(), ..Outputs::default() };
-        let given = Given { points, ..Given::default() };
-        let io = self.run_given(std::slice::from_ref(frame), given, outputs, &[])?;
+        let inputs = HostInputs { points, ..HostInputs::default() };
+        let io = self.run_with_inputs(std::slice::from_ref(frame), inputs, outputs, &[])?;
         self.read_embeddings(io.sampled)
     }
 

@@ -15,7 +15,7 @@ const SESSIONS: usize = 8;
 
 /// What a pass takes in beside frames.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Given<'a> {
+pub(super) struct HostInputs<'a> {
     pub points: &'a [[f32; 2]],
     pub palette: &'a [[u8; 4]],
 }
@@ -38,26 +38,26 @@ pub(super) struct Key {
 impl Engine {
     /// Plans if this is new, then one pass: photos in, operations, nothing out yet.
     pub(super) fn run(&mut self, frames: &[Frame<'_>], outputs: Outputs, keep: &[&str]) -> Result<FrameIo> {
-        self.run_given(frames, Given::default(), outputs, keep)
+        self.run_with_inputs(frames, HostInputs::default(), outputs, keep)
     }
 
     /// As [`Engine::run`], with `outputs.points` points, the same for every photo, and a palette where the outputs need one.
-    pub(super) fn run_given(
+    pub(super) fn run_with_inputs(
         &mut self,
         frames: &[Frame<'_>],
-        given: Given<'_>,
+        inputs: HostInputs<'_>,
         outputs: Outputs,
         keep: &[&str],
     ) -> Result<FrameIo> {
-        self.give(frames, given, outputs, keep)?;
+        self.write_inputs(frames, inputs, outputs, keep)?;
         self.run_session()
     }
 
     /// Plans if this is new, and brings over what a pass takes in.
-    pub(super) fn give(
+    pub(super) fn write_inputs(
         &mut self,
         frames: &[Frame<'_>],
-        given: Given<'_>,
+        inputs: HostInputs<'_>,
         outputs: Outputs,
         keep: &[&str],
     ) -> Result<()> {
@@ -67,13 +67,18 @@ impl Engine {
         self.buffered = None;
         let Session { program, io, .. } = self.sessions.last_mut().expect("the session in use is the last");
         if let Some(place) = io.palette {
-            self.device.write(program, place, 0, given.palette.as_flattened())?;
+            self.device.write(program, place, 0, inputs.palette.as_flattened())?;
         }
         let bytes = shape.photo.0 * shape.photo.1 * 3;
         for (b, frame) in frames.iter().enumerate() {
             self.device.write(program, io.photo, b * bytes, frame.rgb)?;
             if let Some(place) = io.points {
-                self.device.write(program, place, b * size_of_val(given.points), bytemuck::cast_slice(given.points))?;
+                self.device.write(
+                    program,
+                    place,
+                    b * size_of_val(inputs.points),
+                    bytemuck::cast_slice(inputs.points),
+                )?;
             }
         }
         Ok(())
