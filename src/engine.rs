@@ -36,9 +36,9 @@ use crate::model::recognise::{Flags, recognise};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 use crate::ops::{Buf, Element, Stage, similarity};
+use crate::plan_report::{OpTiming, PlanOp};
 use crate::points;
 use crate::protocol::Size;
-use crate::report::{OpTiming, PlanOp};
 use crate::tokenizer::Tokenizer;
 use crate::unit_vector::unit;
 

@@ -81,9 +81,9 @@ pub mod output;
 #[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]
-pub mod points;
+pub mod plan_report;
 #[doc(hidden)]
-pub mod report;
+pub mod points;
 #[doc(hidden)]
 pub mod resample;
 #[doc(hidden)]

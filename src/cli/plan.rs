@@ -6,8 +6,8 @@ use crate::DeviceChoice;
 use crate::bench::prediction::{Board, boards};
 use crate::device::cuda::MODULES;
 use crate::labels::MAX_LABELS;
+use crate::plan_report::{PlanLaunch, PlanReport, plan};
 use crate::protocol::Size;
-use crate::report::{PlanLaunch, PlanReport, plan};
 use clap::Args;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! Each operation's cost and measured time side by side.
 
-use crate::report::OpTiming;
+use crate::plan_report::OpTiming;
 use serde::Serialize;
 
 use super::table::{Align, Table};

@@ -7,7 +7,7 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, TargetDtype, convert};
 use lseg_fast::demo;
 use lseg_fast::model::recognise::{Flags, recognise};
-use lseg_fast::report::plan;
+use lseg_fast::plan_report::plan;
 use lseg_fast::tokenizer::Tokenizer;
 use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Size};
 use testing::gpu::found;

@@ -8,7 +8,7 @@ use lseg_fast::convert::{Options, Summary, TargetDtype, convert};
 use lseg_fast::model::config::{Activation, Config, HeadBlock, HeadBlockKind, ImageEncoder, METADATA_KEY, TextTower};
 use lseg_fast::model::recognise::{Flags, recognise};
 use lseg_fast::model::required;
-use lseg_fast::report::plan;
+use lseg_fast::plan_report::plan;
 use lseg_fast::{DeviceChoice, Engine, Error, Options as EngineOptions};
 use testing::checkpoint::*;
 use testing::models::*;

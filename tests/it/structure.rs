@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["plan"],
     &["memory"],
     &["model", "device"],
-    &["checksum", "report"],
+    &["checksum", "plan_report"],
     &["engine", "convert"],
     &["bench"],
     &["cli"],
