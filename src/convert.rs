@@ -12,12 +12,12 @@ use safetensors::tensor::TensorInfo;
 use serde::{Serialize, Serializer};
 use torch_file::elements::{self, first_not_finite, to_f32};
 
+use crate::atomic_file::{Durability, WriteSeek, write_whole};
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::checksum;
 use crate::model::config::Config;
 use crate::model::required;
 use crate::model::weights::TensorSpec;
-use crate::output::{Durability, WriteSeek, write_whole};
 use crate::{Error, Result};
 
 /// What the written tensors' elements are.

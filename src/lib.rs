@@ -64,6 +64,8 @@ pub mod model;
 pub mod protocol;
 
 // Internals that the program, the tests and the benches use; nothing here promises to stay as it is.
+#[doc(hidden)]
+pub mod atomic_file;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
@@ -76,8 +78,6 @@ pub mod device;
 pub mod ending;
 #[doc(hidden)]
 pub mod ops;
-#[doc(hidden)]
-pub mod output;
 #[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]

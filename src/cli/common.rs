@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::atomic_file::{Durability, create_folder, write_atomically};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::device::cpu;
@@ -13,7 +14,6 @@ use crate::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_
 use crate::labels::{self, List};
 use crate::model::config::Config;
 use crate::model::recognise::{Flags, recognise};
-use crate::output::{Durability, create_folder, write_atomically};
 use crate::protocol::Size;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};

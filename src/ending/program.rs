@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::CAN_FAIL;
-use crate::output::temporary;
+use crate::atomic_file::temporary;
 
 thread_local! {
     /// Whether this thread ends the process.

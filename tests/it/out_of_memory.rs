@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use lseg_fast::atomic_file::{Durability, write_atomically};
 use lseg_fast::ending;
 use lseg_fast::image::mask;
-use lseg_fast::output::{Durability, write_atomically};
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
 use testing::process;
 

@@ -269,7 +269,12 @@ pub(super) mod tests {
             let child = Command::new("env")
                 .arg("--default-signal=INT,TERM")
                 .arg(std::env::current_exe().unwrap())
-                .args(["--exact", "output::temporary::tests::child_with_a_temporary_name", "--ignored", "--nocapture"])
+                .args([
+                    "--exact",
+                    "atomic_file::temporary::tests::child_with_a_temporary_name",
+                    "--ignored",
+                    "--nocapture",
+                ])
                 .envs([(FOLDER, folder.path().as_os_str()), (ENDS_BY, end.as_ref())])
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
