@@ -21,7 +21,7 @@ pub use torch_file::{Dtype, TensorInfo};
 
 pub(crate) use torch_file::printable::shortened as printable;
 
-use crate::foreign::{Class, recognise};
+use crate::file_kind::{Class, identify};
 use crate::{Error, Result};
 
 /// Bytes of a file that are read at once where all of it is.
@@ -326,7 +326,7 @@ fn foreign(head: &[u8]) -> Option<String> {
     if head.is_empty() {
         return Some(format!("is empty; download it again; {expected}"));
     }
-    let found = recognise(head).filter(|found| found.class != Class::Text)?;
+    let found = identify(head).filter(|found| found.class != Class::Text)?;
     let remedy = match found.class {
         Class::LfsPointer => "fetch it with `git lfs pull`; ",
         Class::WebPage => "download it again; ",

@@ -89,7 +89,7 @@ pub mod resample;
 #[doc(hidden)]
 pub mod tokenizer;
 
-mod foreign;
+mod file_kind;
 mod unit_vector;
 
 pub use embedding::Embedding;

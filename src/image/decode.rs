@@ -10,7 +10,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb
 
 use super::{exif, jpeg, tiff};
 use crate::checkpoint::printable;
-use crate::foreign::{self, Class};
+use crate::file_kind::{self, Class};
 use crate::{Error, Result};
 
 /// The largest photo taken by default, in pixels: 64 megapixels.
@@ -27,7 +27,7 @@ const ENDINGS: [&str; 3] = [
 ];
 
 /// The first bytes of a file that [`is_picture`] looks at.
-pub const HEAD: usize = foreign::HEAD;
+pub const HEAD: usize = file_kind::HEAD;
 
 /// Room for a decoder's tables and for a small photo's metadata, beside what grows with the pixels.
 const FIXED_BYTES: u64 = 64 << 20;
@@ -120,7 +120,7 @@ pub fn is_picture(head: &[u8]) -> bool {
         },
         Some(ImageFormat::Bmp) => head.get(15..18) == Some(&[0; 3]),
         Some(_) => true,
-        None => foreign::recognise(head).is_some_and(|found| matches!(found.class, Class::Picture | Class::Raw)),
+        None => file_kind::identify(head).is_some_and(|found| matches!(found.class, Class::Picture | Class::Raw)),
     }
 }
 
@@ -257,7 +257,7 @@ fn no_photo(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "an empty file; expected a photo".into();
     }
-    match foreign::recognise(&bytes[..bytes.len().min(HEAD)]) {
+    match file_kind::identify(&bytes[..bytes.len().min(HEAD)]) {
         Some(found) if matches!(found.class, Class::Picture | Class::Raw | Class::Drawing | Class::Video) => {
             format!("{}, which is not read here; {}", found.what, found.class.remedy())
         }

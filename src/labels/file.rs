@@ -8,7 +8,7 @@ use super::quotes::{self, Start};
 use super::rows::{self, Row};
 use super::{Label, List, MAX_LABEL_BYTES, MAX_LABELS, is_line_end, is_space, too_long, too_many};
 use crate::checkpoint::printable;
-use crate::foreign::{self, Class};
+use crate::file_kind::{self, Class};
 use crate::{Error, Result};
 
 /// The largest file that is read.
@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<List> {
         return Err(refused(format!("more than {} MiB; expected one label a line", MAX_BYTES >> 20)));
     }
     if let Some(found) =
-        foreign::recognise(&bytes[..bytes.len().min(foreign::HEAD)]).filter(|found| found.class == Class::LfsPointer)
+        file_kind::identify(&bytes[..bytes.len().min(file_kind::HEAD)]).filter(|found| found.class == Class::LfsPointer)
     {
         return Err(refused(format!("{}; {}", found.what, found.class.remedy())));
     }

@@ -6,7 +6,7 @@ use file_format::{FileFormat, Kind};
 pub(crate) const HEAD: usize = 512;
 
 /// What a file is that is not read here.
-pub(crate) struct Foreign {
+pub(crate) struct FileKind {
     /// With its article: "a HEIC photo".
     pub what: String,
     pub class: Class,
@@ -47,8 +47,8 @@ impl Class {
 }
 
 /// What a file with these first bytes seems to be, if that can be told.
-pub(crate) fn recognise(head: &[u8]) -> Option<Foreign> {
-    let named = |what: &str, class| Some(Foreign { what: what.into(), class });
+pub(crate) fn identify(head: &[u8]) -> Option<FileKind> {
+    let named = |what: &str, class| Some(FileKind { what: what.into(), class });
     if head.starts_with(b"version https://git-lfs") {
         return named("a Git LFS pointer, not the file itself", Class::LfsPointer);
     }
@@ -78,10 +78,10 @@ pub(crate) fn recognise(head: &[u8]) -> Option<Foreign> {
         _ => {}
     }
     by_signature(FileFormat::from_bytes(head))
-        .or_else(|| is_text(head).then(|| Foreign { what: "a text file".into(), class: Class::Text }))
+        .or_else(|| is_text(head).then(|| FileKind { what: "a text file".into(), class: Class::Text }))
 }
 
-fn by_signature(format: FileFormat) -> Option<Foreign> {
+fn by_signature(format: FileFormat) -> Option<FileKind> {
     let short = format.short_name().unwrap_or(format.name());
     let (name, noun, class) = match format {
         FileFormat::ArbitraryBinaryData | FileFormat::Empty | FileFormat::PlainText => return None,
@@ -99,7 +99,7 @@ fn by_signature(format: FileFormat) -> Option<Foreign> {
         | FileFormat::OlympusRawFormat
         | FileFormat::PanasonicRaw
         | FileFormat::SonyAlphaRaw => {
-            return Some(Foreign { what: format!("a camera's raw file ({short})"), class: Class::Raw });
+            return Some(FileKind { what: format!("a camera's raw file ({short})"), class: Class::Raw });
         }
         FileFormat::EncapsulatedPostscript
         | FileFormat::AdobeIllustratorArtwork
@@ -120,7 +120,7 @@ fn by_signature(format: FileFormat) -> Option<Foreign> {
             _ => (short, "file", Class::Other),
         },
     };
-    Some(Foreign { what: with_article(name, noun), class })
+    Some(FileKind { what: with_article(name, noun), class })
 }
 
 /// Raw formats that are no TIFF files.
