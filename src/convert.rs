@@ -59,7 +59,7 @@ pub struct Summary {
 /// Elements that are looked at, converted, summed and written at once, while they are in the processor's cache.
 const CHUNK: usize = 1 << 18;
 
-/// Writes `checkpoint` as the model `config` (from [`recognise`](crate::model::recognise::recognise)) into one
+/// Writes `checkpoint` as the model `config` (from [`detect`](crate::model::detect::detect)) into one
 /// safetensors file. `progress` gets the tensor bytes written and their total.
 ///
 /// The file is written beside its target under a temporary name and renamed at the end; a failure leaves nothing. It holds

@@ -32,7 +32,7 @@ use crate::image::decode::Photo;
 use crate::labels::{self, List};
 use crate::memory::{self, Budget, Part};
 use crate::model::config::Config;
-use crate::model::recognise::{Flags, recognise};
+use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 use crate::ops::{Buf, Element, Stage, similarity};
@@ -130,7 +130,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::load`].
     pub fn from_checkpoint(checkpoint: &Checkpoint, options: &Options) -> Result<Engine> {
-        let config = recognise(checkpoint, &Flags::default())?;
+        let config = detect(checkpoint, &HeadBlockOverride::default())?;
         let size = config
             .default_size
             .parse()

@@ -13,7 +13,7 @@ use crate::device::cuda::{Cuda, Effort, Record};
 use crate::device::{Device, Upload};
 use crate::engine::{Engine, Frame, Segmentation};
 use crate::error::{Error, Result};
-use crate::model::recognise::{Flags, recognise};
+use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 use crate::plan;
@@ -150,7 +150,7 @@ pub fn predict(
     network: (usize, usize),
     labels: usize,
 ) -> Result<Prediction> {
-    let config = recognise(checkpoint, &Flags::default())?;
+    let config = detect(checkpoint, &HeadBlockOverride::default())?;
     let mut shapes = Loader::shapes(checkpoint);
     Model::load(&config, &mut shapes)?;
     cuda.expect(shapes.weights())?;

@@ -11,7 +11,7 @@ use crate::engine::{Engine, Frame, Options};
 use crate::error::{Error, Result};
 use crate::image::decode::{DEFAULT_MAX_PIXELS, decode};
 use crate::model::config::{Activation, HeadBlockKind};
-use crate::model::recognise::{Flags, recognise};
+use crate::model::detect::{HeadBlockOverride, detect};
 use crate::protocol::Size;
 
 /// How far scores may be from PyTorch's, over their range; pixels are decided whose two best labels differ by more.
@@ -105,11 +105,14 @@ impl Network {
     fn engine(&self, folder: &Path, scratch: &Path, options: &Options) -> Result<Engine> {
         let checkpoint = Checkpoint::open(&folder.join(MODEL))?;
         // Its file does not tell its head blocks.
-        let relu =
-            Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(0), activation: Some(Activation::Relu) };
-        let flags = if self.name == "vit16_relu" { relu } else { Flags::default() };
+        let relu = HeadBlockOverride {
+            head_block: Some(HeadBlockKind::Depthwise),
+            depth: Some(0),
+            activation: Some(Activation::Relu),
+        };
+        let flags = if self.name == "vit16_relu" { relu } else { HeadBlockOverride::default() };
         let out = scratch.join("converted.safetensors");
-        let config = recognise(&checkpoint, &flags)?;
+        let config = detect(&checkpoint, &flags)?;
         let target = convert::Options { out: out.clone(), dtype: convert::TargetDtype::Source };
         convert(&checkpoint, &config, &target, &mut |_, _| {})?;
         let mut engine = Engine::load(&out, options)?;

@@ -13,7 +13,7 @@ use crate::engine::{self, DeviceChoice, Engine, Options};
 use crate::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
 use crate::labels::{self, List};
 use crate::model::config::Config;
-use crate::model::recognise::{Flags, recognise};
+use crate::model::detect::{HeadBlockOverride, detect};
 use crate::protocol::Size;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
@@ -322,6 +322,6 @@ pub fn open(model: Option<&Path>) -> crate::Result<Checkpoint> {
 /// A model's configuration, without loading its weights.
 pub fn read_config(model: Option<&Path>) -> crate::Result<(Checkpoint, Config)> {
     let checkpoint = open(model)?;
-    let config = recognise(&checkpoint, &Flags::default())?;
+    let config = detect(&checkpoint, &HeadBlockOverride::default())?;
     Ok((checkpoint, config))
 }

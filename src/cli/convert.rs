@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::checkpoint::Checkpoint;
 use crate::convert::{self, Options, Summary, TargetDtype};
 use crate::model::config::{Activation, HeadBlockKind};
-use crate::model::recognise::{Flags, recognise};
+use crate::model::detect::{HeadBlockOverride, detect};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -89,8 +89,8 @@ impl Arguments {
         }
     }
 
-    fn flags(&self) -> Flags {
-        Flags {
+    fn flags(&self) -> HeadBlockOverride {
+        HeadBlockOverride {
             head_block: self.head_block.map(|name| match name {
                 HeadBlockName::None => HeadBlockKind::None,
                 HeadBlockName::Bottleneck => HeadBlockKind::Bottleneck,
@@ -138,7 +138,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         return Err(Failure::call(format!("--out {} is the checkpoint itself; choose another name", to.display())));
     }
     let checkpoint = Checkpoint::open(from)?;
-    let config = recognise(&checkpoint, &arguments.flags())?;
+    let config = detect(&checkpoint, &arguments.flags())?;
 
     let bar = progress_bar(arguments.quiet);
     let options = Options { out: to.clone(), dtype: arguments.dtype() };

@@ -1,7 +1,7 @@
 //! The network, written once over any `Device`: image encoder, decoder, head; text tower.
 
 pub mod config;
-pub mod recognise;
+pub mod detect;
 
 // The rest is for the engine, the tests and the benches; nothing of it promises to stay as it is.
 #[doc(hidden)]

@@ -9,7 +9,7 @@ use lseg_fast::convert::{self, convert};
 use lseg_fast::engine::Tap;
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
 use lseg_fast::model::config::Config;
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
 
 use crate::files::root;
@@ -76,15 +76,15 @@ impl Case {
     }
 
     /// Converts the checkpoint (its configuration is checked), loads it, sets labels and size.
-    pub fn engine(&self, flags: &Flags, folder: &Path, threads: usize) -> Engine {
+    pub fn engine(&self, flags: &HeadBlockOverride, folder: &Path, threads: usize) -> Engine {
         let options = Options { device: DeviceChoice::Cpu, threads: Some(threads), ..Options::default() };
         self.engine_on(flags, folder, &options)
     }
 
     /// As [`Case::engine`], on a device of the caller's choice.
-    pub fn engine_on(&self, flags: &Flags, folder: &Path, device: &Options) -> Engine {
+    pub fn engine_on(&self, flags: &HeadBlockOverride, folder: &Path, device: &Options) -> Engine {
         let checkpoint = Checkpoint::open(&self.folder.join("model.ckpt")).unwrap();
-        let config = recognise(&checkpoint, flags).unwrap();
+        let config = detect(&checkpoint, flags).unwrap();
         let mut expected = self.config();
         if let Some(depth) = flags.depth {
             expected.head_block.depth = depth;

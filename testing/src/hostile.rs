@@ -12,7 +12,7 @@ use lseg_fast::image::decode;
 use lseg_fast::image::overlay::overlay;
 use lseg_fast::image::palette::Palette;
 use lseg_fast::model::config::{Config, METADATA_KEY};
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::model::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
@@ -222,7 +222,7 @@ fn use_checkpoint(path: &Path) {
             assert_eq!(floats.len(), count);
         }
     }
-    let Some(config) = shown(recognise(&checkpoint, &Flags::default())) else { return };
+    let Some(config) = shown(detect(&checkpoint, &HeadBlockOverride::default())) else { return };
     let json = config.to_json().expect("a configuration that was accepted");
     assert_eq!(Config::from_json(&json).expect("what was just written"), config);
     if let Some(size) = shown(config.default_size.parse::<Size>()) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::convert::{self, convert};
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, METADATA_KEY, TextTower};
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::model::required;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ impl Network {
     pub fn of(checkpoint: &Path) -> Network {
         let folder = tempfile::tempdir().unwrap();
         let (source, out) = (Checkpoint::open(checkpoint).unwrap(), folder.path().join("own.safetensors"));
-        let config = recognise(&source, &Flags::default()).unwrap();
+        let config = detect(&source, &HeadBlockOverride::default()).unwrap();
         let options = convert::Options { out: out.clone(), dtype: convert::TargetDtype::F32 };
         convert(&source, &config, &options, &mut |_, _| {}).unwrap();
         let file = Checkpoint::open(&out).unwrap();

@@ -1,7 +1,7 @@
 //! Whole models of every kind: the CUDA device against the CPU device, on the small golden networks.
 
 use lseg_fast::model::config::{Activation, HeadBlockKind};
-use lseg_fast::model::recognise::Flags;
+use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::{DeviceChoice, Engine, Options, Scores, Segmentation};
 
 use crate::gpu::device;
@@ -32,7 +32,7 @@ struct Pair {
 }
 
 /// `None`, and a message, where there is no GPU.
-fn open(name: &'static str, flags: &Flags) -> Option<Pair> {
+fn open(name: &'static str, flags: &HeadBlockOverride) -> Option<Pair> {
     device()?;
     let (case, folder) = (Case::open(name), tempfile::tempdir().unwrap());
     let on = |device| case.engine_on(flags, folder.path(), &Options { device, threads: Some(2), ..Options::default() });
@@ -101,7 +101,7 @@ pub fn check_scores(what: &str, got: &(Segmentation, Scores), expected: &(Segmen
     assert!(share >= 0.995, "{what}: {share} of the decided pixels agree");
 }
 
-fn check(name: &'static str, flags: &Flags, hooks: bool, limits: &Limits) {
+fn check(name: &'static str, flags: &HeadBlockOverride, hooks: bool, limits: &Limits) {
     let Some(Pair { case, mut cpu, mut cuda }) = open(name, flags) else { return };
     let width = cpu.config().embed_dim;
     check_vectors(&format!("{name}, labels"), &cuda.label_embeddings(), &cpu.label_embeddings(), width, &LIMITS);
@@ -132,23 +132,27 @@ fn check(name: &'static str, flags: &Flags, hooks: bool, limits: &Limits) {
 
 #[test]
 fn vit16_equals_the_cpu() {
-    check("vit16", &Flags::default(), true, &LIMITS);
+    check("vit16", &HeadBlockOverride::default(), true, &LIMITS);
 }
 
 #[test]
 fn vit32_with_bottleneck_equals_the_cpu() {
-    check("vit32", &Flags::default(), true, &LIMITS);
+    check("vit32", &HeadBlockOverride::default(), true, &LIMITS);
 }
 
 #[test]
 fn resnet_with_depthwise_equals_the_cpu() {
-    check("resnet", &Flags::default(), false, &LIMITS);
+    check("resnet", &HeadBlockOverride::default(), false, &LIMITS);
 }
 
 /// Outlier channels of ×300 and attention logits of ±80: hooks as everywhere.
 #[test]
 fn vit16_with_outliers_equals_the_cpu() {
-    let relu = Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(2), activation: Some(Activation::Relu) };
+    let relu = HeadBlockOverride {
+        head_block: Some(HeadBlockKind::Depthwise),
+        depth: Some(2),
+        activation: Some(Activation::Relu),
+    };
     check("vit16_relu", &relu, true, &OUTLIERS);
 }
 
@@ -156,7 +160,7 @@ fn vit16_with_outliers_equals_the_cpu() {
 /// same labels but for pixels between two.
 #[test]
 fn frames_do_not_see_each_other() {
-    let Some(Pair { case, mut cuda, .. }) = open("vit32", &Flags::default()) else { return };
+    let Some(Pair { case, mut cuda, .. }) = open("vit32", &HeadBlockOverride::default()) else { return };
     let photos = [case.photo(0), case.photo(1)];
     let first = cuda.segment_with_scores(&frame(&photos[0])).unwrap();
     let other = cuda.segment_with_scores(&frame(&photos[1])).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, TargetDtype, convert};
 use lseg_fast::demo;
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::plan_report::plan;
 use lseg_fast::tokenizer::Tokenizer;
 use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Size};
@@ -41,7 +41,7 @@ fn a_float16_file_takes_half_the_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    let config = detect(&checkpoint, &HeadBlockOverride::default()).unwrap();
     let [(half, parameters), (float, _)] = [TargetDtype::F16, TargetDtype::F32].map(|dtype| {
         let out = folder.path().join("model.safetensors");
         let options = convert::Options { out: out.clone(), dtype };
@@ -57,7 +57,7 @@ fn a_float16_file_takes_half_the_memory() {
 fn the_budget_counts_what_is_taken() {
     const MB: usize = 1 << 20;
     let checkpoint = demo::checkpoint().unwrap();
-    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    let config = detect(&checkpoint, &HeadBlockOverride::default()).unwrap();
     // The words' tables are no part of it.
     let (_tokenizer, words, _) = taken(|| Tokenizer::new(config.text.vocab, config.text.context).unwrap());
     let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };

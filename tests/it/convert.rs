@@ -6,7 +6,7 @@ use std::path::Path;
 use lseg_fast::checkpoint::{Checkpoint, Dtype};
 use lseg_fast::convert::{Options, Summary, TargetDtype, convert};
 use lseg_fast::model::config::{Activation, Config, HeadBlock, HeadBlockKind, ImageEncoder, METADATA_KEY, TextTower};
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::model::required;
 use lseg_fast::plan_report::plan;
 use lseg_fast::{DeviceChoice, Engine, Error, Options as EngineOptions};
@@ -30,7 +30,7 @@ fn stranger(tensors: &[Tensor]) -> Checkpoint {
 
 #[test]
 fn a_resnet_checkpoint_is_told_from_shapes_and_hyper_parameters() {
-    let config = recognise(&open("lightning.ckpt"), &Flags::default()).unwrap();
+    let config = detect(&open("lightning.ckpt"), &HeadBlockOverride::default()).unwrap();
     let expected = Config {
         preset: "custom".to_owned(),
         image: ImageEncoder::Resnet { stem: 4, blocks: [1; 4], planes: [2, 3, 4, 5] },
@@ -48,7 +48,7 @@ fn a_resnet_checkpoint_is_told_from_shapes_and_hyper_parameters() {
 
 #[test]
 fn a_vit_checkpoint_is_told_from_shapes() {
-    let config = recognise(&open("lightning_vit.ckpt"), &Flags::default()).unwrap();
+    let config = detect(&open("lightning_vit.ckpt"), &HeadBlockOverride::default()).unwrap();
     let image = ImageEncoder::Vit { patch: 16, dim: 64, depth: 4, heads: 1, mlp: 8, grid: 2, hooks: [0, 1, 2, 3] };
     assert_eq!(config.image, image);
     assert_eq!((config.preset.as_str(), config.reassemble), ("custom", [4, 6, 8, 10]));
@@ -71,7 +71,7 @@ fn published_models_are_told_by_name() {
         ("rn50x4_vitl16", vit_l, large, 640),
         ("rn101", resnet, [256, 512, 1024, 2048], 512),
     ] {
-        let mut config = recognise(&open("lightning.ckpt"), &Flags::default()).unwrap();
+        let mut config = detect(&open("lightning.ckpt"), &HeadBlockOverride::default()).unwrap();
         config.image = image;
         config.reassemble = reassemble;
         config.features = 256;
@@ -81,7 +81,7 @@ fn published_models_are_told_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hole.safetensors");
         hole(&path, &config);
-        let told = recognise(&Checkpoint::open(&path).unwrap(), &Flags::default()).unwrap();
+        let told = detect(&Checkpoint::open(&path).unwrap(), &HeadBlockOverride::default()).unwrap();
         assert_eq!(told.preset, preset);
         assert_eq!(told.image, config.image);
         assert_eq!(told.text, config.text);
@@ -95,7 +95,7 @@ fn published_models_are_told_by_name() {
         // One more block in the text tower, and it is none of them.
         config.text.layers = 13;
         hole(&path, &config);
-        assert_eq!(recognise(&Checkpoint::open(&path).unwrap(), &Flags::default()).unwrap().preset, "custom");
+        assert_eq!(detect(&Checkpoint::open(&path).unwrap(), &HeadBlockOverride::default()).unwrap().preset, "custom");
     }
 }
 
@@ -131,34 +131,39 @@ fn hole(path: &Path, config: &Config) {
 fn a_head_block_needs_to_be_told() {
     // A plain state dict with a head block and no hyper-parameters.
     let plain = open("state_dict_legacy.pt");
-    let message = recognise(&plain, &Flags::default()).unwrap_err().to_string();
+    let message = detect(&plain, &HeadBlockOverride::default()).unwrap_err().to_string();
     assert!(
         message.contains("--head-block") && message.contains("--depth") && message.contains("--activation"),
         "{message}"
     );
-    let flags =
-        Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(3), activation: Some(Activation::Tanh) };
+    let flags = HeadBlockOverride {
+        head_block: Some(HeadBlockKind::Depthwise),
+        depth: Some(3),
+        activation: Some(Activation::Tanh),
+    };
     let told = HeadBlock { kind: HeadBlockKind::Depthwise, depth: 3, activation: Activation::Tanh };
-    assert_eq!(recognise(&plain, &flags).unwrap().head_block, told);
-    for incomplete in [Flags { depth: None, ..flags.clone() }, Flags { activation: None, ..flags.clone() }] {
-        let message = recognise(&plain, &incomplete).unwrap_err().to_string();
+    assert_eq!(detect(&plain, &flags).unwrap().head_block, told);
+    for incomplete in
+        [HeadBlockOverride { depth: None, ..flags.clone() }, HeadBlockOverride { activation: None, ..flags.clone() }]
+    {
+        let message = detect(&plain, &incomplete).unwrap_err().to_string();
         assert!(message.contains("--depth"), "{message}");
     }
 
     // Flags count more than hyper-parameters, one by one.
     let lightning = open("lightning.ckpt");
-    assert_eq!(recognise(&lightning, &flags).unwrap().head_block, told);
-    let one = Flags { activation: Some(Activation::Relu), ..Flags::default() };
+    assert_eq!(detect(&lightning, &flags).unwrap().head_block, told);
+    let one = HeadBlockOverride { activation: Some(Activation::Relu), ..HeadBlockOverride::default() };
     let mixed = HeadBlock { kind: HeadBlockKind::Bottleneck, depth: 2, activation: Activation::Relu };
-    assert_eq!(recognise(&lightning, &one).unwrap().head_block, mixed);
-    let none = Flags { head_block: Some(HeadBlockKind::None), ..Flags::default() };
-    assert_eq!(recognise(&lightning, &none).unwrap().head_block, HeadBlock::NONE);
+    assert_eq!(detect(&lightning, &one).unwrap().head_block, mixed);
+    let none = HeadBlockOverride { head_block: Some(HeadBlockKind::None), ..HeadBlockOverride::default() };
+    assert_eq!(detect(&lightning, &none).unwrap().head_block, HeadBlock::NONE);
 
     // A file without one.
     let without = open("lightning_vit.ckpt");
-    let message = recognise(&without, &flags).unwrap_err().to_string();
+    let message = detect(&without, &flags).unwrap_err().to_string();
     assert!(message.contains("has none"), "{message}");
-    assert!(recognise(&without, &none).is_ok());
+    assert!(detect(&without, &none).is_ok());
 }
 
 #[test]
@@ -167,7 +172,7 @@ fn what_cannot_be_told_is_refused_with_its_reason() {
     let refused = |change: &dyn Fn(&mut Vec<Tensor>), expected: &str| {
         let mut tensors = tensors.clone();
         change(&mut tensors);
-        let message = recognise(&stranger(&tensors), &Flags::default()).unwrap_err().to_string();
+        let message = detect(&stranger(&tensors), &HeadBlockOverride::default()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message} (expected: {expected})");
     };
     let without = |name: &'static str| move |t: &mut Vec<Tensor>| t.retain(|x| x.0 != name);
@@ -193,7 +198,7 @@ fn what_cannot_be_told_is_refused_with_its_reason() {
     // Widths and depths from which heads and hooks do not follow.
     let mut narrow_text = narrow();
     narrow_text.head_block = HeadBlock::NONE;
-    let message = recognise(&stranger(&model(&narrow_text)), &Flags::default()).unwrap_err().to_string();
+    let message = detect(&stranger(&model(&narrow_text)), &HeadBlockOverride::default()).unwrap_err().to_string();
     assert!(message.contains("width 4") && message.contains("divisible by 64"), "{message}");
 
     let vit = |patch, dim, depth| {
@@ -201,7 +206,7 @@ fn what_cannot_be_told_is_refused_with_its_reason() {
         config.image = ImageEncoder::Vit { patch, dim, depth, heads: 1, mlp: 4, grid: 2, hooks: [0, 1, 2, 3] };
         model(&config)
     };
-    let told = |tensors: Vec<Tensor>| recognise(&stranger(&tensors), &Flags::default());
+    let told = |tensors: Vec<Tensor>| detect(&stranger(&tensors), &HeadBlockOverride::default());
     assert!(told(vit(32, 64, 4)).is_ok());
     let message = told(vit(16, 64, 6)).unwrap_err().to_string();
     assert!(message.contains("6 blocks") && message.contains("divisible by 4"), "{message}");
@@ -220,12 +225,13 @@ fn our_own_file_states_its_configuration_and_may_hold_any() {
     let config = narrow();
     let file =
         |config: &Config| safetensors(&model(&narrow()), Some((METADATA_KEY, serde_json::to_string(config).unwrap())));
-    assert_eq!(recognise(&open_bytes(&file(&config)).unwrap(), &Flags::default()).unwrap(), config);
+    assert_eq!(detect(&open_bytes(&file(&config)).unwrap(), &HeadBlockOverride::default()).unwrap(), config);
 
     let refused = |change: &dyn Fn(&mut Config), expected: &str| {
         let mut config = narrow();
         change(&mut config);
-        let message = recognise(&open_bytes(&file(&config)).unwrap(), &Flags::default()).unwrap_err().to_string();
+        let message =
+            detect(&open_bytes(&file(&config)).unwrap(), &HeadBlockOverride::default()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message} (expected: {expected})");
     };
     let vit = |patch, heads, hooks| {
@@ -251,7 +257,7 @@ fn our_own_file_states_its_configuration_and_may_hold_any() {
     refused(&|c| c.head_block.depth = usize::MAX, "head_block.depth");
 
     let bytes = safetensors(&model(&narrow()), Some((METADATA_KEY, "{\"preset\": 3}".to_owned())));
-    let message = recognise(&open_bytes(&bytes).unwrap(), &Flags::default()).unwrap_err().to_string();
+    let message = detect(&open_bytes(&bytes).unwrap(), &HeadBlockOverride::default()).unwrap_err().to_string();
     assert!(message.contains("configuration cannot be read"), "{message}");
 }
 
@@ -260,14 +266,14 @@ fn converting_keeps_values_types_and_configuration() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["lightning.ckpt", "lightning_vit.ckpt"] {
         let checkpoint = open(name);
-        let config = recognise(&checkpoint, &Flags::default()).unwrap();
+        let config = detect(&checkpoint, &HeadBlockOverride::default()).unwrap();
         let out = folder.path().join("new/folder").join(name);
         let mut calls = Vec::new();
         let options = Options { out: out.clone(), dtype: TargetDtype::Source };
         let summary = convert(&checkpoint, &config, &options, &mut |done, total| calls.push((done, total))).unwrap();
 
         let result = Checkpoint::open(&out).unwrap();
-        assert_eq!(recognise(&result, &Flags::default()).unwrap(), config);
+        assert_eq!(detect(&result, &HeadBlockOverride::default()).unwrap(), config);
         let specs = required(&config);
         assert_eq!(result.names().count(), specs.len());
         let mut bytes = 0;
@@ -293,7 +299,7 @@ fn what_is_dropped_is_told_in_groups() {
     let folder = tempfile::tempdir().unwrap();
     let dropped = |name: &str| {
         let checkpoint = open(name);
-        let config = recognise(&checkpoint, &Flags::default()).unwrap();
+        let config = detect(&checkpoint, &HeadBlockOverride::default()).unwrap();
         converted(&checkpoint, &config, &folder.path().join("m"), TargetDtype::Source).unwrap().dropped
     };
     let group = |name: &str, count| (name.to_owned(), count);
@@ -315,7 +321,7 @@ fn what_is_dropped_is_told_in_groups() {
 fn types_are_converted_as_asked() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = open("lightning.ckpt");
-    let config = recognise(&checkpoint, &Flags::default()).unwrap();
+    let config = detect(&checkpoint, &HeadBlockOverride::default()).unwrap();
     for dtype in [TargetDtype::F16, TargetDtype::F32] {
         let out = folder.path().join("m");
         converted(&checkpoint, &config, &out, dtype).unwrap();
@@ -357,7 +363,7 @@ fn every_tensor_is_aligned() {
         assert_eq!(info.data_offsets.0 % (info.dtype.bitsize() / 8), 0, "{name}");
         assert_eq!(info.dtype, if i % 3 == 0 { Dtype::F32 } else { *dtype }, "{name}");
     }
-    assert_eq!(recognise(&Checkpoint::open(&out).unwrap(), &Flags::default()).unwrap(), narrow());
+    assert_eq!(detect(&Checkpoint::open(&out).unwrap(), &HeadBlockOverride::default()).unwrap(), narrow());
 }
 
 #[test]
@@ -403,7 +409,7 @@ const SEEDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/seeded/seeded
 fn a_damaged_storage_is_not_converted() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = std::fs::read(SEEDED).unwrap();
-    let config = recognise(&Checkpoint::open(SEEDED.as_ref()).unwrap(), &Flags::default()).unwrap();
+    let config = detect(&Checkpoint::open(SEEDED.as_ref()).unwrap(), &HeadBlockOverride::default()).unwrap();
     let places: Vec<_> = zip_places(&bytes).into_iter().filter(|(name, _)| name.contains("/data/")).collect();
     let on_cpu = EngineOptions { device: DeviceChoice::Cpu, ..EngineOptions::default() };
     let (mut refused, mut loaded) = (0, 0);

@@ -4,7 +4,7 @@
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, convert};
 use lseg_fast::model::config::{Activation, HeadBlockKind};
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::{DeviceChoice, Engine, Error, Extras, Frame, Options, Segmented};
 use testing::golden::{Array, Case, distance, frame, item, largest, range};
 
@@ -53,7 +53,7 @@ fn agreement(mask: &[u16], expected: &[u8], scores: &Array) -> f64 {
 }
 
 /// Everything about one case: a batch of both photos where both have expected values.
-fn check(name: &'static str, flags: &Flags) {
+fn check(name: &'static str, flags: &HeadBlockOverride) {
     let (case, folder) = (Case::open(name), tempfile::tempdir().unwrap());
     let mut engine = case.engine(flags, folder.path(), 2);
 
@@ -98,21 +98,25 @@ fn check(name: &'static str, flags: &Flags) {
 
 #[test]
 fn vit16_equals_pytorch() {
-    check("vit16", &Flags::default());
+    check("vit16", &HeadBlockOverride::default());
 }
 
 #[test]
 fn vit32_with_bottleneck_in_a_batch_equals_pytorch() {
-    check("vit32", &Flags::default());
+    check("vit32", &HeadBlockOverride::default());
 }
 
 #[test]
 fn resnet_with_depthwise_equals_pytorch() {
-    check("resnet", &Flags::default());
+    check("resnet", &HeadBlockOverride::default());
 }
 
-fn relu_flags(depth: usize) -> Flags {
-    Flags { head_block: Some(HeadBlockKind::Depthwise), depth: Some(depth), activation: Some(Activation::Relu) }
+fn relu_flags(depth: usize) -> HeadBlockOverride {
+    HeadBlockOverride {
+        head_block: Some(HeadBlockKind::Depthwise),
+        depth: Some(depth),
+        activation: Some(Activation::Relu),
+    }
 }
 
 #[test]
@@ -136,12 +140,12 @@ fn a_head_block_of_depth_two_equals_pytorch() {
 fn the_same_frame_gives_the_same_bits() {
     let (case, folder) = (Case::open("vit32"), tempfile::tempdir().unwrap());
     let photos = [case.photo(0), case.photo(1)];
-    let mut engine = case.engine(&Flags::default(), folder.path(), 1);
+    let mut engine = case.engine(&HeadBlockOverride::default(), folder.path(), 1);
     let first = engine.scores(&frame(&photos[0])).unwrap();
     let other = engine.scores(&frame(&photos[1])).unwrap();
     assert_ne!(first, other);
     assert_eq!(engine.scores(&frame(&photos[0])).unwrap(), first);
-    let mut threaded = case.engine(&Flags::default(), folder.path(), 3);
+    let mut threaded = case.engine(&HeadBlockOverride::default(), folder.path(), 3);
     assert_eq!(threaded.scores(&frame(&photos[0])).unwrap(), first);
 }
 
@@ -149,7 +153,7 @@ fn the_same_frame_gives_the_same_bits() {
 #[test]
 fn extras_come_beside_the_same_mask() {
     let (case, folder) = (Case::open("vit16"), tempfile::tempdir().unwrap());
-    let mut engine = case.engine(&Flags::default(), folder.path(), 2);
+    let mut engine = case.engine(&HeadBlockOverride::default(), folder.path(), 2);
     let photo = case.photo(0);
     let frame = frame(&photo);
     let colours = vec![[200, 100, 0]; case.labels().len()];
@@ -189,7 +193,7 @@ fn a_float16_file_is_computed_as_float32() {
         let [half, float] = [convert::TargetDtype::F16, convert::TargetDtype::F32].map(|dtype| {
             let checkpoint = Checkpoint::open(&from).unwrap();
             from = folder.path().join(format!("{name}.{dtype:?}"));
-            let config = recognise(&checkpoint, &Flags::default()).unwrap();
+            let config = detect(&checkpoint, &HeadBlockOverride::default()).unwrap();
             convert(&checkpoint, &config, &convert::Options { out: from.clone(), dtype }, &mut |_, _| {}).unwrap();
             let mut engine =
                 Engine::load(&from, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{Options, TargetDtype, convert};
 use lseg_fast::model::config::METADATA_KEY;
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use testing::checkpoint::*;
 use testing::models::*;
 use testing::process::{alone, peak_mib};
@@ -93,7 +93,7 @@ fn use_file(path: &Path) -> bool {
             assert_eq!(floats.len(), info.shape.iter().product::<usize>());
         }
     }
-    if let Ok(config) = recognise(&checkpoint, &Flags::default()) {
+    if let Ok(config) = detect(&checkpoint, &HeadBlockOverride::default()) {
         config.validate().unwrap();
     }
     true

@@ -8,7 +8,7 @@ use lseg_fast::checkpoint::Dtype;
 use lseg_fast::checksum::{Checksum, METADATA_KEY, verify};
 use lseg_fast::convert::{Options, TargetDtype, convert};
 use lseg_fast::model::config;
-use lseg_fast::model::recognise::{Flags, recognise};
+use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use testing::checkpoint::*;
 use testing::models::*;
 
@@ -23,7 +23,7 @@ fn converted(dtype: TargetDtype) -> Vec<u8> {
 
 fn verified(bytes: &[u8]) -> Result<Checksum, Error> {
     let checkpoint = open_bytes(bytes)?;
-    let config = recognise(&checkpoint, &Flags::default())?;
+    let config = detect(&checkpoint, &HeadBlockOverride::default())?;
     verify(&checkpoint, &config)
 }
 

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// What a caller says about the head block; it counts more than what the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
+pub struct HeadBlockOverride {
     /// Which block.
     pub head_block: Option<HeadBlockKind>,
     /// How many times it is applied.
@@ -43,16 +43,16 @@ const PRESETS: [(&str, ImageEncoder, [usize; 4], usize); 5] = [
 /// [`Error::MissingTensor`] and [`Error::Tensor`] for tensors that are not as the others imply;
 /// [`Error::Config`] for a model whose heads or hooks cannot be told, for a stated configuration that
 /// contradicts itself, and for a head block of which kind, depth or activation are said nowhere.
-pub fn recognise(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
+pub fn detect(checkpoint: &Checkpoint, overrides: &HeadBlockOverride) -> Result<Config> {
     let refuse = |reason: String| Error::config(checkpoint.path(), reason);
     let config = match checkpoint.metadata().get(METADATA_KEY) {
         Some(json) => {
             let mut config = Config::from_json(json).map_err(|reason| refuse(printable(&reason)))?;
             let stated = config.head_block.clone();
-            config.head_block = head_block(checkpoint, flags, Some(stated)).map_err(refuse)?;
+            config.head_block = head_block(checkpoint, overrides, Some(stated)).map_err(refuse)?;
             config
         }
-        None => told_from_shapes(checkpoint, flags)?,
+        None => from_shapes(checkpoint, overrides)?,
     };
     config.validate().map_err(refuse)?;
     required(&config).iter().try_for_each(|tensor| checkpoint.check(&tensor.name, &tensor.shape).map(drop))?;
@@ -63,7 +63,7 @@ pub fn recognise(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
 const PATCH_EMBED: &str = "pretrained.model.patch_embed.proj.weight";
 const STEM: &str = "pretrained.layer1.0.weight";
 
-fn told_from_shapes(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
+fn from_shapes(checkpoint: &Checkpoint, overrides: &HeadBlockOverride) -> Result<Config> {
     let refuse = |reason: String| Error::config(checkpoint.path(), reason);
     let has = |name: &str| checkpoint.info(name).is_some();
     let vit = has(PATCH_EMBED);
@@ -98,7 +98,7 @@ fn told_from_shapes(checkpoint: &Checkpoint, flags: &Flags) -> Result<Config> {
         features,
         text,
         embed_dim,
-        head_block: head_block(checkpoint, flags, None).map_err(refuse)?,
+        head_block: head_block(checkpoint, overrides, None).map_err(refuse)?,
         mean,
         std,
         default_size: "long:480".to_owned(),
@@ -208,14 +208,18 @@ fn count(checkpoint: &Checkpoint, prefix: &str) -> usize {
     numbers.collect::<std::collections::BTreeSet<usize>>().len()
 }
 
-/// Kind, depth and activation of the head block: flags first, then what the file says (`stated` by our own
+/// Kind, depth and activation of the head block: overrides first, then what the file says (`stated` by our own
 /// files, hyper-parameters of others).
-fn head_block(checkpoint: &Checkpoint, flags: &Flags, stated: Option<HeadBlock>) -> Result<HeadBlock, String> {
-    if flags.head_block == Some(HeadBlockKind::None) {
+fn head_block(
+    checkpoint: &Checkpoint,
+    overrides: &HeadBlockOverride,
+    stated: Option<HeadBlock>,
+) -> Result<HeadBlock, String> {
+    if overrides.head_block == Some(HeadBlockKind::None) {
         return Ok(HeadBlock::NONE);
     }
     if checkpoint.info(HEAD_BLOCK_WEIGHT).is_none() {
-        if *flags != Flags::default() {
+        if *overrides != HeadBlockOverride::default() {
             return Err(format!(
                 "a head block is asked for, but the file has none ({HEAD_BLOCK_WEIGHT}); leave out --head-block, \
                  --depth and --activation"
@@ -234,7 +238,7 @@ fn head_block(checkpoint: &Checkpoint, flags: &Flags, stated: Option<HeadBlock>)
     }
 
     let stated = stated.as_ref();
-    let kind = match (flags.head_block, stated) {
+    let kind = match (overrides.head_block, stated) {
         (Some(kind), _) => kind,
         (None, Some(stated)) => stated.kind,
         (None, None) => stored_kind(checkpoint)?,
@@ -242,14 +246,14 @@ fn head_block(checkpoint: &Checkpoint, flags: &Flags, stated: Option<HeadBlock>)
     if kind == HeadBlockKind::None {
         return Ok(HeadBlock::NONE);
     }
-    // A stated "none" says nothing about the block that a flag brings back.
+    // A stated "none" says nothing about the block that an override brings back.
     let stated = stated.filter(|block| block.kind != HeadBlockKind::None);
-    let depth = match (flags.depth, stated) {
+    let depth = match (overrides.depth, stated) {
         (Some(depth), _) => depth,
         (None, Some(stated)) => stated.depth,
         (None, None) => stored_depth(checkpoint)?,
     };
-    let activation = match (flags.activation, stated) {
+    let activation = match (overrides.activation, stated) {
         (Some(activation), _) => activation,
         (None, Some(stated)) => stated.activation,
         (None, None) => stored_activation(checkpoint)?,
