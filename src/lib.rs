@@ -75,8 +75,6 @@ pub mod cli;
 #[doc(hidden)]
 pub mod device;
 #[doc(hidden)]
-pub mod ending;
-#[doc(hidden)]
 pub mod ops;
 #[doc(hidden)]
 pub mod plan;
@@ -86,6 +84,8 @@ pub mod plan_report;
 pub mod points;
 #[doc(hidden)]
 pub mod resample;
+#[doc(hidden)]
+pub mod termination;
 #[doc(hidden)]
 pub mod tokenizer;
 

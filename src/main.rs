@@ -4,12 +4,12 @@ use std::alloc::System;
 use std::process::ExitCode;
 
 use lseg_fast::cli;
-use lseg_fast::ending::{self, Allocator};
+use lseg_fast::termination::{self, Allocator};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator(System);
 
 fn main() -> ExitCode {
-    ending::prepare();
+    termination::handle_signals();
     cli::main()
 }

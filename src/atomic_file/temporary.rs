@@ -249,10 +249,10 @@ pub(super) mod tests {
     #[ignore = "run by the next test as a process of its own"]
     fn child_with_a_temporary_name() {
         let Some(folder) = std::env::var_os(FOLDER) else { return };
-        crate::ending::prepare();
+        crate::termination::handle_signals();
         let kept = Temporary::named(folder.as_ref()).unwrap();
         if std::env::var(ENDS_BY).unwrap() == "memory" {
-            crate::ending::end_without_memory(5 << 20);
+            crate::termination::end_without_memory(5 << 20);
         }
         thread::sleep(Duration::from_secs(60));
         drop(kept);

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed};
 
-use lseg_fast::ending::Allocator;
+use lseg_fast::termination::Allocator;
 
 #[global_allocator]
 static ALLOCATOR: Allocator<Watched> = Allocator(Watched);

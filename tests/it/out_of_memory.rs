@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lseg_fast::atomic_file::{Durability, write_atomically};
-use lseg_fast::ending;
 use lseg_fast::image::mask;
+use lseg_fast::termination;
 use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
 use testing::process;
 
@@ -39,7 +39,7 @@ fn child_without_memory() {
     let (Some(folder), Ok(nth)) = (std::env::var_os(FOLDER), std::env::var(NTH)) else { return };
     let nth = nth.parse().unwrap();
     refuse(nth..=if std::env::var_os(FROM_THEN_ON).is_some() { usize::MAX } else { nth });
-    ending::prepare();
+    termination::handle_signals();
     watch();
     let worked = work(folder.as_ref());
     unwatch();

@@ -5,8 +5,8 @@
 use rayon::prelude::*;
 
 use super::mask::Labels;
-use crate::ending::try_reserve;
 use crate::ops::{Buf, Element, Rows};
+use crate::termination::try_reserve;
 
 /// One cache line: the unit, so that every buffer starts on one.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]

@@ -23,7 +23,7 @@ thread_local! {
 /// temporary files are removed, then the process dies of that signal. A shell's loop ends by Ctrl-C only where it sees
 /// that. SIGXFSZ is ignored: writing beyond `ulimit -f` is then an error as a full disk is.
 #[cfg(unix)]
-pub fn prepare() {
+pub fn handle_signals() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
@@ -32,8 +32,8 @@ pub fn prepare() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     // Without the thread, or its pipe, all works as well: the signals then keep what they did.
     let _ = thread::Builder::new().name("signals".to_owned()).spawn(|| {
-        let heard = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
-        let Ok(mut signals) = Signals::new(heard) else { return };
+        let handled = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
+        let Ok(mut signals) = Signals::new(handled) else { return };
         for signal in signals.forever() {
             let _no_new_file = temporary::remove_all();
             let _ = emulate_default_handler(signal);
@@ -52,7 +52,7 @@ fn is_ignored(signal: i32) -> bool {
 
 /// For programs, to be called once at their start: Ctrl-C removes the temporary files.
 #[cfg(windows)]
-pub fn prepare() {
+pub fn handle_signals() {
     let end = || {
         let _no_new_file = temporary::remove_all();
         std::process::exit(1)
