@@ -4,7 +4,7 @@
 
 mod finite;
 mod of_process;
-mod place;
+mod placement;
 mod results;
 mod session;
 mod templates;
@@ -138,7 +138,7 @@ impl Engine {
         let tokenizer = Tokenizer::new(config.text.vocab, config.text.context)?;
         let mut shapes = Loader::shapes(checkpoint);
         let in_shape = Model::load(&config, &mut shapes)?;
-        let (model, (device, budget, note)) = place::place(options, (&in_shape, &shapes), |device| {
+        let (model, (device, budget, note)) = placement::load_on_device(options, (&in_shape, &shapes), |device| {
             Model::load(&config, &mut Loader::new(checkpoint, device))
         })?;
         checkpoint.unchanged()?;

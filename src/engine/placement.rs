@@ -16,13 +16,13 @@ pub(super) type Chosen = (Box<dyn Device>, Budget, Option<String>);
 
 /// What `load` makes of the model on the device for it; on the CPU where `auto` found a GPU whose kernels do not compute the model,
 /// or whose numbers cannot hold the weights.
-pub(super) fn place<T>(
+pub(super) fn load_on_device<T>(
     options: &Options,
     (shapes, model): (&Model, &Loader<'_>),
     load: impl FnMut(&mut dyn Device) -> Result<T>,
 ) -> Result<(T, Chosen)> {
-    let spare = |why| on_cpu(options, model, Some(why));
-    loaded(choose(options, shapes, model)?, (options.device == DeviceChoice::Auto).then_some(spare), load)
+    let fallback = |why| on_cpu(options, model, Some(why));
+    load_or_fall_back(choose(options, shapes, model)?, (options.device == DeviceChoice::Auto).then_some(fallback), load)
 }
 
 /// The smallest passes of a model: what a device computes of these it computes of all.
@@ -81,17 +81,17 @@ fn with_room(
     Ok((device, budget, note))
 }
 
-/// What `load` makes of the model on the device. Where the device's numbers cannot hold it, on the one of `spare`, if there is one.
-fn loaded<T>(
+/// What `load` makes of the model on the device. Where the device's numbers cannot hold it, on that of `fallback`, if there is one.
+fn load_or_fall_back<T>(
     (mut device, budget, note): Chosen,
-    spare: Option<impl FnOnce(String) -> Result<Chosen>>,
+    fallback: Option<impl FnOnce(String) -> Result<Chosen>>,
     mut load: impl FnMut(&mut dyn Device) -> Result<T>,
 ) -> Result<(T, Chosen)> {
-    match (load(&mut *device), spare) {
-        (Err(Error::NotFinite(reason)), Some(spare)) => {
+    match (load(&mut *device), fallback) {
+        (Err(Error::NotFinite(reason)), Some(fallback)) => {
             // The GPU's memory goes first: where it is the host's too, both together may not fit.
             drop(device);
-            let (mut device, budget, note) = spare(reason)?;
+            let (mut device, budget, note) = fallback(reason)?;
             Ok((load(&mut *device)?, (device, budget, note)))
         }
         (Err(Error::NotFinite(reason)), None) => Err(Error::NotFinite(format!("{reason}; pass --device cpu"))),
@@ -117,16 +117,16 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_does_not_fit_goes_to_the_spare_device() {
-        let spare = |threads: usize| Some(move |reason: String| cpu(threads, &reason));
-        let (model, (device, _, why)) = loaded(cpu(1, "as chosen").unwrap(), spare(2), load).unwrap();
+    fn a_model_that_does_not_fit_goes_to_the_fallback_device() {
+        let fallback = |threads: usize| Some(move |reason: String| cpu(threads, &reason));
+        let (model, (device, _, why)) = load_or_fall_back(cpu(1, "as chosen").unwrap(), fallback(2), load).unwrap();
         assert_eq!((model, &*device.describe()), ("loaded", "cpu, 2 threads"));
         assert_eq!(why.unwrap(), "it ends at 65504");
-        let (_, (device, _, why)) = loaded(cpu(2, "as chosen").unwrap(), spare(1), load).unwrap();
+        let (_, (device, _, why)) = load_or_fall_back(cpu(2, "as chosen").unwrap(), fallback(1), load).unwrap();
         assert_eq!((&*device.describe(), &*why.unwrap()), ("cpu, 2 threads", "as chosen"));
 
         let none = None::<fn(String) -> Result<Chosen>>;
-        let refused = |threads| loaded(cpu(threads, "").unwrap(), none, load).err().unwrap();
+        let refused = |threads| load_or_fall_back(cpu(threads, "").unwrap(), none, load).err().unwrap();
         assert_eq!(refused(1).to_string(), "it ends at 65504; pass --device cpu");
         assert!(matches!(refused(3), Error::NoModel));
     }
