@@ -3,7 +3,7 @@
 //! It is one file so that the ways in stand together, each with its errors and an example that runs.
 
 mod finite;
-mod of_process;
+mod fork_guard;
 mod placement;
 mod results;
 mod session;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use self::of_process::OfProcess;
+use self::fork_guard::ForkGuard;
 use self::session::{HostInputs, Session};
 use self::texts::Text;
 pub use self::types::{Alpha, Extras, Frame, LongLabels, Options, Scores, Segmentation, Segmented, Tap, Wait};
@@ -80,7 +80,7 @@ const MASK: Outputs = Outputs {
 /// ```
 pub struct Engine {
     model: Model,
-    device: OfProcess,
+    device: ForkGuard,
     description: String,
     note: Option<String>,
     tokenizer: Tokenizer,
@@ -145,7 +145,7 @@ impl Engine {
         Ok(Engine {
             model,
             description: device.describe(),
-            device: OfProcess::new(device),
+            device: ForkGuard::new(device),
             note,
             tokenizer,
             size,

@@ -7,15 +7,15 @@ use std::process;
 use crate::device::Device;
 use crate::error::{Error, Result};
 
-pub struct OfProcess {
+pub struct ForkGuard {
     /// Until it is dropped.
     device: Option<Box<dyn Device>>,
     made_in: u32,
 }
 
-impl OfProcess {
-    pub fn new(device: Box<dyn Device>) -> OfProcess {
-        OfProcess { device: Some(device), made_in: process::id() }
+impl ForkGuard {
+    pub fn new(device: Box<dyn Device>) -> ForkGuard {
+        ForkGuard { device: Some(device), made_in: process::id() }
     }
 
     /// To be called before the device is asked to do anything.
@@ -37,7 +37,7 @@ impl OfProcess {
     }
 }
 
-impl Deref for OfProcess {
+impl Deref for ForkGuard {
     type Target = dyn Device;
 
     fn deref(&self) -> &(dyn Device + 'static) {
@@ -45,13 +45,13 @@ impl Deref for OfProcess {
     }
 }
 
-impl DerefMut for OfProcess {
+impl DerefMut for ForkGuard {
     fn deref_mut(&mut self) -> &mut (dyn Device + 'static) {
         &mut **self.device.as_mut().expect("it is there until it is dropped")
     }
 }
 
-impl Drop for OfProcess {
+impl Drop for ForkGuard {
     /// In another process it is left as it is: to give it back would wait for what is not there.
     fn drop(&mut self) {
         if !self.is_here() {
