@@ -41,7 +41,7 @@ pub struct Failure {
 }
 
 /// Kernels that no operation launches.
-const MEASURING: &str = "bench";
+const MEASURING: &str = "probe";
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, Default)]

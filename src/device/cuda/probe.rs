@@ -236,10 +236,10 @@ impl Cuda {
         self.weights = Weights::new(Arc::clone(&self.gpu));
     }
 
-    /// Queues a kernel of bench.cu.
+    /// Queues a kernel of probe.cu.
     fn launch(&self, name: &str, blocks: u32, params: &impl NoUninit) -> Result<()> {
         let kernel =
-            kernels("bench").find(|kernel| kernel.name == name).expect("bench.cu has the kernels of this file");
+            kernels("probe").find(|kernel| kernel.name == name).expect("probe.cu has the kernels of this file");
         self.gpu.launch(self.library.function(kernel), [blocks, 1, 1], bytemuck::bytes_of(params))
     }
 
