@@ -348,7 +348,7 @@ fn killing_it_in_the_middle_leaves_what_it_knew() {
 
 #[test]
 fn it_goes_on_when_nobody_listens() {
-    let machine = Machine::new("deaf");
+    let machine = Machine::new("unread");
     let mut run = machine.command("").env("STAGES", "2").stdout(Stdio::piped()).spawn().unwrap();
     drop(run.stdout.take());
     assert_eq!(run.wait().unwrap().code(), Some(0));
