@@ -53,7 +53,7 @@ impl Operation for AddPositions {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Nothing, Outliers};
-    use crate::ops::cases::{Case, Cases, Draft, Map};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map};
 
     pub fn add(all: &mut Cases) {
         all.awkward.push(case(2, 6, (5, 4), 64, Nothing));
@@ -64,13 +64,13 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, side: usize, grid: Map, dim: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let tokens = c.input([batch, 1, 1 + grid.0 * grid.1, dim], Element::F32, 1.0);
         let class = c.vector(dim, 1.0);
         let positions = c.vector((1 + side * side) * dim, 1.0);
         // The class token is not read.
         c.spare(batch * dim * Element::F32.bytes(2));
         let op = AddPositions { class, positions, side, grid, tokens };
-        c.done(format!("{batch}x{}x{}x{dim}-side{side}", grid.0, grid.1), tokens, op)
+        c.build(format!("{batch}x{}x{}x{dim}-side{side}", grid.0, grid.1), tokens, op)
     }
 }

@@ -57,7 +57,7 @@ impl Operation for Argmax {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Infinite, Nan, Nothing};
-    use crate::ops::cases::{Case, Cases, Draft, Map, Seeded, Values, lowercase};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, Seeded, Values, lowercase};
 
     /// What is made, and which of it is looked at.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, (h, w): Map, labels: usize, mask: Map, winner: Winner, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let shape = [batch, h, w, labels];
         let logits = c.input_of(shape, Element::F32, move |s: &mut Seeded| {
             let mut logits = s.values(batch * h * w * labels, 14.0);
@@ -126,7 +126,7 @@ pub mod cases {
             Best => best.unwrap_or(mask),
             NotFinite => not_finite,
         };
-        c.done(sizes, out, Argmax { logits, mask, best, not_finite })
+        c.build(sizes, out, Argmax { logits, mask, best, not_finite })
     }
 
     /// Two labels everywhere: at a single pixel, 0·NaN is a matter of how the interpolation is written.

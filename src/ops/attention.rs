@@ -57,7 +57,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers};
-    use crate::ops::cases::{Case, Cases, Draft, Seeded, Values, switches};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Seeded, Values, switches};
 
     pub fn add(all: &mut Cases) {
         let awkward = [
@@ -85,7 +85,7 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, tokens: usize, heads: usize, size: usize, causal: bool, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let width = heads * size;
         let qkv = c.input_of([batch, 1, tokens, 3 * width], Element::Activation, move |s: &mut Seeded| {
             let mut qkv = s.values(batch * tokens * 3 * width, 1.0);
@@ -98,7 +98,7 @@ pub mod cases {
         });
         let out = c.output([batch, 1, tokens, width], Element::Activation);
         let sizes = format!("{batch}x{tokens}-heads{heads}x{size}{}", switches([(causal, "causal")]));
-        c.done(sizes, out, Attention { qkv, heads, causal, out })
+        c.build(sizes, out, Attention { qkv, heads, causal, out })
     }
 
     /// Two queries and two keys with a large channel each: logits of ±80 among small ones.

@@ -107,7 +107,7 @@ impl Operation for Conv {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers};
-    use crate::ops::cases::{Case, Cases, Draft, Map, lowercase, switches};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, lowercase, switches};
     use crate::ops::{Element, Func};
 
     /// What stands around the product.
@@ -197,7 +197,7 @@ pub mod cases {
         let Shape { outputs, inputs, kernel, stride, pad } = shape;
         let Around { relu_in, bias, adds, func } = around;
         let (h, w) = shape.out(map);
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, map.0, map.1, inputs], Element::Activation, 1.0);
         let mut epilogue = Epilogue::func(func);
         for add in epilogue.add.iter_mut().take(adds) {
@@ -214,6 +214,6 @@ pub mod cases {
         ]);
         let sizes = format!("{batch}x{}x{}x{inputs}-{outputs}-kernel{kernel}-stride{stride}{on}", map.0, map.1);
         let w = Weights { weight, bias, kernel, stride, pad };
-        c.done(sizes, out, Conv { x, w, relu_in, epilogue, out })
+        c.build(sizes, out, Conv { x, w, relu_in, epilogue, out })
     }
 }

@@ -59,7 +59,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers};
-    use crate::ops::cases::{Case, Cases, Draft, Map};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map};
 
     pub fn add(all: &mut Cases) {
         let awkward = [
@@ -78,12 +78,12 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, (h, w): Map, inputs: usize, outputs: usize, stride: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, h, w, inputs], Element::Activation, 1.0);
         let weight = c.matrix(stride * stride * outputs, inputs);
         let bias = c.repeated(outputs, 1.0, stride * stride);
         let out = c.output([batch, h * stride, w * stride, outputs], Element::Activation);
         let sizes = format!("{batch}x{h}x{w}x{inputs}-{outputs}-stride{stride}");
-        c.done(sizes, out, ConvTranspose { x, w: Weights { weight, bias, stride }, out })
+        c.build(sizes, out, ConvTranspose { x, w: Weights { weight, bias, stride }, out })
     }
 }

@@ -53,7 +53,7 @@ impl Operation for EmbedTokens {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::Nothing;
-    use crate::ops::cases::{Case, Cases, Draft, Values};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Values};
 
     pub fn add(all: &mut Cases) {
         all.awkward.push(case(1, 1, 3, 2));
@@ -63,7 +63,7 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, tokens: usize, width: usize, vocab: usize) -> Case {
-        let mut c = Draft::new(Nothing);
+        let mut c = CaseBuilder::new(Nothing);
         let drawn: Vec<u32> = (0..batch * tokens).map(|i| ((i * 7 + vocab - 1) % vocab) as u32).collect();
         let mut different = drawn.clone();
         different.sort_unstable();
@@ -76,6 +76,6 @@ pub mod cases {
         // Rows that several tokens read.
         let gathered = op.gathered_bytes(2).unwrap_or(0);
         c.spare(gathered - width * (2 * different.len() + Element::F32.bytes(2) * tokens));
-        c.done(format!("{batch}x{tokens}x{width}-vocab{vocab}"), out, op)
+        c.build(format!("{batch}x{tokens}x{width}-vocab{vocab}"), out, op)
     }
 }

@@ -75,7 +75,7 @@ impl Operation for Gemm {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers};
-    use crate::ops::cases::{Case, Cases, Draft, lowercase, switches};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, lowercase, switches};
     use crate::ops::{Element, Func};
 
     /// What is added before the function.
@@ -209,7 +209,7 @@ pub mod cases {
 
     fn case(gemm: GemmCase, plant: Plant) -> Case {
         let GemmCase { batch, first, rows, behind, to, k, n, x, out, bias, add, func } = gemm;
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, 1, first + rows + behind, k], x, 1.0);
         let part = |buf| Rows { buf, first: to, count: rows };
         let shape = [batch, 1, to + rows, n];
@@ -239,6 +239,6 @@ pub mod cases {
             (func != Func::Identity, &lowercase(func)),
         ]);
         let x = Rows { buf: x, first, count: rows };
-        c.done(sizes + &shifts.concat() + &on, out, Gemm { x, w, epilogue: epilogue.then(func), out: part(out) })
+        c.build(sizes + &shifts.concat() + &on, out, Gemm { x, w, epilogue: epilogue.then(func), out: part(out) })
     }
 }

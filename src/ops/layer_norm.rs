@@ -57,7 +57,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers, Zeros};
-    use crate::ops::cases::{Case, Cases, Draft};
+    use crate::ops::cases::{Case, CaseBuilder, Cases};
 
     pub fn add(all: &mut Cases) {
         let awkward = [
@@ -76,11 +76,11 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, rows: usize, channels: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let shape = [batch, 1, rows, channels];
         let x = c.input(shape, Element::F32, 1.0);
         let w = Weights { weight: c.vector(channels, 2.0), bias: c.vector(channels, 1.0), eps: 1e-6 };
         let out = c.output(shape, Element::Activation);
-        c.done(format!("{batch}x{rows}x{channels}"), out, LayerNorm { x, w, out })
+        c.build(format!("{batch}x{rows}x{channels}"), out, LayerNorm { x, w, out })
     }
 }

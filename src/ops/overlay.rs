@@ -47,7 +47,7 @@ impl Operation for Overlay {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::Nothing;
-    use crate::ops::cases::{Case, Cases, Draft, Map, Seeded, Values};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, Seeded, Values};
 
     pub fn add(all: &mut Cases) {
         // One pixel, whole chunks of 16 bytes, anything behind them; the last labels that lanes hold, and more.
@@ -60,7 +60,7 @@ pub mod cases {
 
     /// Its inputs: photo, palette, mask.
     pub fn case(batch: usize, (h, w): Map, labels: usize) -> Case {
-        let mut c = Draft::new(Nothing);
+        let mut c = CaseBuilder::new(Nothing);
         let photo =
             c.input_of([batch, h, w, 3], Element::U8, move |s: &mut Seeded| Values::U8(s.bytes(batch * h * w * 3)));
         let palette = c.input_of([1, 1, labels, 4], Element::U8, move |s: &mut Seeded| {
@@ -78,6 +78,6 @@ pub mod cases {
                 _ => Values::U16(drawn.map(|label| label as u16).collect()),
             }
         });
-        c.done(format!("{batch}x{h}x{w}-{labels}"), photo, Overlay { mask, palette, photo })
+        c.build(format!("{batch}x{h}x{w}-{labels}"), photo, Overlay { mask, palette, photo })
     }
 }

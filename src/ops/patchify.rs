@@ -52,7 +52,7 @@ impl Operation for Patchify {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::Nothing;
-    use crate::ops::cases::{Case, Cases, Draft, Map, Seeded, Values};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, Seeded, Values};
 
     pub const NORMALISE: Normalise = Normalise { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
@@ -74,11 +74,11 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, (h0, w0): Map, (h, w): Map, patch: usize) -> Case {
-        let mut c = Draft::new(Nothing);
+        let mut c = CaseBuilder::new(Nothing);
         let draw = move |s: &mut Seeded| Values::U8(s.bytes(batch * h0 * w0 * 3));
         let photo = c.input_of([batch, h0, w0, 3], Element::U8, draw);
         let out = c.output([batch, h, w, patch * patch * 3], Element::Activation);
         let op = Patchify { photo, normalise: NORMALISE, patch, out };
-        c.done(format!("{batch}x{h0}x{w0}-{h}x{w}-patch{patch}"), out, op)
+        c.build(format!("{batch}x{h0}x{w0}-{h}x{w}-patch{patch}"), out, op)
     }
 }

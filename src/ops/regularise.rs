@@ -46,7 +46,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing};
-    use crate::ops::cases::{Case, Cases, Draft, Map, lowercase, switches};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, lowercase, switches};
 
     pub fn add(all: &mut Cases) {
         let (relu, lrelu, tanh) = (Some(Activation::Relu), Some(Activation::Lrelu), Some(Activation::Tanh));
@@ -73,7 +73,7 @@ pub mod cases {
         activation: Option<Activation>,
         plant: Plant,
     ) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let shape = [batch, h, w, labels];
         let x = c.input(shape, Element::F32, 14.0);
         let kernel = c.vector(10, 0.3);
@@ -81,6 +81,6 @@ pub mod cases {
         let named = activation.map(lowercase).unwrap_or_default();
         let on = switches([(bottleneck, "bottleneck"), (activation.is_some(), &named)]);
         let op = Regularise { x, w: kernel, bottleneck, activation, out };
-        c.done(format!("{batch}x{h}x{w}x{labels}{on}"), out, op)
+        c.build(format!("{batch}x{h}x{w}x{labels}{on}"), out, op)
     }
 }

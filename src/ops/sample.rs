@@ -50,7 +50,7 @@ impl Operation for Sample {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Nothing, Outliers, Zeros};
-    use crate::ops::cases::{Case, Cases, Draft, Map, Seeded, Values};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, Seeded, Values};
 
     pub fn add(all: &mut Cases) {
         // The photo one pixel, larger, smaller than the map, twice its size, one row.
@@ -68,7 +68,7 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, (h, w): Map, channels: usize, photo: Map, count: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, h, w, channels], Element::Activation, 1.0);
         let points = c.input_of([batch, 1, count, 2], Element::F32, move |s: &mut Seeded| {
             Values::F32((0..batch).flat_map(|_| scattered(count, photo, s)).collect())
@@ -77,7 +77,7 @@ pub mod cases {
         // At most 16 pixels a point, often the same as another's.
         c.spare(2 * x.len().saturating_sub(16 * out.len()));
         let sizes = format!("{batch}x{h}x{w}x{channels}-photo{}x{}-{count}", photo.0, photo.1);
-        c.done(sizes, out, Sample { x, points, photo, out })
+        c.build(sizes, out, Sample { x, points, photo, out })
     }
 
     /// (x, y) of `count` points: the last pixel's centre, one beyond each edge, a centre inside, then anywhere in the photo

@@ -64,7 +64,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers, Zeros};
-    use crate::ops::cases::{Case, Cases, Draft, Map, switches};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, switches};
 
     /// R and what is added to both products.
     #[derive(Clone, Copy, PartialEq)]
@@ -106,7 +106,7 @@ pub mod cases {
     }
 
     fn case(batch: usize, (h, w): Map, features: usize, norm: Norm, labels: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, h, w, features], Element::Activation, 1.0);
         let scores = c.matrix(labels, features);
         let (rank, bare, upper) = match norm {
@@ -124,6 +124,6 @@ pub mod cases {
         };
         let out = c.output([batch, h, w, labels], Element::F32);
         let on = switches([(bare, "bare"), (upper, "upper")]);
-        c.done(format!("{batch}x{h}x{w}x{features}-{labels}-rank{rank}{on}"), out, Similarity { x, w: w_, out })
+        c.build(format!("{batch}x{h}x{w}x{features}-{labels}-rank{rank}{on}"), out, Similarity { x, w: w_, out })
     }
 }

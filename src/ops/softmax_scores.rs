@@ -46,7 +46,7 @@ impl Operation for SoftmaxScores {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Infinite, Nan, Nothing};
-    use crate::ops::cases::{Case, Cases, Draft, Map};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map};
 
     pub fn add(all: &mut Cases) {
         // One label is certain; one pixel; rows that end within a warp; more pixels than a block has threads.
@@ -63,9 +63,9 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, labels: usize, (h, w): Map, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let scores = c.input([batch, labels, h, w], Element::F32, 14.0);
         let lse = c.output([batch, 1, h, w], Element::F32);
-        c.done(format!("{batch}x{labels}x{h}x{w}"), scores, SoftmaxScores { lse, scores })
+        c.build(format!("{batch}x{labels}x{h}x{w}"), scores, SoftmaxScores { lse, scores })
     }
 }

@@ -45,7 +45,7 @@ impl Operation for TakeRows {
 pub mod cases {
     use super::*;
     use crate::ops::cases::Plant::{self, Nan, Nothing};
-    use crate::ops::cases::{Case, Cases, Draft, Values};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Values};
 
     pub fn add(all: &mut Cases) {
         all.awkward.push(case(1, 1, 17, Nothing));
@@ -55,13 +55,13 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, rows: usize, width: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, 1, rows, width], Element::F32, 1.0);
         let row = move |b: usize| ((b + 1) * (rows - 1) / batch) as u32;
         let index = c.input_of([batch, 1, 1, 1], Element::U32, move |_| Values::U32((0..batch).map(row).collect()));
         let out = c.output([batch, 1, 1, width], Element::F32);
         // The rows that are not taken.
         c.spare(batch * (rows - 1) * width * Element::F32.bytes(2));
-        c.done(format!("{batch}x{rows}x{width}"), out, TakeRows { x, index, out })
+        c.build(format!("{batch}x{rows}x{width}"), out, TakeRows { x, index, out })
     }
 }

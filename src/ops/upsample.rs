@@ -40,7 +40,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers};
-    use crate::ops::cases::{Case, Cases, Draft, Map};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map};
 
     pub fn add(all: &mut Cases) {
         let awkward = [
@@ -58,9 +58,9 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, (h, w): Map, channels: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, h, w, channels], Element::Activation, 1.0);
         let out = c.output([batch, 2 * h, 2 * w, channels], Element::Activation);
-        c.done(format!("{batch}x{h}x{w}x{channels}"), out, Upsample { x, out })
+        c.build(format!("{batch}x{h}x{w}x{channels}"), out, Upsample { x, out })
     }
 }

@@ -41,7 +41,7 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing};
-    use crate::ops::cases::{Case, Cases, Draft, Map};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map};
 
     pub fn add(all: &mut Cases) {
         let awkward =
@@ -51,9 +51,9 @@ pub mod cases {
     }
 
     pub fn case(batch: usize, (h, w): Map, labels: usize, plant: Plant) -> Case {
-        let mut c = Draft::new(plant);
+        let mut c = CaseBuilder::new(plant);
         let logits = c.input([batch, h, w, labels], Element::F32, 14.0);
         let out = c.output([batch, labels, 2 * h, 2 * w], Element::F32);
-        c.done(format!("{batch}x{h}x{w}x{labels}"), out, UpsampleScores { logits, out })
+        c.build(format!("{batch}x{h}x{w}x{labels}"), out, UpsampleScores { logits, out })
     }
 }

@@ -107,7 +107,7 @@ impl Case {
 }
 
 /// A case in the making: declares buffers and weights, whose values are drawn in this order.
-pub struct Draft {
+pub struct CaseBuilder {
     plant: Plant,
     buffers: Vec<Buf>,
     inputs: Vec<Buf>,
@@ -117,10 +117,10 @@ pub struct Draft {
     spared: usize,
 }
 
-impl Draft {
-    pub fn new(plant: Plant) -> Draft {
+impl CaseBuilder {
+    pub fn new(plant: Plant) -> CaseBuilder {
         let (buffers, inputs, draws) = (Vec::new(), Vec::new(), Vec::new());
-        Draft { plant, buffers, inputs, draws, matrices: 0, vectors: 0, spared: 0 }
+        CaseBuilder { plant, buffers, inputs, draws, matrices: 0, vectors: 0, spared: 0 }
     }
 
     /// A buffer that the host fills with values in (−scale, scale); what is planted, in the first.
@@ -211,11 +211,11 @@ impl Draft {
     }
 
     /// `sizes` are those of the name.
-    pub fn done(self, sizes: String, out: Buf, op: impl Into<Op>) -> Case {
+    pub fn build(self, sizes: String, out: Buf, op: impl Into<Op>) -> Case {
         let (op, plant) = (op.into(), self.plant);
         let planted = if plant == Plant::Nothing { String::new() } else { format!("/{}", lowercase(plant)) };
         let name = format!("{}/{sizes}{planted}", op.name());
-        let Draft { buffers, inputs, draws, spared, .. } = self;
+        let CaseBuilder { buffers, inputs, draws, spared, .. } = self;
         Case { name, op, plant, out, buffers, inputs, draws, spared }
     }
 }
