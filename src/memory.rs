@@ -41,7 +41,7 @@ impl Need {
 
 /// The memory that a device has for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Own {
+pub struct DeviceMemory {
     /// The device's.
     pub name: String,
     /// Bytes that are free.
@@ -51,9 +51,9 @@ pub struct Own {
 /// How much memory an engine may have, and what of it is held.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    host: Purse,
+    host: Pool,
     /// Where the device has memory of its own.
-    device: Option<Purse>,
+    device: Option<Pool>,
 }
 
 /// Bytes of one memory.
@@ -66,7 +66,7 @@ pub struct Usage {
 }
 
 #[derive(Clone, Debug)]
-struct Purse {
+struct Pool {
     limit: u64,
     /// Where the limit comes from, in words.
     origin: String,
@@ -77,16 +77,16 @@ struct Purse {
 impl Budget {
     /// As many bytes as are `allowed`, of the host's memory and of the device's `own`; else three quarters of what is free
     /// now. Where a system does not say what is free (other than Linux), nothing limits the host's.
-    pub fn new(allowed: Option<u64>, own: Option<Own>) -> Budget {
-        let purse = |free: Option<u64>, whose: &str| match (allowed, free) {
-            (Some(limit), _) => Purse { limit, origin: format!("of the {} allowed", shown(limit)), held: [0; 3] },
-            (None, free) => Purse {
+    pub fn new(allowed: Option<u64>, own: Option<DeviceMemory>) -> Budget {
+        let pool = |free: Option<u64>, whose: &str| match (allowed, free) {
+            (Some(limit), _) => Pool { limit, origin: format!("of the {} allowed", shown(limit)), held: [0; 3] },
+            (None, free) => Pool {
                 limit: free.map_or(u64::MAX, |free| free / 4 * 3),
                 origin: format!("three quarters of what {whose} has left"),
                 held: [0; 3],
             },
         };
-        Budget { host: purse(free::free(), "this machine"), device: own.map(|own| purse(Some(own.free), &own.name)) }
+        Budget { host: pool(free::free(), "this machine"), device: own.map(|own| pool(Some(own.free), &own.name)) }
     }
 
     /// The host's memory, which is the device's too where that has none of its own.
@@ -96,7 +96,7 @@ impl Budget {
 
     /// A GPU's memory.
     pub fn device(&self) -> Option<Usage> {
-        self.device.as_ref().map(Purse::usage)
+        self.device.as_ref().map(Pool::usage)
     }
 
     /// Whether the host has so many bytes for `what`, beside what is held; `ways` say what to do where it has not.
@@ -134,13 +134,13 @@ impl Budget {
 
     /// What `part` held is given back.
     pub(crate) fn release(&mut self, part: Part) {
-        for purse in [Some(&mut self.host), self.device.as_mut()].into_iter().flatten() {
-            purse.held[part as usize] = 0;
+        for pool in [Some(&mut self.host), self.device.as_mut()].into_iter().flatten() {
+            pool.held[part as usize] = 0;
         }
     }
 }
 
-impl Purse {
+impl Pool {
     fn usage(&self) -> Usage {
         Usage { limit: self.limit, held: self.held.iter().fold(0, |sum, held| sum.saturating_add(*held)) }
     }
@@ -243,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn a_device_with_memory_of_its_own_has_a_purse_of_its_own() {
-        let mut budget = Budget::new(None, Some(Own { name: "GPU 7".into(), free: 4000 }));
+    fn a_device_with_memory_of_its_own_has_a_pool_of_its_own() {
+        let mut budget = Budget::new(None, Some(DeviceMemory { name: "GPU 7".into(), free: 4000 }));
         let need = Need { device: 2500, host: 500, passing: 0 };
         budget.hold(Part::Weights, "it", need, "").unwrap();
         assert_eq!((budget.device(), budget.host().held), (Some(Usage { limit: 3000, held: 2500 }), 500));

@@ -8,7 +8,7 @@ pub mod cuda;
 pub use self::calls::Calls;
 pub use self::choice::DeviceChoice;
 use crate::error::Result;
-use crate::memory::{Need, Own};
+use crate::memory::{DeviceMemory, Need};
 pub use crate::ops::Upload;
 use crate::ops::{Buf, Stage, Weight};
 use crate::plan::Plan;
@@ -22,7 +22,7 @@ pub trait Device: Upload + Send {
     fn activation_bytes(&self) -> usize;
 
     /// The device's own memory, where that is not the host's.
-    fn own_memory(&self) -> Option<Own> {
+    fn own_memory(&self) -> Option<DeviceMemory> {
         None
     }
 

@@ -74,7 +74,7 @@ use self::staging::Staging;
 pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
 use super::{Calls, Device, Program, Times, Upload};
 use crate::error::{Error, Result};
-use crate::memory::{Need, Own};
+use crate::memory::{DeviceMemory, Need};
 use crate::ops::{Buf, Matrix, Op, Vector, Weight};
 use crate::plan::Plan;
 
@@ -278,9 +278,9 @@ impl Device for Cuda {
         ACTIVATION_BYTES
     }
 
-    fn own_memory(&self) -> Option<Own> {
+    fn own_memory(&self) -> Option<DeviceMemory> {
         let Info { name, unified, .. } = self.gpu.info();
-        (!unified).then(|| Own { name: name.clone(), free: self.gpu.free() })
+        (!unified).then(|| DeviceMemory { name: name.clone(), free: self.gpu.free() })
     }
 
     fn weight_bytes(&self, weights: &[Weight]) -> u64 {
