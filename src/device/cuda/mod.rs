@@ -253,7 +253,7 @@ impl Upload for Cuda {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
         if self.weights.replace_matrix(old.index, n, k, data)? {
-            self.moved();
+            self.invalidate_addresses();
         }
         Ok(Matrix { index: old.index, n, k })
     }
@@ -262,7 +262,7 @@ impl Upload for Cuda {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
         if self.weights.replace_vector(old.index, data)? {
-            self.moved();
+            self.invalidate_addresses();
         }
         Ok(Vector { index: old.index, len: data.len() })
     }

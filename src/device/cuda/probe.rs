@@ -133,7 +133,7 @@ impl Cuda {
     /// What is computed how, from now on.
     pub fn force(&mut self, forced: Forced) {
         self.forced = forced;
-        self.moved();
+        self.invalidate_addresses();
     }
 
     /// What is kept of the launches to come. While anything is, no pass is replayed.
@@ -232,7 +232,7 @@ impl Cuda {
 
     /// Gives back all weights. Handles of them are of no use from then on.
     pub fn drop_weights(&mut self) {
-        self.moved();
+        self.invalidate_addresses();
         self.weights = Weights::new(Arc::clone(&self.gpu));
     }
 

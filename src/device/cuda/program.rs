@@ -64,17 +64,17 @@ impl Cuda {
 
     fn reserve(&mut self, plan: &Plan) -> Result<()> {
         if !self.arena.holds(plan.arena_bytes) {
-            self.moved();
+            self.invalidate_addresses();
             self.arena.grow(plan.arena_bytes)?;
         }
         if self.staging.reserve(plan)? {
-            self.moved();
+            self.invalidate_addresses();
         }
         Ok(())
     }
 
     /// Addresses that launches hold are true no longer.
-    pub(super) fn moved(&mut self) {
+    pub(super) fn invalidate_addresses(&mut self) {
         self.generation += 1;
     }
 
