@@ -35,7 +35,7 @@ impl SplitKMemory {
     pub fn new(gpu: &Arc<Gpu>) -> Result<SplitKMemory> {
         let (limits, what) = (GpuLimits::of(gpu.info()), "the products' workspace");
         let partial_sums = gpu.allocate(limits.workspace_bytes(), what)?;
-        let arrived = gpu.allocate(4 * limits.most_cut_tiles(), what)?;
+        let arrived = gpu.allocate(4 * limits.most_split_tiles(), what)?;
         gpu.fill(&arrived, 0, 0, arrived.bytes())?;
         Ok(SplitKMemory { partial_sums, arrived })
     }

@@ -64,7 +64,7 @@ const ENDS: f64 = 1500.0;
 /// Bytes a clock that a multiprocessor writes or reads of parts.
 const BYTES: f64 = 32.0;
 /// Parts must gain at least a tenth: their way through memory is in the way of others.
-const CUT: f64 = 1.1;
+const SPLIT_GAIN: f64 = 1.1;
 
 /// Parts are summed up through memory; more are never worth it.
 pub const MOST_PARTS: usize = 8;
@@ -96,7 +96,7 @@ impl Tile {
     /// What of the tensor cores' rate shared memory lets it use, by the sums that a thread holds: a clock moves 128 bytes, in which
     /// an A100 multiplies 16×8×16 half. A warp's 64×64 takes four passes of 512 bytes for every 16 of these, its 32×64 six, and
     /// every value is written once.
-    fn share(self) -> f64 {
+    fn mma_efficiency(self) -> f64 {
         match self.area() / self.threads {
             128.. => 1.0,
             64.. => 0.95,
@@ -136,7 +136,7 @@ impl GpuLimits {
     }
 
     /// Tiles of a product that is cut in parts, at most: more fill the GPU as they are.
-    pub fn most_cut_tiles(&self) -> usize {
+    pub fn most_split_tiles(&self) -> usize {
         self.multiprocessors * (RESIDENT_THREADS / FOUR_WARPS)
     }
 }
@@ -173,7 +173,7 @@ fn quickest(tiles: impl Iterator<Item = Tile>, problem: Problem, gpu: GpuLimits)
 
 fn allowed(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> bool {
     let (tiles, steps) = (problem.tiles(tile), problem.depth.div_ceil(tile.step));
-    let fits = tiles <= gpu.most_cut_tiles() && tiles * parts * tile.area() * 4 <= gpu.workspace_bytes();
+    let fits = tiles <= gpu.most_split_tiles() && tiles * parts * tile.area() * 4 <= gpu.workspace_bytes();
     parts == 1 || (fits && steps >= 4 * parts)
 }
 
@@ -191,7 +191,7 @@ fn clocks(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f
     let blocks = (problem.tiles(tile) * parts).div_ceil(gpu.multiprocessors);
     let resident = gpu.resident(tile);
     let alone = if resident == 1 { blocks } else { blocks % resident };
-    let sum = area * (stages * tile.step) as f64 / (gpu.arch.mma_sync_multiply_adds() * tile.share());
+    let sum = area * (stages * tile.step) as f64 / (gpu.arch.mma_sync_multiply_adds() * tile.mma_efficiency());
     let waits = if tile.threads > FOUR_WARPS { EIGHT_WARP_WAITS } else { WAITS };
     let sums = blocks as f64 * sum + (alone * stages) as f64 * waits;
     let operands = 2 * problem.tiles(tile) * (tile.rows + tile.columns) * problem.depth;
@@ -202,7 +202,7 @@ fn clocks(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f
     }
     // The last parts are written, then one block reads all of its tile.
     let reduction = ENDS + (blocks.min(resident) + parts) as f64 * area * 4.0 / BYTES;
-    CUT * (sums + ends + reduction)
+    SPLIT_GAIN * (sums + ends + reduction)
 }
 
 #[cfg(test)]
@@ -316,7 +316,7 @@ mod tests {
                         assert!((1..=steps).contains(&parts), "every part has something to sum");
                         if parts > 1 {
                             assert!(tiles * parts * tile.area() * 4 <= gpu.workspace_bytes());
-                            assert!(tiles <= gpu.most_cut_tiles());
+                            assert!(tiles <= gpu.most_split_tiles());
                         }
                     }
                 }
