@@ -18,9 +18,9 @@ pub struct Waiting {
 }
 
 /// Who waits with a limit asks again and again, as the driver itself does; from this time on, or where the core shall be free,
-/// after a nap each.
-const EAGER: Duration = Duration::from_millis(20);
-const NAP: Duration = Duration::from_micros(100);
+/// after a pause each.
+const SPIN: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
 impl Gpu {
     /// Waits for everything queued.
@@ -63,8 +63,8 @@ impl Gpu {
                 let reason = format!("the GPU has not finished a pass in {} s", limit.as_secs_f64());
                 return Err(self.context.lose(reason, Advice::Leave));
             }
-            if self.waiting.asleep || waited >= EAGER {
-                thread::sleep(NAP.min(limit - waited));
+            if self.waiting.asleep || waited >= SPIN {
+                thread::sleep(POLL_INTERVAL.min(limit - waited));
             } else {
                 thread::yield_now();
             }
