@@ -56,7 +56,7 @@ pub fn boards() -> &'static [Board] {
 ///
 /// # Errors
 /// The driver is started already.
-pub fn play_boards() -> Result<()> {
+pub fn emulate_boards() -> Result<()> {
     if VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
         return Ok(());
     }
@@ -68,18 +68,18 @@ pub fn play_boards() -> Result<()> {
 ///
 /// # Errors
 /// No device is one of them; whatever the driver finds wrong.
-pub fn played() -> Result<Vec<(&'static Board, usize)>> {
+pub fn emulated_boards() -> Result<Vec<(&'static Board, usize)>> {
     let infos = (0..count()?).map(info).collect::<Result<Vec<_>>>()?;
     let device_of = |board: &'static Board| Some((board, infos.iter().find(|info| board.is(info))?.ordinal));
-    let played: Vec<_> = boards().iter().filter_map(device_of).collect();
-    if played.is_empty() {
+    let emulated: Vec<_> = boards().iter().filter_map(device_of).collect();
+    if emulated.is_empty() {
         let known: Vec<&str> = boards().iter().map(|board| board.name.as_str()).collect();
         let (variables, known) = (VARIABLES.join(" or "), known.join(", "));
         return Err(Error::Device(format!(
             "predictions are for {known}, and the virtual GPU plays none of them: choose of these with {variables}, or set neither"
         )));
     }
-    Ok(played)
+    Ok(emulated)
 }
 
 /// What the predictions rest on, for whoever reads them.

@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use crate::bench::frame::{self, Frames, Prediction, Spread, Stage};
-use crate::bench::prediction::{assumptions, play_boards, played};
+use crate::bench::prediction::{assumptions, emulate_boards, emulated_boards};
 use crate::checkpoint::Checkpoint;
 use crate::device::cuda::{Cuda, Effort};
 use crate::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
@@ -119,7 +119,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let is_virtual = match arguments.device {
         DeviceChoice::Cuda(ordinal) => {
             if !arguments.rehearse {
-                play_boards()?;
+                emulate_boards()?;
             }
             let cuda = Cuda::new(ordinal.unwrap_or(0))?;
             if !cuda.info().is_virtual {
@@ -248,7 +248,7 @@ fn predict(
     let network = without_photo(size(arguments, &config)?)?;
     let labels = arguments.labels_count as usize;
     let on = |(board, ordinal)| frame::predict(checkpoint, &mut Cuda::new(ordinal)?, board, network, labels);
-    let boards = played()?.into_iter().map(on).collect::<Result<_, _>>()?;
+    let boards = emulated_boards()?.into_iter().map(on).collect::<Result<_, _>>()?;
     let result = FrameResult::Predicted { assumptions: assumptions(), boards };
     let (device, (height, width)) = ("the virtual GPU".to_owned(), network);
     printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
