@@ -77,7 +77,7 @@ pub trait Device: Upload + Send {
 pub struct Program {
     plan: Plan,
     /// What a GPU needs beside it.
-    cuda: Option<Box<cuda::Code>>,
+    cuda: Option<Box<cuda::GpuProgram>>,
 }
 
 impl Program {

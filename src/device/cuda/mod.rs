@@ -68,7 +68,7 @@ use self::modules::Library;
 pub use self::modules::{EmbeddedModule, Kernel, KernelId, LoadedModule, MODULES, Packed, Spec};
 #[cfg(feature = "bench")]
 pub use self::probe::{Effort, Record, Rival};
-pub use self::program::Code;
+pub use self::program::GpuProgram;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
 pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
@@ -294,7 +294,7 @@ impl Device for Cuda {
     fn compile(&mut self, plan: Plan) -> Result<Program> {
         let gpu = Arc::clone(&self.gpu);
         let _current = gpu.enter()?;
-        let mut program = Program { plan, cuda: Some(Box::new(Code::new(&gpu))) };
+        let mut program = Program { plan, cuda: Some(Box::new(GpuProgram::new(&gpu))) };
         self.link(&mut program)?;
         Ok(program)
     }

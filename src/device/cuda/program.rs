@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::plan::Plan;
 
 /// What a GPU has of a program.
-pub struct Code {
+pub struct GpuProgram {
     /// Whose addresses these are: a graph that another device launched would copy to and from freed memory of the host.
     gpu: Arc<Gpu>,
     launches: Launches,
@@ -24,13 +24,13 @@ pub struct Code {
     graph: Option<Graph>,
 }
 
-impl Code {
-    pub(super) fn new(gpu: &Arc<Gpu>) -> Code {
+impl GpuProgram {
+    pub(super) fn new(gpu: &Arc<Gpu>) -> GpuProgram {
         let (gpu, launches) = (Arc::clone(gpu), Launches::default());
-        Code { gpu, launches, staging: [0; 2], generation: None, has_run: false, graph: None }
+        GpuProgram { gpu, launches, staging: [0; 2], generation: None, has_run: false, graph: None }
     }
 
-    fn of(program: &mut Program) -> (&Plan, &mut Code) {
+    fn of(program: &mut Program) -> (&Plan, &mut GpuProgram) {
         (&program.plan, program.cuda.as_mut().expect("a program runs on the device that compiled it"))
     }
 }
@@ -48,17 +48,17 @@ impl Cuda {
 
     /// Memory for passes of the plan, and launches with the addresses that are true now. A graph stays while none has changed.
     pub(super) fn link(&mut self, program: &mut Program) -> Result<()> {
-        let (plan, code) = Code::of(program);
-        assert!(Arc::ptr_eq(&code.gpu, &self.gpu), "a program runs on the device that compiled it");
-        if code.generation == Some(self.generation) {
+        let (plan, gpu_program) = GpuProgram::of(program);
+        assert!(Arc::ptr_eq(&gpu_program.gpu, &self.gpu), "a program runs on the device that compiled it");
+        if gpu_program.generation == Some(self.generation) {
             return Ok(());
         }
         self.reserve(plan)?;
         let (launches, staging) = (compile(plan, self.target())?, self.staging.addresses());
-        if (&launches, staging) != (&code.launches, code.staging) {
-            (code.launches, code.staging, code.graph) = (launches, staging, None);
+        if (&launches, staging) != (&gpu_program.launches, gpu_program.staging) {
+            (gpu_program.launches, gpu_program.staging, gpu_program.graph) = (launches, staging, None);
         }
-        code.generation = Some(self.generation);
+        gpu_program.generation = Some(self.generation);
         Ok(())
     }
 
@@ -108,11 +108,11 @@ impl Cuda {
 
     /// Captures a pass that has run before, unless it is captured already.
     fn capture(&mut self, program: &mut Program) -> Result<()> {
-        let (_, code) = Code::of(program);
-        if code.graph.is_none() && code.has_run {
+        let (_, gpu_program) = GpuProgram::of(program);
+        if gpu_program.graph.is_none() && gpu_program.has_run {
             let gpu = Arc::clone(&self.gpu);
             let graph = Graph::capture(&gpu, || self.queue_with_copies(program, false))?;
-            Code::of(program).1.graph = Some(graph);
+            GpuProgram::of(program).1.graph = Some(graph);
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Cuda {
         if may_replay {
             self.capture(program)?;
         }
-        match Code::of(program).1.graph.as_ref().filter(|_| may_replay) {
+        match GpuProgram::of(program).1.graph.as_ref().filter(|_| may_replay) {
             Some(graph) => {
                 self.clock.start(true)?;
                 graph.launch()?;
@@ -133,7 +133,7 @@ impl Cuda {
             None => {
                 self.clock.start(false)?;
                 self.queue_with_copies(program, true)?;
-                Code::of(program).1.has_run = true;
+                GpuProgram::of(program).1.has_run = true;
             }
         }
         self.clock.finish()?;
