@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::common::{EngineArguments, Opened, PhotoArguments};
 use super::photos::Photo;
 use super::print::Printer;
-use super::renew::Renewable;
+use super::restart::Restartable;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::{Failure, Outcome, batch};
 
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         let size = arguments.photos.set_size(&mut engine)?;
         Ok(Session { engine, size, points: points.as_ref(), arguments })
     };
-    let mut sessions = Renewable::new(ready, arguments.quiet)?;
+    let mut sessions = Restartable::new(ready, arguments.quiet)?;
     let embed = |photo: &Photo| sessions.work(photo, Session::embed);
     batch::each(photos, arguments.quiet, printer, embed, Report::render)
 }

@@ -12,7 +12,7 @@ mod message;
 mod photos;
 mod plan;
 mod print;
-mod renew;
+mod restart;
 mod result;
 mod run;
 mod table;

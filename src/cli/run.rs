@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments};
 use super::photos::Photo;
 use super::print::Printer;
-use super::renew::Renewable;
+use super::restart::Restartable;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::table::{Align, Table};
 use super::timings::Timings;
@@ -201,7 +201,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         let text = Some(engine.text_time());
         Ok(Session { engine, matmul, labels: &labels, colours: &colours, saved: &saved, size, text, arguments })
     };
-    let mut sessions = Renewable::new(ready, arguments.quiet)?;
+    let mut sessions = Restartable::new(ready, arguments.quiet)?;
     let segment = |photo: &Photo| sessions.work(photo, Session::segment);
     batch::each(photos, arguments.quiet, printer, segment, Report::render)
 }

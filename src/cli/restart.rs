@@ -6,19 +6,19 @@ use super::photos::Photo;
 use super::{Failure, message};
 
 /// What works on photos, made again where its engine is lost, once.
-pub struct Renewable<S, M> {
+pub struct Restartable<S, M> {
     /// Until no engine can be made any more.
     session: Option<S>,
     make: M,
-    was_renewed: bool,
+    was_restarted: bool,
     quiet: bool,
 }
 
-impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
+impl<S, M: FnMut() -> Result<S, Failure>> Restartable<S, M> {
     /// That an engine was lost is said on stderr unless `quiet`.
-    pub fn new(mut make: M, quiet: bool) -> Result<Renewable<S, M>, Failure> {
+    pub fn new(mut make: M, quiet: bool) -> Result<Restartable<S, M>, Failure> {
         let session = Some(make()?);
-        Ok(Renewable { session, make, was_renewed: false, quiet })
+        Ok(Restartable { session, make, was_restarted: false, quiet })
     }
 
     /// Does `work` on a photo, and again after the first loss of an engine.
@@ -34,8 +34,8 @@ impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
             return Err(Error::Lost("there is no engine any more".to_owned()));
         };
         match work(session, photo) {
-            Err(Error::Lost(reason)) if !self.was_renewed => {
-                let session = self.renew(photo, &reason)?;
+            Err(Error::Lost(reason)) if !self.was_restarted => {
+                let session = self.restart(photo, &reason)?;
                 if photo.is_stdin() {
                     return Err(Error::Device(format!("{reason}; standard input cannot be read again")));
                 }
@@ -45,8 +45,8 @@ impl<S, M: FnMut() -> Result<S, Failure>> Renewable<S, M> {
         }
     }
 
-    fn renew(&mut self, photo: &Photo, reason: &str) -> crate::Result<&mut S> {
-        self.was_renewed = true;
+    fn restart(&mut self, photo: &Photo, reason: &str) -> crate::Result<&mut S> {
+        self.was_restarted = true;
         if !self.quiet {
             message::note(format!("{}: {reason}; going on with a new engine", photo.path.display()));
         }
