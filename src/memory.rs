@@ -29,13 +29,13 @@ pub struct Need {
     /// Of the host's, to be held.
     pub host: u64,
     /// Of the host's, only while it is made or used.
-    pub passing: u64,
+    pub transient: u64,
 }
 
 impl Need {
     /// Bytes in all, of device and host.
     pub fn total(self) -> u64 {
-        self.device.saturating_add(self.host).saturating_add(self.passing)
+        self.device.saturating_add(self.host).saturating_add(self.transient)
     }
 }
 
@@ -124,7 +124,7 @@ impl Budget {
             }
             None => need.host.saturating_add(need.device),
         };
-        self.host.check(Some(part), what, host.saturating_add(need.passing), ways)?;
+        self.host.check(Some(part), what, host.saturating_add(need.transient), ways)?;
         self.host.hold(part, host);
         if let Some(device) = &mut self.device {
             device.hold(part, need.device);
@@ -168,7 +168,7 @@ pub(crate) fn of_pass(plan: &Plan, device: Need) -> Need {
     // A mask comes out as u16, whatever it is on the device.
     let bytes =
         buffers.map(|b| if b.name == "mask" { b.bytes.max(2 * b.shape.iter().product::<usize>()) } else { b.bytes });
-    Need { passing: device.passing.saturating_add(bytes.map(|bytes| bytes as u64).sum()), ..device }
+    Need { transient: device.transient.saturating_add(bytes.map(|bytes| bytes as u64).sum()), ..device }
 }
 
 /// As users read it, rounded down: what is free.
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_refusal_says_what_is_needed_what_is_free_and_what_to_do() {
         let mut budget = Budget::new(Some(2_000_000_000), None);
-        let need = Need { device: 800_000_000, host: 100_000_000, passing: 50_000_000 };
+        let need = Need { device: 800_000_000, host: 100_000_000, transient: 50_000_000 };
         budget.hold(Part::Weights, "loading this model", need, FOR_MODEL).unwrap();
         assert_eq!(budget.host(), Usage { limit: 2_000_000_000, held: 900_000_000 });
         assert_eq!(
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_device_with_memory_of_its_own_has_a_pool_of_its_own() {
         let mut budget = Budget::new(None, Some(DeviceMemory { name: "GPU 7".into(), free: 4000 }));
-        let need = Need { device: 2500, host: 500, passing: 0 };
+        let need = Need { device: 2500, host: 500, transient: 0 };
         budget.hold(Part::Weights, "it", need, "").unwrap();
         assert_eq!((budget.device(), budget.host().held), (Some(Usage { limit: 3000, held: 2500 }), 500));
         let refusal = message(budget.hold(Part::Pass, "it", Need { device: 501, ..need }, "go"));

@@ -90,7 +90,7 @@ impl Engine {
         Need {
             device: 2 * self.device.weight_bytes(&bank),
             host: kept as u64,
-            passing: (labels * 4 * (embed_dim + features)) as u64,
+            transient: (labels * 4 * (embed_dim + features)) as u64,
         }
     }
 

@@ -106,7 +106,7 @@ impl<'a> Loader<'a> {
 
     /// What the weights so far take, where they take `bytes` of the device's memory.
     pub fn need(&self, bytes: u64) -> Need {
-        Need { device: bytes, host: 4 * self.kept as u64, passing: (self.making + self.file) as u64 }
+        Need { device: bytes, host: 4 * self.kept as u64, transient: (self.making + self.file) as u64 }
     }
 
     /// All tensors that were named, each once, where it was needed first.

@@ -112,7 +112,7 @@ pub mod cases {
             }
             match plant {
                 Nan => plant_nan(&mut logits, labels),
-                other => other.sow(&mut logits, shape),
+                other => other.add_to(&mut logits, shape),
             }
             Values::F32(logits)
         });

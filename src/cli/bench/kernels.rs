@@ -76,7 +76,7 @@ struct Heading {
 
 /// How cases are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Mode {
     CheckOnly,
     Counts,
     Times,
@@ -92,12 +92,12 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     if arguments.markdown && !is_virtual {
         return Err(Failure::call("--markdown prints counts, which the virtual GPU alone makes (cargo xtask vgpu)"));
     }
-    let way = match () {
-        () if arguments.check_only => Way::CheckOnly,
-        () if is_virtual && !rehearses => Way::Counts,
-        () => Way::Times,
+    let mode = match () {
+        () if arguments.check_only => Mode::CheckOnly,
+        () if is_virtual && !rehearses => Mode::Counts,
+        () => Mode::Times,
     };
-    if way == Way::Times && !is_virtual {
+    if mode == Mode::Times && !is_virtual {
         refuse_compiled(&cuda.info().name, cuda.modules())?;
     }
     let chosen = |subject: &Subject| arguments.case.as_ref().is_none_or(|regex| regex.is_match(subject.name()));
@@ -115,7 +115,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     };
     printer.print(&heading, |heading| match arguments.markdown {
         true => String::new(),
-        false => render_heading(heading, way, arguments.sweep),
+        false => render_heading(heading, mode, arguments.sweep),
     })?;
     let efforts = if rehearses { Efforts::rehearsal() } else { Efforts::of(arguments.runs as usize) };
     let peaks = heading.peaks;
@@ -123,7 +123,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     if arguments.sweep {
         bench.sweep(&subjects, printer)?
     } else {
-        bench.measure(&subjects, way, printer)?
+        bench.measure(&subjects, mode, printer)?
     }
     Ok(if bench.failed { Outcome::SomeFailed } else { Outcome::Done })
 }
@@ -139,28 +139,28 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Checks all, then measures what is right: a GPU that waits for the CPU between two measurements would lower its clock.
-    fn measure(&mut self, subjects: &[Subject], way: Way, printer: &mut Printer) -> Result<(), Failure> {
-        let steps = subjects.len() * if way == Way::Times { 2 } else { 1 };
+    fn measure(&mut self, subjects: &[Subject], mode: Mode, printer: &mut Printer) -> Result<(), Failure> {
+        let steps = subjects.len() * if mode == Mode::Times { 2 } else { 1 };
         let progress = progress_bar(steps, false);
         let (mut checked, mut rows) = (Vec::new(), Vec::new());
         for subject in subjects {
             progress.set_message(subject.name().to_owned());
             let outcome = kernels::check(subject, &mut self.cuda, &mut self.cpu);
             if let Some(case) = self.passed(outcome, &progress)? {
-                match way {
-                    Way::Times => checked.push(case),
-                    Way::Counts => rows.push(printed(case.counted(), printer, &progress)?),
-                    Way::CheckOnly => rows.push(printed(case.unmeasured(), printer, &progress)?),
+                match mode {
+                    Mode::Times => checked.push(case),
+                    Mode::Counts => rows.push(printed(case.counted(), printer, &progress)?),
+                    Mode::CheckOnly => rows.push(printed(case.unmeasured(), printer, &progress)?),
                 }
             }
             progress.inc(1);
         }
-        let rivals = self.arguments.cublas && way == Way::Times && self.rivals(&progress);
+        let rivals = self.arguments.cublas && mode == Mode::Times && self.rivals(&progress);
         for case in checked {
             progress.set_message(Checked::name(&case).to_owned());
             let outcome = case.time(&mut self.cuda, &self.efforts, rivals);
             if let Some(row) = self.passed(outcome, &progress)? {
-                self.hear_of_rivals(&row, &progress);
+                self.warn_of_rivals(&row, &progress);
                 rows.push(printed(row, printer, &progress)?);
             }
             progress.inc(1);
@@ -184,7 +184,7 @@ impl Bench<'_> {
         opened.is_ok()
     }
 
-    fn hear_of_rivals(&mut self, row: &Row, progress: &indicatif::ProgressBar) {
+    fn warn_of_rivals(&mut self, row: &Row, progress: &indicatif::ProgressBar) {
         if let Measured::Time(time) = &row.result
             && let Some(reason) = &time.rivals_failed
         {
@@ -235,16 +235,16 @@ fn printed<T: Serialize>(row: T, printer: &mut Printer, progress: &indicatif::Pr
     Ok(row)
 }
 
-fn render_heading(heading: &Heading, way: Way, sweep: bool) -> String {
+fn render_heading(heading: &Heading, mode: Mode, sweep: bool) -> String {
     let ceilings = match &heading.peaks {
         Some(peaks) => format!("; at most {:.0} TFLOP/s and {:.0} GB/s: {}", peaks.tflops, peaks.gb_per_s, peaks.basis),
         None => String::new(),
     };
-    match way {
-        Way::Counts => format!("{}: counts, not times. A GPU without a GPU has no clock.\n", heading.device),
-        Way::CheckOnly => format!("{}: compared with the CPU\n", heading.device),
-        Way::Times if sweep => format!("{}, frame-like{ceilings}\n", heading.device),
-        Way::Times => format!("{}, {} runs of each{ceilings}\n", heading.device, heading.runs),
+    match mode {
+        Mode::Counts => format!("{}: counts, not times. A GPU without a GPU has no clock.\n", heading.device),
+        Mode::CheckOnly => format!("{}: compared with the CPU\n", heading.device),
+        Mode::Times if sweep => format!("{}, frame-like{ceilings}\n", heading.device),
+        Mode::Times => format!("{}, {} runs of each{ceilings}\n", heading.device, heading.runs),
     }
 }
 

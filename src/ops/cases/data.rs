@@ -159,7 +159,7 @@ impl Prepared {
 
 impl Plant {
     /// Changes the values of a first input, `[batch, .., channels]`.
-    pub fn sow(self, x: &mut [f32], [batch, _, _, c]: [usize; 4]) {
+    pub fn add_to(self, x: &mut [f32], [batch, _, _, c]: [usize; 4]) {
         match self {
             Plant::Nothing => {}
             Plant::Outliers => {

@@ -128,7 +128,7 @@ impl CaseBuilder {
         let plant = if self.inputs.is_empty() { self.plant } else { Plant::Nothing };
         self.input_of(shape, element, move |seeded| {
             let mut values = seeded.values(shape.iter().product(), scale);
-            plant.sow(&mut values, shape);
+            plant.add_to(&mut values, shape);
             Values::F32(values)
         })
     }
