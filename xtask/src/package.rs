@@ -19,12 +19,26 @@ struct Package {
     version: String,
     /// The registries that it may go to: any where there is no list.
     publish: Option<Vec<String>>,
+    targets: Vec<Target>,
+}
+
+/// A library or a program of a package.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Target {
+    crate_types: Vec<String>,
 }
 
 impl Package {
     /// "lseg-fast-0.1.0": its file without the ending, and its folder.
     fn folder(&self) -> String {
         format!("{}-{}", self.name, self.version)
+    }
+
+    /// Where it is built: where the dependencies are already, but for a shared library, whose file has no hash in its name and
+    /// would be taken for the workspace's own.
+    fn target(&self, places: &Places) -> PathBuf {
+        let is_shared = self.targets.iter().any(|target| target.crate_types.iter().any(|name| name == "cdylib"));
+        if is_shared { places.target.join("package-test") } else { places.target.clone() }
     }
 }
 
@@ -103,7 +117,7 @@ fn test(places: &Places, packages: &[Package], place: &Path) -> Outcome {
     for package in packages {
         let mut tests = cargo();
         tests.current_dir(place.join(package.folder())).args(["test", "--quiet"]);
-        tests.env("CARGO_TARGET_DIR", places.target.join("package-test"));
+        tests.env("CARGO_TARGET_DIR", package.target(places));
         run(&mut tests, &format!("the tests of the package {}", package.folder()))?;
     }
     eprintln!("passed: {} packages build and pass their tests from what crates.io would have", packages.len());
@@ -117,9 +131,9 @@ mod tests {
     #[test]
     fn those_are_published_that_may_go_somewhere() {
         let all = r#"{"packages": [
-            {"name": "a", "version": "0.1.0", "publish": null, "id": "path+file:///a"},
-            {"name": "b", "version": "0.2.0", "publish": []},
-            {"name": "c", "version": "0.3.0", "publish": ["crates-io"]}
+            {"name": "a", "version": "0.1.0", "publish": null, "id": "path+file:///a", "targets": []},
+            {"name": "b", "version": "0.2.0", "publish": [], "targets": [{"crate_types": ["lib"]}]},
+            {"name": "c", "version": "0.3.0", "publish": ["crates-io"], "targets": [{"crate_types": ["bin"]}]}
         ]}"#;
         let folders: Vec<String> = published(all).unwrap().iter().map(Package::folder).collect();
         assert_eq!(folders, ["a-0.1.0", "c-0.3.0"]);
