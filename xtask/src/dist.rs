@@ -29,19 +29,21 @@ const PROFILE: &str = "symbols";
 const ZLIB: [u8; 2] = [0x78, 0xDA];
 
 pub fn make(places: &Places, target: Option<&str>) -> Outcome {
-    let host = said(Command::new("rustc").arg("-vV"))?;
+    let host = said(rustc().arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc -vV names no host")?;
     let target = target.unwrap_or(host);
     let linker = if target == host { None } else { Some(linker(target)?) };
+    let objcopy = Objcopy::find(host, target)?;
     // Before the build: others may commit meanwhile.
     let commit = said(Command::new("git").current_dir(&places.root).args(["rev-parse", "--short=12", "HEAD"]))?;
     let program = build(places, target, linker.as_deref())?;
     let folder = places.target.join("dist");
     let name = format!("lseg-fast-{}-{target}", env!("CARGO_PKG_VERSION"));
     let fresh = places.target.join(format!("dist.{}", std::process::id()));
-    let made = fill(places, host, &program, &fresh.join(&name), &fresh.join(format!("{name}-symbols")))
-        .and_then(|()| refuse_leaks(places, &fresh.join(&name).join("lseg-fast")))
-        .and_then(|()| if target == host { refuse_stale(commit.trim(), &fresh.join(&name)) } else { Ok(()) })
+    let stripped = fresh.join(&name).join("lseg-fast");
+    let made = fill(places, &objcopy, &program, &fresh.join(&name), &fresh.join(format!("{name}-symbols")))
+        .and_then(|()| refuse_leaks(places, &stripped))
+        .and_then(|()| refuse_stale(commit.trim(), started(&stripped, host, target)))
         .and_then(|()| pack(places, &fresh, &name, &folder));
     // The archives have all of it; of a failure nothing is of use.
     let _ = fs::remove_dir_all(&fresh);
@@ -58,25 +60,36 @@ fn said(command: &mut Command) -> Outcome<String> {
     String::from_utf8(output.stdout).map_err(|e| format!("{name}: {e}"))
 }
 
-/// "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER"
-fn linker_variable(target: &str) -> String {
-    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
+/// The compiler that cargo takes.
+fn rustc() -> Command {
+    Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
+}
+
+/// Cargo's setting of a target: "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER".
+fn variable(target: &str, setting: &str) -> String {
+    format!("CARGO_TARGET_{}_{setting}", target.to_uppercase().replace('-', "_"))
+}
+
+/// A GNU tool for another machine, as distributions call it: "aarch64-linux-gnu-gcc".
+fn gnu(target: &str, tool: &str) -> String {
+    format!("{}-{tool}", target.replace("-unknown", ""))
 }
 
 /// A linker for another machine, once it is sure that Rust's library for it is there too.
 fn linker(target: &str) -> Outcome<String> {
-    let library = said(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
+    let library = said(rustc().args(["--print", "target-libdir", "--target", target]))?;
     if !Path::new(library.trim()).is_dir() {
         return Err(format!(
-            "Rust's standard library for {target} is not in {}; `rustup target add {target}` fetches it",
+            "Rust's standard library for {target} is not in {}; `rustup target add {target}` fetches it, or RUSTC names a compiler \
+             that has it",
             library.trim()
         ));
     }
-    let variable = linker_variable(target);
+    let variable = variable(target, "LINKER");
     if let Ok(named) = std::env::var(&variable) {
         return Ok(named);
     }
-    let usual = format!("{}-gcc", target.replace("-unknown", ""));
+    let usual = gnu(target, "gcc");
     match Command::new(&usual).arg("--version").output() {
         Ok(_) => Ok(usual),
         Err(e) => Err(format!(
@@ -99,7 +112,7 @@ fn build(places: &Places, target: &str, linker: Option<&str>) -> Outcome<PathBuf
     build.args(["--profile", PROFILE, "--target", target]);
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("LSEG_NVCC", nvcc::find_or_fetch(places)?);
     if let Some(linker) = linker {
-        build.env(linker_variable(target), linker);
+        build.env(variable(target, "LINKER"), linker);
     }
     run(&mut build, "building the program")?;
     Ok(places.target.join(target).join(PROFILE).join("lseg-fast"))
@@ -112,13 +125,13 @@ fn folders(places: &Places) -> [String; 3] {
     [home, cargo, places.root.display().to_string()]
 }
 
-fn fill(places: &Places, host: &str, program: &Path, folder: &Path, symbols: &Path) -> Outcome {
+fn fill(places: &Places, objcopy: &Objcopy, program: &Path, folder: &Path, symbols: &Path) -> Outcome {
     let (stripped, debug) = (folder.join("lseg-fast"), symbols.join("lseg-fast.debug"));
     copy(program, &stripped)?;
     fs::create_dir_all(symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
-    objcopy(host, |command| command.arg("--only-keep-debug").arg(program).arg(&debug))?;
+    run(objcopy.command().arg("--only-keep-debug").arg(program).arg(&debug), "objcopy")?;
     let link = format!("--add-gnu-debuglink={}", debug.display());
-    objcopy(host, |command| command.arg("--strip-all").arg(link).arg(&stripped))?;
+    run(objcopy.command().arg("--strip-all").arg(link).arg(&stripped), "objcopy")?;
     for (from, to) in FILES {
         copy(&places.root.join(from), &folder.join(to))?;
     }
@@ -127,12 +140,39 @@ fn fill(places: &Places, host: &str, program: &Path, folder: &Path, symbols: &Pa
     run(&mut manual, "writing the manual pages")
 }
 
-/// The one of Rust's own LLVM, which knows every machine that rustc builds for.
-fn objcopy(host: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Outcome {
-    let sysroot = PathBuf::from(said(Command::new("rustc").args(["--print", "sysroot"]))?.trim());
-    let mut command = Command::new(sysroot.join("lib/rustlib").join(host).join("bin/rust-objcopy"));
-    command.env("LD_LIBRARY_PATH", sysroot.join("lib"));
-    run(arguments(&mut command), "rust-objcopy")
+/// The program that takes symbols out of another.
+struct Objcopy {
+    program: PathBuf,
+    /// Where it finds its libraries, if not where all do.
+    libraries: Option<PathBuf>,
+}
+
+impl Objcopy {
+    /// The one of Rust's own LLVM, which knows every machine that rustc builds for; a distribution's Rust has none.
+    fn find(host: &str, target: &str) -> Outcome<Objcopy> {
+        let sysroot = PathBuf::from(said(rustc().args(["--print", "sysroot"]))?.trim());
+        let rusts = sysroot.join("lib/rustlib").join(host).join("bin/rust-objcopy");
+        if rusts.is_file() {
+            return Ok(Objcopy { program: rusts, libraries: Some(sysroot.join("lib")) });
+        }
+        let usual = if target == host { "objcopy".to_owned() } else { gnu(target, "objcopy") };
+        match Command::new(&usual).arg("--version").output() {
+            Ok(_) => Ok(Objcopy { program: usual.into(), libraries: None }),
+            Err(e) => Err(format!(
+                "nothing takes the symbols out of a program of {target}: there is no {}, and {usual}: {e}; install it (Debian: \
+                 binutils, binutils-aarch64-linux-gnu for aarch64)",
+                rusts.display()
+            )),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
+    }
 }
 
 /// An error if the program, or a kernel's image in it, names a folder of the builder.
@@ -160,9 +200,26 @@ fn leak(program: &[u8], text: &str) -> Option<String> {
     })
 }
 
-/// Has the program say what it is, which must be of this commit.
-fn refuse_stale(commit: &str, folder: &Path) -> Outcome {
-    let says = said(Command::new(folder.join("lseg-fast")).arg("--version"))?;
+/// What starts the program on this machine: itself, or an emulator that cargo's settings name.
+fn started(program: &Path, host: &str, target: &str) -> Option<Command> {
+    if target == host {
+        return Some(Command::new(program));
+    }
+    let variable = variable(target, "RUNNER");
+    let Ok(runner) = std::env::var(&variable) else {
+        eprintln!("not started: the program is of another machine, and {variable} names no emulator of it");
+        return None;
+    };
+    let mut words = runner.split_whitespace();
+    let mut command = Command::new(words.next()?);
+    command.args(words).arg(program);
+    Some(command)
+}
+
+/// Has the program say what it is, where it can be started: it must be of this commit.
+fn refuse_stale(commit: &str, started: Option<Command>) -> Outcome {
+    let Some(mut program) = started else { return Ok(()) };
+    let says = said(program.arg("--version"))?;
     eprint!("{says}");
     if says.contains(commit) { Ok(()) } else { Err(format!("the program is not of commit {commit}")) }
 }
