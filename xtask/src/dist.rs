@@ -280,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn another_machines_tools_have_the_usual_names() {
+        let target = "aarch64-unknown-linux-gnu";
+        assert_eq!(gnu(target, "objcopy"), "aarch64-linux-gnu-objcopy");
+        assert_eq!(variable(target, "RUNNER"), "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER");
+    }
+
+    #[test]
+    fn what_an_emulator_says_is_held_against_the_commit() {
+        let emulator = |says: &str| {
+            let mut echo = Command::new("echo");
+            echo.arg(says);
+            Some(echo)
+        };
+        assert_eq!(refuse_stale("0123abc", emulator("commit: 0123abc")), Ok(()));
+        assert!(refuse_stale("0123abc", emulator("commit: 4567def")).is_err());
+        assert_eq!(refuse_stale("0123abc", None), Ok(()));
+    }
+
+    #[test]
     fn another_machine_needs_what_is_named() {
         let reason = linker("aarch64-unknown-none-softfloat").unwrap_err();
         assert!(reason.contains("rustup target add aarch64-unknown-none-softfloat"), "{reason}");
