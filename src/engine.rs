@@ -336,8 +336,8 @@ impl Engine {
         self.read_mask(io, 0, segmentation)
     }
 
-    /// Memory for the next frame, `height · width · 3` bytes of RGB: what the device takes frames from, so that a camera's driver or
-    /// a decoder that writes there saves a copy. What is in it stays, until this engine sees other frames or other words; to be
+    /// Memory for the next frame, `height · width · 3` bytes of RGB. On a GPU it is what the device takes frames from, so that a
+    /// camera's driver or a decoder that writes there saves a copy; the CPU copies it as any frame. What is in it stays, until this engine sees other frames or other words; to be
     /// segmented by [`Engine::segment_buffered`].
     ///
     /// ```

@@ -25,7 +25,7 @@
 //! | a photo | [`Engine::segment`], [`Engine::segment_into`] | a mask, `height · width` indices into the labels |
 //! | a photo's logits, probabilities, winning logits, colours | [`Engine::segment_with`], [`Engine::scores`] | [`Segmented`], [`Scores`] |
 //! | several photos of one size | [`Engine::segment_batch`] | a mask each |
-//! | a stream of frames | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks, without a copy and without allocation |
+//! | a stream of frames | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks; nothing is allocated from the second frame on, and a GPU takes the frame from where it was written |
 //! | embeddings of all pixels, or at points | [`Engine::embed`], [`Engine::embed_at`] | [`Embedding`], vectors |
 //! | embeddings of words | [`Engine::label_embeddings`] | unit vectors |
 //! | a file as it was published | [`Checkpoint`](checkpoint::Checkpoint), [`convert`](convert::convert) | one safetensors file |

@@ -13,11 +13,17 @@ use super::gpu;
 
 /// Show the GPU, its driver, its ceilings, and which machine code of this program it runs
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The GPU: cuda or cuda:N
     #[arg(long, default_value = "cuda", value_name = "DEVICE")]
     device: DeviceChoice,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  lseg-fast bench device
+  lseg-fast bench device --device cuda:1 --json";
 
 #[derive(Serialize)]
 struct Report {
