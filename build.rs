@@ -71,9 +71,15 @@ fn commit() -> Option<String> {
         Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
     };
     let is_ours = git(&["rev-parse", "--show-prefix"])?.is_empty();
-    // Grows with each commit and each switch to another.
-    println!("cargo:rerun-if-changed={}", git(&["rev-parse", "--git-path", "logs/HEAD"])?);
-    is_ours.then(|| git(&["rev-parse", "--short=12", "HEAD"])).flatten()
+    if !is_ours {
+        return None;
+    }
+    // Grows with each commit and each switch to another. (A file that is not there would mean: build each time.)
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    if Path::new(&log).exists() {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 /// The table of modules.rs. A compiler that was named must work; one that was only found may be unfit.

@@ -10,13 +10,13 @@ const FLOAT16: &str = "../../weights/demo/demo.safetensors";
 const READY: &str = "demo.int8.safetensors";
 
 fn main() {
-    for input in [FLOAT16, READY, "build.rs", "src/packed.rs"] {
-        if Path::new(input).exists() {
-            println!("cargo:rerun-if-changed={input}");
-        }
+    // A package has cargo's copy of its manifest; what lies above it is somebody else's.
+    let is_packed_here = !Path::new("Cargo.toml.orig").exists() && Path::new(FLOAT16).exists();
+    for input in [if is_packed_here { FLOAT16 } else { READY }, "build.rs", "src/packed.rs"] {
+        println!("cargo:rerun-if-changed={input}");
     }
     let read = |path| std::fs::read(path).unwrap_or_else(|e| panic!("{path} cannot be read: {e}"));
-    let model = match Path::new(FLOAT16).exists() {
+    let model = match is_packed_here {
         true => packed::pack(&read(FLOAT16)).unwrap_or_else(|e| panic!("{FLOAT16} cannot be packed: {e}")),
         false => read(READY),
     };

@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use lseg_fast::bench::matmul::Matmul;
-use lseg_fast::device::cuda::{Cuda, MODULES};
+use lseg_fast::device::cuda::Cuda;
 use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Result, Size};
+use testing::gpu::found;
 use testing::process::alone;
 
 /// Seconds after which a child that waits is killed.
@@ -55,7 +56,7 @@ fn an_engine_of_the_parent_is_an_error_in_the_child() {
 fn fork_beside_each_engine() {
     let rgb = [100; 32 * 32 * 3];
     let frame = Frame { width: 32, height: 32, rgb: &rgb };
-    let has_gpu = !MODULES.is_empty() && Cuda::new(0).is_ok();
+    let has_gpu = found(Cuda::new(0)).is_some();
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(Some(0))].into_iter().take(1 + usize::from(has_gpu)) {
         let mut engine = load(device).unwrap();
         let mask = engine.segment(&frame).unwrap();

@@ -34,6 +34,10 @@ pub fn make(places: &Places, target: Option<&str>) -> Outcome {
     let target = target.unwrap_or(host);
     let linker = if target == host { None } else { Some(linker(target)?) };
     let objcopy = Objcopy::find(host, target)?;
+    let changed = said(Command::new("git").current_dir(&places.root).args(["status", "--porcelain"]))?;
+    if !changed.is_empty() {
+        return Err(format!("a release is of a commit, and these files are not committed:\n{}", changed.trim_end()));
+    }
     // Before the build: others may commit meanwhile.
     let commit = said(Command::new("git").current_dir(&places.root).args(["rev-parse", "--short=12", "HEAD"]))?;
     let program = build(places, target, linker.as_deref())?;
@@ -111,6 +115,8 @@ fn build(places: &Places, target: &str, linker: Option<&str>) -> Outcome<PathBuf
     build.current_dir(&places.root).args(["build", "--locked", "--package", "lseg-fast", "--bin", "lseg-fast"]);
     build.args(["--profile", PROFILE, "--target", target]);
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("LSEG_NVCC", nvcc::find_or_fetch(places)?);
+    // A release has every architecture, whatever its builder works with.
+    build.env_remove("LSEG_CUDA_ARCHS");
     if let Some(linker) = linker {
         build.env(variable(target, "LINKER"), linker);
     }

@@ -1,7 +1,7 @@
 //! The product's build script, in a package of its own that has nothing else: which nvcc it takes, and what it says without one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -38,10 +38,27 @@ impl Package {
         self.0.join("target")
     }
 
+    /// A folder that stands in PATH for one with an nvcc: links to all else in that, which may be the system's compilers.
+    fn without_nvcc(&self, folder: &Path) -> std::io::Result<PathBuf> {
+        let bare = self.0.join("path").join(folder.strip_prefix("/").unwrap_or(folder));
+        fs::create_dir_all(&bare)?;
+        for entry in fs::read_dir(folder)? {
+            let (file, link) = entry.map(|entry| (entry.path(), bare.join(entry.file_name())))?;
+            if !file.ends_with("nvcc") && link.symlink_metadata().is_err() {
+                symlink(file, link)?;
+            }
+        }
+        Ok(bare)
+    }
+
     /// Builds it as on a machine without an installed nvcc.
     fn build(&self, nvcc: Option<&str>) -> std::io::Result<Output> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let without_nvcc = std::env::split_paths(&path).filter(|folder| !folder.join("nvcc").exists());
+        let folder = |folder: PathBuf| match folder.join("nvcc").exists() {
+            true => self.without_nvcc(&folder),
+            false => Ok(folder),
+        };
+        let without_nvcc = std::env::split_paths(&path).map(folder).collect::<std::io::Result<Vec<PathBuf>>>()?;
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(&self.0).args(["check", "--offline"]).env("CARGO_TARGET_DIR", self.target());
         command.env("PATH", std::env::join_paths(without_nvcc).expect("they came from a PATH"));
