@@ -2,8 +2,10 @@
 //! uncompressed, so that a tensor is a place in the file. The `zip` crate reads the directory and finds where
 //! each entry's bytes start; the bytes are read by position.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ::zip::read::{ArchiveOffset, Config};
@@ -21,6 +23,9 @@ use crate::{Options, Result, settings};
 
 /// Bytes that a zip starts with.
 pub(crate) const MAGIC: &[u8] = b"PK\x03\x04";
+
+/// Bytes that may be read to find where one entry's own bytes start: its header, by the buffer.
+const LOCAL_HEADER: u64 = 16 << 10;
 
 pub(crate) fn open(source: &Source, options: &Options) -> Result<Contents> {
     let mut archive = Archive::open(source)?;
@@ -89,13 +94,16 @@ fn overlap(mut places: Vec<Extent>) -> bool {
 struct Archive<'a> {
     source: &'a Source,
     zip: ZipArchive<BufReader<Limited<'a>>>,
+    /// Bytes that `zip` may still read.
+    left: Rc<Cell<u64>>,
     /// The archive's one folder, with its slash.
     folder: String,
 }
 
 impl<'a> Archive<'a> {
     fn open(source: &'a Source) -> Result<Self> {
-        let reader = BufReader::new(Limited { source, at: 0, left: MAX_DIRECTORY });
+        let left = Rc::new(Cell::new(MAX_DIRECTORY));
+        let reader = BufReader::new(Limited { source, at: 0, left: left.clone() });
         // Nothing stands before PyTorch's archives; a search for one that starts later would read the whole file.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let zip = ZipArchive::with_config(config, reader).map_err(|e| {
@@ -107,7 +115,7 @@ impl<'a> Archive<'a> {
         if zip.has_duplicate_names() {
             return Err(source.damaged("is a zip with two entries of one name; save the model again with torch.save"));
         }
-        Ok(Archive { source, zip, folder: String::new() })
+        Ok(Archive { source, zip, left, folder: String::new() })
     }
 
     /// Finds `FOLDER/data.pkl`, and so the folder of all other entries.
@@ -153,6 +161,8 @@ impl<'a> Archive<'a> {
     fn place(&mut self, index: usize) -> Result<(Extent, Option<u32>)> {
         let source = self.source;
         let damaged = |reason: &str| source.damaged(format!("its zip entry {index} {reason}"));
+        // The directory is read; what one entry takes is no other's.
+        self.left.set(LOCAL_HEADER);
         let entry = self
             .zip
             .by_index_raw(index)
@@ -204,19 +214,19 @@ impl<'a> Archive<'a> {
 struct Limited<'a> {
     source: &'a Source,
     at: u64,
-    left: u64,
+    left: Rc<Cell<u64>>,
 }
 
 impl Read for Limited<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.source.len.saturating_sub(self.at).min(buffer.len() as u64);
-        if available > self.left {
+        let Some(left) = self.left.get().checked_sub(available) else {
             return Err(io::Error::other("the directory is larger than that of any model"));
-        }
+        };
         let len = available as usize;
         self.source.read_at(self.at, &mut buffer[..len]).map_err(io::Error::other)?;
         self.at += available;
-        self.left -= available;
+        self.left.set(left);
         Ok(len)
     }
 }

@@ -1,6 +1,9 @@
 //! The zip format: what a directory may say, and its checksums.
 
+use std::time::Duration;
+
 use testing::checkpoint::*;
+use testing::time::cpu_time;
 use torch_file::Error;
 
 use crate::{entry, open_bytes, refusal};
@@ -74,4 +77,19 @@ fn whether_a_tensor_has_a_checksum_is_told() {
     assert!(summed("formats_legacy.pt").iter().all(|summed| !summed));
     let zip = crate::open("formats.pt");
     assert!(zip.is_summed("f32") && zip.is_summed("transposed") && !zip.is_summed("nothing"));
+}
+
+/// Each storage's own header is read by a buffer: thousands of them take more than a directory may.
+#[test]
+fn a_zip_of_thousands_of_small_storages_is_read() {
+    const COUNT: usize = 5000;
+    let names = (0..COUNT).map(|i| i.to_string());
+    let entries: Vec<_> = names.clone().map(|name| entry(&name, &tensor(&name, 1, 0, &[1], &[1]))).collect();
+    let pickle = [b"\x80\x02".as_slice(), &dict_of(&entries), b"."].concat();
+    let storages: Vec<_> = names.map(|name| (name, 1.5f32.to_le_bytes().to_vec())).collect();
+    let bytes = torch_zip(&pickle, &storages);
+    let (file, took) = cpu_time(|| open_bytes(&bytes).unwrap());
+    assert_eq!(file.names().len(), COUNT);
+    assert_eq!(crate::floats(&file, "4999", &[1]), [1.5]);
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
