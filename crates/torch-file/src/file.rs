@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::elements::is_float;
 use crate::layout::Layout;
@@ -84,7 +85,7 @@ pub struct TorchFile {
 pub(crate) struct Contents {
     pub tensors: BTreeMap<String, Layout>,
     /// Entries of the state dict that are no tensors, with the name of their class.
-    pub others: BTreeMap<String, String>,
+    pub others: BTreeMap<String, Arc<str>>,
     pub metadata: BTreeMap<String, String>,
     pub settings: BTreeMap<String, Value>,
 }
@@ -96,7 +97,7 @@ impl Contents {
         self.tensors.insert(name, layout);
     }
 
-    pub fn add_other(&mut self, name: String, class: String) {
+    pub fn add_other(&mut self, name: String, class: Arc<str>) {
         self.tensors.remove(&name);
         self.others.insert(name, class);
     }
@@ -223,12 +224,12 @@ impl TorchFile {
 
     /// Entries of the state dict that are no tensors that can be read: their names, and the names of their classes.
     pub fn others(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.contents.others.iter().map(|(name, class)| (name.as_str(), class.as_str()))
+        self.contents.others.iter().map(|(name, class)| (name.as_str(), class.as_ref()))
     }
 
     /// The class of an entry that is no tensor.
     pub fn other(&self, name: &str) -> Option<&str> {
-        self.contents.others.get(name).map(String::as_str)
+        self.contents.others.get(name).map(AsRef::as_ref)
     }
 
     /// A safetensors file's `__metadata__`; empty for the other formats.

@@ -11,6 +11,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::limits::{MAX_OBJECTS, MAX_STEPS, MAX_TEXT};
+use crate::printable::LONGEST;
+
+/// Bytes of a class's name that are looked at: those of the longest text that is shown.
+const SHOWN: usize = 4 * LONGEST;
 
 /// A node's index in the arena.
 pub(crate) type Id = u32;
@@ -140,7 +144,7 @@ impl<'a> Pickle<'a> {
             Node::Global(module, name) => {
                 let start = |span| {
                     let bytes = self.bytes(span);
-                    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)])
+                    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)])
                 };
                 return format!("{}.{}", start(module), start(name));
             }

@@ -19,11 +19,20 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && controls(c))
 }
 
-/// A stranger's text for a message: as [`printable`], and not endless: of more than 160 characters the rest is `…`.
+/// The longest text of a stranger in a message, in characters.
+pub(crate) const LONGEST: usize = 160;
+
+/// A stranger's text for a message: as [`printable`], and not endless: what goes beyond 160 characters as they are shown is
+/// `…`.
 pub fn shortened(text: &str) -> String {
-    const LONGEST: usize = 160;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", printable(&text[..end])),
+    let mut left = LONGEST;
+    let beyond = text.char_indices().find(|&(_, c)| {
+        let shown = if controls(c) { c.escape_debug().count() } else { 1 };
+        left.checked_sub(shown).map(|rest| left = rest).is_none()
+    });
+    match beyond {
+        // Exact: a file can have a hundred thousand of these kept.
+        Some((end, _)) => [&printable(&text[..end]), "…"].concat(),
         None => printable(text).into_owned(),
     }
 }
@@ -36,6 +45,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     for c in text.chars() {
         if is_escaped(c) { shown.extend(c.escape_debug()) } else { shown.push(c) }
     }
+    shown.shrink_to_fit();
     Cow::Owned(shown)
 }
 
@@ -61,6 +71,21 @@ mod tests {
             assert_eq!(printable(shown), shown, "escaped twice");
         }
         assert_eq!(printable_lines("a\nb\u{1b}\n"), "a\nb\\u{1b}\n");
+    }
+
+    #[test]
+    fn what_is_shown_is_cut() {
+        let long = "x".repeat(LONGEST);
+        assert_eq!(shortened(&long), long);
+        assert_eq!(shortened(&format!("{long}y")), format!("{long}…"));
+        for (text, shown) in [("\u{202e}".repeat(LONGEST), r"\u{202e}".repeat(20)), ("草".repeat(200), "草".repeat(LONGEST))] {
+            let cut = shortened(&text);
+            assert_eq!(cut, format!("{shown}…"));
+            assert_eq!((cut.capacity(), shortened(&cut)), (cut.len(), cut), "no spare room, and the same once more");
+        }
+        // No escape is cut in two.
+        assert_eq!(shortened(&format!("{}\u{202e}", &long[1..])), format!("{}…", &long[1..]));
+        assert_eq!(shortened(&"\n".repeat(100)), format!("{}…", r"\n".repeat(80)));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) fn open(source: &Source) -> Result<Contents> {
     }
     for (name, info) in tensors {
         if info.dtype.bitsize() % 8 != 0 {
-            contents.add_other(name, format!("a tensor of type {}", info.dtype));
+            contents.add_other(name, format!("a tensor of type {}", info.dtype).into());
             continue;
         }
         let offset = start + info.data_offsets.0 as u64;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::items::entries;
 use crate::layout::{Extent, Layout};
@@ -65,7 +66,7 @@ impl TensorCall<'_> {
 pub(crate) enum Entry<'a> {
     Tensor(TensorCall<'a>),
     /// No tensor; the name of its class.
-    Other(String),
+    Other(Arc<str>),
 }
 
 /// A state dict's node, and its entries by name.
@@ -83,10 +84,18 @@ pub(crate) fn state_dict<'a>(pickle: &'a Pickle, options: &Options) -> Result<St
     }
     // Each key once, the last: names then take no more room than they have in the file.
     let mut seen = HashSet::new();
+    // And each class's name once: all entries may have one class.
+    let mut classes: HashSet<Arc<str>> = HashSet::new();
     let mut entries = Vec::new();
     for (key, value) in items.into_iter().rev().filter(|(key, _)| seen.insert(*key)) {
         let Some(name) = pickle.text(key) else { continue };
-        let entry = entry(pickle, value).map_err(|reason| format!("tensor {}: {reason}", shortened(name)))?;
+        let mut entry = entry(pickle, value).map_err(|reason| format!("tensor {}: {reason}", shortened(name)))?;
+        if let Entry::Other(class) = &mut entry {
+            match classes.get(class) {
+                Some(known) => *class = known.clone(),
+                None => drop(classes.insert(class.clone())),
+            }
+        }
         entries.push((name, entry));
     }
     entries.reverse();
@@ -121,7 +130,7 @@ pub(crate) fn storages<'a>(pickle: &'a Pickle) -> impl Iterator<Item = Result<St
 /// A state dict's value: a tensor, a parameter around one, or something else.
 fn entry<'a>(pickle: &'a Pickle, outer: Id) -> Result<Entry<'a>, String> {
     let mut id = outer;
-    let other = |id| Ok(Entry::Other(shortened(&pickle.class_name(id))));
+    let other = |id| Ok(Entry::Other(shortened(&pickle.class_name(id)).into()));
     for _ in 0..=MAX_PARAMETERS {
         let Node::Object(object) = pickle.node(id) else { return other(id) };
         let Some(args) = pickle.tuple(object.args) else { return other(id) };
@@ -147,14 +156,14 @@ fn tensor<'a>(pickle: &'a Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<E
         return Err("its call has too few arguments".to_owned());
     };
     let Node::Persistent(storage_id) = *pickle.node(storage_id) else {
-        return Ok(Entry::Other(shortened(&pickle.class_name(storage_id))));
+        return Ok(Entry::Other(shortened(&pickle.class_name(storage_id)).into()));
     };
     if !is_storage(pickle, storage_id) {
-        return Ok(Entry::Other("a persistent object that is no storage".to_owned()));
+        return Ok(Entry::Other("a persistent object that is no storage".into()));
     }
     // A storage of a type that no network's float is made of (quantised, complex): named by its class.
     if let Some(class) = unknown_storage_class(pickle, storage_id) {
-        return Ok(Entry::Other(class));
+        return Ok(Entry::Other(class.into()));
     }
     let storage = storage(pickle, storage_id)?;
     let start = whole(pickle, start).ok_or("its first element is no whole number")?;

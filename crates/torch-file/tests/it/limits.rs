@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use testing::checkpoint::*;
+use testing::process::{alone, peak_mib};
 
 use crate::{open_bytes, refusal};
 
@@ -101,4 +102,22 @@ fn dict_bombs_are_harmless() {
 fn a_state_dict_inside_itself_is_refused() {
     let itself = [b"}q\x01".to_vec(), text("state_dict"), b"h\x01s".to_vec()].concat();
     assert!(refusal(&legacy(&itself, &[])).contains("no tensors"));
+}
+
+/// One long name of a class, which a file gives to all entries and which is longer still where it is shown.
+#[test]
+fn a_classs_name_is_kept_once() {
+    alone("limits::a_classs_name_is_kept_once", || {
+        let class = [b"c".to_vec(), "\u{202e}".repeat(300).into_bytes(), b"\ny\nq\x01".to_vec()].concat();
+        let others = (0..99_990).flat_map(|i| [text(&i.to_string()), get(1)].concat());
+        let weight = [text("w"), tensor("0", 1, 0, &[1], &[1])].concat();
+        let objects = [class, b"0}(".to_vec(), others.collect(), weight, b"u".to_vec()].concat();
+        let bytes = legacy(&objects, &[("0", &[1.0])]);
+        let before = peak_mib();
+        let file = open_bytes(&bytes).unwrap();
+        assert_eq!(file.others().len(), 99_990);
+        assert!(file.other("7").unwrap().ends_with('…'));
+        let more = peak_mib() - before;
+        assert!(more < 64, "{} KB took {more} MiB", bytes.len() >> 10);
+    });
 }
