@@ -61,15 +61,16 @@ impl Reader<'_> {
             let Some(name) = self.pickle.text(key) else { continue };
             entries.insert(name.to_owned(), self.value(value, depth + 1));
         }
-        match self.pickle.node(id) {
-            Node::Object(object) if dict_object(self.pickle, id).is_none() => {
-                // One that has contents, but not in a form that is understood here, hides them.
-                if entries.is_empty() && !is_empty(self.pickle, object) {
-                    return self.other(id);
-                }
-                Value::Object { class: self.class(id), entries }
-            }
-            _ => Value::Dict(entries),
+        let Node::Object(object) = self.pickle.node(id) else { return Value::Dict(entries) };
+        let is_dict = dict_object(self.pickle, id).is_some();
+        let hides = if is_dict { has_unread(self.pickle, object) } else { !is_empty(self.pickle, object) };
+        // One that has contents, but not in a form that is understood here, hides them.
+        if entries.is_empty() && hides {
+            self.other(id)
+        } else if is_dict {
+            Value::Dict(entries)
+        } else {
+            Value::Object { class: self.class(id), entries }
         }
     }
 
@@ -94,4 +95,11 @@ impl Reader<'_> {
 /// Whether an object was made of nothing and given nothing.
 fn is_empty(pickle: &Pickle, object: &Object) -> bool {
     object.items.is_empty() && object.state.is_none() && pickle.tuple(object.args).is_some_and(<[Id]>::is_empty)
+}
+
+/// Whether a dict class's instance was made of, or given, what only its code could read.
+fn has_unread(pickle: &Pickle, object: &Object) -> bool {
+    let is_unread = |id: &Id| matches!(pickle.node(*id), Node::Object(_) | Node::Persistent(_) | Node::Other(_));
+    let Some(args) = pickle.tuple(object.args) else { return true };
+    args.iter().chain(&object.state).any(is_unread)
 }
