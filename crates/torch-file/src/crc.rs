@@ -1,7 +1,7 @@
 //! The zip's CRC-32 of a storage, compared once by who reads the storage first: beside the reading where that is of all
 //! of it, in a pass of its own where a tensor is only a part.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use crc32fast::Hasher;
 
@@ -17,18 +17,20 @@ pub(crate) struct Summed {
     expected: u32,
     /// The first tensor that lies in it, for messages.
     tensor: String,
-    compared: AtomicBool,
+    /// What its bytes have: once it is known, right or wrong, nobody reads them for it again.
+    found: OnceLock<u32>,
 }
 
 impl Summed {
     pub fn new(extent: Extent, expected: u32, tensor: &str) -> Self {
-        Summed { extent, expected, tensor: tensor.to_owned(), compared: AtomicBool::new(false) }
+        Summed { extent, expected, tensor: tensor.to_owned(), found: OnceLock::new() }
     }
 
     /// A sum for who is about to read `len` bytes from `offset`, if these are all of the storage and it was not compared
     /// before. Where they are a part, all is read here.
     fn begin(&self, source: &Source, offset: u64, len: u64) -> Result<Option<Hasher>> {
-        if self.compared.load(Ordering::Relaxed) {
+        if let Some(&found) = self.found.get() {
+            self.compare(source, found)?;
             return Ok(None);
         }
         let mut sum = Hasher::new();
@@ -43,22 +45,24 @@ impl Summed {
             sum.update(&chunk[..part]);
             at += part as u64;
         }
-        self.compare(source, sum)?;
+        self.end(source, sum)?;
         Ok(None)
     }
 
-    fn compare(&self, source: &Source, sum: Hasher) -> Result<()> {
-        let sum = sum.finalize();
-        if sum != self.expected {
+    fn end(&self, source: &Source, sum: Hasher) -> Result<()> {
+        self.compare(source, *self.found.get_or_init(|| sum.finalize()))
+    }
+
+    fn compare(&self, source: &Source, found: u32) -> Result<()> {
+        if found != self.expected {
             return Err(source.damaged(format!(
                 "tensor {}: its bytes have the checksum {:08x}, {:08x} is expected; the file is damaged: copy or download it \
                  again",
                 shortened(&self.tensor),
-                sum,
+                found,
                 self.expected
             )));
         }
-        self.compared.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -92,6 +96,6 @@ impl<'a> Reading<'a> {
 
     /// To be called once all bytes were read.
     pub fn end(self) -> Result<()> {
-        self.sum.map_or(Ok(()), |(sum, summed)| summed.compare(self.source, sum))
+        self.sum.map_or(Ok(()), |(sum, summed)| summed.end(self.source, sum))
     }
 }
