@@ -75,7 +75,8 @@ impl Layout {
                 "shape {shape:?}, strides {strides:?} from element {start} do not fit its storage of {capacity} elements"
             )
         };
-        let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).ok_or_else(out_of_bounds)?;
+        // As the machine counts: `TensorInfo::count` must not overflow.
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(out_of_bounds)? as u64;
         if count > capacity.saturating_add(MAX_REPEATED) {
             return Err(out_of_bounds());
         }
@@ -106,7 +107,7 @@ impl Layout {
     pub fn read_raw(&self, source: &Source, out: &mut Vec<u8>) -> Result<()> {
         let size = elements::size(self.info.dtype);
         out.clear();
-        out.resize(self.info.count() * size, 0);
+        out.resize(addressable(source, &self.info, size)?, 0);
         let mut reading = self.reading(source)?;
         match &self.gather {
             None => {
@@ -123,6 +124,7 @@ impl Layout {
     pub fn read_f32(&self, source: &Source, out: &mut Vec<f32>) -> Result<()> {
         let dtype = self.info.dtype;
         out.clear();
+        addressable(source, &self.info, size_of::<f32>())?;
         out.resize(self.info.count(), 0.0);
         let mut reading = self.reading(source)?;
         match &self.gather {
@@ -137,7 +139,7 @@ impl Layout {
             }
             None => {
                 let size = elements::size(dtype);
-                let mut bytes = vec![0; CHUNK.min(out.len() * size)];
+                let mut bytes = vec![0; CHUNK.min(out.len().saturating_mul(size))];
                 for chunk in out.chunks_mut(CHUNK / size) {
                     let bytes = &mut bytes[..chunk.len() * size];
                     reading.next(bytes)?;
@@ -156,6 +158,13 @@ impl Layout {
         let len = if self.gather.is_none() { self.info.bytes() } else { 0 };
         Reading::new(source, self.offset, len, self.summed.as_deref())
     }
+}
+
+/// Bytes of a tensor in elements of this size, where one vector of this machine can have so many.
+fn addressable(source: &Source, info: &TensorInfo, size: usize) -> Result<usize> {
+    info.count().checked_mul(size).filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(|| {
+        source.damaged(format!("its tensor of {info} is more than this machine can address; read it on one of 64 bits"))
+    })
 }
 
 /// The dimensions in the file's order (largest stride first), or `None` where the tensor is contiguous.
@@ -198,7 +207,7 @@ fn span(axes: &[Axis], size: u64) -> u64 {
 /// moves forward serves all of them.
 fn visit(source: &Source, base: u64, size: usize, axes: &[Axis], mut element: impl FnMut(usize, &[u8])) -> Result<()> {
     let end = base + span(axes, size as u64);
-    let mut window = vec![0u8; CHUNK.min((end - base) as usize)];
+    let mut window = vec![0u8; (end - base).min(CHUNK as u64) as usize];
     let mut window_start = 0u64;
     let mut window_end = 0u64;
     let mut index = vec![0usize; axes.len()];
@@ -228,5 +237,25 @@ fn visit(source: &Source, base: u64, size: usize, axes: &[Axis], mut element: im
             target -= index[k] * axis.target;
             index[k] = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_beyond_the_machine_is_told() {
+        let source = Source::memory("large.pt", Vec::new().into());
+        let bytes = |shape: &[usize]| {
+            addressable(&source, &TensorInfo { dtype: Dtype::F32, shape: shape.to_vec() }, 4).map_err(|e| e.to_string())
+        };
+        assert_eq!(bytes(&[3, 5]), Ok(60));
+        for shape in [usize::MAX / 2, isize::MAX as usize / 4 + 1] {
+            assert!(bytes(&[shape]).unwrap_err().contains("more than this machine can address"));
+        }
+        let storage = Extent { offset: 0, len: 8 };
+        let shape = vec![usize::MAX, 2, 0];
+        assert!(Layout::strided(Dtype::F32, shape, &[0, 0, 0], 0, storage).unwrap_err().contains("do not fit"));
     }
 }
