@@ -10,7 +10,7 @@ use crate::pickle::{Fault, Node, Pickle};
 use crate::printable::shortened;
 use crate::source::Source;
 use crate::torch::{self, Entry};
-use crate::{Options, Result, elements, settings};
+use crate::{Options, Result, settings};
 
 /// 0x1950a86a20f9469cfc6c, as a pickled integer holds it.
 const MAGIC_NUMBER: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -135,7 +135,7 @@ fn places(source: &Source, objects: &Pickle, keys: &Pickle, mut at: u64) -> Resu
                 storage.count
             )));
         }
-        let end = count.checked_mul(elements::size(storage.dtype) as u64).and_then(|len| (at + 8).checked_add(len));
+        let end = storage.bytes().and_then(|len| (at + 8).checked_add(len));
         let Some(end) = end.filter(|&end| end <= source.len) else {
             return Err(source.damaged(format!(
                 "storage {} of {count} elements goes beyond the file's {} bytes; it is cut short",

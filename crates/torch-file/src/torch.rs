@@ -16,7 +16,10 @@ use crate::{Dtype, Options, elements};
 /// A storage as its persistent id names it: `("storage", class, key, device, elements[, view])`.
 #[derive(Clone, Debug)]
 pub(crate) struct Storage<'a> {
-    pub dtype: Dtype,
+    /// `None` for quantised and complex128 elements, of which no tensor is read.
+    pub dtype: Option<Dtype>,
+    /// Bytes of an element.
+    pub size: u64,
     pub key: Cow<'a, str>,
     /// Elements of the whole storage.
     pub count: u64,
@@ -27,7 +30,7 @@ pub(crate) struct Storage<'a> {
 impl Storage<'_> {
     /// Bytes of the whole storage.
     pub fn bytes(&self) -> Option<u64> {
-        self.count.checked_mul(elements::size(self.dtype) as u64)
+        self.count.checked_mul(self.size)
     }
 }
 
@@ -49,7 +52,7 @@ impl TensorCall<'_> {
         let storage = match self.storage.view {
             None => storage,
             Some((first, count)) => {
-                let size = elements::size(self.storage.dtype) as u64;
+                let size = self.storage.size;
                 let (first, len) = (first.checked_mul(size), count.checked_mul(size));
                 let inside =
                     first.zip(len).filter(|(first, len)| first.checked_add(*len).is_some_and(|end| end <= storage.len));
@@ -161,28 +164,29 @@ fn tensor<'a>(pickle: &'a Pickle, args: &[Id], dtype: Option<Dtype>) -> Result<E
     if !is_storage(pickle, storage_id) {
         return Ok(Entry::Other("a persistent object that is no storage".into()));
     }
-    // A storage of a type that no network's float is made of (quantised, complex): named by its class.
-    if let Some(class) = unknown_storage_class(pickle, storage_id) {
+    // A storage of a type that is not read (quantised, complex128): named by its class.
+    if let Some(class) = unread_storage_class(pickle, storage_id) {
         return Ok(Entry::Other(class.into()));
     }
     let storage = storage(pickle, storage_id)?;
+    let dtype = dtype.or(storage.dtype).ok_or("its elements' type is not known")?;
     let start = whole(pickle, start).ok_or("its first element is no whole number")?;
     let shape = numbers(pickle, shape, "sizes")?
         .into_iter()
         .map(|d| usize::try_from(d).map_err(|_| format!("a size of {d} is more than this machine can address")))
         .collect::<Result<_, _>>()?;
     let strides = numbers(pickle, strides, "strides")?;
-    Ok(Entry::Tensor(TensorCall { dtype: dtype.unwrap_or(storage.dtype), storage, start, shape, strides }))
+    Ok(Entry::Tensor(TensorCall { dtype, storage, start, shape, strides }))
 }
 
 fn is_storage(pickle: &Pickle, id: Id) -> bool {
     pickle.tuple(id).and_then(|parts| parts.first()).is_some_and(|&kind| pickle.is_text(kind, "storage"))
 }
 
-fn unknown_storage_class(pickle: &Pickle, id: Id) -> Option<String> {
+fn unread_storage_class(pickle: &Pickle, id: Id) -> Option<String> {
     let class = *pickle.tuple(id)?.get(1)?;
-    let known = pickle.global(class).and_then(storage_dtype).is_some();
-    (!known).then(|| shortened(&pickle.class_name(class)))
+    let dtype = pickle.global(class).and_then(storage_elements).and_then(|(dtype, _)| dtype);
+    dtype.is_none().then(|| shortened(&pickle.class_name(class)))
 }
 
 fn storage<'a>(pickle: &'a Pickle, id: Id) -> Result<Storage<'a>, String> {
@@ -190,10 +194,10 @@ fn storage<'a>(pickle: &'a Pickle, id: Id) -> Result<Storage<'a>, String> {
     let &[_, class, key, _, count, ref rest @ ..] = parts else {
         return Err(format!("a storage is named by {} values, 5 are expected", parts.len()));
     };
-    let dtype = pickle
-        .global(class)
-        .and_then(storage_dtype)
-        .ok_or_else(|| format!("storages of {} are not known", shortened(&pickle.class_name(class))))?;
+    let (dtype, size) = pickle.global(class).and_then(storage_elements).ok_or_else(|| {
+        let class = shortened(&pickle.class_name(class));
+        format!("storages of {class} are not known; save the model again with PyTorch 1.6 or newer")
+    })?;
     let key = match pickle.node(key) {
         Node::Int(key) => key.to_string().into(),
         _ => pickle.text(key).ok_or("a storage has no name")?.into(),
@@ -207,7 +211,7 @@ fn storage<'a>(pickle: &'a Pickle, id: Id) -> Result<Storage<'a>, String> {
         Some(_) => return Err("a storage's view is not understood".to_owned()),
         None => None,
     };
-    Ok(Storage { dtype, key, count, view })
+    Ok(Storage { dtype, size, key, count, view })
 }
 
 /// A whole number of at least 0.
@@ -235,12 +239,13 @@ fn numbers(pickle: &Pickle, id: Id, what: &str) -> Result<Vec<u64>, String> {
     members.iter().map(|&member| whole(pickle, member).ok_or_else(refused)).collect()
 }
 
-/// The element type of a storage class, `torch.FloatStorage` or `torch.cuda.FloatStorage`.
-fn storage_dtype((module, name): (&[u8], &[u8])) -> Option<Dtype> {
+/// The element type of a storage class, `torch.FloatStorage` or `torch.cuda.FloatStorage`, and its size in bytes: before 1.6,
+/// where a storage lies depends on the sizes of all before it, also of types that are not read.
+fn storage_elements((module, name): (&[u8], &[u8])) -> Option<(Option<Dtype>, u64)> {
     if module != b"torch" && !module.starts_with(b"torch.") {
         return None;
     }
-    Some(match name {
+    let dtype = match name {
         b"DoubleStorage" => Dtype::F64,
         b"FloatStorage" => Dtype::F32,
         b"HalfStorage" => Dtype::F16,
@@ -252,8 +257,12 @@ fn storage_dtype((module, name): (&[u8], &[u8])) -> Option<Dtype> {
         b"ByteStorage" | b"UntypedStorage" | b"_UntypedStorage" => Dtype::U8,
         b"BoolStorage" => Dtype::BOOL,
         b"ComplexFloatStorage" => Dtype::C64,
+        b"QInt8Storage" | b"QUInt8Storage" | b"QUInt4x2Storage" | b"QUInt2x4Storage" => return Some((None, 1)),
+        b"QInt32Storage" => return Some((None, 4)),
+        b"ComplexDoubleStorage" => return Some((None, 16)),
         _ => return None,
-    })
+    };
+    Some((Some(dtype), elements::size(dtype) as u64))
 }
 
 /// `torch.float16` and its kin.
