@@ -79,7 +79,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`].
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self> {
-        Self::of(torch_file::Options::new().holding(is_networks).from_bytes(name, bytes)?)
+        Self::of(torch_file::Options::new().holding(is_networks).open_bytes(name, bytes)?)
     }
 
     fn of(file: TorchFile) -> Result<Self> {
@@ -305,7 +305,7 @@ impl From<torch_file::Error> for Error {
         use torch_file::Error as E;
         let path = error.path().to_owned();
         let reason = match error {
-            E::Io { action, path, source } => return Error::Io { action, path, source },
+            E::Io { action, path, source, .. } => return Error::Io { action, path, source },
             E::UnknownFormat { ref head, .. } => foreign(head).unwrap_or_else(|| error.reason()),
             E::Elsewhere { dict, first, .. } => format!(
                 "is no LSeg checkpoint: its tensors are in {dict}, the first of them is {first}; names such as \

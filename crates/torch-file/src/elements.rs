@@ -18,7 +18,7 @@ use crate::Dtype;
 /// Elements looked at before the answer is asked for: without a branch inside, the loop over them is one of vectors.
 const BLOCK: usize = 4096;
 
-/// Bytes of one element, of those types that have whole bytes.
+/// Bytes of one element; 0 for types of less than a byte, which no tensor that is read has.
 pub fn size(dtype: Dtype) -> usize {
     dtype.bitsize() / 8
 }
@@ -83,7 +83,8 @@ pub(crate) fn element_f32(dtype: Dtype, bytes: &[u8]) -> f32 {
     }
 }
 
-/// The first NaN or infinity among little-endian floats, by its index and value. `None` for types that have neither.
+/// The first NaN or infinity among little-endian floats, by its index and value. `None` for every type but those of
+/// [`is_float`].
 pub fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f64)> {
     match dtype {
         Dtype::F16 => first(bytes.as_chunks().0, |&b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00)

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::TensorInfo;
+use crate::printable::printable;
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -16,6 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused to open or read the file.
+    #[non_exhaustive]
     Io {
         /// `open` or `read`.
         action: &'static str,
@@ -26,6 +28,7 @@ pub enum Error {
     },
 
     /// The file's first bytes are those of no format that is read.
+    #[non_exhaustive]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -34,6 +37,7 @@ pub enum Error {
     },
 
     /// The file is damaged, cut short, beyond a [limit](crate::limits), or in a form that is not read.
+    #[non_exhaustive]
     Refused {
         /// The file.
         path: PathBuf,
@@ -42,6 +46,7 @@ pub enum Error {
     },
 
     /// No dict of the file has a name that [`Options::holding`](crate::Options::holding) looks for.
+    #[non_exhaustive]
     Elsewhere {
         /// The file.
         path: PathBuf,
@@ -52,6 +57,7 @@ pub enum Error {
     },
 
     /// There is no tensor of this name.
+    #[non_exhaustive]
     MissingTensor {
         /// The file.
         path: PathBuf,
@@ -62,6 +68,7 @@ pub enum Error {
     },
 
     /// A tensor that was asked for as floats has elements of another kind.
+    #[non_exhaustive]
     NotFloats {
         /// The file.
         path: PathBuf,
@@ -72,6 +79,7 @@ pub enum Error {
     },
 
     /// After a renaming two entries would have one name.
+    #[non_exhaustive]
     SameName {
         /// The file.
         path: PathBuf,
@@ -115,7 +123,9 @@ impl Error {
     }
 
     fn message(&self) -> String {
-        let path = self.path().display();
+        // A name may hold a line feed: the message is one line.
+        let path = self.path().to_string_lossy();
+        let path = printable(&path);
         match self {
             Error::Io { action, source, .. } => format!("cannot {action} {path}: {source}"),
             _ => format!("{path}: {}", self.reason()),

@@ -47,6 +47,7 @@ impl fmt::Display for Format {
 
 /// A tensor's element type and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TensorInfo {
     /// The type of its elements.
     pub dtype: Dtype,
@@ -131,7 +132,7 @@ impl TorchFile {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        Options::new().from_bytes(name, bytes)
+        Options::new().open_bytes(name, bytes)
     }
 
     pub(crate) fn read(source: Source, options: &Options) -> Result<Self> {
@@ -139,6 +140,12 @@ impl TorchFile {
         let (format, contents) = if head.starts_with(zip::MAGIC) {
             (Format::TorchZip, zip::open(&source, options)?)
         } else if safetensors::looks_like(&head, source.len) {
+            if !options.keys.is_empty() {
+                let keys = shortened(&options.keys.join("."));
+                return Err(source.damaged(format!(
+                    "is a safetensors file, which has no dicts such as {keys}; open it without the keys of one"
+                )));
+            }
             (Format::Safetensors, safetensors::open(&source)?)
         } else if head.first() == Some(&0x80) {
             (Format::TorchLegacy, legacy::open(&source, options)?)

@@ -49,7 +49,7 @@ mod zip;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The type of a tensor's elements.
+/// The type of a tensor's elements: that of the `safetensors` crate, for files of all formats.
 pub use ::safetensors::Dtype;
 
 pub use error::{Error, Result};

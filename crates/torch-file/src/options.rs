@@ -1,6 +1,7 @@
 //! Which of a file's dicts is read.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
 
 use crate::source::Source;
@@ -10,7 +11,7 @@ use crate::{Result, TorchFile};
 type IsName<'a> = Box<dyn Fn(&str) -> bool + 'a>;
 
 /// Which dict of a PyTorch file is read, where [`TorchFile::open`] would take another or cannot choose. (A safetensors file has
-/// but one.)
+/// none: the keys of one are refused.)
 ///
 /// ```no_run
 /// # fn main() -> torch_file::Result<()> {
@@ -23,6 +24,7 @@ type IsName<'a> = Box<dyn Fn(&str) -> bool + 'a>;
 /// # }
 /// ```
 #[derive(Default)]
+#[must_use = "they open a file by `open` or `open_bytes`"]
 pub struct Options<'a> {
     pub(crate) keys: Vec<String>,
     pub(crate) is_looked_for: Option<IsName<'a>>,
@@ -59,7 +61,14 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// As [`TorchFile::from_bytes`].
-    pub fn from_bytes(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<TorchFile> {
+    pub fn open_bytes(&self, name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<TorchFile> {
         TorchFile::read(Source::memory(name, bytes.into()), self)
+    }
+}
+
+/// The keys, and whether names are looked for.
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Options").field("dict", &self.keys).field("holding", &self.is_looked_for.is_some()).finish()
     }
 }

@@ -78,7 +78,9 @@ mod tests {
         let long = "x".repeat(LONGEST);
         assert_eq!(shortened(&long), long);
         assert_eq!(shortened(&format!("{long}y")), format!("{long}…"));
-        for (text, shown) in [("\u{202e}".repeat(LONGEST), r"\u{202e}".repeat(20)), ("草".repeat(200), "草".repeat(LONGEST))] {
+        for (text, shown) in
+            [("\u{202e}".repeat(LONGEST), r"\u{202e}".repeat(20)), ("草".repeat(200), "草".repeat(LONGEST))]
+        {
             let cut = shortened(&text);
             assert_eq!(cut, format!("{shown}…"));
             assert_eq!((cut.capacity(), shortened(&cut)), (cut.len(), cut), "no spare room, and the same once more");

@@ -21,6 +21,7 @@ pub enum Value {
     /// What a dict (or an `OrderedDict`, a `defaultdict`) holds under texts; of a repeated key, the last.
     Dict(BTreeMap<String, Value>),
     /// An object that carries names with values, such as an `argparse.Namespace` or Lightning's `AttributeDict`.
+    #[non_exhaustive]
     Object {
         /// `module.name` of its class, as the file calls it. It was not imported.
         class: String,
@@ -37,6 +38,14 @@ impl Value {
     pub fn get(&self, name: &str) -> Option<&Value> {
         match self {
             Value::Dict(entries) | Value::Object { entries, .. } => entries.get(name),
+            _ => None,
+        }
+    }
+
+    /// `True` or `False`.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(value) => Some(*value),
             _ => None,
         }
     }
@@ -62,6 +71,14 @@ impl Value {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The members of a list or a tuple.
+    pub fn as_list(&self) -> Option<&[Value]> {
+        match self {
+            Value::List(members) => Some(members),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use testing::checkpoint::*;
 use torch_file::{Error, TorchFile};
 
-use crate::{floats, open, open_bytes, refusal};
+use crate::{entry, floats, open, open_bytes, refusal};
 
 #[test]
 fn files_in_other_byte_orders_compressions_and_forms_are_refused_by_name() {
@@ -74,11 +74,42 @@ fn crafted_storages_are_refused() {
     assert!(refusal(&zip(&call("../m/data.pkl", 1), 4)).contains("is missing"));
 }
 
+/// Before 1.6 storages follow each other: where one lies depends on the sizes of those that are not read as well.
+#[test]
+fn storages_behind_those_that_are_not_read_are_found() {
+    let named = |class: &str, key: &str| {
+        let call = tensor(key, 4, 0, &[4], &[1]);
+        let at = call.windows(12).position(|part| part == b"FloatStorage").unwrap();
+        [&call[..at], class.as_bytes(), &call[at + 12..]].concat()
+    };
+    for (class, size) in [("ComplexDoubleStorage", 16), ("QInt32Storage", 4), ("QInt8Storage", 1), ("QUInt8Storage", 1)]
+    {
+        let objects = dict_of(&[entry("a", &named(class, "0")), entry("b", &tensor("1", 4, 0, &[4], &[1]))]);
+        let mut bytes = legacy(&objects, &[("0", &[0.0; 4]), ("1", &[1.0, 2.0, 3.0, 4.0])]);
+        // The first storage as long as its elements say.
+        let behind = bytes.len() - (8 + 16);
+        bytes.splice(behind - 16..behind, vec![0; 4 * size]);
+        let file = open_bytes(&bytes).unwrap();
+        assert_eq!(floats(&file, "b", &[4]), [1.0, 2.0, 3.0, 4.0], "{class}");
+        assert_eq!(file.other("a"), Some(format!("torch.{class}").as_str()));
+    }
+    let unknown = refusal(&legacy(&dict("t", &named("NewStorage", "0")), &[("0", &[0.0; 4])]));
+    assert!(unknown.contains("torch.NewStorage are not known; save the model again with PyTorch 1.6"), "{unknown}");
+}
+
 #[test]
 fn messages_stay_on_one_line() {
     let call = b"cos\n\x1b[31m\rsystem\n)R".as_slice();
     let message = refusal(&legacy(&dict("state_dict", call), &[]));
     assert!(message.contains("system") && !message.contains(char::is_control), "{message:?}");
+
+    let name = "a\nerror: \u{1b}[31m\u{202e}b";
+    let shown = r"a\nerror: \u{1b}[31m\u{202e}b";
+    let message = TorchFile::from_bytes(name, b"".as_slice()).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("{shown}: is empty")), "{message:?}");
+    let error = TorchFile::open(name).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot open {shown}: ")), "{error:?}");
+    assert_eq!(error.path().to_str(), Some(name), "as it was given");
 }
 
 #[test]

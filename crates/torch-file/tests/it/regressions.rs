@@ -1,12 +1,15 @@
 //! Inputs on which the fuzz targets, or thinking about them, found a fault: each is read again as the target reads it.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use testing::process::{alone, peak_mib};
 use testing::stranger;
+use testing::time::cpu_time;
 
 /// What any file may take.
 const LONGEST: Duration = Duration::from_secs(1);
+const MOST_MIB: usize = 64;
 
 fn every_file(target: &str, read: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/regressions").join(target);
@@ -14,15 +17,9 @@ fn every_file(target: &str, read: impl Fn(&[u8])) {
     let mut count = 0;
     for file in files {
         let bytes = std::fs::read(&file).unwrap();
-        let timed = || {
-            let started = Instant::now();
-            read(&bytes);
-            started.elapsed()
-        };
-        // A busy machine is slow once, a bad file always.
-        let took = timed();
-        let took = if took > LONGEST { timed() } else { took };
-        assert!(took < LONGEST, "{}: {took:?}", file.display());
+        let ((), took) = cpu_time(|| read(&bytes));
+        let peak = peak_mib();
+        assert!(took < LONGEST && peak < MOST_MIB, "{}: {took:?}, {peak} MiB", file.display());
         count += 1;
     }
     assert!(count > 0, "{} is empty", folder.display());
@@ -30,10 +27,10 @@ fn every_file(target: &str, read: impl Fn(&[u8])) {
 
 #[test]
 fn files() {
-    every_file("checkpoint", stranger::file);
+    alone("regressions::files", || every_file("checkpoint", stranger::file));
 }
 
 #[test]
 fn pickles() {
-    every_file("pickle", stranger::pickle);
+    alone("regressions::pickles", || every_file("pickle", stranger::pickle));
 }

@@ -1,7 +1,7 @@
 //! safetensors: headers that say what is not so. (Most of it is the `safetensors` crate's to find.)
 
 use testing::checkpoint::safetensors;
-use torch_file::{Dtype, Format};
+use torch_file::{Dtype, Format, Options};
 
 use crate::{floats, open_bytes, refusal};
 
@@ -51,4 +51,15 @@ fn headers_that_lie_are_refused() {
     }
     let long = format!("{{{}}}", " ".repeat(5 << 20));
     assert!(refusal(&file(&long, 0)).contains("at most 4 MiB are read"));
+}
+
+/// It has no dicts: who names one would read another's tensors.
+#[test]
+fn the_keys_of_a_dict_are_refused() {
+    let bytes = file(r#"{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"#, 3);
+    let options = Options::new().dict(["ema", "model"]);
+    assert_eq!(format!("{options:?}"), r#"Options { dict: ["ema", "model"], holding: false }"#);
+    let message = options.open_bytes("file", bytes.clone()).unwrap_err().to_string();
+    assert!(message.contains("no dicts such as ema.model; open it without"), "{message}");
+    assert!(Options::new().holding(|name| name == "b").open_bytes("file", bytes).is_ok());
 }

@@ -15,7 +15,7 @@ fn file(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn names(options: &Options, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<String>, Error> {
-    let file = options.from_bytes("file", file(entries))?;
+    let file = options.open_bytes("file", file(entries))?;
     Ok(file.names().map(str::to_owned).collect())
 }
 

@@ -93,3 +93,22 @@ fn a_zip_of_thousands_of_small_storages_is_read() {
     assert_eq!(crate::floats(&file, "4999", &[1]), [1.5]);
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
+
+/// A thousand views of one damaged storage do not read all of it a thousand times.
+#[test]
+fn a_damaged_storage_is_read_for_its_checksum_once() {
+    const ELEMENTS: usize = 16 << 20;
+    let view = |i: i64| entry(&i.to_string(), &tensor("0", ELEMENTS as i64, i, &[1], &[1]));
+    let pickle = [b"\x80\x02".as_slice(), &dict_of(&(0..1000).map(view).collect::<Vec<_>>()), b"."].concat();
+    let mut bytes = torch_zip(&pickle, &[("0".to_owned(), vec![0; 4 * ELEMENTS])]);
+    let place = zip_places(&bytes).into_iter().find(|(name, _)| name == "m/data/0").unwrap().1;
+    bytes[place.start] ^= 1;
+    let file = open_bytes(&bytes).unwrap();
+    let ((), took) = cpu_time(|| {
+        for name in file.names() {
+            let message = file.read_f32(name, &mut Vec::new()).unwrap_err().to_string();
+            assert!(message.contains("checksum"), "{message}");
+        }
+    });
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
