@@ -148,13 +148,18 @@ fn hyper_parameters_are_read_from_dicts_and_attribute_objects() {
 
 #[test]
 fn hyper_parameters_inside_unknown_objects_are_named() {
-    let weight = dict("w", &tensor("0", 1, 0, &[1], &[1]));
-    let hidden = [b"comegaconf\nDictConfig\n".as_slice(), &text("?"), b"\x85R"].concat();
-    let root = [b"}(".to_vec(), text("state_dict"), weight, text("hyper_parameters"), hidden, b"u".to_vec()].concat();
-    let checkpoint = open_bytes(&legacy(&root, &[("0", &[1.0])])).unwrap();
-    let inert = Some(HyperParameter::Inert("omegaconf.DictConfig".to_owned()));
-    assert_eq!(checkpoint.hyper_parameters().arch_option, inert);
-    assert_eq!(checkpoint.hyper_parameters().activation, inert);
+    let hidden = [
+        ("omegaconf.DictConfig", [b"comegaconf\nDictConfig\n".as_slice(), &text("?"), b"\x85R"].concat()),
+        ("collections.OrderedDict", b"ccollections\nOrderedDict\ncsome\ncall\n)R\x85R".to_vec()),
+    ];
+    for (class, hidden) in hidden {
+        let weight = dict("w", &tensor("0", 1, 0, &[1], &[1]));
+        let root = dict_of(&[(text("state_dict"), weight), (text("hyper_parameters"), hidden)]);
+        let checkpoint = open_bytes(&legacy(&root, &[("0", &[1.0])])).unwrap();
+        let inert = Some(HyperParameter::Inert(class.to_owned()));
+        assert_eq!(checkpoint.hyper_parameters().arch_option, inert);
+        assert_eq!(checkpoint.hyper_parameters().activation, inert);
+    }
 }
 
 #[test]
