@@ -2,7 +2,7 @@
 //! entries: what the one finds, the other keeps. Every input must end in a result or in an error that can be shown.
 
 use std::fs::File;
-use std::io::{Cursor, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -16,19 +16,10 @@ use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::model::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
-use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size, labels};
-use zip::write::SimpleFileOptions;
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size, labels};
+use torch_file::limits::{MAX_REPEATED_BYTES, MAX_SHARING};
 
-/// Elements of the largest tensor that is read, and of all that are read of one file: reading is linear, and what
-/// takes its time finds nothing.
-const LARGEST_TENSOR: usize = 1 << 16;
-const MOST_ELEMENTS: usize = 1 << 20;
-
-/// Bytes of tensors that a file may describe beside four times its own.
-const MOST_REPEATED: u64 = 256 << 20;
-
-/// The longest message. (What a stranger's file contributes to one is cut by the library.)
-const LONGEST_MESSAGE: usize = 8192;
+use crate::stranger::{LARGEST_TENSOR, MOST_ELEMENTS, around, shown};
 
 /// Bytes of a safetensors file of which only the header is given. The file is sparse.
 const LARGEST_DATA: u64 = 1 << 30;
@@ -60,17 +51,9 @@ pub fn checkpoint(bytes: &[u8]) {
     use_checkpoint(&written(bytes));
 }
 
-/// The objects (`data.pkl`) of a PyTorch zip that is right in all else: its checksum would stop every change.
+/// The objects (`data.pkl`) of a PyTorch zip that is right in all else.
 pub fn pickle(bytes: &[u8]) {
-    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    let storage = [0x3c; 256];
-    let entries = (0..10).map(|key| (format!("m/data/{key}"), storage.as_slice()));
-    for (name, bytes) in [("m/data.pkl".to_owned(), bytes)].into_iter().chain(entries) {
-        zip.start_file(name, options).expect("a short name");
-        zip.write_all(bytes).expect("memory");
-    }
-    use_checkpoint(&written(zip.finish().expect("memory").get_ref()));
+    use_checkpoint(&written(&around(bytes)));
 }
 
 /// A safetensors header, our configuration in it or not; its tensors are zeros.
@@ -205,18 +188,18 @@ fn model(config: &Config, json: &str, dtype: Dtype, values: &[u8]) -> Option<(Ve
 fn use_checkpoint(path: &Path) {
     let Some(checkpoint) = shown(Checkpoint::open(path)) else { return };
     let bytes = std::fs::metadata(path).expect("the file").len();
-    let described: u64 = checkpoint.names().filter_map(|name| checkpoint.info(name)).map(size).sum();
-    assert!(described <= 4 * bytes + MOST_REPEATED, "{bytes} bytes pass for {described}");
+    let described: u64 = checkpoint.names().filter_map(|name| checkpoint.info(name)).map(TensorInfo::bytes).sum();
+    assert!(described <= MAX_SHARING * bytes + MAX_REPEATED_BYTES, "{bytes} bytes pass for {described}");
     let (mut raw, mut floats, mut read) = (Vec::new(), Vec::new(), 0);
     for name in checkpoint.names() {
         let info = checkpoint.info(name).expect("a name from the list");
-        let count: usize = info.shape.iter().product();
+        let count = info.count();
         if count > LARGEST_TENSOR || read + count > MOST_ELEMENTS {
             continue;
         }
         read += count;
         if shown(checkpoint.read_raw(name, &mut raw)).is_some() {
-            assert_eq!(raw.len(), count * (info.dtype.bitsize() / 8));
+            assert_eq!(raw.len() as u64, info.bytes());
         }
         if shown(checkpoint.read_f32(name, &info.shape, &mut floats)).is_some() {
             assert_eq!(floats.len(), count);
@@ -228,21 +211,4 @@ fn use_checkpoint(path: &Path) {
     if let Some(size) = shown(config.default_size.parse::<Size>()) {
         shown(size.network_size(480, 640));
     }
-}
-
-/// Bytes of a tensor.
-fn size(info: &TensorInfo) -> u64 {
-    info.shape.iter().product::<usize>() as u64 * (info.dtype.bitsize() / 8) as u64
-}
-
-/// The result; an error must be one line of bounded length, without what would control a terminal.
-fn shown<T>(result: Result<T, Error>) -> Option<T> {
-    let error = match result {
-        Ok(value) => return Some(value),
-        Err(error) => error,
-    };
-    let message = error.to_string();
-    assert!(message.len() <= LONGEST_MESSAGE, "a message of {} bytes: {:.200}…", message.len(), message);
-    assert!(!message.chars().any(char::is_control), "control characters in {message:?}");
-    None
 }

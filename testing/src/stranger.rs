@@ -1,15 +1,17 @@
 //! What torch-file's fuzz targets (crates/torch-file/fuzz) and its regressions do with a stranger's file. Every input must end
 //! in a result or in an error that can be shown.
 
+use std::fmt::Display;
+
 use torch_file::limits::{MAX_REPEATED_BYTES, MAX_SETTINGS, MAX_SHARING};
-use torch_file::{Error, TorchFile, Value};
+use torch_file::{TorchFile, Value};
 
 use crate::checkpoint::torch_zip;
 
 /// Elements of the largest tensor that is read, and of all that are read of one file: reading is linear, and what
 /// takes its time finds nothing.
-const LARGEST_TENSOR: usize = 1 << 16;
-const MOST_ELEMENTS: usize = 1 << 20;
+pub const LARGEST_TENSOR: usize = 1 << 16;
+pub const MOST_ELEMENTS: usize = 1 << 20;
 
 /// The longest message. (What a stranger's file contributes to one is cut.)
 const LONGEST_MESSAGE: usize = 8192;
@@ -37,10 +39,15 @@ pub fn file(bytes: &[u8]) {
     }
 }
 
-/// The objects (`data.pkl`) of a zip that is right in all else: its checksum would stop every change.
+/// The objects (`data.pkl`) of a file that is right in all else.
 pub fn pickle(bytes: &[u8]) {
+    file(&around(bytes));
+}
+
+/// A zip with these objects and ten storages: a stranger's own has checksums that would stop every change.
+pub fn around(objects: &[u8]) -> Vec<u8> {
     let storages: Vec<_> = (0..10).map(|key| (key.to_string(), vec![0x3c; 256])).collect();
-    file(&torch_zip(bytes, &storages));
+    torch_zip(objects, &storages)
 }
 
 /// Values in a value, itself among them.
@@ -53,7 +60,7 @@ fn count(value: &Value) -> usize {
 }
 
 /// The result; an error must be one line of bounded length, without what would control a terminal.
-fn shown<T>(result: Result<T, Error>) -> Option<T> {
+pub fn shown<T>(result: Result<T, impl Display>) -> Option<T> {
     let error = match result {
         Ok(value) => return Some(value),
         Err(error) => error,
