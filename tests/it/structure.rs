@@ -1,4 +1,4 @@
-//! The order of the house, read from its sources: who may know whom, how long a file may be, and that some facts stand once.
+//! The order of the modules, read from its sources: who may know whom, how long a file may be, and that some facts stand once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
