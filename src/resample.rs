@@ -54,15 +54,6 @@ impl Taps {
         taps
     }
 
-    /// Output `i` of 2·`half`, upsampled (corners aligned) from `half`.
-    pub fn upsample(i: usize, half: usize) -> Taps {
-        let mut taps = Taps { index: [0; 4], weight: [0.0; 4], count: 0 };
-        let pair = corners(i, half, 2 * half);
-        taps.add(pair.low, 1.0 - pair.t);
-        taps.add(pair.high, pair.t);
-        taps
-    }
-
     /// Input `i` itself.
     pub fn identity(i: usize) -> Taps {
         Taps { index: [i, 0, 0, 0], weight: [1.0, 0.0, 0.0, 0.0], count: 1 }

@@ -17,12 +17,14 @@ pub mod attention;
 pub mod conv;
 pub mod conv_transpose;
 pub mod embed_tokens;
+pub mod feature_norms;
 pub mod gemm;
 pub mod layer_norm;
 pub mod max_pool;
 pub mod overlay;
 pub mod patchify;
 pub mod regularise;
+pub mod resize_features;
 pub mod sample;
 pub mod similarity;
 pub mod softmax_scores;
@@ -149,6 +151,8 @@ operations! {
     softmax_scores: SoftmaxScores,
     argmax: Argmax,
     overlay: Overlay,
+    feature_norms: FeatureNorms,
+    resize_features: ResizeFeatures,
 }
 
 impl Op {

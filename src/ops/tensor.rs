@@ -9,6 +9,8 @@ pub enum Element {
     Activation,
     /// float32 on every device: the residual stream of the transformers, logits, results.
     F32,
+    /// float16 on every device: results that are wanted so.
+    F16,
     U8,
     U16,
     U32,
@@ -25,7 +27,7 @@ impl Element {
         match self {
             Element::Activation => activation,
             Element::F32 | Element::U32 => 4,
-            Element::U16 => 2,
+            Element::F16 | Element::U16 => 2,
             Element::U8 => 1,
         }
     }

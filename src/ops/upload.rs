@@ -25,9 +25,4 @@ pub trait Upload {
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector>;
-
-    /// Puts new values, perhaps of another shape, in the place of `old`.
-    fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix>;
-
-    fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector>;
 }

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use lseg_fast::ops::Element;
 use serde::Deserialize;
 
-use testing::cases::reference::{Expected, Near, expected};
+use testing::cases::reference::{Expected, Near, expected, half_unit};
 use testing::cases::sensitivity::{changed, values};
 use testing::cases::{Case, Prepared, awkward};
 
@@ -73,12 +73,6 @@ fn pytorch(case: &Case) -> Errors {
     let no_halves = || op.buffers().iter().all(|buf| buf.element != Element::Activation).then(Errors::default);
     let found = table.get(name).copied().or_else(no_halves);
     found.unwrap_or_else(|| panic!("{name} is not in the table: tests/golden/half_errors.py makes it anew"))
-}
-
-/// Half a unit in the last place of the float16 nearest to a value.
-fn half_unit(value: f64) -> f64 {
-    let exponent = value.abs().max(2f64.powi(-14)).log2().floor();
-    2f64.powf(exponent - 11.0)
 }
 
 /// What no device with these types can avoid.

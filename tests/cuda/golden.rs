@@ -1,11 +1,16 @@
 //! Whole models of every kind: the CUDA device against the CPU device, on the small golden networks.
 
+use half::f16;
+use lseg_fast::embedding::At;
+use lseg_fast::image::decode::Photo;
+use lseg_fast::image::npy::Dtype;
 use lseg_fast::model::config::{Activation, HeadBlockKind};
 use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::{DeviceChoice, Engine, Options, Scores, Segmentation};
 
 use crate::gpu::device;
 use testing::golden::{Case, distance, frame, range};
+use testing::results::{mask_and_scores, masks};
 
 const HOOKS: [&str; 4] = ["hook1", "hook2", "hook3", "hook4"];
 
@@ -109,7 +114,8 @@ fn check(name: &'static str, flags: &HeadBlockOverride, hooks: bool, limits: &Li
     for (i, photo) in photos.iter().enumerate() {
         let what = format!("{name}, photo {i}");
         if hooks {
-            let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.inspect(&[frame(photo)], &HOOKS).unwrap());
+            let [got, expected] =
+                [&mut cuda, &mut cpu].map(|engine| engine.lane_mut().inspect(&[frame(photo)], &HOOKS).unwrap());
             assert_eq!(got.len(), HOOKS.len());
             for (got, expected) in got.iter().zip(&expected) {
                 let (what, width) = (format!("{what}, {}", got.name), got.shape[3]);
@@ -117,7 +123,7 @@ fn check(name: &'static str, flags: &HeadBlockOverride, hooks: bool, limits: &Li
                 check_channels(&what, &got.data, &expected.data, width);
             }
         }
-        let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.segment_with_scores(&frame(photo)).unwrap());
+        let [got, expected] = [&mut cuda, &mut cpu].map(|engine| mask_and_scores(engine, &frame(photo)).unwrap());
         check_scores(&what, &got, &expected, limits.logits);
         let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.embed(&frame(photo)).unwrap().data);
         check_vectors(&format!("{what}, embeddings"), &got, &expected, width, limits);
@@ -156,18 +162,49 @@ fn vit16_with_outliers_equals_the_cpu() {
     check("vit16_relu", &relu, true, &OUTLIERS);
 }
 
+/// The vectors of a resized map, pixel by pixel.
+fn resized(engine: &mut Engine, photo: &Photo, at: At, dtype: Dtype, normalise: bool) -> Vec<f32> {
+    let mut resized = engine.embed_resized(&frame(photo), at, dtype, normalise).unwrap();
+    let ([channels, height, width], mut file) = (resized.shape(), Vec::new());
+    resized.write(&mut file).unwrap().unwrap();
+    let values: Vec<f32> = match dtype {
+        Dtype::F16 => file[128..].as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::F32 => file[128..].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+    };
+    let pixels = height * width;
+    assert_eq!(values.len(), channels * pixels);
+    (0..values.len()).map(|i| values[i % channels * pixels + i / channels]).collect()
+}
+
+/// A transformer, and a ResNet, whose activations are scaled; pieces run on what the frame's steps left.
+#[test]
+fn resized_embeddings_equal_the_cpus() {
+    for name in ["vit16", "resnet"] {
+        let Some(Pair { case, mut cpu, mut cuda }) = open(name, &HeadBlockOverride::default()) else { return };
+        let (width, photo) = (cpu.config().embed_dim, case.photo(0));
+        for (at, dtype, normalise) in
+            [(At::Full, Dtype::F32, false), (At::Photo, Dtype::F16, false), (At::Photo, Dtype::F16, true)]
+        {
+            let [got, expected] = [&mut cuda, &mut cpu].map(|engine| resized(engine, &photo, at, dtype, normalise));
+            check_vectors(&format!("{name}, {at:?} {dtype:?} {normalise}"), &got, &expected, width, &LIMITS);
+        }
+        let other = resized(&mut cuda, &case.photo(1), At::Full, Dtype::F32, false);
+        assert!(relative_error(&other, &resized(&mut cpu, &photo, At::Full, Dtype::F32, false)) > 0.1);
+    }
+}
+
 /// A frame gives the same bits whatever came before it. In a batch, whose products may be cut into other tiles, it gives the
 /// same labels but for pixels between two.
 #[test]
 fn frames_do_not_see_each_other() {
     let Some(Pair { case, mut cuda, .. }) = open("vit32", &HeadBlockOverride::default()) else { return };
     let photos = [case.photo(0), case.photo(1)];
-    let first = cuda.segment_with_scores(&frame(&photos[0])).unwrap();
-    let other = cuda.segment_with_scores(&frame(&photos[1])).unwrap();
+    let first = mask_and_scores(&mut cuda, &frame(&photos[0])).unwrap();
+    let other = mask_and_scores(&mut cuda, &frame(&photos[1])).unwrap();
     assert_ne!(first.1, other.1);
-    assert_eq!(cuda.segment_with_scores(&frame(&photos[0])).unwrap(), first);
-    assert_eq!(cuda.segment_with_scores(&frame(&photos[1])).unwrap(), other);
-    let batch = cuda.segment_batch(&[frame(&photos[1]), frame(&photos[0])]).unwrap();
+    assert_eq!(mask_and_scores(&mut cuda, &frame(&photos[0])).unwrap(), first);
+    assert_eq!(mask_and_scores(&mut cuda, &frame(&photos[1])).unwrap(), other);
+    let batch = masks(&mut cuda, &[frame(&photos[1]), frame(&photos[0])]).unwrap();
     for (got, alone) in batch.iter().zip([other.0, first.0]) {
         let same = got.mask.iter().zip(&alone.mask).filter(|(got, alone)| got == alone).count();
         assert!(same * 1000 >= 995 * alone.mask.len(), "{same} of {} pixels are the same in a batch", alone.mask.len());

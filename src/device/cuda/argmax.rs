@@ -35,12 +35,12 @@ struct ClearParams {
 
 /// Columns of the logits that `columns` neighbouring pixels of the mask see at most. The doubled map's pixels left of the first
 /// and the last lie ⌈(columns − 1)·2·width/mask_width⌉ apart at most, theirs in the logits half of it; the last sees two more.
-fn seen(columns: usize, width: usize, mask_width: usize) -> usize {
+pub(super) fn seen(columns: usize, width: usize, mask_width: usize) -> usize {
     (((columns - 1) * 2 * width).div_ceil(mask_width).div_ceil(2) + 3).min(width)
 }
 
 /// Columns of a warp: of `most` half as many as long as they see more pixels than its memory of `line` floats holds.
-fn columns(most: usize, line: usize, width: usize, mask_width: usize) -> usize {
+pub(super) fn columns(most: usize, line: usize, width: usize, mask_width: usize) -> usize {
     let mut halves = std::iter::successors(Some(most), |columns| (*columns > 1).then_some(columns / 2));
     halves.find(|columns| seen(*columns, width, mask_width) <= most_pixels(line)).expect("one pixel sees three")
 }

@@ -258,7 +258,7 @@ pub fn real() -> &'static [Case] {
 /// An output as numbers, from a device whose activations take `activation` bytes.
 pub fn numbers(bytes: &[u8], element: Element, activation: usize) -> Vec<f32> {
     match element {
-        Element::Activation if activation == 2 => {
+        Element::F16 | Element::Activation if element.bytes(activation) == 2 => {
             bytemuck::pod_collect_to_vec::<u8, f16>(bytes).into_iter().map(f16::to_f32).collect()
         }
         Element::U8 => bytes.iter().copied().map(f32::from).collect(),

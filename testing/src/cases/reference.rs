@@ -9,7 +9,7 @@
 //! largest Σ|terms| of its pixels stands for each.
 
 use lseg_fast::ops::conv::Shape;
-use lseg_fast::ops::{Activation, AddPositions, Buf, Func, Gemm, Op, Patchify, Regularise};
+use lseg_fast::ops::{Activation, AddPositions, Buf, Element, Func, Gemm, Op, Patchify, Regularise, ResizeFeatures};
 use rayon::prelude::*;
 
 use super::{Case, Map, Prepared};
@@ -296,6 +296,8 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
             let mix = |(a, b): (&u8, &u8)| exact(((1.0 - weight) * f64::from(*a) + weight * f64::from(*b)).floor());
             photo.iter().zip(colours).map(mix).collect()
         }
+        Op::FeatureNorms(op) => feature_norms(&x(0), map(op.x), op.x.channels(), map(op.out)),
+        Op::ResizeFeatures(op) => return Expected::Partly(resize_features(&op, p)),
         Op::Argmax(op) => {
             let (from, labels, mask) = (map(op.logits), op.logits.channels(), map(op.mask));
             if case.out == op.mask {
@@ -507,6 +509,47 @@ fn sample(x: &[f64], (h, w): Map, c: usize, photo: Map, points: &[f64]) -> Vec<N
         }
     }
     out
+}
+
+/// A map's vectors at another size. In float32 up to nine products of a value and two weights, each of which is made in a few steps.
+fn resized(x: &[f64], from: Map, channels: usize, to: Map) -> Vec<Vec<Near>> {
+    let bound = 10.0 * EPS * largest_size(x);
+    let pixels = scores_of_pixels(x, from, channels, to).into_iter();
+    pixels.map(|vector| vector.into_iter().map(|value| Near { value, bound }).collect()).collect()
+}
+
+/// 1 / the length of each vector of the resized map.
+fn feature_norms(x: &[f64], from: Map, channels: usize, to: Map) -> Vec<Near> {
+    let inverse = |vector: Vec<Near>| {
+        let length = vector.iter().map(|near| near.value * near.value).sum::<f64>().sqrt();
+        if length == 0.0 {
+            return exact(0.0);
+        }
+        let error = vector.iter().map(|near| near.value.abs() * near.bound).sum::<f64>() / length;
+        let relative = error / length + EPS * (2.0 + (channels as f64).sqrt());
+        Near { value: 1.0 / length, bound: relative / length }
+    };
+    resized(x, from, channels, to).into_iter().map(inverse).collect()
+}
+
+fn resize_features(op: &ResizeFeatures, p: &Prepared) -> Vec<Option<Near>> {
+    let [_, planes, height, width] = op.out.shape;
+    let (first, pixels) = (p.inputs[1].values.u32()[0] as usize, height * width);
+    let all = resized(&to_f64(p.inputs[0].values.f32()), map(op.x), op.x.channels(), (height, width));
+    let one = |i: usize| {
+        let near = all[i % pixels].get(first + i / pixels)?;
+        let scale = op.scale.map_or(1.0, |_| f64::from(p.inputs[2].values.f32()[i % pixels])) * f64::from(op.factor);
+        let (value, bound) = (near.value * scale, near.bound * scale.abs() + EPS * (near.value * scale).abs());
+        let rounded = if op.out.element == Element::F16 { half_unit(value) } else { 0.0 };
+        Some(Near { value, bound: bound + rounded })
+    };
+    (0..planes * pixels).map(one).collect()
+}
+
+/// Half a unit in the last place of the float16 nearest to a value.
+pub fn half_unit(value: f64) -> f64 {
+    let exponent = value.abs().max(2f64.powi(-14)).log2().floor();
+    2f64.powf(exponent - 11.0)
 }
 
 /// numerator / ‖(coordinates, √rest)‖; 0 where the norm is.

@@ -17,6 +17,8 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
         Op::Argmax(op) => op.mask.shape[1] < 2 * op.logits.shape[1],
         Op::Conv(op) => op.x.rows() == 1 && op.w.kernel > 1,
         Op::Sample(op) => op.photo.0 == 1,
+        Op::FeatureNorms(op) => op.out.shape[1] < 2 * op.x.shape[1],
+        Op::ResizeFeatures(op) => op.out.shape[2] < 2 * op.x.shape[1],
         _ => false,
     };
     let planted = !matches!(case.plant, Plant::Nothing | Plant::Outliers);

@@ -1,0 +1,33 @@
+//! Part of a pass: queued launch by launch, never captured, and waited for.
+
+use std::ops::Range;
+
+use super::Cuda;
+use super::program::GpuProgram;
+use crate::device::Program;
+use crate::error::Result;
+
+impl Cuda {
+    /// With the plan's inputs where it begins the plan, with its outputs where it ends it.
+    pub(super) fn part(&mut self, program: &mut Program, steps: Range<usize>) -> Result<()> {
+        self.wait_for_slots()?;
+        self.link(program)?;
+        let (begins, ends) = (steps.start == 0, steps.end == program.plan.steps.len());
+        let Cuda { staging, arena, launcher, clock, .. } = self;
+        clock.start(false)?;
+        if begins {
+            staging.send(&program.plan, arena.memory())?;
+        }
+        launcher.queue_steps(&program.plan, GpuProgram::launches(program), steps, Some(clock))?;
+        if ends {
+            staging.receive(&program.plan, arena.memory())?;
+        }
+        clock.finish()?;
+        self.stream.synchronize()?;
+        if ends {
+            self.staging.ran(&program.plan);
+        }
+        self.timed = None;
+        self.clock.read()
+    }
+}
