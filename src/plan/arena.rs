@@ -40,6 +40,20 @@ fn lowest_free(buffers: &[Planned], placed: &[usize], i: usize) -> usize {
     offset
 }
 
+/// The lowest place of so many bytes of an arena that no buffer has during a step.
+pub fn gap(buffers: &[Planned], arena: usize, step: usize, bytes: usize) -> Option<usize> {
+    let mut live: Vec<&Planned> = buffers.iter().filter(|b| b.first <= step && step <= b.last).collect();
+    live.sort_by_key(|b| b.offset);
+    let mut offset = 0;
+    for buffer in live {
+        if offset + bytes <= buffer.offset {
+            break;
+        }
+        offset = offset.max((buffer.offset + buffer.bytes).next_multiple_of(ALIGN));
+    }
+    (offset + bytes <= arena).then_some(offset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +76,17 @@ mod tests {
                 })
                 .collect();
             let arena = place(&mut buffers);
+            for step in 0..70 {
+                for bytes in [1, 700, 9000] {
+                    let Some(offset) = gap(&buffers, arena, step, bytes) else { continue };
+                    assert!(offset % ALIGN == 0 && offset + bytes <= arena);
+                    let live = buffers.iter().filter(|b| b.first <= step && step <= b.last);
+                    let apart = |b: &Planned| offset + bytes <= b.offset || b.offset + b.bytes <= offset;
+                    assert!(live.clone().all(apart), "{bytes} at {offset} in step {step}");
+                }
+                assert_eq!(gap(&buffers, arena, step, arena + 1), None);
+            }
+            assert!((0..70).any(|step| gap(&buffers, arena, step, 700).is_some()), "there is room at some time");
             let live = |t: usize| buffers.iter().filter(move |b| b.first <= t && t <= b.last);
             let least = (0..70).map(|t| live(t).map(|b| b.bytes).sum::<usize>()).max().unwrap();
             assert!(arena >= least && arena <= 2 * least + 40 * ALIGN, "arena {arena}, least {least}");

@@ -53,10 +53,20 @@ impl Plan {
         Buf { offset: self.buffers[buf.index].offset, ..buf }
     }
 
+    /// Where a device may have so many bytes of its own in the arena during a step, and during no other.
+    pub fn gap(&self, step: usize, bytes: usize) -> Option<usize> {
+        arena::gap(&self.buffers, self.arena_bytes, step, bytes)
+    }
+
+    /// A handle of the buffer at this position.
+    pub fn buf(&self, index: usize) -> Buf {
+        let Planned { offset, shape, element, .. } = self.buffers[index];
+        Buf { index, offset, shape, element }
+    }
+
     /// Handles of the buffers called `name`, in the order of the pass.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Buf> + 'a {
-        let all = self.buffers.iter().enumerate().filter(move |(_, b)| b.name == name);
-        all.map(|(index, b)| Buf { index, offset: b.offset, shape: b.shape, element: b.element })
+        (0..self.buffers.len()).filter(move |index| self.buffers[*index].name == name).map(|index| self.buf(index))
     }
 }
 

@@ -55,9 +55,15 @@ pub struct Launches {
     all: Vec<Launch>,
     /// For each step, where the next one's begin.
     ends: Vec<usize>,
+    /// What they need of the device's workspace.
+    workspace_bytes: usize,
 }
 
 impl Launches {
+    pub fn workspace_bytes(&self) -> usize {
+        self.workspace_bytes
+    }
+
     pub fn of_step(&self, step: usize) -> &[Launch] {
         let begin = step.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.all[begin..self.ends[step]]
@@ -100,19 +106,24 @@ pub type Refused = std::result::Result<(), String>;
 /// # Errors
 /// [`Error::Device`]: an operation that no kernel here computes, or more blocks than a grid has.
 pub fn compile(plan: &Plan, target: Target<'_>) -> Result<Launches> {
-    let mut to = Assembler { target, launches: Vec::with_capacity(plan.steps.len() + 1) };
+    let launches = Vec::with_capacity(plan.steps.len() + 1);
+    let mut to = Assembler { target, plan, step: 0, workspace_bytes: 0, launches };
     let mut ends = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
+    for (i, step) in plan.steps.iter().enumerate() {
+        to.step = i;
         super::launches(&step.op, &mut to)
             .map_err(|why| Error::Device(format!("{}: {why}; the CPU computes it: pass --device cpu", step.op)))?;
         ends.push(to.launches.len());
     }
-    Ok(Launches { all: to.launches, ends })
+    Ok(Launches { all: to.launches, ends, workspace_bytes: to.workspace_bytes })
 }
 
 /// Takes the operations' launches.
 pub struct Assembler<'a> {
     target: Target<'a>,
+    plan: &'a Plan,
+    step: usize,
+    workspace_bytes: usize,
     launches: Vec<Launch>,
 }
 
@@ -155,9 +166,18 @@ impl Assembler<'_> {
         vector.map_or(0, |vector| self.vector(vector))
     }
 
-    /// Where the blocks of a product cut in `count` parts meet.
-    pub fn split_k(&self, count: usize) -> SplitK {
-        self.target.workspace.split_k(count)
+    /// Where the blocks of a product that is cut in parts meet: in a place of the arena that nothing else has during this step, or
+    /// where there is none in the device's workspace.
+    pub fn split_k(&mut self, tiling: &Tiling) -> SplitK {
+        let (parts, bytes) = (tiling.config.parts, tiling.partial_sums());
+        if parts == 1 {
+            return SplitK::whole();
+        }
+        let place = self.plan.gap(self.step, bytes).map(|offset| self.target.arena + offset as u64);
+        if place.is_none() {
+            self.workspace_bytes = self.workspace_bytes.max(bytes);
+        }
+        self.target.workspace.split_k(place, parts)
     }
 
     /// The kernel of this name in the file that is named as it.

@@ -63,7 +63,7 @@ pub fn compile(op: &Conv, to: &mut Assembler<'_>) -> Refused {
         w: weight.address,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
-        split_k: to.split_k(parts),
+        split_k: to.split_k(&tiling),
         epilogue: Epilogue::new(to, w.bias, whole, as_one(out)),
     };
     to.launch_tiled(kernel, [problem.tiles(tile), 1, parts], &params, Some(tiling))

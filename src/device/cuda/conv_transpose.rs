@@ -3,6 +3,7 @@
 use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::gemm::{self, Params};
+use super::split_k::SplitK;
 use crate::ops::{self, ConvTranspose};
 
 pub fn compile(op: &ConvTranspose, to: &mut Assembler<'_>) -> Refused {
@@ -18,7 +19,7 @@ pub fn compile(op: &ConvTranspose, to: &mut Assembler<'_>) -> Refused {
         x_batch_stride: (x.rows() * x.channels()) as u64,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
-        split_k: to.split_k(1),
+        split_k: SplitK::whole(),
         epilogue,
     };
     gemm::launch(to, x.element, x.batch(), params)

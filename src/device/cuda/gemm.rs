@@ -42,7 +42,7 @@ pub fn compile(op: &Gemm, to: &mut Assembler<'_>) -> Refused {
         x_batch_stride: (x.buf.rows() * x.buf.channels()) as u64,
         depth: w.weight.k as u32,
         stride: weight.stride as u32,
-        split_k: to.split_k(1),
+        split_k: SplitK::whole(),
         epilogue: out_epilogue,
     };
     if x.buf.element == Element::F32 && params.epilogue.rows == 1 && memory::is_aligned(w.weight.k) {
@@ -62,7 +62,7 @@ pub fn launch(to: &mut Assembler<'_>, element: Element, items: usize, mut params
     let takes = if element == Element::F32 { variant::FLOAT_INPUT } else { 0 };
     let (kernel, tiling) = tiles::choose(to, "gemm", takes, problem)?;
     let Config { tile, parts } = tiling.config;
-    params.split_k = to.split_k(parts);
+    params.split_k = to.split_k(&tiling);
     let grid = [problem.tiles(tile) / items, 1, items * parts];
     to.launch_tiled(kernel, grid, &params, Some(tiling))
 }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::driver::{Gpu, Memory};
+use super::driver::{Memory, Stream};
 use super::tiles::GpuLimits;
 use crate::error::Result;
 
-/// The memory in which they meet. One product at a time uses it: they follow each other on one stream.
+const WORKSPACE: &str = "the products' workspace";
+
+/// The memory in which they meet where the arena has no room. One product at a time uses it: they follow each other on one stream.
 pub struct SplitKMemory {
-    partial_sums: Memory,
+    /// As large as a program needed it.
+    partial_sums: Option<Memory>,
     arrived: Memory,
 }
 
-/// Its addresses; 0 on a GPU that is not there.
+/// Its addresses; 0 on a GPU that is not there, and of what is not there yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Workspace {
     partial_sums: u64,
@@ -32,22 +35,40 @@ pub struct SplitK {
 }
 
 impl SplitKMemory {
-    pub fn new(gpu: &Arc<Gpu>) -> Result<SplitKMemory> {
-        let (limits, what) = (GpuLimits::of(gpu.info()), "the products' workspace");
-        let partial_sums = gpu.allocate(limits.workspace_bytes(), what)?;
-        let arrived = gpu.allocate(4 * limits.most_split_tiles(), what)?;
-        gpu.fill(&arrived, 0, 0, arrived.bytes())?;
-        Ok(SplitKMemory { partial_sums, arrived })
+    pub fn new(stream: &Arc<Stream>) -> Result<SplitKMemory> {
+        let arrived = stream.allocate(4 * GpuLimits::of(stream.info()).most_split_tiles(), WORKSPACE)?;
+        stream.fill(&arrived, 0, 0, arrived.bytes())?;
+        Ok(SplitKMemory { partial_sums: None, arrived })
+    }
+
+    pub fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.partial_sums.as_ref().map_or(0, Memory::bytes)
+    }
+
+    /// The old memory is given back first; where there is not enough, none is left.
+    pub fn grow(&mut self, stream: &Stream, bytes: usize) -> Result<()> {
+        self.partial_sums = None;
+        self.partial_sums = Some(stream.allocate(bytes, WORKSPACE)?);
+        Ok(())
     }
 
     pub fn workspace(&self) -> Workspace {
-        Workspace { partial_sums: self.partial_sums.address(), arrived: self.arrived.address() }
+        let partial_sums = self.partial_sums.as_ref().map_or(0, Memory::address);
+        Workspace { partial_sums, arrived: self.arrived.address() }
+    }
+}
+
+impl SplitK {
+    /// Of a product in one part.
+    pub fn whole() -> SplitK {
+        SplitK { partial_sums: 0, arrived: 0, count: 1, padding: 0 }
     }
 }
 
 impl Workspace {
-    /// For a product cut in `count` parts.
-    pub fn split_k(self, count: usize) -> SplitK {
-        SplitK { partial_sums: self.partial_sums, arrived: self.arrived, count: count as u32, padding: 0 }
+    /// For a product cut in `count` parts, which meet at this address, or here.
+    pub fn split_k(self, address: Option<u64>, count: usize) -> SplitK {
+        let partial_sums = address.unwrap_or(self.partial_sums);
+        SplitK { partial_sums, arrived: self.arrived, count: count as u32, padding: 0 }
     }
 }

@@ -178,6 +178,12 @@ fn allowed(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> 
 }
 
 impl Tiling {
+    /// Bytes of what the blocks write that share tiles.
+    pub fn partial_sums(&self) -> usize {
+        let Config { tile, parts } = self.config;
+        self.problem.tiles(tile) * parts * tile.area() * size_of::<f32>()
+    }
+
     /// Clocks until the last block has ended, by the model.
     pub fn clocks(&self, gpu: GpuLimits) -> f64 {
         clocks(self.problem, self.config, gpu)
