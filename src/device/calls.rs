@@ -9,12 +9,17 @@ pub struct Calls {
     pub copies_in: u64,
     /// Device to host.
     pub copies_out: u64,
+    /// Within the device's memory.
+    pub copies_within: u64,
     /// Of kernels one by one.
     pub launches: u64,
     /// Of graphs: whole passes.
     pub graph_launches: u64,
     /// Nodes of the graph that was launched last; 0 where none was.
     pub graph_nodes: usize,
+    /// Of events, and waits of one stream for another's.
+    pub records: u64,
+    pub waits: u64,
     /// Waits of the host for the device.
     pub synchronisations: u64,
 }

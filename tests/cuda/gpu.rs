@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Cuda, Record, set_virtual_devices};
 
-use crate::{mutants, operations};
+use crate::{host, mutants, operations};
 use testing::cases::{Case, Prepared, numbers, run};
 use testing::gpu::found;
 
@@ -13,13 +13,13 @@ use testing::gpu::found;
 /// board of their own, is what VGPU_DEVICE says.
 static BOARDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let first = std::env::var("VGPU_DEVICE").unwrap_or_else(|_| "rtx4090".to_owned());
-    let others = operations::BOARDS.into_iter().chain(mutants::BOARDS).map(str::to_owned);
+    let others = operations::BOARDS.into_iter().chain(mutants::BOARDS).chain(host::BOARDS).map(str::to_owned);
     let boards: Vec<String> = [first].into_iter().chain(others).collect();
     set_virtual_devices(&boards.join(",")).expect("no test starts the driver before");
     boards
 });
 
-/// The number of a board that [`operations`] or [`mutants`] asks for: of the virtual GPU alone.
+/// The number of a board that [`operations`], [`mutants`] or [`host`] asks for: of the virtual GPU alone.
 pub fn ordinal(board: &str) -> usize {
     1 + BOARDS[1..].iter().position(|known| known == board).expect("its test names it")
 }

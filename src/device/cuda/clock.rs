@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{Event, Gpu};
+use super::driver::{Event, Stream};
 use crate::device::Times;
 use crate::error::Result;
 use crate::ops::Stage;
@@ -11,7 +11,7 @@ use crate::ops::Stage;
 const SWITCHES: usize = 8;
 
 pub struct Clock {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     begin: Event,
     end: Event,
     /// Where each stage begins, and which it is.
@@ -29,12 +29,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn new(gpu: &Arc<Gpu>) -> Result<Clock> {
+    pub fn new(stream: &Arc<Stream>) -> Result<Clock> {
         Ok(Clock {
-            gpu: Arc::clone(gpu),
-            begin: Event::new(gpu)?,
-            end: Event::new(gpu)?,
-            switches: (0..SWITCHES).map(|_| Event::new(gpu)).collect::<Result<_>>()?,
+            stream: Arc::clone(stream),
+            begin: Event::new(stream)?,
+            end: Event::new(stream)?,
+            switches: (0..SWITCHES).map(|_| Event::new(stream)).collect::<Result<_>>()?,
             stages: Vec::with_capacity(SWITCHES),
             seconds: Default::default(),
             total: 0.0,
@@ -80,7 +80,7 @@ impl Clock {
             return Ok(());
         }
         if self.begun == self.steps.len() {
-            self.steps.push(Event::new(&self.gpu)?);
+            self.steps.push(Event::new(&self.stream)?);
         }
         self.begun += 1;
         self.steps[self.begun - 1].record()
@@ -88,6 +88,11 @@ impl Clock {
 
     pub fn finish(&self) -> Result<()> {
         self.end.record()
+    }
+
+    /// The end of the pass.
+    pub fn end(&self) -> &Event {
+        &self.end
     }
 
     /// Once the pass has been waited for.

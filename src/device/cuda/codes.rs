@@ -61,6 +61,22 @@ impl Advice {
             }
         }
     }
+
+    /// In the GPU's primary context.
+    pub fn words_in_primary(self) -> &'static str {
+        match self {
+            Advice::New | Advice::Process => {
+                "make a new one in a context of its own; the GPU's primary context is lost to all who share it (PyTorch, CuPy, other \
+                 engines), and a new one in it is lost too until all of them have released it; start the process again where that \
+                 fails (CUDA's documentation asks for it)"
+            }
+            Advice::Leave => {
+                "make a new one in a context of its own; what the GPU is at goes on in the primary one, and the lost engine's memory \
+                 stays taken, until the process ends"
+            }
+            Advice::Reset | Advice::Mps => self.words(),
+        }
+    }
 }
 
 const PROCESS: ContextState = ContextState::Lost(Advice::Process);

@@ -11,7 +11,7 @@ use half::f16;
 
 use super::codes::{CallResult, Code};
 use super::cublas_sys::{blas, lt};
-use super::driver::{Gpu, Memory, out_param};
+use super::driver::{Memory, Stream, out_param};
 use super::graph::Graph;
 use super::probe::{Effort, Rival, replayed};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ const TRIAL: Effort = Effort { warm_up: 0.01, runs: 5 };
 
 /// Handles of both libraries on the GPU's stream.
 pub struct Cublas {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     blas: blas::cublasHandle_t,
     lt: lt::cublasLtHandle_t,
     workspace: Memory,
@@ -79,7 +79,7 @@ impl Cublas {
     ///
     /// # Errors
     /// Libraries that are not there, or do not take the GPU.
-    pub fn open(gpu: &Arc<Gpu>) -> Result<Cublas> {
+    pub fn open(stream: &Arc<Stream>) -> Result<Cublas> {
         // SAFETY: only looks for the libraries.
         if !unsafe { blas::is_culib_present() && lt::is_culib_present() } {
             let how = "put the folder with libcublas.so and libcublasLt.so into LD_LIBRARY_PATH (links to libcublas.so.13 and \
@@ -91,12 +91,16 @@ impl Cublas {
                 "the cuBLAS that is found has no {name}: version 11.4 or newer is needed"
             )));
         }
-        let workspace = gpu.allocate(WORKSPACE, "cuBLAS's workspace")?;
+        let workspace = stream.allocate(WORKSPACE, "cuBLAS's workspace")?;
         // SAFETY: a valid place; destroyed in drop.
         let handle = out_param(ptr::null_mut(), |handle| unsafe { blas::cublasCreate_v2(handle) });
-        let mut cublas =
-            Cublas { gpu: Arc::clone(gpu), blas: handle.refused("starting cuBLAS")?, lt: ptr::null_mut(), workspace };
-        let (stream, place) = (gpu.raw_stream().cast(), cublas.workspace.address() as *mut c_void);
+        let mut cublas = Cublas {
+            stream: Arc::clone(stream),
+            blas: handle.refused("starting cuBLAS")?,
+            lt: ptr::null_mut(),
+            workspace,
+        };
+        let (stream, place) = (stream.raw_stream().cast(), cublas.workspace.address() as *mut c_void);
         // SAFETY: our own handle and stream, which lives as long as the GPU, which is kept; so does the workspace.
         let set = unsafe {
             blas::cublasSetStream_v2(cublas.blas, stream)
@@ -112,7 +116,7 @@ impl Cublas {
 
 impl Drop for Cublas {
     fn drop(&mut self) {
-        let Ok(_current) = self.gpu.enter() else { return };
+        let Ok(_current) = self.stream.enter() else { return };
         if !self.lt.is_null() {
             // SAFETY: made by us, destroyed once.
             let _ = unsafe { lt::cublasLtDestroy(self.lt) };
@@ -124,7 +128,7 @@ impl Drop for Cublas {
 
 /// A product's operands, with weights for each pass of a graph.
 pub struct GemmOperands {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     gemm: LibraryGemm,
     x: Memory,
     weights: Vec<Memory>,
@@ -148,31 +152,31 @@ fn values(count: usize, seed: u64) -> impl Iterator<Item = f32> {
     })
 }
 
-fn uploaded<T: bytemuck::NoUninit>(gpu: &Arc<Gpu>, values: &[T]) -> Result<Memory> {
+fn uploaded<T: bytemuck::NoUninit>(stream: &Arc<Stream>, values: &[T]) -> Result<Memory> {
     let bytes: &[u8] = bytemuck::cast_slice(values);
-    let memory = gpu.allocate(bytes.len(), "cuBLAS's product")?;
-    gpu.upload(&memory, 0, bytes)?;
+    let memory = stream.allocate(bytes.len(), "cuBLAS's product")?;
+    stream.upload(&memory, 0, bytes)?;
     Ok(memory)
 }
 
 impl GemmOperands {
-    pub fn new(gpu: &Arc<Gpu>, gemm: LibraryGemm, passes: usize) -> Result<GemmOperands> {
+    pub fn new(stream: &Arc<Stream>, gemm: LibraryGemm, passes: usize) -> Result<GemmOperands> {
         let LibraryGemm { rows, k, n, residual, .. } = gemm;
         let halves = |count, seed| values(count, seed).map(f16::from_f32).collect::<Vec<_>>();
         let weight: Vec<f16> = values(n * k, 2).map(|v| f16::from_f32(v / (k as f32).sqrt())).collect();
         let added: Vec<f32> = values(rows * n, 4).collect();
         Ok(GemmOperands {
-            gpu: Arc::clone(gpu),
+            stream: Arc::clone(stream),
             gemm,
-            x: uploaded(gpu, &halves(rows * k, 1))?,
-            weights: (0..passes).map(|_| uploaded(gpu, &weight)).collect::<Result<_>>()?,
+            x: uploaded(stream, &halves(rows * k, 1))?,
+            weights: (0..passes).map(|_| uploaded(stream, &weight)).collect::<Result<_>>()?,
             bias: if residual {
-                uploaded(gpu, &values(n, 3).collect::<Vec<f32>>())?
+                uploaded(stream, &values(n, 3).collect::<Vec<f32>>())?
             } else {
-                uploaded(gpu, &halves(n, 3))?
+                uploaded(stream, &halves(n, 3))?
             },
-            residual: uploaded(gpu, &added)?,
-            out: gpu.allocate(rows * n * if residual { 4 } else { 2 }, "cuBLAS's product")?,
+            residual: uploaded(stream, &added)?,
+            out: stream.allocate(rows * n * if residual { 4 } else { 2 }, "cuBLAS's product")?,
         })
     }
 
@@ -199,10 +203,10 @@ impl GemmOperands {
 
     fn in_graph(&self, effort: Effort, queue: impl Fn(&Memory) -> Result<()>) -> Result<Vec<f64>> {
         queue(&self.weights[0])?;
-        self.gpu.synchronize()?;
-        let graph = Graph::capture_foreign(&self.gpu, || self.weights.iter().try_for_each(&queue))?;
+        self.stream.synchronize()?;
+        let graph = Graph::capture_foreign(&self.stream, || self.weights.iter().try_for_each(&queue))?;
         let passes = self.weights.len() as f64;
-        Ok(replayed(&self.gpu, &graph, effort)?.into_iter().map(|seconds| seconds / passes).collect())
+        Ok(replayed(&self.stream, &graph, effort)?.into_iter().map(|seconds| seconds / passes).collect())
     }
 
     /// The product alone, float16 with float32 sums.
@@ -360,7 +364,7 @@ impl<'a> Fused<'a> {
                 &raw const algorithm.algorithm,
                 self.cublas.workspace.address() as *mut c_void,
                 WORKSPACE,
-                operands.gpu.raw_stream().cast(),
+                operands.stream.raw_stream().cast(),
             )
         };
         queued.refused("a product by cuBLASLt")

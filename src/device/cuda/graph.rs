@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{Executable, Gpu};
+use super::driver::{Executable, Stream};
 use crate::error::{Error, Result};
 
 pub struct Graph {
@@ -19,18 +19,17 @@ impl Graph {
     ///
     /// # Errors
     /// Those of `pass`; something in it that cannot be captured, or that is neither launch nor copy.
-    pub fn capture(gpu: &Arc<Gpu>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
-        gpu.synchronize()?;
-        let capture = gpu.capture()?;
-        let before = queued(gpu);
+    pub fn capture(stream: &Arc<Stream>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        let capture = stream.capture()?;
+        let before = queued(stream);
         pass()?;
-        let queued = queued(gpu) - before;
+        let queued = queued(stream) - before;
         let captured = capture.end()?;
-        let nodes = captured.nodes(gpu)?;
+        let nodes = captured.nodes(stream)?;
         if nodes != queued {
             return Err(Error::Device(format!("a captured pass of {queued} launches and copies has {nodes} nodes")));
         }
-        Ok(Graph { nodes, executable: captured.executable(gpu)? })
+        Ok(Graph { nodes, executable: captured.executable(stream)? })
     }
 
     /// Captures what another library queues beside us.
@@ -38,12 +37,11 @@ impl Graph {
     /// # Errors
     /// Those of `pass`; something in it that cannot be captured.
     #[cfg(feature = "bench")]
-    pub fn capture_foreign(gpu: &Arc<Gpu>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
-        gpu.synchronize()?;
-        let capture = gpu.capture()?;
+    pub fn capture_foreign(stream: &Arc<Stream>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        let capture = stream.capture()?;
         pass()?;
         let captured = capture.end()?;
-        Ok(Graph { nodes: captured.nodes(gpu)?, executable: captured.executable(gpu)? })
+        Ok(Graph { nodes: captured.nodes(stream)?, executable: captured.executable(stream)? })
     }
 
     /// Queues the whole pass.
@@ -57,7 +55,7 @@ impl Graph {
 }
 
 /// Launches and copies so far.
-fn queued(gpu: &Gpu) -> usize {
-    let calls = gpu.calls();
-    (calls.launches + calls.copies_in + calls.copies_out) as usize
+fn queued(stream: &Stream) -> usize {
+    let calls = stream.calls();
+    (calls.launches + calls.copies_in + calls.copies_out + calls.copies_within) as usize
 }

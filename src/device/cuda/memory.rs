@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::driver::{Gpu, Memory};
+use super::bank::{GpuBank, Part};
+use super::driver::{Memory, Stream};
 use crate::error::Result;
-use crate::ops::Weight;
+use crate::ops::{self, Linear, Vector, Weight};
 
 /// Every weight begins at a multiple of this.
 const ALIGN: usize = 256;
@@ -21,21 +22,37 @@ pub struct Matrix {
     pub stride: usize,
 }
 
-/// All weights: one allocation for those that the model announced; what comes later, or grows, has its own.
+/// All weights of a device: one allocation for those that the model announced; what comes later, or grows, has its own. Where they
+/// lie is shared with the device's siblings; the list is its own.
 pub struct Weights {
-    gpu: Arc<Gpu>,
-    block: Option<Memory>,
+    stream: Arc<Stream>,
+    block: Option<Arc<Memory>>,
     used: usize,
     matrices: Vec<Place>,
     vectors: Vec<Place>,
 }
 
+/// So many bytes of an allocation.
+#[derive(Clone)]
 struct Place {
-    address: u64,
+    memory: Arc<Memory>,
+    at: usize,
     bytes: usize,
-    /// Where it is not part of the block.
-    own: Option<Memory>,
 }
+
+impl Place {
+    fn address(&self) -> u64 {
+        self.memory.address() + self.at as u64
+    }
+
+    /// Whether so many bytes may be put there, and nobody else sees it.
+    fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.bytes && Arc::strong_count(&self.memory) == 1
+    }
+}
+
+/// What an allocation for a bank is called in errors.
+pub const LABELS: &str = "a list of labels";
 
 pub fn stride(k: usize) -> usize {
     k.next_multiple_of(ROW_ALIGN)
@@ -53,24 +70,31 @@ pub fn aligned(what: &str, values: usize) -> std::result::Result<(), String> {
 }
 
 impl Weights {
-    pub fn new(gpu: Arc<Gpu>) -> Weights {
-        Weights { gpu, block: None, used: 0, matrices: Vec::new(), vectors: Vec::new() }
+    pub fn new(stream: &Arc<Stream>) -> Weights {
+        let (block, used, matrices, vectors) = Default::default();
+        Weights { stream: Arc::clone(stream), block, used, matrices, vectors }
+    }
+
+    /// The same weights for a device with this stream. What is left of the block stays with the first.
+    pub fn shared(&self, stream: &Arc<Stream>) -> Weights {
+        let (matrices, vectors) = (self.matrices.clone(), self.vectors.clone());
+        Weights { stream: Arc::clone(stream), block: None, used: 0, matrices, vectors }
     }
 
     pub fn expect(&mut self, weights: &[Weight]) -> Result<()> {
-        self.block = Some(self.gpu.allocate(weight_bytes(weights), "the model's weights")?);
+        self.block = Some(Arc::new(self.stream.allocate(weight_bytes(weights), "the model's weights")?));
         self.used = 0;
         Ok(())
     }
 
     /// Where a matrix lies.
     pub fn matrix(&self, index: usize) -> u64 {
-        self.matrices[index].address
+        self.matrices[index].address()
     }
 
     /// float32 values.
     pub fn vector(&self, index: usize) -> u64 {
-        self.vectors[index].address
+        self.vectors[index].address()
     }
 
     pub fn add_matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<usize> {
@@ -85,69 +109,70 @@ impl Weights {
         Ok(self.vectors.len() - 1)
     }
 
-    /// Whether it lies elsewhere now.
-    pub fn replace_matrix(&mut self, index: usize, n: usize, k: usize, data: &[f32]) -> Result<bool> {
-        let bytes = halves(n, k, data);
-        if self.overwrite(&self.matrices[index], &bytes)? {
-            return Ok(false);
-        }
-        self.matrices[index] = self.put_with_room(&bytes)?;
-        Ok(true)
+    /// Queues the copy of a bank to a place of this device's own: that of `old`, unless it is too small or a sibling's too. Where it
+    /// is, and whether that is elsewhere than before. Where there is an error, places are what they were.
+    pub fn set_bank(&mut self, old: Option<Linear>, bank: &GpuBank) -> Result<(Linear, bool)> {
+        let (rows, offsets) = (bank.rows(), bank.offsets());
+        let matrix = old.map(|old| old.weight.index);
+        let vector = old.and_then(|old| old.bias).map(|bias| bias.index);
+        // Both, before either is changed.
+        let new_rows = self.new_place(matrix.map(|index| &self.matrices[index]), rows.bytes)?;
+        let new_offsets = self.new_place(vector.map(|index| &self.vectors[index]), offsets.bytes)?;
+        // Before the old places go: while one may still fail, launches point at those.
+        self.copy(&rows, new_rows.as_ref().or(matrix.map(|index| &self.matrices[index])))?;
+        self.copy(&offsets, new_offsets.as_ref().or(vector.map(|index| &self.vectors[index])))?;
+        let has_moved = new_rows.is_some() || new_offsets.is_some();
+        let weight = ops::Matrix { index: settle(&mut self.matrices, matrix, new_rows), n: bank.n, k: bank.k };
+        let bias = Vector { index: settle(&mut self.vectors, vector, new_offsets), len: bank.n };
+        Ok((Linear { weight, bias: Some(bias) }, has_moved))
     }
 
-    /// Whether it lies elsewhere now.
-    pub fn replace_vector(&mut self, index: usize, data: &[f32]) -> Result<bool> {
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        if self.overwrite(&self.vectors[index], bytes)? {
-            return Ok(false);
+    /// Another place for so many bytes, where `old` does not take them; with room to grow: a list of labels that grows word by word
+    /// moves rarely.
+    fn new_place(&self, old: Option<&Place>, bytes: usize) -> Result<Option<Place>> {
+        if old.is_some_and(|old| old.takes(bytes)) {
+            return Ok(None);
         }
-        self.vectors[index] = self.put_with_room(bytes)?;
-        Ok(true)
+        self.own(aligned_size(bytes).next_power_of_two()).map(Some)
     }
 
-    /// Into the place where it is large enough.
-    fn overwrite(&self, place: &Place, bytes: &[u8]) -> Result<bool> {
-        let fits = bytes.len() <= place.bytes;
-        if fits {
-            self.copy(place, bytes)?;
-        }
-        Ok(fits)
+    fn copy(&self, part: &Part<'_>, place: Option<&Place>) -> Result<()> {
+        let place = place.expect("there is a new place where there was none");
+        self.stream.copy(part.memory, part.at, &place.memory, place.at, part.bytes)
     }
 
     /// Into the block, else an allocation of its own.
     fn put(&mut self, bytes: &[u8]) -> Result<Place> {
-        let size = size(bytes);
+        let size = aligned_size(bytes.len());
         let place = match &self.block {
             Some(block) if block.bytes() - self.used >= size => {
-                let address = block.address() + self.used as u64;
+                let place = Place { memory: Arc::clone(block), at: self.used, bytes: size };
                 self.used += size;
-                Place { address, bytes: size, own: None }
+                place
             }
             _ => self.own(size)?,
         };
-        self.copy(&place, bytes)?;
-        Ok(place)
-    }
-
-    /// Into an allocation of its own with room to grow: a list of labels that grows word by word moves rarely.
-    fn put_with_room(&self, bytes: &[u8]) -> Result<Place> {
-        let place = self.own(size(bytes).next_power_of_two())?;
-        self.copy(&place, bytes)?;
+        self.stream.upload(&place.memory, place.at, bytes)?;
         Ok(place)
     }
 
     fn own(&self, bytes: usize) -> Result<Place> {
-        let own = self.gpu.allocate(bytes, "a list of labels")?;
-        Ok(Place { address: own.address(), bytes, own: Some(own) })
+        Ok(Place { memory: Arc::new(self.stream.allocate(bytes, LABELS)?), at: 0, bytes })
     }
+}
 
-    fn copy(&self, place: &Place, bytes: &[u8]) -> Result<()> {
-        let (memory, at) = match (&place.own, &self.block) {
-            (Some(own), _) => (own, 0),
-            (None, Some(block)) => (block, (place.address - block.address()) as usize),
-            (None, None) => unreachable!("a place is in the block or has its own memory"),
-        };
-        self.gpu.upload(memory, at, bytes)
+/// The index at which a place is kept: a new one takes the old one's.
+fn settle(places: &mut Vec<Place>, old: Option<usize>, new: Option<Place>) -> usize {
+    match (old, new) {
+        (Some(index), None) => index,
+        (Some(index), Some(new)) => {
+            places[index] = new;
+            index
+        }
+        (None, new) => {
+            places.extend(new);
+            places.len() - 1
+        }
     }
 }
 
@@ -160,12 +185,13 @@ pub fn weight_bytes(weights: &[Weight]) -> usize {
     weights.iter().map(|weight| bytes(weight).next_multiple_of(ALIGN)).sum()
 }
 
-fn size(bytes: &[u8]) -> usize {
-    bytes.len().max(1).next_multiple_of(ALIGN)
+/// Of a place for so many.
+pub fn aligned_size(bytes: usize) -> usize {
+    bytes.max(1).next_multiple_of(ALIGN)
 }
 
 /// As float16, rows padded with zeros.
-fn halves(n: usize, k: usize, data: &[f32]) -> Vec<u8> {
+pub fn halves(n: usize, k: usize, data: &[f32]) -> Vec<u8> {
     let stride = stride(k);
     let mut values = vec![f16::ZERO; n * stride];
     if k > 0 {
@@ -178,13 +204,13 @@ fn halves(n: usize, k: usize, data: &[f32]) -> Vec<u8> {
 
 /// The activations' memory; it grows to the largest plan.
 pub struct Arena {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     memory: Option<Memory>,
 }
 
 impl Arena {
-    pub fn new(gpu: Arc<Gpu>) -> Arena {
-        Arena { gpu, memory: None }
+    pub fn new(stream: Arc<Stream>) -> Arena {
+        Arena { stream, memory: None }
     }
 
     pub fn holds(&self, bytes: usize) -> bool {
@@ -194,7 +220,7 @@ impl Arena {
     /// The old memory is given back first; where there is not enough, none is left.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         self.memory = None;
-        self.memory = Some(self.gpu.allocate(bytes, "a frame of this size")?);
+        self.memory = Some(self.stream.allocate(bytes, "a frame of this size")?);
         Ok(())
     }
 

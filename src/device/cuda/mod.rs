@@ -8,6 +8,7 @@ mod add_positions;
 pub(crate) mod arch;
 mod argmax;
 mod attention;
+mod bank;
 mod clock;
 mod codes;
 mod compile;
@@ -16,8 +17,12 @@ mod conv_transpose;
 mod driver;
 mod embed_tokens;
 mod epilogue;
+mod estimate;
+mod feature_norms;
 mod gemm;
 mod graph;
+mod host_memory;
+mod launcher;
 mod layer_norm;
 mod max_pool;
 mod memory;
@@ -26,12 +31,16 @@ mod overlay;
 mod patchify;
 mod program;
 mod regularise;
+mod resize_features;
+mod resized;
 mod sample;
 mod scores;
 mod similarity;
+mod slots;
 mod softmax_scores;
 mod split_k;
 mod staging;
+mod steps;
 mod sys;
 mod take_rows;
 mod tiles;
@@ -47,11 +56,13 @@ mod cublas_sys;
 #[cfg(feature = "bench")]
 mod probe;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use half::f16;
 
 pub use self::attention::choices as queries;
+pub use self::bank::GpuBank;
 use self::clock::Clock;
 use self::compile::{Assembler, Refused};
 pub use self::compile::{Forced, Launch, Launches, Target, compile};
@@ -59,42 +70,48 @@ pub use self::compile::{Forced, Launch, Launches, Target, compile};
 pub use self::counters::{Counts, Launched};
 #[cfg(feature = "bench")]
 pub use self::cublas::LibraryGemm;
-use self::driver::{Gpu, unusable};
-pub use self::driver::{Image, Info, Waiting, file as driver_file};
+use self::driver::{Context, Stream, unusable};
+pub use self::driver::{ContextKind, ContextOptions, Image, Info, Waiting, file as driver_file};
 #[cfg(feature = "bench")]
 pub use self::driver::{count, info, set_virtual_devices};
+use self::launcher::Launcher;
 use self::memory::{Arena, Weights};
 use self::modules::Library;
 pub use self::modules::{EmbeddedModule, Kernel, KernelId, LoadedModule, MODULES, Packed, Spec};
 #[cfg(feature = "bench")]
 pub use self::probe::{Effort, Record, Rival};
 pub use self::program::GpuProgram;
+use self::slots::Slots;
+#[cfg(feature = "bench")]
+pub use self::slots::Wait;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
 pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
-use super::{Calls, Device, Program, Times, Upload};
+use super::{Bank, Calls, Device, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
-use crate::ops::{Buf, Matrix, Op, Vector, Weight};
+use crate::ops::{Buf, Linear, Matrix, Op, Vector, Weight};
 use crate::plan::Plan;
 
 pub struct Cuda {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     limits: GpuLimits,
-    library: Library,
+    launcher: Launcher,
     split_k: SplitKMemory,
     weights: Weights,
     arena: Arena,
     staging: Staging,
     clock: Clock,
+    /// Once a pass was submitted.
+    slots: Option<Box<Slots>>,
+    /// The slot whose pass is the last that was waited for; none where that was run.
+    timed: Option<usize>,
     /// Grows when something that launches point at has moved.
     generation: u64,
     /// Nodes of the graph that was launched last.
     nodes: usize,
     /// For trying what the device would not choose.
     forced: Forced,
-    #[cfg(feature = "bench")]
-    probe: probe::Probe,
 }
 
 impl Cuda {
@@ -104,45 +121,65 @@ impl Cuda {
     /// [`Error::Device`]: no driver, no such GPU, one that is in use, a build without kernels, a GPU or driver too old;
     /// [`Error::Memory`].
     pub fn new(ordinal: usize) -> Result<Cuda> {
-        Self::open(ordinal, Waiting::default())
+        Self::open(ordinal, ContextOptions::default())
     }
 
-    /// As [`Cuda::new`], waited for in this way.
+    /// As [`Cuda::new`], in such a context.
     ///
     /// # Errors
     /// As [`Cuda::new`].
-    pub fn open(ordinal: usize, waiting: Waiting) -> Result<Cuda> {
-        Self::with(ordinal, waiting, &[])
+    pub fn open(ordinal: usize, options: ContextOptions) -> Result<Cuda> {
+        Self::with(ordinal, options, &[])
     }
 
-    fn with(ordinal: usize, waiting: Waiting, replaced: &[(&str, &str)]) -> Result<Cuda> {
+    fn with(ordinal: usize, options: ContextOptions, replaced: &[(&str, &str)]) -> Result<Cuda> {
         if let Some(reason) = missing() {
             return Err(unusable(&reason));
         }
-        let gpu = Gpu::open(ordinal, waiting)?;
-        let _current = gpu.enter()?;
+        let stream = Stream::new(&Context::open(ordinal, options)?)?;
+        let current = stream.enter()?;
+        let library = Arc::new(Library::load(&stream, replaced)?);
+        drop(current);
+        let weights = Weights::new(&stream);
+        Self::on(stream, library, weights)
+    }
+
+    /// A device of its own on this stream.
+    fn on(stream: Arc<Stream>, library: Arc<Library>, weights: Weights) -> Result<Cuda> {
+        let _current = stream.enter()?;
         Ok(Cuda {
-            limits: GpuLimits::of(gpu.info()),
-            library: Library::load(&gpu, replaced)?,
-            split_k: SplitKMemory::new(&gpu)?,
-            weights: Weights::new(Arc::clone(&gpu)),
-            arena: Arena::new(Arc::clone(&gpu)),
-            staging: Staging::new(Arc::clone(&gpu)),
-            clock: Clock::new(&gpu)?,
+            limits: GpuLimits::of(stream.info()),
+            launcher: Launcher::new(&stream, library),
+            split_k: SplitKMemory::new(&stream)?,
+            weights,
+            arena: Arena::new(Arc::clone(&stream)),
+            staging: Staging::new(Arc::clone(&stream)),
+            clock: Clock::new(&stream)?,
+            slots: None,
+            timed: None,
             generation: 0,
             nodes: 0,
             forced: Forced::default(),
-            #[cfg(feature = "bench")]
-            probe: probe::Probe::default(),
-            gpu: Arc::clone(&gpu),
+            stream: Arc::clone(&stream),
         })
+    }
+
+    /// As [`Device::sibling`].
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; a context that is lost.
+    pub fn another(&self) -> Result<Cuda> {
+        let stream = Stream::new(self.stream.context())?;
+        let weights = self.weights.shared(&stream);
+        let sibling = Self::on(stream, Arc::clone(&self.launcher.library), weights)?;
+        Ok(Cuda { forced: self.forced, ..sibling })
     }
 
     /// The first GPU that works; of virtual ones only if `takes_virtual`.
     ///
     /// # Errors
     /// As [`Cuda::new`]: why the first does not, or what all of them lack.
-    pub fn find(takes_virtual: bool, waiting: Waiting) -> Result<Cuda> {
+    pub fn find(takes_virtual: bool, options: ContextOptions) -> Result<Cuda> {
         if let Some(reason) = missing() {
             return Err(unusable(&reason));
         }
@@ -152,7 +189,7 @@ impl Cuda {
                 Ok(info) if info.is_virtual && !takes_virtual => {
                     Err(Error::Device("the CUDA device here is a virtual GPU, slow and for tests".to_owned()))
                 }
-                Ok(_) => Self::open(ordinal, waiting),
+                Ok(_) => Self::open(ordinal, options),
                 Err(error) => Err(error),
             };
             match found {
@@ -172,12 +209,12 @@ impl Cuda {
     }
 
     pub fn info(&self) -> &Info {
-        self.gpu.info()
+        self.stream.info()
     }
 
     /// The modules, and as what the GPU has them.
     pub fn modules(&self) -> &[LoadedModule] {
-        self.library.modules()
+        self.launcher.library.modules()
     }
 
     /// Machine code for this GPU that its driver refused, so that it compiles PTX in its place: other code at another speed.
@@ -214,6 +251,8 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::SoftmaxScores(op) => softmax_scores::compile(op, to),
         Op::Argmax(op) => argmax::compile(op, to),
         Op::Overlay(op) => overlay::compile(op, to),
+        Op::FeatureNorms(op) => feature_norms::compile(op, to),
+        Op::ResizeFeatures(op) => resize_features::compile(op, to),
     }
 }
 
@@ -240,37 +279,19 @@ impl Upload for Cuda {
     }
 
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let _current = self.gpu.enter()?;
+        let _current = self.stream.enter()?;
         Ok(Matrix { index: self.weights.add_matrix(n, k, data)?, n, k })
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {
-        let _current = self.gpu.enter()?;
+        let _current = self.stream.enter()?;
         Ok(Vector { index: self.weights.add_vector(data)?, len: data.len() })
-    }
-
-    fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
-        if self.weights.replace_matrix(old.index, n, k, data)? {
-            self.invalidate_addresses();
-        }
-        Ok(Matrix { index: old.index, n, k })
-    }
-
-    fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
-        if self.weights.replace_vector(old.index, data)? {
-            self.invalidate_addresses();
-        }
-        Ok(Vector { index: old.index, len: data.len() })
     }
 }
 
 impl Device for Cuda {
     fn describe(&self) -> String {
-        let Info { ordinal, name, .. } = self.gpu.info();
+        let Info { ordinal, name, .. } = self.stream.info();
         format!("cuda:{ordinal}, {name}")
     }
 
@@ -279,8 +300,8 @@ impl Device for Cuda {
     }
 
     fn own_memory(&self) -> Option<DeviceMemory> {
-        let Info { name, unified, .. } = self.gpu.info();
-        (!unified).then(|| DeviceMemory { name: name.clone(), free: self.gpu.free() })
+        let Info { name, unified, .. } = self.stream.info();
+        (!unified).then(|| DeviceMemory { name: name.clone(), free: self.stream.free() })
     }
 
     fn weight_bytes(&self, weights: &[Weight]) -> u64 {
@@ -292,45 +313,63 @@ impl Device for Cuda {
     }
 
     fn compile(&mut self, plan: Plan) -> Result<Program> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
-        let mut program = Program { plan, cuda: Some(Box::new(GpuProgram::new(&gpu))) };
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        let mut program = Program { plan: Arc::new(plan), cuda: Some(Box::new(GpuProgram::new(&self.stream))) };
         self.link(&mut program)?;
         Ok(program)
     }
 
     fn run(&mut self, program: &mut Program) -> Result<()> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
         self.pass(program).map_err(|error| {
             // Nothing of it stays in flight; what else is wrong, the next call will say.
-            let _ = gpu.synchronize();
+            let _ = stream.synchronize();
+            error.with(&format!("; it was {}", program.plan.describe()))
+        })
+    }
+
+    fn run_steps(&mut self, program: &mut Program, steps: Range<usize>) -> Result<()> {
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.part(program, steps).map_err(|error| {
+            let _ = stream.synchronize();
             error.with(&format!("; it was {}", program.plan.describe()))
         })
     }
 
     fn write(&mut self, program: &mut Program, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.wait_for_slots()?;
         self.link(program)?;
         self.staging.write(&program.plan, self.arena.memory(), program.plan.placed(buf), first, bytes)
     }
 
     fn read(&mut self, program: &Program, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
-        let _current = self.gpu.enter()?;
+        let _current = self.stream.enter()?;
         self.staging.read(&program.plan, self.arena.memory(), program.plan.placed(buf), first, bytes)
     }
 
     fn input_memory(&mut self, program: &mut Program, buf: Buf) -> Result<Option<&mut [u8]>> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
         self.link(program)?;
         self.staging.input(&program.plan, buf)
     }
 
     fn output_memory(&self, program: &Program, buf: Buf) -> Result<Option<&[u8]>> {
-        let _current = self.gpu.enter()?;
+        let _current = self.stream.enter()?;
         self.staging.output(&program.plan, buf)
+    }
+
+    fn slot_need(&self, plan: &Plan) -> Need {
+        slots::need(plan, self.stream.info().unified)
+    }
+
+    fn estimate(&self, plan: &Plan) -> Option<f64> {
+        estimate::clocks(plan, self.limits)
     }
 
     fn record_times(&mut self, on: bool) {
@@ -338,7 +377,62 @@ impl Device for Cuda {
     }
 
     fn times(&self) -> Times<'_> {
-        self.clock.times()
+        match (self.timed, &self.slots) {
+            (Some(slot), Some(slots)) => slots.times(slot),
+            _ => self.clock.times(),
+        }
+    }
+
+    fn sibling(&self) -> Result<Box<dyn Device>> {
+        Ok(Box::new(self.another()?))
+    }
+
+    fn bank(&self, n: usize, k: usize, rows: &[f32], offsets: &[f32]) -> Result<Bank> {
+        let _current = self.stream.enter()?;
+        Ok(Bank::Cuda(GpuBank::new(&self.stream, n, k, rows, offsets)?))
+    }
+
+    fn set_bank(&mut self, old: Option<Linear>, bank: &Bank) -> Result<Linear> {
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        let bank = match bank {
+            Bank::Cuda(bank) if bank.is_of(&stream) => bank,
+            _ => panic!("a bank is for the device that made it and its siblings"),
+        };
+        let (linear, has_moved) = self.weights.set_bank(old, bank)?;
+        if has_moved {
+            self.invalidate_addresses();
+        }
+        Ok(linear)
+    }
+
+    fn slot_input(&mut self, program: &mut Program, slot: usize, buf: Buf) -> Result<&mut [u8]> {
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.link(program)?;
+        self.slots()?.input(&program.plan, slot, buf)
+    }
+
+    fn submit(&mut self, program: &mut Program, slot: usize) -> Result<()> {
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.submit_pass(program, slot).map_err(|error| error.with(&format!("; it was {}", program.plan.describe())))
+    }
+
+    fn finish(&mut self, slot: usize) -> Result<()> {
+        let stream = Arc::clone(&self.stream);
+        match stream.enter() {
+            Ok(_current) => self.finish_pass(slot),
+            Err(error) => {
+                self.abandon_pass(slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn slot_output(&self, plan: &Plan, slot: usize, buf: Buf) -> Result<&[u8]> {
+        let _current = self.stream.enter()?;
+        self.slots.as_ref().expect("a pass was submitted and finished").output(plan, slot, buf)
     }
 
     #[cfg(feature = "bench")]
@@ -347,7 +441,7 @@ impl Device for Cuda {
     }
 
     fn calls(&self) -> Calls {
-        Calls { graph_nodes: self.nodes, ..self.gpu.calls() }
+        Calls { graph_nodes: self.nodes, ..self.stream.calls() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flate2::read::ZlibDecoder;
 
-use super::driver::{Function, Gpu, Image, Module};
+use super::driver::{Function, Image, Module, Stream};
 use crate::error::Result;
 
 /// What build.rs made of one kernels/*.cu.
@@ -117,13 +117,13 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device): a GPU or driver too old.
-    pub fn load(gpu: &Arc<Gpu>, replaced: &[(&str, &str)]) -> Result<Library> {
+    pub fn load(stream: &Arc<Stream>, replaced: &[(&str, &str)]) -> Result<Library> {
         let (mut modules, mut functions) = (Vec::new(), Vec::new());
         for embedded in MODULES {
-            let loader = Loader { gpu, replaced };
+            let loader = Loader { stream, replaced };
             let (module, refused) = loader.module(embedded)?;
             modules.push(LoadedModule { module: embedded.module, image: module.image(), refused });
-            let function = |kernel| module.function(kernel);
+            let function = |kernel| module.function(stream, kernel);
             functions.push(embedded.kernels.iter().map(function).collect::<Result<_>>()?);
         }
         Ok(Library { modules, functions })
@@ -139,7 +139,7 @@ impl Library {
 }
 
 struct Loader<'a> {
-    gpu: &'a Arc<Gpu>,
+    stream: &'a Arc<Stream>,
     /// PTX in the place of some modules' images.
     replaced: &'a [(&'a str, &'a str)],
 }
@@ -150,36 +150,36 @@ impl Loader<'_> {
         if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == embedded.module) {
             let ended = [ptx.as_bytes(), &[0]].concat();
             let module = self
-                .gpu
+                .stream
                 .module(Image::Ptx, &ended)
-                .map_err(|code| self.gpu.failed(code, &format!("loading the PTX given for {name}.cu")))?;
+                .map_err(|code| self.stream.failed(code, &format!("loading the PTX given for {name}.cu")))?;
             return Ok((module, None));
         }
-        let (major, minor) = self.gpu.info().capability;
+        let (major, minor) = self.stream.info().capability;
         // Code runs on its own architecture and later ones of the same major number.
         let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;
         let best = embedded.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
         let mut refused = None;
         if let Some((arch, cubin)) = best {
-            match self.gpu.module(Image::Cubin(*arch), &cubin.unpacked()) {
+            match self.stream.module(Image::Cubin(*arch), &cubin.unpacked()) {
                 Ok(module) => return Ok((module, None)),
                 Err(code) if code.refuses_image() => refused = Some(format!("cubin sm_{arch}: CUDA error {}", code.0)),
                 Err(code) => {
                     let what = format!("loading the kernels of {}.cu (cubin sm_{arch})", embedded.module);
-                    return Err(self.gpu.failed(code, &what));
+                    return Err(self.stream.failed(code, &what));
                 }
             }
         }
-        let module = self.gpu.module(Image::Ptx, &embedded.ptx.unpacked()).map_err(|code| {
-            let (info, name) = (self.gpu.info(), embedded.module);
+        let module = self.stream.module(Image::Ptx, &embedded.ptx.unpacked()).map_err(|code| {
+            let (info, name) = (self.stream.info(), embedded.module);
             let what = format!("loading the kernels of {name}.cu (PTX)");
             if !code.refuses_image() {
-                return self.gpu.failed(code, &what);
+                return self.stream.failed(code, &what);
             }
             let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
             let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";
             let has = format!("{} has compute capability {major}.{minor} and a driver for CUDA {version}", info.name);
-            self.gpu.failed(code, &format!("{what}: {has}, and {need}"))
+            self.stream.failed(code, &format!("{what}: {has}, and {need}"))
         })?;
         Ok((module, refused))
     }

@@ -9,10 +9,12 @@ use bytemuck::{NoUninit, Pod, Zeroable};
 use super::compile::{Forced, Launch};
 use super::counters::Launched;
 use super::cublas::{Cublas, GemmOperands};
-use super::driver::{Event, Gpu, Memory, Waiting};
+use super::driver::{ContextOptions, Event, Memory, Stream};
 use super::graph::Graph;
 use super::memory::Weights;
 use super::modules::{Library, kernels};
+use super::program::GpuProgram;
+use super::slots::Wait;
 use super::{Cuda, LibraryGemm};
 use crate::device::Program;
 use crate::error::Result;
@@ -85,14 +87,14 @@ impl Probe {
 
     /// Keeps what the launch just made is, and did, where that is wanted. On a real GPU nothing waits: whoever times launches
     /// records them too.
-    pub(super) fn note(&mut self, gpu: &Gpu, library: &Library, launch: &Launch) -> Result<()> {
+    pub(super) fn note(&mut self, stream: &Stream, library: &Library, launch: &Launch) -> Result<()> {
         if !self.is_recording() {
             return Ok(());
         }
-        let is_virtual = gpu.info().is_virtual;
+        let is_virtual = stream.info().is_virtual;
         let mut launched = Launched::of(launch, library.function(launch.kernel), is_virtual);
         if self.record == Record::Counts && is_virtual {
-            gpu.synchronize()?;
+            stream.synchronize()?;
             launched = launched.counted();
         }
         self.launched.push(launched);
@@ -101,23 +103,23 @@ impl Probe {
 }
 
 /// Seconds of `queue`, after which the GPU is waited for once.
-fn once(gpu: &Gpu, events: &(Event, Event), queue: impl FnOnce() -> Result<()>) -> Result<f64> {
+fn once(stream: &Stream, events: &(Event, Event), queue: impl FnOnce() -> Result<()>) -> Result<f64> {
     events.0.record()?;
     queue()?;
     events.1.record()?;
-    gpu.synchronize()?;
+    stream.synchronize()?;
     events.1.seconds_since(&events.0)
 }
 
 /// Seconds of each launch of a graph.
-pub(super) fn replayed(gpu: &Arc<Gpu>, graph: &Graph, effort: Effort) -> Result<Vec<f64>> {
-    let events = (Event::new(gpu)?, Event::new(gpu)?);
+pub(super) fn replayed(stream: &Arc<Stream>, graph: &Graph, effort: Effort) -> Result<Vec<f64>> {
+    let events = (Event::new(stream)?, Event::new(stream)?);
     let begin = Instant::now();
     while begin.elapsed().as_secs_f64() < effort.warm_up {
         graph.launch()?;
-        gpu.synchronize()?;
+        stream.synchronize()?;
     }
-    (0..effort.runs).map(|_| once(gpu, &events, || graph.launch())).collect()
+    (0..effort.runs).map(|_| once(stream, &events, || graph.launch())).collect()
 }
 
 impl Cuda {
@@ -127,7 +129,7 @@ impl Cuda {
     /// # Errors
     /// As [`Cuda::new`]; PTX that the driver refuses.
     pub fn with_ptx(ordinal: usize, replaced: &[(&str, &str)]) -> Result<Cuda> {
-        Self::with(ordinal, Waiting::default(), replaced)
+        Self::with(ordinal, ContextOptions::default(), replaced)
     }
 
     /// What is computed how, from now on.
@@ -136,15 +138,24 @@ impl Cuda {
         self.invalidate_addresses();
     }
 
+    /// Submitted passes do without this wait from now on, so that their results may be wrong.
+    ///
+    /// # Errors
+    /// As for [`Device::submit`](crate::device::Device::submit).
+    pub fn omit(&mut self, wait: Option<Wait>) -> Result<()> {
+        self.slots()?.omitted = wait;
+        Ok(())
+    }
+
     /// What is kept of the launches to come. While anything is, no pass is replayed.
     pub fn record(&mut self, record: Record) {
-        self.probe.record = record;
-        self.probe.launched.clear();
+        self.launcher.probe.record = record;
+        self.launcher.probe.launched.clear();
     }
 
     /// The launches since the last call, in their order.
     pub fn take_launches(&mut self) -> Vec<Launched> {
-        std::mem::take(&mut self.probe.launched)
+        std::mem::take(&mut self.launcher.probe.launched)
     }
 
     /// Seconds of one pass among programs that follow each other in one graph, as operations do in a frame: each may use weights
@@ -153,16 +164,19 @@ impl Cuda {
     /// # Errors
     /// As for [`Device::run`](crate::device::Device::run).
     pub fn time_in_graph(&mut self, programs: &mut [Program], effort: Effort) -> Result<Vec<f64>> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.wait_for_slots()?;
         programs.iter_mut().try_for_each(|program| self.link(program))?;
         // What is loaded lazily is loaded by this one.
-        self.queue(&programs[0], true)?;
-        gpu.synchronize()?;
-        let record = std::mem::take(&mut self.probe.record);
-        let graph = Graph::capture(&gpu, || programs.iter().try_for_each(|program| self.queue(program, false)));
-        self.probe.record = record;
-        let seconds = replayed(&gpu, &graph?, effort)?;
+        self.launcher.queue(&programs[0].plan, GpuProgram::launches(&programs[0]), Some(&mut self.clock))?;
+        stream.synchronize()?;
+        let record = std::mem::take(&mut self.launcher.probe.record);
+        let launcher = &mut self.launcher;
+        let mut queue = |program: &Program| launcher.queue(&program.plan, GpuProgram::launches(program), None);
+        let graph = Graph::capture(&stream, || programs.iter().try_for_each(&mut queue));
+        self.launcher.probe.record = record;
+        let seconds = replayed(&stream, &graph?, effort)?;
         Ok(seconds.into_iter().map(|seconds| seconds / programs.len() as f64).collect())
     }
 
@@ -171,21 +185,23 @@ impl Cuda {
     /// # Errors
     /// As for [`Device::run`](crate::device::Device::run).
     pub fn time_cold(&mut self, program: &mut Program, effort: Effort) -> Result<Vec<f64>> {
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.wait_for_slots()?;
         self.link(program)?;
         let flush = self.flush_memory()?;
-        let events = (Event::new(&gpu)?, Event::new(&gpu)?);
+        let events = (Event::new(&stream)?, Event::new(&stream)?);
         let mut pass = || {
             self.evict(&flush)?;
-            once(&gpu, &events, || self.queue(program, false))
+            let (plan, launches) = (&program.plan, GpuProgram::launches(program));
+            once(&stream, &events, || self.launcher.queue(plan, launches, None))
         };
         let begin = Instant::now();
         while begin.elapsed().as_secs_f64() < effort.warm_up {
             pass()?;
         }
         let seconds = (0..effort.runs).map(|_| pass()).collect();
-        self.probe.flush = Some(flush);
+        self.launcher.probe.flush = Some(flush);
         seconds
     }
 
@@ -195,11 +211,11 @@ impl Cuda {
     /// A library that is not there, or refuses the product; too little memory.
     pub fn time_rivals(&mut self, gemm: LibraryGemm, passes: usize, effort: Effort) -> Result<Rival> {
         self.open_rivals()?;
-        let gpu = Arc::clone(&self.gpu);
-        let _current = gpu.enter()?;
-        let cublas = self.probe.cublas.take().expect("it was just opened");
-        let rival = GemmOperands::new(&gpu, gemm, passes).and_then(|operands| operands.time(&cublas, effort));
-        self.probe.cublas = Some(cublas);
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        let cublas = self.launcher.probe.cublas.take().expect("it was just opened");
+        let rival = GemmOperands::new(&stream, gemm, passes).and_then(|operands| operands.time(&cublas, effort));
+        self.launcher.probe.cublas = Some(cublas);
         rival
     }
 
@@ -208,10 +224,10 @@ impl Cuda {
     /// # Errors
     /// A library that is not there, or does not take the GPU.
     pub fn open_rivals(&mut self) -> Result<()> {
-        if self.probe.cublas.is_none() {
-            let gpu = Arc::clone(&self.gpu);
-            let _current = gpu.enter()?;
-            self.probe.cublas = Some(Cublas::open(&gpu)?);
+        if self.launcher.probe.cublas.is_none() {
+            let stream = Arc::clone(&self.stream);
+            let _current = stream.enter()?;
+            self.launcher.probe.cublas = Some(Cublas::open(&stream)?);
         }
         Ok(())
     }
@@ -221,26 +237,26 @@ impl Cuda {
     /// # Errors
     /// As for a pass.
     pub fn sm_mhz(&mut self) -> Result<f64> {
-        let _current = self.gpu.enter()?;
-        let ticks = self.gpu.allocate(16, "watching the clock")?;
+        let _current = self.stream.enter()?;
+        let ticks = self.stream.allocate(16, "watching the clock")?;
         let params = SmClockParams { out: ticks.address(), nanoseconds: WATCHED_NS };
         self.launch("sm_clock", 1, &params)?;
         let mut values = [0u64; 2];
-        self.gpu.download(&ticks, 0, bytemuck::bytes_of_mut(&mut values))?;
+        self.stream.download(&ticks, 0, bytemuck::bytes_of_mut(&mut values))?;
         Ok(1e3 * values[0] as f64 / values[1].max(1) as f64)
     }
 
     /// Gives back all weights. Handles of them are of no use from then on.
     pub fn drop_weights(&mut self) {
         self.invalidate_addresses();
-        self.weights = Weights::new(Arc::clone(&self.gpu));
+        self.weights = Weights::new(&self.stream);
     }
 
     /// Queues a kernel of probe.cu.
     fn launch(&self, name: &str, blocks: u32, params: &impl NoUninit) -> Result<()> {
         let kernel =
             kernels("probe").find(|kernel| kernel.name == name).expect("probe.cu has the kernels of this file");
-        self.gpu.launch(self.library.function(kernel), [blocks, 1, 1], bytemuck::bytes_of(params))
+        self.stream.launch(self.launcher.library.function(kernel), [blocks, 1, 1], bytemuck::bytes_of(params))
     }
 
     fn evict(&self, flush: &Memory) -> Result<()> {
@@ -250,11 +266,11 @@ impl Cuda {
 
     /// Three times the cache, so that whatever it evicts first, nothing of the pass before stays.
     fn flush_memory(&mut self) -> Result<Memory> {
-        if let Some(memory) = self.probe.flush.take() {
+        if let Some(memory) = self.launcher.probe.flush.take() {
             return Ok(memory);
         }
-        let memory = self.gpu.allocate(3 * self.gpu.info().l2_bytes.max(1 << 20), "emptying the cache")?;
-        self.gpu.fill(&memory, 0, 0, memory.bytes())?;
+        let memory = self.stream.allocate(3 * self.stream.info().l2_bytes.max(1 << 20), "emptying the cache")?;
+        self.stream.fill(&memory, 0, 0, memory.bytes())?;
         Ok(memory)
     }
 }

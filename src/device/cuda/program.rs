@@ -1,12 +1,16 @@
 //! A compiled plan on a GPU: the first pass is queued launch by launch, the second is captured into a graph, and then that is
-//! replayed. So passes that never come again (a photo of its own size, a new list of words) are never captured.
+//! replayed. So passes that never come again (a photo of its own size, a new list of words) are never captured. Passes that are
+//! run and passes that are submitted have each a graph of their own: the copies of the latter are queued beside it.
 
 use std::sync::Arc;
 
 use super::Cuda;
+use super::clock::Clock;
 use super::compile::{Launches, Target, compile};
-use super::driver::Gpu;
+use super::driver::{Flight, Memory, Stream};
 use super::graph::Graph;
+use super::launcher::Launcher;
+use super::staging::Staging;
 use crate::device::Program;
 use crate::error::Result;
 use crate::plan::Plan;
@@ -14,25 +18,48 @@ use crate::plan::Plan;
 /// What a GPU has of a program.
 pub struct GpuProgram {
     /// Whose addresses these are: a graph that another device launched would copy to and from freed memory of the host.
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     launches: Launches,
     /// Where the page-locked memory lay.
     staging: [usize; 2],
     /// [`Cuda::generation`] when the launches were made.
     generation: Option<u64>,
     has_run: bool,
+    /// Of the copies and the operations.
     graph: Option<Graph>,
+    /// Of the operations alone.
+    operations: Option<Graph>,
 }
 
 impl GpuProgram {
-    pub(super) fn new(gpu: &Arc<Gpu>) -> GpuProgram {
-        let (gpu, launches) = (Arc::clone(gpu), Launches::default());
-        GpuProgram { gpu, launches, staging: [0; 2], generation: None, has_run: false, graph: None }
+    pub(super) fn new(stream: &Arc<Stream>) -> GpuProgram {
+        let (stream, launches) = (Arc::clone(stream), Launches::default());
+        let (graph, operations) = Default::default();
+        GpuProgram { stream, launches, staging: [0; 2], generation: None, has_run: false, graph, operations }
     }
 
-    fn of(program: &mut Program) -> (&Plan, &mut GpuProgram) {
+    pub(super) fn of(program: &mut Program) -> (&Plan, &mut GpuProgram) {
         (&program.plan, program.cuda.as_mut().expect("a program runs on the device that compiled it"))
     }
+
+    /// The launches, for measuring.
+    #[cfg(feature = "bench")]
+    pub(super) fn launches(program: &Program) -> &Launches {
+        &program.cuda.as_ref().expect("a program runs on the device that compiled it").launches
+    }
+}
+
+/// Queues the inputs' copies, the launches, the outputs' copies.
+fn queue_with_copies(
+    staging: &mut Staging,
+    arena: &Memory,
+    launcher: &mut Launcher,
+    (plan, launches): (&Plan, &Launches),
+    clock: Option<&mut Clock>,
+) -> Result<()> {
+    staging.send(plan, arena)?;
+    launcher.queue(plan, launches, clock)?;
+    staging.receive(plan, arena)
 }
 
 impl Cuda {
@@ -49,14 +76,23 @@ impl Cuda {
     /// Memory for passes of the plan, and launches with the addresses that are true now. A graph stays while none has changed.
     pub(super) fn link(&mut self, program: &mut Program) -> Result<()> {
         let (plan, gpu_program) = GpuProgram::of(program);
-        assert!(Arc::ptr_eq(&gpu_program.gpu, &self.gpu), "a program runs on the device that compiled it");
+        assert!(Arc::ptr_eq(&gpu_program.stream, &self.stream), "a program runs on the device that compiled it");
         if gpu_program.generation == Some(self.generation) {
             return Ok(());
         }
         self.reserve(plan)?;
-        let (launches, staging) = (compile(plan, self.target())?, self.staging.addresses());
-        if (&launches, staging) != (&gpu_program.launches, gpu_program.staging) {
-            (gpu_program.launches, gpu_program.staging, gpu_program.graph) = (launches, staging, None);
+        let mut launches = compile(plan, self.target())?;
+        if !self.split_k.holds(launches.workspace_bytes()) {
+            self.invalidate_addresses();
+            self.split_k.grow(&self.stream, launches.workspace_bytes())?;
+            launches = compile(plan, self.target())?;
+        }
+        let staging = self.staging.addresses();
+        if launches != gpu_program.launches {
+            (gpu_program.launches, gpu_program.graph, gpu_program.operations) = (launches, None, None);
+        }
+        if staging != gpu_program.staging {
+            (gpu_program.staging, gpu_program.graph) = (staging, None);
         }
         gpu_program.generation = Some(self.generation);
         Ok(())
@@ -67,10 +103,12 @@ impl Cuda {
             self.invalidate_addresses();
             self.arena.grow(plan.arena_bytes)?;
         }
-        if self.staging.reserve(plan)? {
+        let has_moved = self.staging.reserve(plan);
+        // One way's memory may have moved where the other's could not.
+        if !matches!(has_moved, Ok(false)) {
             self.invalidate_addresses();
         }
-        Ok(())
+        has_moved.map(drop)
     }
 
     /// Addresses that launches hold are true no longer.
@@ -78,76 +116,84 @@ impl Cuda {
         self.generation += 1;
     }
 
-    /// Queues the launches one by one, each step's behind its event where times are wanted.
-    pub(super) fn queue(&mut self, program: &Program, is_timed: bool) -> Result<()> {
-        let launches = &program.cuda.as_ref().expect("a program runs on the device that compiled it").launches;
-        let mut stage = None;
-        for (i, step) in program.plan.steps.iter().enumerate() {
-            if is_timed {
-                if stage != Some(step.stage) {
-                    self.clock.stage(step.stage)?;
-                    stage = Some(step.stage);
-                }
-                self.clock.step()?;
-            }
-            for launch in launches.of_step(i) {
-                self.gpu.launch(self.library.function(launch.kernel), launch.grid, launch.params())?;
-                #[cfg(feature = "bench")]
-                self.probe.note(&self.gpu, &self.library, launch)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Queues the inputs' copies, the launches, the outputs' copies.
-    fn queue_with_copies(&mut self, program: &Program, is_timed: bool) -> Result<()> {
-        self.staging.send(&program.plan, self.arena.memory())?;
-        self.queue(program, is_timed)?;
-        self.staging.receive(&program.plan, self.arena.memory())
-    }
-
     /// Captures a pass that has run before, unless it is captured already.
     fn capture(&mut self, program: &mut Program) -> Result<()> {
-        let (_, gpu_program) = GpuProgram::of(program);
+        let (plan, gpu_program) = GpuProgram::of(program);
         if gpu_program.graph.is_none() && gpu_program.has_run {
-            let gpu = Arc::clone(&self.gpu);
-            let graph = Graph::capture(&gpu, || self.queue_with_copies(program, false))?;
-            GpuProgram::of(program).1.graph = Some(graph);
+            let Cuda { staging, arena, launcher, .. } = self;
+            let pass = (plan, &gpu_program.launches);
+            let queue = || queue_with_copies(staging, arena.memory(), launcher, pass, None);
+            gpu_program.graph = Some(Graph::capture(&self.stream, queue)?);
         }
         Ok(())
     }
 
     /// One pass, from the host's memory to the host's memory, and its times.
     pub(super) fn pass(&mut self, program: &mut Program) -> Result<()> {
+        let _flight = Flight::begin(self.stream.context());
+        self.wait_for_slots()?;
         self.link(program)?;
         let may_replay = self.may_replay();
         if may_replay {
             self.capture(program)?;
         }
-        match GpuProgram::of(program).1.graph.as_ref().filter(|_| may_replay) {
+        let (plan, gpu_program) = GpuProgram::of(program);
+        match gpu_program.graph.as_ref().filter(|_| may_replay) {
             Some(graph) => {
                 self.clock.start(true)?;
                 graph.launch()?;
                 self.nodes = graph.nodes();
             }
             None => {
-                self.clock.start(false)?;
-                self.queue_with_copies(program, true)?;
-                GpuProgram::of(program).1.has_run = true;
+                let Cuda { staging, arena, launcher, clock, .. } = self;
+                clock.start(false)?;
+                let pass = (plan, &gpu_program.launches);
+                queue_with_copies(staging, arena.memory(), launcher, pass, Some(clock))?;
+                gpu_program.has_run = true;
             }
         }
         self.clock.finish()?;
-        self.gpu.synchronize()?;
-        self.staging.ran(&program.plan);
+        self.stream.synchronize()?;
+        self.staging.ran(plan);
+        self.timed = None;
         self.clock.read()
+    }
+
+    /// Captures the operations of a pass that has run before, unless they are captured already.
+    pub(super) fn capture_operations(&mut self, program: &mut Program) -> Result<()> {
+        let (plan, gpu_program) = GpuProgram::of(program);
+        if self.may_replay() && gpu_program.operations.is_none() && gpu_program.has_run {
+            let launcher = &mut self.launcher;
+            let queue = || launcher.queue(plan, &gpu_program.launches, None);
+            gpu_program.operations = Some(Graph::capture(&self.stream, queue)?);
+        }
+        Ok(())
+    }
+
+    /// Whether a submitted pass is replayed as one.
+    pub(super) fn replays_operations(&self, program: &Program) -> bool {
+        self.may_replay() && program.cuda.as_ref().is_some_and(|gpu_program| gpu_program.operations.is_some())
+    }
+
+    /// Queues a pass without its copies.
+    pub(super) fn queue_operations(&mut self, program: &mut Program, clock: &mut Clock) -> Result<()> {
+        let may_replay = self.may_replay();
+        let (plan, gpu_program) = GpuProgram::of(program);
+        match gpu_program.operations.as_ref().filter(|_| may_replay) {
+            Some(graph) => {
+                graph.launch()?;
+                self.nodes = graph.nodes();
+            }
+            None => {
+                self.launcher.queue(plan, &gpu_program.launches, Some(clock))?;
+                gpu_program.has_run = true;
+            }
+        }
+        Ok(())
     }
 
     /// Where each step is timed or recorded, no graph is used.
     fn may_replay(&self) -> bool {
-        #[cfg(feature = "bench")]
-        if self.probe.is_recording() {
-            return false;
-        }
-        !self.clock.is_recording()
+        self.launcher.may_replay() && !self.clock.is_recording()
     }
 }

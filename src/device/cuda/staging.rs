@@ -4,18 +4,18 @@
 
 use std::sync::Arc;
 
-use super::driver::{Gpu, Memory, Pinned};
+use super::driver::{Memory, Pinned, Stream};
 use crate::error::Result;
 use crate::ops::Buf;
 use crate::plan::Plan;
 
 /// Page-locked memory each way, at most: page-locked pages are taken from the whole machine.
-const MOST: usize = 64 << 20;
+pub const MOST: usize = 64 << 20;
 /// Between staged buffers.
 const ALIGN: usize = 256;
 
 pub struct Staging {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     input: Option<Pinned>,
     output: Option<Pinned>,
     /// Whose outputs lie in `output`.
@@ -23,7 +23,7 @@ pub struct Staging {
 }
 
 /// Bytes of one way's memory that these buffers of a plan take.
-fn bytes(plan: &Plan, list: &[usize]) -> usize {
+pub fn bytes(plan: &Plan, list: &[usize]) -> usize {
     list.iter().map(|index| plan.buffers[*index].bytes.next_multiple_of(ALIGN)).sum()
 }
 
@@ -33,7 +33,7 @@ pub fn most_bytes(plan: &Plan) -> usize {
 }
 
 /// The buffers of a list, each with its place in that memory.
-fn places<'a>(plan: &'a Plan, list: &'a [usize]) -> impl Iterator<Item = (usize, usize)> + 'a {
+pub fn places<'a>(plan: &'a Plan, list: &'a [usize]) -> impl Iterator<Item = (usize, usize)> + 'a {
     list.iter().scan(0, |next, index| {
         let place = *next;
         *next += plan.buffers[*index].bytes.next_multiple_of(ALIGN);
@@ -41,18 +41,23 @@ fn places<'a>(plan: &'a Plan, list: &'a [usize]) -> impl Iterator<Item = (usize,
     })
 }
 
+/// Where a buffer of a list lies in that memory.
+pub fn place_of(plan: &Plan, list: &[usize], buf: Buf) -> Option<usize> {
+    places(plan, list).find(|(index, _)| *index == buf.index).map(|(_, place)| place)
+}
+
 impl Staging {
-    pub fn new(gpu: Arc<Gpu>) -> Staging {
-        Staging { gpu, input: None, output: None, received: None }
+    pub fn new(stream: Arc<Stream>) -> Staging {
+        Staging { stream, input: None, output: None, received: None }
     }
 
     /// Room for all that such a pass takes in and gives out. Whether memory that a graph may copy from or to has moved.
     pub fn reserve(&mut self, plan: &Plan) -> Result<bool> {
-        if self.gpu.info().unified {
+        if self.stream.info().unified {
             return Ok(false);
         }
-        let grown = grow(&self.gpu, &mut self.input, bytes(plan, &plan.inputs))?;
-        if grow(&self.gpu, &mut self.output, bytes(plan, &plan.outputs))? {
+        let grown = grow(&self.stream, &mut self.input, bytes(plan, &plan.inputs))?;
+        if grow(&self.stream, &mut self.output, bytes(plan, &plan.outputs))? {
             self.received = None;
             return Ok(true);
         }
@@ -68,9 +73,7 @@ impl Staging {
     pub fn input(&mut self, plan: &Plan, buf: Buf) -> Result<Option<&mut [u8]>> {
         let whole = bytes(plan, &plan.inputs);
         let Some(pinned) = fitting_mut(&mut self.input, whole) else { return Ok(None) };
-        let Some((_, place)) = places(plan, &plan.inputs).find(|(index, _)| *index == buf.index) else {
-            return Ok(None);
-        };
+        let Some(place) = place_of(plan, &plan.inputs, buf) else { return Ok(None) };
         Ok(Some(&mut pinned.slice_mut()?[place..place + plan.buffers[buf.index].bytes]))
     }
 
@@ -83,7 +86,7 @@ impl Staging {
                 memory[first..first + bytes.len()].copy_from_slice(bytes);
                 Ok(())
             }
-            None => self.gpu.upload(arena, buf.offset + first, bytes),
+            None => self.stream.upload(arena, buf.offset + first, bytes),
         }
     }
 
@@ -114,8 +117,7 @@ impl Staging {
     pub fn output(&self, plan: &Plan, buf: Buf) -> Result<Option<&[u8]>> {
         let whole = bytes(plan, &plan.outputs);
         let pinned = self.output.as_ref().filter(|pinned| whole <= pinned.bytes() && self.received == Some(plan.id));
-        let place = places(plan, &plan.outputs).find(|(index, _)| *index == buf.index);
-        let Some((pinned, (_, place))) = pinned.zip(place) else { return Ok(None) };
+        let Some((pinned, place)) = pinned.zip(place_of(plan, &plan.outputs, buf)) else { return Ok(None) };
         Ok(Some(&pinned.slice()?[place..place + plan.buffers[buf.index].bytes]))
     }
 
@@ -126,7 +128,7 @@ impl Staging {
                 into.copy_from_slice(&memory[first..first + into.len()]);
                 Ok(())
             }
-            None => self.gpu.download(arena, buf.offset + first, into),
+            None => self.stream.download(arena, buf.offset + first, into),
         }
     }
 }
@@ -137,11 +139,11 @@ fn fitting_mut(pinned: &mut Option<Pinned>, bytes: usize) -> Option<&mut Pinned>
 }
 
 /// Whether it moved. What was in it moves along: a frame may be in the making there.
-fn grow(gpu: &Arc<Gpu>, pinned: &mut Option<Pinned>, bytes: usize) -> Result<bool> {
+fn grow(stream: &Arc<Stream>, pinned: &mut Option<Pinned>, bytes: usize) -> Result<bool> {
     if !(1..=MOST).contains(&bytes) || pinned.as_ref().is_some_and(|pinned| pinned.bytes() >= bytes) {
         return Ok(false);
     }
-    let Some(mut larger) = gpu.pinned(bytes)? else { return Ok(false) };
+    let Some(mut larger) = stream.pinned(bytes)? else { return Ok(false) };
     if let Some(old) = pinned {
         larger.slice_mut()?[..old.bytes()].copy_from_slice(old.slice()?);
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use lseg_fast::device::Calls;
-use lseg_fast::{Alpha, DeviceChoice, Engine, Error, Extras, Frame, Options, Segmentation, Segmented, Size, Wait};
+use lseg_fast::{
+    Alpha, DeviceChoice, Engine, Error, Frame, Options, Output, Results, Segmentation, Size, Wait, Wanted,
+};
 
 use testing::files::root;
 
@@ -87,34 +89,37 @@ fn what_comes_beside_the_mask_is_replayed_too() {
     }
     let mut engine = engine(FIRST);
     let alone = [0, 1].map(|seed| engine.segment(&frame(&photo(seed))).unwrap());
-    let mut eager: Vec<Segmented> = Vec::new();
+    let mut eager: Vec<Results> = Vec::new();
     for i in 0..6 {
         let (photo, colours) = (photo(i % 2), [[0, 130, 255], [200, 10, 91], [i as u8, 7, 180]]);
         let before = engine.device_calls();
-        let extras = Extras { scores: true, best: true, colours: Some(&colours), ..Extras::default() };
-        let got = engine.segment_with(&frame(&photo), extras).unwrap();
+        let wanted = Wanted::of(&[Output::Scores, Output::Best]).overlay(&colours, Alpha::default());
+        let got = engine.run(&[frame(&photo)], wanted).unwrap();
         let asked = difference(before, engine.device_calls());
-        assert_eq!(got.segmentation, alone[i % 2]);
-        let tint = |(i, byte): (usize, &u8)| byte.midpoint(colours[usize::from(got.segmentation.mask[i / 3])][i % 3]);
+        let mask = got.mask(0).unwrap();
+        assert_eq!(mask, alone[i % 2].mask);
+        let tint = |(i, byte): (usize, &u8)| byte.midpoint(colours[usize::from(mask[i / 3])][i % 3]);
         let tinted: Vec<u8> = photo.iter().enumerate().map(tint).collect();
-        assert_eq!(got.overlay.as_ref(), Some(&tinted));
+        assert_eq!(got.overlay(0), Some(&*tinted));
         if i > 1 {
             let nodes = asked.graph_nodes;
             assert_eq!(asked, Calls { graph_nodes: nodes, ..REPLAYED });
-            assert_eq!((&got.best, &got.scores), (&eager[i % 2].best, &eager[i % 2].scores));
+            for output in [Output::Best, Output::Scores] {
+                assert_eq!(got.values(output, 0), eager[i % 2].values(output, 0));
+            }
         } else {
             eager.push(got);
         }
     }
     let mut cpu = self::engine(DeviceChoice::Cpu);
-    let extras = Extras { best: true, ..Extras::default() };
-    let best = |segmented: &Segmented| segmented.best.clone().unwrap();
-    let (got, expected) = (best(&eager[0]), best(&cpu.segment_with(&frame(&photo(0)), extras).unwrap()));
+    let best = |results: &Results| results.values(Output::Best, 0).unwrap().to_vec();
+    let right = cpu.run(&[frame(&photo(0))], Wanted::of(&[Output::Best])).unwrap();
+    let (got, expected) = (best(&eager[0]), best(&right));
     let largest = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
     assert!(got.len() == 40 * 20 && got.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 0.01 * largest));
 }
 
-/// A frame written straight into the engine's memory is the frame; other frames and words take its place, which is told.
+/// A frame written straight into the engine's memory is the frame; another frame takes its place, which is told.
 #[test]
 fn frames_may_be_written_where_the_device_takes_them() {
     let devices = [DeviceChoice::Cpu, FIRST];
@@ -146,8 +151,10 @@ fn frames_may_be_written_where_the_device_takes_them() {
         engine.set_labels(&LABELS[..2]).unwrap();
         engine.segment_buffered(&mut got).unwrap();
         assert_eq!(got, two, "{device:?}");
+        // New words pass the text tower, which has a device of its own.
         engine.set_labels(&["something new", "other"]).unwrap();
-        assert!(engine.segment_buffered(&mut got).is_err(), "the text tower took its place");
+        engine.segment_buffered(&mut got).unwrap();
+        assert_eq!(got, engine.segment(&frame(&photos[1])).unwrap(), "{device:?}");
         for (width, height) in [(0, 20), (40, 0), (usize::MAX, 2)] {
             let reason = engine.frame_buffer(width, height).unwrap_err().to_string();
             assert!(reason.contains("at least one pixel"), "{reason}");
@@ -169,10 +176,10 @@ fn masks_hold_every_label() {
         let [got, expected] = [&mut cuda, &mut cpu].map(|engine| {
             engine.set_labels(&words).unwrap();
             let alpha = Alpha::new(alpha).unwrap();
-            let extras = Extras { colours: Some(&palette), alpha, scores: true, ..Extras::default() };
-            engine.segment_with(&frame(&photo), extras).unwrap()
+            let wanted = Wanted::of(&[Output::Scores]).overlay(&palette, alpha);
+            engine.run(&[frame(&photo)], wanted).unwrap()
         });
-        let (mask, right) = (&got.segmentation.mask, &expected.segmentation.mask);
+        let (mask, right) = (got.mask(0).unwrap(), expected.mask(0).unwrap());
         let same = mask.iter().zip(right).filter(|(got, right)| got == right).count();
         assert!(same * 100 >= 90 * right.len(), "{count} labels: {same} of {} pixels agree", right.len());
         let tint = |(i, byte): (usize, &u8)| {
@@ -180,8 +187,8 @@ fn masks_hold_every_label() {
             ((1.0 - alpha) * f64::from(*byte) + alpha * f64::from(colour)).floor() as u8
         };
         let tinted: Vec<u8> = photo.iter().enumerate().map(tint).collect();
-        assert_eq!(got.overlay.as_ref(), Some(&tinted), "{count} labels");
-        assert_eq!(cuda.segment(&frame(&photo)).unwrap(), got.segmentation);
+        assert_eq!(got.overlay(0), Some(&*tinted), "{count} labels");
+        assert_eq!(cuda.segment(&frame(&photo)).unwrap().mask, mask);
     }
 }
 
@@ -196,7 +203,7 @@ fn running_out_of_memory_leaves_the_engine_working() {
     let mask = engine.segment(&frame(&photo)).unwrap();
     engine.set_size(Size::Exact { height: 32_768, width: 32_768 });
     // Hundreds of GB: more than any GPU has.
-    let error = engine.segment_batch(&[frame(&photo); 64]).unwrap_err();
+    let error = engine.run(&[frame(&photo); 64], Wanted::MASK).unwrap_err();
     assert!(matches!(error, Error::Memory(_)));
     let reason = error.to_string();
     for word in ["a frame of this size needs", "MiB free", "CUDA_ERROR_OUT_OF_MEMORY"] {

@@ -60,3 +60,41 @@ fn lose_an_engine() {
     let mut new = Cuda::new(0).unwrap();
     assert_eq!(Layers::new(&mut new, 16).compile(&mut new, 8).run(&mut new, 0).unwrap(), expected);
 }
+
+/// What one has in flight ends with the context too.
+#[test]
+fn siblings_are_lost_together() {
+    if is_there() {
+        alone("host::lost::siblings_are_lost_together", lose_siblings);
+    }
+}
+
+fn lose_siblings() {
+    let ptx = broken("layer_norm");
+    let mut lost = Cuda::with_ptx(0, &[("layer_norm", &ptx)]).unwrap();
+    let layers = Layers::new(&mut lost, 16);
+    let mut siblings = [lost.another().unwrap(), lost.another().unwrap()];
+    let mut wrong = layers.compile(&mut lost, 8);
+    let [mut one, mut two] = siblings.each_mut().map(|cuda| layers.compile(cuda, 8));
+    let [first, second] = &mut siblings;
+    one.submit(first, 0, 0).unwrap();
+    let error = wrong.run(&mut lost, 0).unwrap_err();
+    has(&error.to_string(), &["ILLEGAL_ADDRESS", "a pass of 2 operations"]);
+    let later = [
+        one.finish(first, 0).unwrap_err(),
+        one.submit(first, 1, 0).unwrap_err(),
+        two.submit(second, 0, 0).unwrap_err(),
+        two.run(second, 0).unwrap_err(),
+        second.another().err().unwrap(),
+        second.bank(1, 8, &[0.0; 8], &[0.0]).err().unwrap(),
+    ];
+    for error in later {
+        assert!(matches!(error, Error::Lost(_)), "{error}");
+        has(&error.to_string(), &["ILLEGAL_ADDRESS"]);
+    }
+    // A new one has the GPU to itself.
+    drop((lost, wrong));
+    drop(siblings);
+    let mut new = Cuda::new(0).unwrap();
+    Layers::new(&mut new, 16).compile(&mut new, 8).run(&mut new, 0).unwrap();
+}

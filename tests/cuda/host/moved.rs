@@ -1,9 +1,9 @@
 //! Weights and the arena may move between two passes: programs that hold their addresses see it.
 
-use lseg_fast::device::Upload;
 use lseg_fast::device::cuda::Cuda;
+use lseg_fast::device::{Calls, Device, Upload};
 
-use super::small::{Layers, Small, WIDTH, pattern};
+use super::small::{Layers, Small, WIDTH, bank, calls, pattern};
 use super::{REPLAYED, is_there};
 
 /// Inputs before something moves, and after it: what was left from before is not taken for right.
@@ -13,8 +13,7 @@ const AFTER: usize = 4;
 /// What a device of its own makes of 20 rows and these weights.
 fn fresh(weights: &[f32], seed: usize) -> Vec<u32> {
     let mut cuda = Cuda::new(0).unwrap();
-    let layers = Layers::new(&mut cuda, 16);
-    cuda.replace_matrix(layers.linear.weight, 16, WIDTH, weights).unwrap();
+    let layers = Layers::with_bank(&mut cuda, weights);
     layers.compile(&mut cuda, 20).run(&mut cuda, seed).unwrap()
 }
 
@@ -32,18 +31,26 @@ fn graphs_do_not_outlive_what_they_point_to() {
         return;
     }
     let mut cuda = Cuda::new(0).unwrap();
-    let layers = Layers::new(&mut cuda, 16);
+    let layers = Layers::with_bank(&mut cuda, &pattern(16 * WIDTH, 1));
     let mut small = layers.compile(&mut cuda, 20);
     replayed(&mut cuda, &mut small, BEFORE);
 
-    // Other values in the same place: the graph stays and sees them.
+    // Other values in the same place: the graph stays and sees them, and nobody waits.
     let other = pattern(16 * WIDTH, 9);
-    cuda.replace_matrix(layers.linear.weight, 16, WIDTH, &other).unwrap();
+    let made = bank(&cuda, &other);
+    let (set, asked) = calls(&mut cuda, |cuda| cuda.set_bank(Some(layers.linear), &made).unwrap());
+    assert_eq!(
+        (set, asked),
+        (layers.linear, Calls { copies_within: 2, graph_nodes: asked.graph_nodes, ..Calls::default() })
+    );
+    // The copy is queued: its source stays until it has happened.
+    drop(made);
     assert_eq!(small.counted(&mut cuda, BEFORE), (fresh(&other, BEFORE), REPLAYED));
 
     // The weight moves to a larger place, and another allocation may take the old one.
     let larger = pattern(4096 * WIDTH, 5);
-    cuda.replace_matrix(layers.linear.weight, 4096, WIDTH, &larger).unwrap();
+    let made = bank(&cuda, &larger);
+    assert_eq!(cuda.set_bank(Some(layers.linear), &made).unwrap().weight.n, 4096);
     cuda.matrix(16, WIDTH, &[f32::NAN; 16 * WIDTH]).unwrap();
     let [before, after] = [BEFORE, AFTER].map(|seed| fresh(&larger[..16 * WIDTH], seed));
     assert_eq!(small.run(&mut cuda, BEFORE).unwrap(), before);
@@ -61,13 +68,15 @@ fn programs_that_do_not_use_what_moved_keep_their_graphs() {
         return;
     }
     let mut cuda = Cuda::new(0).unwrap();
-    let (labels, others) = (Layers::new(&mut cuda, 16), Layers::new(&mut cuda, 16));
+    let rows = pattern(16 * WIDTH, 1);
+    let [labels, others] = [(), ()].map(|()| Layers::with_bank(&mut cuda, &rows));
     let (mut user, mut other) = (labels.compile(&mut cuda, 20), others.compile(&mut cuda, 20));
     replayed(&mut cuda, &mut user, BEFORE);
     replayed(&mut cuda, &mut other, BEFORE);
 
     let larger = pattern(4096 * WIDTH, 5);
-    cuda.replace_matrix(labels.linear.weight, 4096, WIDTH, &larger).unwrap();
+    let made = bank(&cuda, &larger);
+    cuda.set_bank(Some(labels.linear), &made).unwrap();
     assert_eq!(other.counted(&mut cuda, AFTER), (fresh(&pattern(16 * WIDTH, 1), AFTER), REPLAYED));
 
     let (got, asked) = user.counted(&mut cuda, AFTER);

@@ -3,10 +3,9 @@
 use std::panic::AssertUnwindSafe;
 
 use lseg_fast::device::cuda::{Cuda, Effort, Record};
-use lseg_fast::device::{Device, Program, Upload};
-use lseg_fast::ops::Vector;
+use lseg_fast::device::{Device, Program};
 
-use super::small::{Layers, Small, calls};
+use super::small::{Layers, Small, WIDTH, bank, calls, pattern};
 use super::{REPLAYED, is_there};
 
 #[test]
@@ -131,11 +130,14 @@ fn a_program_runs_on_no_other_device() {
 }
 
 #[test]
-fn an_empty_weight_is_no_trouble() {
+fn an_empty_bank_is_no_trouble() {
     if !is_there() {
         return;
     }
     let mut cuda = Cuda::new(0).unwrap();
-    let empty: Vector = cuda.vector(&[]).unwrap();
-    assert_eq!(cuda.replace_vector(empty, &[1.0; 1000]).unwrap().len, 1000);
+    let empty = cuda.bank(0, WIDTH, &[], &[]).unwrap();
+    let empty = cuda.set_bank(None, &empty).unwrap();
+    assert_eq!(empty.weight.n, 0);
+    let bank = bank(&cuda, &pattern(1000 * WIDTH, 1));
+    assert_eq!(cuda.set_bank(Some(empty), &bank).unwrap().weight.n, 1000);
 }

@@ -2,7 +2,7 @@
 
 use lseg_fast::Result;
 use lseg_fast::device::cuda::Cuda;
-use lseg_fast::device::{Calls, Device, Program, Upload};
+use lseg_fast::device::{Bank, Calls, Device, Program, Upload};
 use lseg_fast::ops::{Buf, Element, Epilogue, Linear, layer_norm};
 use lseg_fast::plan::{self, Plan};
 
@@ -27,7 +27,20 @@ pub fn pattern(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919 + seed * 104_729) % 251) as f32 / 125.0 - 1.0).collect()
 }
 
+/// A bank of these rows, without offsets.
+pub fn bank(cuda: &Cuda, rows: &[f32]) -> Bank {
+    let n = rows.len() / WIDTH;
+    cuda.bank(n, WIDTH, rows, &vec![0.0; n]).unwrap()
+}
+
 impl Layers {
+    /// As [`Layers::new`], the product's weights being a bank.
+    pub fn with_bank(cuda: &mut Cuda, rows: &[f32]) -> Layers {
+        let bank = bank(cuda, rows);
+        let linear = cuda.set_bank(None, &bank).unwrap();
+        Layers { linear, ..Layers::new(cuda, 16) }
+    }
+
     pub fn new(cuda: &mut Cuda, outputs: usize) -> Layers {
         let ones = cuda.vector(&[1.0; WIDTH]).unwrap();
         let zeros = cuda.vector(&[0.0; WIDTH]).unwrap();
@@ -64,6 +77,19 @@ impl Small {
         let mut bits = vec![0u32; self.out.len()];
         cuda.read(&self.program, self.out, 0, bytemuck::cast_slice_mut(&mut bits))?;
         Ok(bits)
+    }
+
+    /// Puts a pass in flight.
+    pub fn submit(&mut self, cuda: &mut Cuda, slot: usize, seed: usize) -> Result<()> {
+        let bytes = cuda.slot_input(&mut self.program, slot, self.x)?;
+        bytes.copy_from_slice(bytemuck::cast_slice(&pattern(self.x.len(), seed)));
+        cuda.submit(&mut self.program, slot)
+    }
+
+    /// The bits of its result.
+    pub fn finish(&self, cuda: &mut Cuda, slot: usize) -> Result<Vec<u32>> {
+        cuda.finish(slot)?;
+        Ok(bytemuck::pod_collect_to_vec(cuda.slot_output(self.program.plan(), slot, self.out)?))
     }
 
     /// The result's bits, and what the device was asked for.

@@ -1,17 +1,20 @@
-//! The context: whatever an engine has on a GPU belongs to it, and ends with it.
+//! The context: whatever engines have on a GPU belongs to one, and ends with it.
 
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::explain::{Explain, explain};
+use super::flight::Flights;
 use super::info::Info;
 use super::out_param;
+use super::queue::Queue;
 use super::start::device;
 use super::virtual_gpu::last_fault;
+use super::wait::Waiting;
 use crate::device::cuda::codes::{Advice, CallResult, Code, ContextState};
 use crate::device::cuda::sys;
 use crate::error::{Error, Result};
@@ -20,15 +23,47 @@ use crate::error::{Error, Result};
 const SCHED_AUTO: u32 = 0;
 const SCHED_BLOCKING_SYNC: u32 = 4;
 
-/// A context of our own. What ends one leaves those of other engines as they are.
-pub(super) struct Context {
+/// Whose context an engine, or a network with its lanes, works in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContextKind {
+    /// One of its own: what ends it leaves other engines and libraries as they are.
+    #[default]
+    Own,
+    /// The GPU's primary one, which CUDA's runtime library and all that build on it share in a process: their memory and streams
+    /// are its own. An error that ends it ends all of them, and whoever joins them before the last has released it.
+    Primary,
+}
+
+/// How a context is made and waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ContextOptions {
+    pub kind: ContextKind,
+    pub waiting: Waiting,
+}
+
+/// A context, shared by the devices that work in it.
+pub struct Context {
     raw: sys::CUcontext,
+    device: sys::CUdevice,
+    options: ContextOptions,
     info: Info,
     /// What ended it, once something has.
     lost: OnceLock<Lost>,
     /// What was queued may never end: whatever waits for it, as giving memory back does, would wait for ever.
     hangs: AtomicBool,
+    /// The process that made it. In one that was forked from it nothing stands behind its handles.
+    process: u32,
+    /// Of all streams that live.
+    queues: Mutex<Vec<Arc<Queue>>>,
+    /// Of all its devices.
+    pub(super) flights: Flights,
 }
+
+// SAFETY: contexts, streams and modules are handles of a driver that any thread may use; the context is made current
+// on the calling thread before each use (`enter`).
+unsafe impl Send for Context {}
+// SAFETY: as above; the driver locks its own state.
+unsafe impl Sync for Context {}
 
 struct Lost {
     reason: String,
@@ -51,39 +86,45 @@ impl Current<'_> {
 impl Drop for Current<'_> {
     fn drop(&mut self) {
         let mut popped = ptr::null_mut();
-        // SAFETY: `push` or `open` made it current on this thread. A context that is lost cannot be popped with success; nobody
+        // SAFETY: `push` or `create` made it current on this thread. A context that is lost cannot be popped with success; nobody
         // minds.
         let _ = unsafe { sys::cuCtxPopCurrent_v2(&mut popped) };
     }
 }
 
 impl Context {
-    /// On the GPU of this number; while `then` runs it is current on this thread. `asleep`: whoever waits for the GPU sleeps.
-    pub(super) fn open<T>(ordinal: usize, asleep: bool, then: impl FnOnce() -> Result<T>) -> Result<(Context, T)> {
+    /// On the GPU of this number.
+    ///
+    /// # Errors
+    /// As [`super::info`]; a GPU that refuses a context.
+    pub fn open(ordinal: usize, options: ContextOptions) -> Result<Arc<Context>> {
         let device = device(ordinal)?;
         let info = Info::of(ordinal, device)?;
-        let flags = if asleep { SCHED_BLOCKING_SYNC } else { SCHED_AUTO };
-        // SAFETY: a valid device and a valid place; destroyed in drop.
-        let raw = out_param(ptr::null_mut(), |context| unsafe { sys::cuCtxCreate_v2(context, flags, device) })
-            .during(|| format!("making a context on CUDA device {ordinal}, {}", info.name))?;
-        let context = Context { raw, info, lost: OnceLock::new(), hangs: AtomicBool::new(false) };
-        // A new context is current on this thread: so that `Current` takes it away.
-        let current = Current::new();
-        let made = then();
-        drop(current);
-        Ok((context, made?))
+        let raw = match options.kind {
+            ContextKind::Own => create(device, options.waiting.asleep),
+            ContextKind::Primary => retain(device),
+        };
+        let raw = raw.during(|| format!("making a context on CUDA device {ordinal}, {}", info.name))?;
+        let (lost, hangs, queues, flights) = Default::default();
+        let process = std::process::id();
+        Ok(Arc::new(Context { raw, device, options, info, lost, hangs, process, queues, flights }))
     }
 
-    pub(super) fn info(&self) -> &Info {
+    pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    pub(super) fn options(&self) -> ContextOptions {
+        self.options
     }
 
     /// # Errors
     /// An earlier error ended it.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check_alive(&self) -> Result<()> {
         let Some(Lost { reason, advice }) = self.lost.get() else { return Ok(()) };
         let Info { ordinal, name, .. } = &self.info;
-        let what = format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: {}", advice.words());
+        let what =
+            format!("this engine was lost to an earlier error on cuda:{ordinal}, {name}: {}", self.words(*advice));
         Err(Error::Lost(format!("{what}; the error was: {reason}")))
     }
 
@@ -92,6 +133,15 @@ impl Context {
         // SAFETY: the context lives as long as self.
         unsafe { sys::cuCtxPushCurrent_v2(self.raw) }?;
         Ok(Current::new())
+    }
+
+    /// Makes it current on this thread so that something of it can be given back; `None` where nothing is left of it.
+    pub(super) fn enter_to_free(&self) -> Option<Current<'_>> {
+        if self.hangs() {
+            return None;
+        }
+        self.check_alive().ok()?;
+        self.push().ok()
     }
 
     /// The error of a call that answered with this code. One that ends the context is what every later call answers with; where the
@@ -109,20 +159,63 @@ impl Context {
 
     /// It has ended.
     pub(super) fn lose(&self, reason: String, advice: Advice) -> Error {
-        let message = format!("{reason}; this engine is lost: {}", advice.words());
+        let message = format!("{reason}; this engine is lost: {}", self.words(advice));
         // The first is the cause of all others.
         let _ = self.lost.set(Lost { reason, advice });
         Error::Lost(message)
     }
 
+    fn words(&self, advice: Advice) -> &'static str {
+        match self.options.kind {
+            ContextKind::Own => advice.words(),
+            ContextKind::Primary => advice.words_in_primary(),
+        }
+    }
+
+    /// Whether nothing of it can be waited for or given back: it is left to the process's end.
     pub(super) fn hangs(&self) -> bool {
-        self.hangs.load(Ordering::Acquire)
+        self.hangs.load(Ordering::Acquire) || self.process != std::process::id()
     }
 
     /// What was queued has not ended in time.
     pub(super) fn hang(&self) {
         self.hangs.store(true, Ordering::Release);
     }
+
+    /// A stream lives from here on.
+    pub(super) fn add(&self, queue: &Arc<Queue>) {
+        self.locked_queues().push(Arc::clone(queue));
+    }
+
+    /// Until here.
+    pub(super) fn remove(&self, queue: &Arc<Queue>) {
+        self.locked_queues().retain(|known| !Arc::ptr_eq(known, queue));
+    }
+
+    /// Those of all streams that live.
+    pub(super) fn queues(&self) -> Vec<Arc<Queue>> {
+        self.locked_queues().clone()
+    }
+
+    fn locked_queues(&self) -> MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new context. `asleep`: whoever waits for the GPU sleeps.
+fn create(device: sys::CUdevice, asleep: bool) -> std::result::Result<sys::CUcontext, Code> {
+    let flags = if asleep { SCHED_BLOCKING_SYNC } else { SCHED_AUTO };
+    // SAFETY: a valid device and a valid place; destroyed in drop of Context.
+    let raw = out_param(ptr::null_mut(), |context| unsafe { sys::cuCtxCreate_v2(context, flags, device) })?;
+    // A new context is current on this thread: so that `Current` takes it away.
+    drop(Current::new());
+    Ok(raw)
+}
+
+/// The GPU's primary context.
+fn retain(device: sys::CUdevice) -> std::result::Result<sys::CUcontext, Code> {
+    // SAFETY: a valid device and a valid place; given back in drop of Context.
+    out_param(ptr::null_mut(), |context| unsafe { sys::cuDevicePrimaryCtxRetain(context, device) })
 }
 
 /// What the context is after this code.
@@ -142,8 +235,12 @@ impl Drop for Context {
         if self.hangs() {
             return;
         }
-        // SAFETY: made by us, destroyed once; it need not be current.
-        let _ = unsafe { sys::cuCtxDestroy_v2(self.raw) };
+        let _ = match self.options.kind {
+            // SAFETY: made by us, destroyed once; it need not be current.
+            ContextKind::Own => unsafe { sys::cuCtxDestroy_v2(self.raw) },
+            // SAFETY: retained by us, given back once.
+            ContextKind::Primary => unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) },
+        };
     }
 }
 
@@ -151,16 +248,42 @@ impl Drop for Context {
 mod tests {
     use super::*;
     use crate::device::cuda::codes;
-    use crate::device::cuda::driver::{Gpu, Waiting};
 
     /// The flags that the driver has for the context of a GPU waited for like that; none without a GPU.
     fn flags(waiting: Waiting) -> Option<u32> {
-        let gpu = Gpu::open(0, waiting).ok()?;
-        let _current = gpu.enter().unwrap();
+        let context = Context::open(0, ContextOptions { waiting, ..ContextOptions::default() }).ok()?;
+        let _current = context.push().unwrap();
         // SAFETY: the library is loaded, and the function's type is that of NVIDIA's header.
         let ask = unsafe { *sys::culib().get::<unsafe extern "C" fn(*mut u32) -> u32>(b"cuCtxGetFlags\0").unwrap() };
         // SAFETY: a valid place, and a current context.
         Some(out_param(0, |flags| codes::check(unsafe { ask(flags) })).unwrap())
+    }
+
+    /// Whether the primary context of a GPU is there.
+    fn is_primary_active(device: sys::CUdevice) -> bool {
+        type Ask = unsafe extern "C" fn(sys::CUdevice, *mut u32, *mut i32) -> u32;
+        // SAFETY: the library is loaded, and the function's type is that of NVIDIA's header.
+        let ask = unsafe { *sys::culib().get::<Ask>(b"cuDevicePrimaryCtxGetState\0").unwrap() };
+        let mut flags = 0;
+        // SAFETY: a device, and two valid places.
+        out_param(0, |active| codes::check(unsafe { ask(device, &mut flags, active) })).unwrap() != 0
+    }
+
+    /// No other test here uses it.
+    #[test]
+    fn the_primary_context_is_held_until_its_last_user_goes() {
+        let options = ContextOptions { kind: ContextKind::Primary, ..ContextOptions::default() };
+        let Ok(one) = Context::open(0, options) else {
+            eprintln!("skipped: there is no GPU");
+            return;
+        };
+        let device = device(0).unwrap();
+        let two = Context::open(0, options).unwrap();
+        assert!(one.raw == two.raw && is_primary_active(device));
+        drop(one);
+        assert!(is_primary_active(device));
+        drop(two);
+        assert!(!is_primary_active(device));
     }
 
     #[test]

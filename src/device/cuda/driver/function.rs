@@ -7,9 +7,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::calls::increment;
-use super::gpu::Gpu;
 use super::module::{Image, Module};
 use super::out_param;
+use super::stream::Stream;
 use crate::device::cuda::modules::Kernel;
 use crate::device::cuda::sys::{self, CUfunction_attribute as FunctionAttribute};
 use crate::error::Result;
@@ -34,12 +34,12 @@ unsafe impl Sync for Function {}
 impl Module {
     /// # Errors
     /// The image has no such kernel, or the GPU less shared memory.
-    pub fn function(self: &Arc<Self>, kernel: &'static Kernel) -> Result<Function> {
+    pub fn function(self: &Arc<Self>, stream: &Stream, kernel: &'static Kernel) -> Result<Function> {
         let name = CString::new(kernel.name).expect("kernels' names have no NUL");
         // SAFETY: a loaded module, a valid place, and a text that ends in NUL.
         let found =
             out_param(ptr::null_mut(), |found| unsafe { sys::cuModuleGetFunction(found, self.module, name.as_ptr()) });
-        let function = self.gpu.check(found, || format!("looking for the kernel {}", kernel.name))?;
+        let function = stream.check(found, || format!("looking for the kernel {}", kernel.name))?;
         let set = |attribute, value: u32| {
             // SAFETY: a function of a loaded module.
             unsafe { sys::cuFuncSetAttribute(function, attribute, value as i32) }
@@ -47,16 +47,16 @@ impl Module {
         let shared = kernel.spec.shared;
         if shared > 0 {
             let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared);
-            self.gpu.check(done, || format!("{} needs {shared} bytes of shared memory a block", kernel.name))?;
+            stream.check(done, || format!("{} needs {shared} bytes of shared memory a block", kernel.name))?;
         }
         // The same division of first-level cache and shared memory for every kernel: a multiprocessor changes it only when
         // nothing runs there, so that kernels of different wishes could not overlap.
         let done = set(FunctionAttribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100);
-        self.gpu.check(done, || format!("dividing the first-level cache for {}", kernel.name))?;
+        stream.check(done, || format!("dividing the first-level cache for {}", kernel.name))?;
         let get = |attribute| {
             // SAFETY: as above, and a valid place.
             let found = out_param(0, |value| unsafe { sys::cuFuncGetAttribute(value, attribute, function) });
-            self.gpu.check(found, || format!("asking what {} needs", kernel.name)).map(|value| value as u32)
+            stream.check(found, || format!("asking what {} needs", kernel.name)).map(|value| value as u32)
         };
         Ok(Function {
             function,
@@ -82,12 +82,12 @@ impl Function {
     }
 }
 
-impl Gpu {
+impl Stream {
     /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
     pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
         assert_eq!(params.len(), function.kernel.params, "{} takes a struct of another size", function.kernel.name);
         increment(&self.counters.launches);
-        self.stream.ticket();
+        self.queue.ticket();
         let (x, y, z) = (grid[0], grid[1], grid[2]);
         let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
         let (function, Kernel { name, threads, spec, .. }) = (function.function, function.kernel);
@@ -95,7 +95,7 @@ impl Gpu {
         // with the addresses inside is the business of the operation that computed them.
         let launched = unsafe {
             let (params, extra) = (pointers.as_mut_ptr(), ptr::null_mut());
-            sys::cuLaunchKernel(function, x, y, z, *threads, 1, 1, spec.shared, self.stream.raw(), params, extra)
+            sys::cuLaunchKernel(function, x, y, z, *threads, 1, 1, spec.shared, self.queue.raw(), params, extra)
         };
         self.check(launched, || format!("launching {name} on a grid of {x}×{y}×{z}"))
     }

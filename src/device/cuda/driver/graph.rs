@@ -6,44 +6,37 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::calls::increment;
-use super::gpu::Gpu;
 use super::out_param;
-use crate::device::cuda::codes::Code;
-use crate::device::cuda::sys::{self, CUstreamCaptureMode};
+use super::stream::Stream;
+use crate::device::cuda::sys;
 use crate::error::Result;
 
 /// A capture that has begun; dropping it ends it, so that the stream never stays capturing.
 pub struct Capture<'a> {
-    gpu: &'a Gpu,
+    stream: &'a Stream,
     has_ended: bool,
 }
 
 /// What was captured.
 pub struct Captured(sys::CUgraph);
 
-/// A graph that can be launched.
+/// A graph that can be launched on its stream.
 pub struct Executable {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     exec: sys::CUgraphExec,
 }
 
 // SAFETY: as for modules.
 unsafe impl Send for Executable {}
 
-impl Gpu {
-    /// From here until its end what is queued is not done, but recorded. It concerns this thread's calls alone.
+impl Stream {
+    /// Waits for everything queued; from here until its end what is queued is not done, but recorded. It concerns this thread's
+    /// calls alone.
     pub fn capture(&self) -> Result<Capture<'_>> {
-        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: our own stream.
-        let begun = unsafe { sys::cuStreamBeginCapture_v2(self.stream.raw(), mode) };
-        self.check(begun, || "capturing a pass".to_owned())?;
-        Ok(Capture { gpu: self, has_ended: false })
+        self.synchronize()?;
+        self.check(self.queue.begin_capture(), || "capturing a pass".to_owned())?;
+        Ok(Capture { stream: self, has_ended: false })
     }
-}
-
-fn end_capture(gpu: &Gpu) -> std::result::Result<sys::CUgraph, Code> {
-    // SAFETY: our own stream, which is capturing, and a valid place.
-    out_param(ptr::null_mut(), |graph| unsafe { sys::cuStreamEndCapture(gpu.stream.raw(), graph) })
 }
 
 impl Capture<'_> {
@@ -51,7 +44,8 @@ impl Capture<'_> {
     /// Something was queued that cannot be captured.
     pub fn end(mut self) -> Result<Captured> {
         self.has_ended = true;
-        self.gpu.check(end_capture(self.gpu), || "ending the capture of a pass".to_owned()).map(Captured)
+        let captured = self.stream.queue.end_capture();
+        self.stream.check(captured, || "ending the capture of a pass".to_owned()).map(Captured)
     }
 }
 
@@ -59,27 +53,27 @@ impl Drop for Capture<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
             // Whoever left the capture has the reason. A spoiled capture may answer with null.
-            drop(end_capture(self.gpu).ok().filter(|graph| !graph.is_null()).map(Captured));
+            drop(self.stream.queue.end_capture().ok().filter(|graph| !graph.is_null()).map(Captured));
         }
     }
 }
 
 impl Captured {
-    pub fn nodes(&self, gpu: &Gpu) -> Result<usize> {
+    pub fn nodes(&self, stream: &Stream) -> Result<usize> {
         // SAFETY: the graph is alive; without a list only the number is written.
         let counted = out_param(0, |nodes| unsafe { sys::cuGraphGetNodes(self.0, ptr::null_mut(), nodes) });
-        gpu.check(counted, || "counting the nodes of a graph".to_owned())
+        stream.check(counted, || "counting the nodes of a graph".to_owned())
     }
 
     /// Made ready, and brought to the GPU.
-    pub fn executable(&self, gpu: &Arc<Gpu>) -> Result<Executable> {
+    pub fn executable(&self, stream: &Arc<Stream>) -> Result<Executable> {
         // SAFETY: the graph is alive; a valid place, destroyed in drop.
         let exec = out_param(ptr::null_mut(), |exec| unsafe { sys::cuGraphInstantiateWithFlags(exec, self.0, 0) });
-        let exec = gpu.check(exec, || "making a graph ready".to_owned())?;
-        let executable = Executable { gpu: Arc::clone(gpu), exec };
+        let exec = stream.check(exec, || "making a graph ready".to_owned())?;
+        let executable = Executable { stream: Arc::clone(stream), exec };
         // SAFETY: graph and stream are ours.
-        let uploaded = unsafe { sys::cuGraphUpload(exec, gpu.stream.raw()) };
-        gpu.check(uploaded, || "uploading a graph".to_owned())?;
+        let uploaded = unsafe { sys::cuGraphUpload(exec, stream.queue.raw()) };
+        stream.check(uploaded, || "uploading a graph".to_owned())?;
         Ok(executable)
     }
 }
@@ -94,17 +88,17 @@ impl Drop for Captured {
 impl Executable {
     /// Queues all of it. The addresses that it was captured with must still be what they were.
     pub fn launch(&self) -> Result<()> {
-        increment(&self.gpu.counters.graph_launches);
-        self.gpu.stream.ticket();
+        increment(&self.stream.counters.graph_launches);
+        self.stream.queue.graph_ticket();
         // SAFETY: graph and stream are ours; of its addresses as for `launch` of a kernel.
-        let launched = unsafe { sys::cuGraphLaunch(self.exec, self.gpu.stream.raw()) };
-        self.gpu.check(launched, || "launching a graph".to_owned())
+        let launched = unsafe { sys::cuGraphLaunch(self.exec, self.stream.queue.raw()) };
+        self.stream.check(launched, || "launching a graph".to_owned())
     }
 }
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        let Ok(_current) = self.gpu.enter() else { return };
+        let Some(_current) = self.stream.context.enter_to_free() else { return };
         // SAFETY: made by us, destroyed once; the driver ends a launch in flight first.
         let _ = unsafe { sys::cuGraphExecDestroy(self.exec) };
     }

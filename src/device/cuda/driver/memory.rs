@@ -5,14 +5,15 @@
 use std::sync::Arc;
 
 use super::calls::increment;
-use super::gpu::Gpu;
+use super::context::Context;
 use super::out_param;
+use super::stream::Stream;
 use crate::device::cuda::sys;
 use crate::error::Result;
 
-/// Device memory.
+/// Device memory. All streams of the context may use it; whoever lets others see what was queued there orders it.
 pub struct Memory {
-    gpu: Arc<Gpu>,
+    context: Arc<Context>,
     address: u64,
     bytes: usize,
 }
@@ -20,6 +21,10 @@ pub struct Memory {
 impl Memory {
     pub fn address(&self) -> u64 {
         self.address
+    }
+
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
     pub fn bytes(&self) -> usize {
@@ -38,20 +43,23 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // Of a lost context nothing is left to free.
-        let Ok(_current) = self.gpu.enter() else { return };
-        // A kernel of the stream may still use it.
-        let _ = self.gpu.synchronize();
+        let Some(_current) = self.context.enter_to_free() else { return };
+        // A kernel of any stream may still use it.
+        self.context.settle();
+        if self.context.hangs() {
+            return;
+        }
         // SAFETY: allocated by us, freed once.
         let _ = unsafe { sys::cuMemFree_v2(self.address) };
     }
 }
 
-impl Gpu {
+impl Stream {
     /// Uninitialised device memory.
     ///
     /// # Errors
     /// Out of memory: says how much was asked for, and how much is free.
-    pub fn allocate(self: &Arc<Self>, bytes: usize, what: &str) -> Result<Memory> {
+    pub fn allocate(&self, bytes: usize, what: &str) -> Result<Memory> {
         let _current = self.enter()?;
         increment(&self.counters.allocations);
         // SAFETY: a valid place; freed in drop of Memory.
@@ -60,10 +68,10 @@ impl Gpu {
             let (need, free) = ((bytes as u64).div_ceil(1 << 20), self.free().div_ceil(1 << 20));
             format!("{what} needs {need} MiB on {}, which has {free} MiB free", self.info().name)
         })?;
-        Ok(Memory { gpu: Arc::clone(self), address, bytes })
+        Ok(Memory { context: Arc::clone(&self.context), address, bytes })
     }
 
-    /// Bytes of its memory that are free; 0 where the driver does not say.
+    /// Bytes of the GPU's memory that are free; 0 where the driver does not say.
     pub fn free(&self) -> u64 {
         let Ok(_current) = self.enter() else { return 0 };
         let mut all = 0;
@@ -78,7 +86,7 @@ impl Gpu {
         increment(&self.counters.copies_in);
         let (to, from) = (to.address + at as u64, bytes.as_ptr().cast());
         // SAFETY: in bounds; the copy has ended before the borrow does.
-        let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, bytes.len(), self.stream.raw()) };
+        let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, bytes.len(), self.queue.raw()) };
         self.check(copied, || format!("copying {} bytes to the GPU", bytes.len()))?;
         self.synchronize_without_limit()
     }
@@ -90,17 +98,29 @@ impl Gpu {
         increment(&self.counters.copies_out);
         let (to, from) = (bytes.as_mut_ptr().cast(), from.address + at as u64);
         // SAFETY: in bounds; the copy has ended before the borrow does.
-        let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes.len(), self.stream.raw()) };
+        let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes.len(), self.queue.raw()) };
         self.check(copied, || format!("copying {} bytes from the GPU", bytes.len()))?;
         self.synchronize_without_limit()
+    }
+
+    /// Device → device, queued: `count` bytes from `from`, `place` on, to `to`, `at` on. Neither is freed before (drop waits).
+    pub fn copy(&self, from: &Memory, place: usize, to: &Memory, at: usize, count: usize) -> Result<()> {
+        from.check(place, count);
+        to.check(at, count);
+        increment(&self.counters.copies_within);
+        self.queue.ticket();
+        let (to, from) = (to.address + at as u64, from.address + place as u64);
+        // SAFETY: in bounds of two allocations of the stream's context.
+        let copied = unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, count, self.queue.raw()) };
+        self.check(copied, || format!("copying {count} bytes on the GPU"))
     }
 
     /// Fills bytes, in the order of the stream.
     pub fn fill(&self, memory: &Memory, at: usize, value: u8, count: usize) -> Result<()> {
         memory.check(at, count);
+        self.queue.ticket();
         // SAFETY: in bounds.
-        let filled = unsafe { sys::cuMemsetD8Async(memory.address + at as u64, value, count, self.stream.raw()) };
-        self.stream.ticket();
+        let filled = unsafe { sys::cuMemsetD8Async(memory.address + at as u64, value, count, self.queue.raw()) };
         self.check(filled, || format!("filling {count} bytes on the GPU"))
     }
 }

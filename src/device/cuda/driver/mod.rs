@@ -1,33 +1,38 @@
 //! The CUDA driver: the part of its interface that the device uses, made safe. The device's `unsafe` is here, where the
 //! functions are declared (`sys.rs`), and that for cuBLAS in `cublas.rs`. It is written here, and not taken from a library, because
-//! each engine has a context of its own, so that an error ends one engine alone; because copies are queued from memory that must
-//! outlive them; and because calls are counted.
+//! a network may have a context of its own, so that an error ends that network and its lanes alone; because copies are queued from
+//! memory that must outlive them; and because calls are counted. Memory and modules belong to a [`Context`], which the devices of a
+//! network share, and which may be the GPU's primary one, shared with other libraries; what is queued goes to a [`Stream`] of it: a
+//! device has one, and two more once it has submitted a pass.
 
 mod calls;
 mod context;
 mod event;
 mod explain;
+mod flight;
 mod function;
-mod gpu;
 mod graph;
 mod info;
 mod memory;
 mod module;
 mod pinned;
+mod queue;
 mod start;
 mod stream;
 mod virtual_gpu;
 mod wait;
 
+pub use context::{Context, ContextKind, ContextOptions};
 pub use event::Event;
+pub use flight::Flight;
 pub use function::Function;
-pub use gpu::Gpu;
 pub use graph::Executable;
 pub use info::{Info, info};
 pub use memory::Memory;
 pub use module::{Image, Module};
 pub use pinned::Pinned;
 pub use start::{count, file, is_present, unusable};
+pub use stream::Stream;
 #[cfg(feature = "bench")]
 pub use virtual_gpu::{last_counts, set_virtual_devices};
 pub use wait::Waiting;

@@ -6,14 +6,15 @@ use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
-use super::gpu::Gpu;
+use super::context::Context;
 use super::out_param;
+use super::stream::Stream;
 use crate::device::cuda::codes::Code;
 use crate::device::cuda::sys;
 
 /// A loaded image.
 pub struct Module {
-    pub(super) gpu: Arc<Gpu>,
+    context: Arc<Context>,
     pub(super) module: sys::CUmodule,
     image: Image,
 }
@@ -41,14 +42,14 @@ unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
 
-impl Gpu {
+impl Stream {
     /// Loads an image: a cubin, or PTX, with a NUL at its end.
-    pub fn module(self: &Arc<Self>, image: Image, bytes: &[u8]) -> std::result::Result<Arc<Module>, Code> {
+    pub fn module(&self, image: Image, bytes: &[u8]) -> std::result::Result<Arc<Module>, Code> {
         assert_eq!(bytes.last(), Some(&0), "images end with NUL");
         let image_start = bytes.as_ptr().cast();
         // SAFETY: the driver reads an ELF file's own length, or up to the NUL.
         let module = out_param(ptr::null_mut(), |module| unsafe { sys::cuModuleLoadData(module, image_start) })?;
-        Ok(Arc::new(Module { gpu: Arc::clone(self), module, image }))
+        Ok(Arc::new(Module { context: Arc::clone(&self.context), module, image }))
     }
 }
 
@@ -60,7 +61,7 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        let Ok(_current) = self.gpu.enter() else { return };
+        let Some(_current) = self.context.enter_to_free() else { return };
         // SAFETY: functions hold the Arc, so nobody uses it.
         let _ = unsafe { sys::cuModuleUnload(self.module) };
     }

@@ -4,19 +4,24 @@
 
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::calls::increment;
-use super::gpu::Gpu;
 use super::memory::Memory;
 use super::out_param;
+use super::stream::Stream;
 use crate::device::cuda::sys;
 use crate::error::Result;
 
-/// Page-locked memory of the host. It is looked at only while nothing is queued, so no copy is ever in flight meanwhile.
+/// Page-locked memory of the host, for copies of one stream. It is looked at only while none of them is in flight.
 pub struct Pinned {
-    gpu: Arc<Gpu>,
+    stream: Arc<Stream>,
     start: *mut u8,
     bytes: usize,
+    /// The ticket of the last copy that was queued.
+    last: AtomicU64,
+    /// Whether copies were captured, so that any graph may have them.
+    is_captured: AtomicBool,
 }
 
 // SAFETY: the memory is its own, as a Vec's is.
@@ -32,7 +37,7 @@ impl Pinned {
         self.bytes
     }
 
-    /// Its bytes, once everything queued has ended.
+    /// Its bytes, once its copies have ended.
     pub fn slice(&self) -> Result<&[u8]> {
         self.wait()?;
         // SAFETY: so many bytes, initialised when they were allocated; no copy is in flight, and only this object's owner can
@@ -48,33 +53,42 @@ impl Pinned {
     }
 
     fn wait(&self) -> Result<()> {
-        if self.gpu.stream.is_idle() { Ok(()) } else { self.gpu.synchronize() }
+        let (queue, last) = (&self.stream.queue, self.last.load(Ordering::Acquire));
+        let is_captured = self.is_captured.load(Ordering::Acquire);
+        let last = if is_captured { last.max(queue.last_graph()) } else { last };
+        if queue.has_ended(last) { Ok(()) } else { self.stream.synchronize() }
     }
 
     /// Host → device: `count` bytes from `place` on, queued.
     pub fn send(&mut self, place: usize, to: &Memory, at: usize, count: usize) -> Result<()> {
         self.check(place, count);
         to.check(at, count);
-        increment(&self.gpu.counters.copies_in);
-        self.gpu.stream.ticket();
-        let to = to.address() + at as u64;
+        increment(&self.stream.counters.copies_in);
+        self.ticket();
+        let (to, from, stream) = (to.address() + at as u64, self.start.wrapping_add(place), self.stream.queue.raw());
         // SAFETY: in bounds of an allocation that is looked at only when the copy has ended, and not freed before (drop waits).
-        let copied =
-            unsafe { sys::cuMemcpyHtoDAsync_v2(to, self.start.add(place).cast(), count, self.gpu.stream.raw()) };
-        self.gpu.check(copied, || format!("copying {count} bytes to the GPU"))
+        let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to, from.cast(), count, stream) };
+        self.stream.check(copied, || format!("copying {count} bytes to the GPU"))
     }
 
     /// Device → host: `count` bytes to `place` on, queued.
     pub fn receive(&mut self, place: usize, from: &Memory, at: usize, count: usize) -> Result<()> {
         self.check(place, count);
         from.check(at, count);
-        increment(&self.gpu.counters.copies_out);
-        self.gpu.stream.ticket();
-        let from = from.address() + at as u64;
+        increment(&self.stream.counters.copies_out);
+        self.ticket();
+        let (from, to, stream) = (from.address() + at as u64, self.start.wrapping_add(place), self.stream.queue.raw());
         // SAFETY: as for `send`.
-        let copied =
-            unsafe { sys::cuMemcpyDtoHAsync_v2(self.start.add(place).cast(), from, count, self.gpu.stream.raw()) };
-        self.gpu.check(copied, || format!("copying {count} bytes from the GPU"))
+        let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from, count, stream) };
+        self.stream.check(copied, || format!("copying {count} bytes from the GPU"))
+    }
+
+    /// A copy is about to be queued or captured.
+    fn ticket(&self) {
+        match self.stream.queue.ticket() {
+            Some(ticket) => drop(self.last.fetch_max(ticket, Ordering::AcqRel)),
+            None => self.is_captured.store(true, Ordering::Release),
+        }
     }
 
     fn check(&self, place: usize, count: usize) {
@@ -89,11 +103,11 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         // A copy may be in flight for ever: the memory is left to it.
-        if self.gpu.context.hangs() {
+        if self.stream.context.hangs() {
             return;
         }
-        let Ok(_current) = self.gpu.push() else { return };
-        if self.gpu.synchronize().is_err() && self.gpu.context.hangs() {
+        let Ok(_current) = self.stream.context.push() else { return };
+        if !self.stream.queue.is_idle() && self.stream.synchronize().is_err() && self.stream.context.hangs() {
             return;
         }
         // SAFETY: allocated by us, freed once, and no copy is in flight.
@@ -101,7 +115,7 @@ impl Drop for Pinned {
     }
 }
 
-impl Gpu {
+impl Stream {
     /// Page-locked memory of the host; `None` where it is not to be had.
     pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Option<Pinned>> {
         let _current = self.enter()?;
@@ -112,6 +126,7 @@ impl Gpu {
         let start = start.cast::<u8>();
         // SAFETY: so many bytes were allocated.
         unsafe { start.write_bytes(0, bytes.max(1)) };
-        Ok(Some(Pinned { gpu: Arc::clone(self), start, bytes }))
+        let (last, is_captured) = Default::default();
+        Ok(Some(Pinned { stream: Arc::clone(self), start, bytes, last, is_captured }))
     }
 }

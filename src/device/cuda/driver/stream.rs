@@ -1,73 +1,99 @@
-//! The stream: everything goes to it, in order.
+//! A stream: everything queued goes to one, in order.
 
 #![allow(unsafe_code)]
 
-use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::c_void;
+use std::sync::Arc;
 
-use super::explain::Explain;
-use super::out_param;
-use crate::device::cuda::codes::CallResult;
-use crate::device::cuda::sys;
-use crate::error::Result;
+use super::calls::Counters;
+use super::context::{Context, Current};
+use super::info::Info;
+use super::queue::Queue;
+use crate::device::cuda::codes::Code;
+use crate::error::{Error, Result};
 
-/// CU_STREAM_NON_BLOCKING.
-const NON_BLOCKING: u32 = 1;
-
-/// A stream of our own, and how much of what was queued has been waited for: everything queued takes a ticket, a wait ends all
-/// tickets taken before it.
-pub(super) struct Stream {
-    raw: sys::CUstream,
-    taken: AtomicU64,
-    ended: AtomicU64,
+/// A stream of our own in a context.
+pub struct Stream {
+    pub(super) context: Arc<Context>,
+    pub(super) queue: Arc<Queue>,
+    /// Of all streams of one device.
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Stream {
-    /// Of the current context.
-    pub(super) fn new() -> Result<Stream> {
-        // SAFETY: a valid place; destroyed by `destroy`.
-        let raw = out_param(ptr::null_mut(), |stream| unsafe { sys::cuStreamCreate(stream, NON_BLOCKING) });
-        let raw = raw.during(|| "making a CUDA stream".to_owned())?;
-        Ok(Stream { raw, taken: AtomicU64::new(0), ended: AtomicU64::new(0) })
+    /// The first stream of a device.
+    ///
+    /// # Errors
+    /// A context that an earlier error ended, or that refuses a stream.
+    pub fn new(context: &Arc<Context>) -> Result<Arc<Stream>> {
+        Self::counted(context, Arc::default())
     }
 
-    pub(super) fn raw(&self) -> sys::CUstream {
-        self.raw
+    /// Another of the same device: what it is asked for is counted with this one's.
+    ///
+    /// # Errors
+    /// As [`Stream::new`].
+    pub fn another(&self) -> Result<Arc<Stream>> {
+        Self::counted(&self.context, Arc::clone(&self.counters))
     }
 
-    /// Whether it has ended all that was queued; waits for nothing. A capture that the question spoils has failed already.
-    pub(super) fn query(&self) -> CallResult {
-        // SAFETY: our own stream.
-        unsafe { sys::cuStreamQuery(self.raw) }
+    fn counted(context: &Arc<Context>, counters: Arc<Counters>) -> Result<Arc<Stream>> {
+        context.check_alive()?;
+        // There is no stream yet whose state could be asked for.
+        let failed = |code, what| context.failed(code, what, || Ok(()));
+        let _current = context.push().map_err(|code| failed(code, "making the CUDA context current"))?;
+        let queue = Arc::new(Queue::new().map_err(|code| failed(code, "making a CUDA stream"))?);
+        context.add(&queue);
+        Ok(Arc::new(Stream { context: Arc::clone(context), queue, counters }))
     }
 
-    /// Waits for everything queued.
-    pub(super) fn synchronize(&self) -> CallResult {
-        // SAFETY: our own stream.
-        unsafe { sys::cuStreamSynchronize(self.raw) }
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 
-    /// Something is queued.
-    pub(super) fn ticket(&self) {
-        self.taken.fetch_add(1, Ordering::AcqRel);
+    pub fn info(&self) -> &Info {
+        self.context.info()
     }
 
-    /// Runs a wait for everything queued. Where it succeeds, the tickets taken before it have ended.
-    pub(super) fn end_tickets(&self, wait: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.taken.load(Ordering::Acquire);
-        wait()?;
-        self.ended.fetch_max(before, Ordering::AcqRel);
-        Ok(())
+    /// The stream as other libraries of NVIDIA's take it.
+    pub fn raw_stream(&self) -> *mut c_void {
+        self.queue.raw().cast()
     }
 
-    /// Whether everything queued has been waited for.
-    pub(super) fn is_idle(&self) -> bool {
-        self.taken.load(Ordering::Acquire) == self.ended.load(Ordering::Acquire)
+    /// Makes the context current on this thread. All other calls need it.
+    ///
+    /// # Errors
+    /// A context that an earlier error ended.
+    pub fn enter(&self) -> Result<Current<'_>> {
+        self.context.check_alive()?;
+        self.check(self.context.push(), || "making the CUDA context current".to_owned())
     }
 
-    /// Once, while its context is current; it is not used again.
-    pub(super) fn destroy(&mut self) {
-        // SAFETY: made by us, destroyed once.
-        let _ = unsafe { sys::cuStreamDestroy_v2(self.raw) };
+    /// The result, or its error in words; one that ends the context is what every later call answers with.
+    pub(super) fn check<T>(&self, result: std::result::Result<T, Code>, what: impl FnOnce() -> String) -> Result<T> {
+        result.map_err(|code| self.failed(code, &what()))
+    }
+
+    /// The error of a call that answered with this code.
+    pub fn failed(&self, code: Code, what: &str) -> Error {
+        self.context.failed(code, what, || self.queue.query())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.context.hangs() {
+            return;
+        }
+        // Whoever frees memory later looks for what may use it among the streams that are left.
+        let _current = self.context.push();
+        if !self.queue.is_idle() {
+            let _ = self.context.wait_for(&self.queue);
+        }
+        self.context.remove(&self.queue);
+        // A stream that hangs is left to the process's end, as its context is.
+        if !self.context.hangs() {
+            self.queue.destroy();
+        }
     }
 }
