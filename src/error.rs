@@ -117,6 +117,14 @@ pub enum Error {
     #[error("{0}")]
     Device(String),
 
+    /// A ticket, a lane or labels that belong to another lane or network, or a lane too many or too few.
+    #[error("{0}")]
+    Foreign(String),
+
+    /// As many frames are in flight as a lane takes.
+    #[error("{0}")]
+    Busy(String),
+
     /// The device failed in a way that ended this engine: another may work.
     #[error("{0}")]
     Lost(String),

@@ -1,7 +1,8 @@
 //! Language-driven semantic segmentation (LSeg, arXiv 2201.03546): words in, photo in, pixels named out.
 //!
 //! [`Engine`] is the whole of it for most programs: load a model, set the labels, segment frames. The command line is built on
-//! the same calls.
+//! the same calls. An engine is one [`Network`] (weights on a device) with one [`Lane`] (the flow of one camera) and its
+//! [`Labels`]; programs with several cameras hold these themselves.
 //!
 //! ```
 //! use lseg_fast::{Engine, Frame, Options};
@@ -23,16 +24,19 @@
 //! | for | call | yields |
 //! |---|---|---|
 //! | a photo | [`Engine::segment`], [`Engine::segment_into`] | a mask, `height · width` indices into the labels |
-//! | a photo's logits, probabilities, winning logits, colours | [`Engine::segment_with`], [`Engine::scores`] | [`Segmented`], [`Scores`] |
-//! | several photos of one size | [`Engine::segment_batch`] | a mask each |
-//! | a stream of frames | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks; nothing is allocated from the second frame on, and a GPU takes the frame from where it was written |
+//! | a photo's logits, probabilities, winning logits, colours; several photos of one size | [`Engine::run`] with [`Wanted`] | [`Results`] |
+//! | several cameras on one set of weights | [`Network::lane`], [`Lane::run`], [`Network::run_batch`] | [`Results`] |
+//! | other words while frames run | [`Network::labels`], [`LabelSlot`] | [`Labels`], whose epoch each result carries |
+//! | frames one behind the other | [`Lane::submit`], [`Lane::wait`] | [`Results`]; on a GPU one is computed while the next is brought over |
+//! | frames written where a GPU takes them | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks; nothing is allocated from the second frame on, and a GPU takes the frame from where it was written |
 //! | embeddings of all pixels, or at points | [`Engine::embed`], [`Engine::embed_at`] | [`Embedding`], vectors |
+//! | embeddings at the photo's size | [`Engine::embed_resized`] | a NumPy file, written as it is made |
 //! | embeddings of words | [`Engine::label_embeddings`] | unit vectors |
 //! | a file as it was published | [`Checkpoint`](checkpoint::Checkpoint), [`convert`](convert::convert) | one safetensors file |
 //! | a photo's file | [`image::decode`] | RGB bytes as Pillow gives them, upright, opaque |
 //! | a list of labels as it is typed | [`labels::parse`], [`Engine::set_list`] | errors that name the line |
 //!
-//! Errors are one line: what was expected, what was found, what to do ([`Error`]). An engine is `Send`. [`Options`] choose the
+//! Errors are one line: what was expected, what was found, what to do ([`Error`]). An engine and a lane are `Send`, a network and labels also `Sync`. [`Options`] choose the
 //! device and bound memory and a GPU's time. CUDA kernels are part of a build that finds nvcc; they are verified on a virtual GPU,
 //! not on silicon.
 //!
@@ -94,7 +98,8 @@ mod unit_vector;
 
 pub use embedding::Embedding;
 pub use engine::{
-    Alpha, DeviceChoice, Engine, Extras, Frame, LongLabels, Options, Scores, Segmentation, Segmented, Wait,
+    Alpha, ContextKind, DeviceChoice, Engine, Frame, LabelOptions, LabelSlot, Labels, Lane, LongLabels, Network,
+    Options, Output, Resized, Results, Scores, Segmentation, Ticket, Wait, Wanted,
 };
 pub use error::{Error, Result};
 pub use protocol::Size;

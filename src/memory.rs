@@ -1,7 +1,9 @@
-//! One budget for all that an engine holds and makes. It is asked before memory is taken, so that a file or a photo that
+//! One budget for all that a network and its lanes hold and make. It is asked before memory is taken, so that a file or a photo that
 //! wants too much is answered with a sentence: what is needed, what is free, what to do.
 
 mod free;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -11,15 +13,6 @@ pub(crate) const FOR_MODEL: &str = "take a smaller model, or allow more with --m
 pub(crate) const FOR_PASS: &str = "choose a smaller --size, or allow more with --max-memory";
 pub(crate) const FOR_LABELS: &str = "give fewer labels, or allow more with --max-memory";
 const FOR_PHOTO: &str = "make the photo smaller, or allow more with --max-memory";
-
-/// What an engine holds memory for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Weights,
-    /// Passes share one arena, which never shrinks.
-    Pass,
-    Labels,
-}
 
 /// Bytes that something takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +26,12 @@ pub struct Need {
 }
 
 impl Need {
+    /// So many times as much.
+    pub(crate) fn times(self, count: u64) -> Need {
+        let times = |bytes: u64| bytes.saturating_mul(count);
+        Need { device: times(self.device), host: times(self.host), transient: times(self.transient) }
+    }
+
     /// Bytes in all, of device and host.
     pub fn total(self) -> u64 {
         self.device.saturating_add(self.host).saturating_add(self.transient)
@@ -48,9 +47,12 @@ pub struct DeviceMemory {
     pub free: u64,
 }
 
-/// How much memory an engine may have, and what of it is held.
+/// How much memory a network may have with all its lanes, and what of it is held. Copies share what they count.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct Budget(Arc<Mutex<Pools>>);
+
+#[derive(Debug)]
+struct Pools {
     host: Pool,
     /// Where the device has memory of its own.
     device: Option<Pool>,
@@ -61,17 +63,24 @@ pub struct Budget {
 pub struct Usage {
     /// The most that may be held; `u64::MAX` where nothing limits it.
     pub limit: u64,
-    /// By weights, arena and labels.
+    /// By weights, arenas and labels.
     pub held: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Pool {
     limit: u64,
     /// Where the limit comes from, in words.
     origin: String,
-    /// By [`Part`].
-    held: [u64; 3],
+    held: u64,
+}
+
+/// What one of them (weights, an arena, a list of labels) holds of a budget, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    budget: Budget,
+    host: u64,
+    device: u64,
 }
 
 impl Budget {
@@ -79,24 +88,30 @@ impl Budget {
     /// now. Where a system does not say what is free (other than Linux), nothing limits the host's.
     pub fn new(allowed: Option<u64>, own: Option<DeviceMemory>) -> Budget {
         let pool = |free: Option<u64>, whose: &str| match (allowed, free) {
-            (Some(limit), _) => Pool { limit, origin: format!("of the {} allowed", shown(limit)), held: [0; 3] },
+            (Some(limit), _) => Pool { limit, origin: format!("of the {} allowed", shown(limit)), held: 0 },
             (None, free) => Pool {
                 limit: free.map_or(u64::MAX, |free| free / 4 * 3),
                 origin: format!("three quarters of what {whose} has left"),
-                held: [0; 3],
+                held: 0,
             },
         };
-        Budget { host: pool(free::free(), "this machine"), device: own.map(|own| pool(Some(own.free), &own.name)) }
+        let host = pool(free::free(), "this machine");
+        Budget(Arc::new(Mutex::new(Pools { host, device: own.map(|own| pool(Some(own.free), &own.name)) })))
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        // Its numbers are whole whenever it is let go.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host's memory, which is the device's too where that has none of its own.
     pub fn host(&self) -> Usage {
-        self.host.usage()
+        self.pools().host.usage()
     }
 
     /// A GPU's memory.
     pub fn device(&self) -> Option<Usage> {
-        self.device.as_ref().map(Pool::usage)
+        self.pools().device.as_ref().map(Pool::usage)
     }
 
     /// Whether the host has so many bytes for `what`, beside what is held; `ways` say what to do where it has not.
@@ -104,7 +119,7 @@ impl Budget {
     /// # Errors
     /// [`Error::Memory`].
     pub fn ask(&self, what: &str, bytes: u64, ways: &str) -> Result<()> {
-        self.host.check(None, what, bytes, ways)
+        self.pools().host.check(0, what, bytes, ways)
     }
 
     /// Whether a photo can be read that takes so many bytes.
@@ -115,50 +130,103 @@ impl Budget {
         self.ask("reading this photo", bytes, FOR_PHOTO)
     }
 
-    /// As [`Budget::ask`], of both memories; what is to be held counts from now on, in the place of what `part` held.
-    pub(crate) fn hold(&mut self, part: Part, what: &str, need: Need, ways: &str) -> Result<()> {
-        let host = match &self.device {
-            Some(device) => {
-                device.check(Some(part), what, need.device, ways)?;
-                need.host
-            }
-            None => need.host.saturating_add(need.device),
-        };
-        self.host.check(Some(part), what, host.saturating_add(need.transient), ways)?;
-        self.host.hold(part, host);
-        if let Some(device) = &mut self.device {
-            device.hold(part, need.device);
+    /// Nothing is held by it yet.
+    pub(crate) fn holder(&self) -> Held {
+        Held { budget: self.clone(), host: 0, device: 0 }
+    }
+}
+
+impl Held {
+    /// Of which it is a part.
+    pub(crate) fn budget(&self) -> Budget {
+        self.budget.clone()
+    }
+
+    /// Holds what `what` needs from now on, in the place of what it held.
+    ///
+    /// # Errors
+    /// [`Error::Memory`], and what it held it holds.
+    pub(crate) fn hold(&mut self, what: &str, need: Need, ways: &str) -> Result<()> {
+        self.take(what, need, ways, (0, 0))
+    }
+
+    /// As [`Held::hold`], of what never shrinks.
+    ///
+    /// # Errors
+    /// As [`Held::hold`].
+    pub(crate) fn grow(&mut self, what: &str, need: Need, ways: &str) -> Result<()> {
+        self.take(what, need, ways, (self.host, self.device))
+    }
+
+    /// At `least` so many bytes of (host, device).
+    fn take(&mut self, what: &str, need: Need, ways: &str, least: (u64, u64)) -> Result<()> {
+        let mut pools = self.budget.pools();
+        let (host, device) = pools.split(need);
+        if let Some(pool) = &pools.device {
+            pool.check(self.device, what, device, ways)?;
         }
+        pools.host.check(self.host, what, host.saturating_add(need.transient), ways)?;
+        let after = (host.max(least.0), device.max(least.1));
+        pools.exchange((self.host, self.device), after);
+        drop(pools);
+        (self.host, self.device) = after;
         Ok(())
     }
 
-    /// What `part` held is given back.
-    pub(crate) fn release(&mut self, part: Part) {
-        for pool in [Some(&mut self.host), self.device.as_mut()].into_iter().flatten() {
-            pool.held[part as usize] = 0;
+    /// Whether it holds as much already.
+    pub(crate) fn covers(&self, need: Need) -> bool {
+        let (host, device) = self.budget.pools().split(need);
+        host <= self.host && device <= self.device
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        (self.host, self.device) == (0, 0)
+    }
+
+    /// All of it is given back.
+    pub(crate) fn release(&mut self) {
+        self.budget.pools().exchange((self.host, self.device), (0, 0));
+        (self.host, self.device) = (0, 0);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Pools {
+    /// What of a need is the host's and what the device's own memory, to be held.
+    fn split(&self, need: Need) -> (u64, u64) {
+        match self.device {
+            Some(_) => (need.host, need.device),
+            None => (need.host.saturating_add(need.device), 0),
+        }
+    }
+
+    /// (host, device) that were held, and that are from now on.
+    fn exchange(&mut self, before: (u64, u64), after: (u64, u64)) {
+        self.host.held = self.host.held.saturating_sub(before.0).saturating_add(after.0);
+        if let Some(device) = &mut self.device {
+            device.held = device.held.saturating_sub(before.1).saturating_add(after.1);
         }
     }
 }
 
 impl Pool {
     fn usage(&self) -> Usage {
-        Usage { limit: self.limit, held: self.held.iter().fold(0, |sum, held| sum.saturating_add(*held)) }
+        Usage { limit: self.limit, held: self.held }
     }
 
-    /// `part` gives back what it holds for this.
-    fn check(&self, part: Option<Part>, what: &str, bytes: u64, ways: &str) -> Result<()> {
-        let Usage { limit, held } = self.usage();
-        let free = limit.saturating_sub(held - part.map_or(0, |part| self.held[part as usize]));
+    /// `own` bytes of what is held are given back for this.
+    fn check(&self, own: u64, what: &str, bytes: u64, ways: &str) -> Result<()> {
+        let free = self.limit.saturating_sub(self.held.saturating_sub(own));
         if bytes <= free {
             return Ok(());
         }
         let (need, free) = (shown_up(bytes), shown(free));
         Err(Error::Memory(format!("{what} needs {need}, {free} are free ({}); {ways}", self.origin)))
-    }
-
-    fn hold(&mut self, part: Part, bytes: u64) {
-        let held = &mut self.held[part as usize];
-        *held = if part == Part::Pass { bytes.max(*held) } else { bytes };
     }
 }
 
@@ -207,12 +275,13 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_is_needed_what_is_free_and_what_to_do() {
-        let mut budget = Budget::new(Some(2_000_000_000), None);
+        let budget = Budget::new(Some(2_000_000_000), None);
         let need = Need { device: 800_000_000, host: 100_000_000, transient: 50_000_000 };
-        budget.hold(Part::Weights, "loading this model", need, FOR_MODEL).unwrap();
+        let mut weights = budget.holder();
+        weights.hold("loading this model", need, FOR_MODEL).unwrap();
         assert_eq!(budget.host(), Usage { limit: 2_000_000_000, held: 900_000_000 });
         assert_eq!(
-            message(budget.hold(Part::Pass, "this model at 480×480", on_the_host(5_430_000_001), FOR_PASS)),
+            message(budget.holder().grow("this model at 480×480", on_the_host(5_430_000_001), FOR_PASS)),
             "this model at 480×480 needs 5.5 GB, 1.1 GB are free (of the 2.0 GB allowed); choose a smaller --size, or allow \
              more with --max-memory"
         );
@@ -223,34 +292,38 @@ mod tests {
         budget.ask_photo(1_100_000_000).unwrap();
     }
 
-    /// An arena is one for all passes, a list of labels takes the last one's place.
+    /// An arena is one for all passes of a lane, a list of labels takes the last one's place; each gives back what is its own.
     #[test]
     fn what_is_held_again_takes_the_place_of_what_was() {
-        let mut budget = Budget::new(Some(1000), None);
-        for (part, bytes, held) in [
-            (Part::Pass, 600, 600),
-            (Part::Pass, 900, 900),
-            (Part::Pass, 100, 900),
-            (Part::Labels, 100, 1000),
-            (Part::Labels, 40, 940),
-        ] {
-            budget.hold(part, "it", on_the_host(bytes), "").unwrap();
-            assert_eq!(budget.host().held, held, "{part:?} {bytes}");
+        let budget = Budget::new(Some(1000), None);
+        let (mut pass, mut labels) = (budget.holder(), budget.holder());
+        for (bytes, held) in [(600, 600), (900, 900), (100, 900)] {
+            pass.grow("it", on_the_host(bytes), "").unwrap();
+            assert_eq!(budget.host().held, held, "{bytes}");
         }
-        message(budget.hold(Part::Labels, "it", on_the_host(101), ""));
-        budget.release(Part::Pass);
+        for (bytes, held) in [(100, 1000), (40, 940)] {
+            labels.hold("it", on_the_host(bytes), "").unwrap();
+            assert_eq!(budget.host().held, held, "{bytes}");
+        }
+        message(labels.hold("it", on_the_host(101), ""));
+        message(budget.clone().holder().hold("it", on_the_host(61), ""));
+        pass.release();
         assert_eq!(budget.host().held, 40);
+        drop(labels);
+        assert_eq!(budget.host().held, 0);
     }
 
     #[test]
     fn a_device_with_memory_of_its_own_has_a_pool_of_its_own() {
-        let mut budget = Budget::new(None, Some(DeviceMemory { name: "GPU 7".into(), free: 4000 }));
+        let budget = Budget::new(None, Some(DeviceMemory { name: "GPU 7".into(), free: 4000 }));
         let need = Need { device: 2500, host: 500, transient: 0 };
-        budget.hold(Part::Weights, "it", need, "").unwrap();
+        let mut weights = budget.holder();
+        weights.hold("it", need, "").unwrap();
         assert_eq!((budget.device(), budget.host().held), (Some(Usage { limit: 3000, held: 2500 }), 500));
-        let refusal = message(budget.hold(Part::Pass, "it", Need { device: 501, ..need }, "go"));
+        let refusal = message(budget.holder().grow("it", Need { device: 501, ..need }, "go"));
         assert_eq!(refusal, "it needs 0.6 kB, 0.5 kB are free (three quarters of what GPU 7 has left); go");
-        let mut together = Budget::new(Some(2999), None);
-        message(together.hold(Part::Weights, "it", need, ""));
+        message(Budget::new(Some(2999), None).holder().hold("it", need, ""));
+        drop(weights);
+        assert_eq!((budget.device().unwrap().held, budget.host().held), (0, 0));
     }
 }

@@ -100,9 +100,8 @@ pub fn plan(
     let mut loader = Loader::shapes(checkpoint);
     let model = Model::load(config, &mut loader)?;
     let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
-    let outputs = Outputs { mask: true, ..Outputs::default() };
     let bank = model.head.similarity_shape(labels);
-    let (plan, _) = plan::record(value_bytes, &[], |d| model.forward(d, shape, Some(&bank), outputs));
+    let (plan, _) = plan::record(value_bytes, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let weights = loader.weights();
     let weight_bytes = if is_gpu { cuda::weight_bytes(weights) } else { cpu::weight_bytes(weights) };
     let pass = if is_gpu { cuda::pass_need(&plan) } else { cpu::pass_need(&plan, None) };
@@ -160,6 +159,7 @@ fn buffer(buffer: &Planned, value_bytes: usize) -> PlanBuffer {
         dtype: match buffer.element {
             Element::Activation if value_bytes == 2 => "f16",
             Element::Activation | Element::F32 => "f32",
+            Element::F16 => "f16",
             Element::U8 => "u8",
             Element::U16 => "u16",
             Element::U32 => "u32",

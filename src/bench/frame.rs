@@ -15,7 +15,7 @@ use crate::engine::{Engine, Frame, Segmentation};
 use crate::error::{Error, Result};
 use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
-use crate::model::{FrameShape, Model, Outputs};
+use crate::model::{FrameShape, Model, Outputs, head};
 use crate::plan;
 
 /// Frames whose stages are told apart.
@@ -157,10 +157,12 @@ pub fn predict(
     let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *cuda))?;
     // Any words do: what is counted does not depend on them.
     let texts: Vec<f32> = (0..labels * config.embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect();
-    let bank = model.head.upload_bank(&mut *cuda, &texts, None)?;
+    let head::Bank { rows, offsets } = model.head.bank(&texts, cuda.largest_weight())?;
+    let bank = cuda.bank(labels, config.features, &rows, &offsets)?;
+    let bank = model.head.similarity(cuda.set_bank(None, &bank)?);
     let shape = FrameShape { batch: 1, photo: network, network };
-    let outputs = Outputs { mask: true, ..Outputs::default() };
-    let (plan, io) = plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), outputs));
+    let (plan, io) =
+        plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let arena_bytes = plan.arena_bytes;
     let mut program = cuda.compile(plan)?;
     let photo: Vec<u8> = (0..io.photo.len()).map(|i| (i * 31 % 251) as u8).collect();

@@ -39,7 +39,7 @@ impl Matmul {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) where memory runs out.
     pub fn new(engine: &mut Engine) -> Result<Matmul> {
-        let device = engine.device_for_passes()?;
+        let device = engine.lane_mut().device_for_passes()?;
         let (_, inputs, outputs) = SHAPE;
         let weight = Linear { weight: device.matrix(outputs, inputs, &values(outputs * inputs))?, bias: None };
         let pass = Pass::new(device, &weight, 1)?;
@@ -52,7 +52,7 @@ impl Matmul {
     /// # Errors
     /// As [`Matmul::new`].
     pub fn rate(&mut self, engine: &mut Engine) -> Result<f64> {
-        let device = engine.device_for_passes()?;
+        let device = engine.lane_mut().device_for_passes()?;
         let (rows, inputs, outputs) = SHAPE;
         self.pass.prepare(device)?;
         let begin = Instant::now();

@@ -123,10 +123,9 @@ pub struct PhotoArguments {
     max_pixels: u64,
 }
 
-/// A decoded photo and what is known before it is computed on.
+/// A decoded photo.
 pub struct Opened {
     pub photo: decode::Photo,
-    pub heading: Heading,
     pub decoding: Duration,
 }
 
@@ -193,35 +192,32 @@ impl PhotoArguments {
         if self.to_stdout() { Ok(()) } else { Ok(create_folder(&self.out)?) }
     }
 
-    /// The size asked for, or the model's, put on the engine.
-    pub fn set_size(&self, engine: &mut Engine) -> Result<Size, Failure> {
-        let Some(size) = self.size else { return own_size(engine.config()) };
-        engine.set_size(size);
-        Ok(size)
+    /// The size asked for, put on the engine; or whether the model's own will do.
+    pub fn set_size(&self, engine: &mut Engine) -> Result<(), Failure> {
+        match self.size {
+            Some(size) => engine.set_size(size),
+            None => drop(own_size(engine.config())?),
+        }
+        Ok(())
     }
 
-    pub fn open(&self, photo: &Photo, size: Size, engine: &Engine) -> crate::Result<Opened> {
+    pub fn open(&self, photo: &Photo, engine: &Engine) -> crate::Result<Opened> {
         let start = Instant::now();
-        let path = &photo.path;
         let budget = engine.memory();
         let ask = |bytes| budget.ask_photo(bytes);
         let photo = if photo.is_stdin() {
             decode_from_asking("standard input".as_ref(), io::stdin().lock(), self.max_pixels, &ask)?
         } else {
-            decode_asking(path, self.max_pixels, &ask)?
+            decode_asking(&photo.path, self.max_pixels, &ask)?
         };
-        let decoding = start.elapsed();
-        let (network_height, network_width) = size.network_size(photo.height, photo.width)?;
-        let heading = Heading {
-            photo: path.clone(),
-            height: photo.height,
-            width: photo.width,
-            network_height,
-            network_width,
-            device: engine.device().to_owned(),
-        };
-        Ok(Opened { photo, heading, decoding })
+        Ok(Opened { photo, decoding: start.elapsed() })
     }
+}
+
+/// What is said of a photo of this (height, width) that the engine has just seen.
+pub fn heading(photo: &Photo, (height, width): (usize, usize), engine: &Engine) -> Heading {
+    let ((network_height, network_width), device) = (engine.lane().network_size(), engine.device().to_owned());
+    Heading { photo: photo.path.clone(), height, width, network_height, network_width, device }
 }
 
 /// An error where a result would go to a terminal, which shows no arrays and pictures.

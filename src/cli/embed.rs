@@ -1,18 +1,18 @@
 //! `embed`: the pixels' embeddings as arrays.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::embedding::{self, At};
-use crate::engine::{Engine, Frame};
+use crate::engine::{Engine, Frame, Resized};
 use crate::image::npy::{self, Dtype};
 use crate::points::Points;
-use crate::protocol::Size;
 use crate::{Embedding, Error};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::common::{EngineArguments, Opened, PhotoArguments};
+use super::common::{EngineArguments, Opened, PhotoArguments, heading};
 use super::photos::Photo;
 use super::print::Printer;
 use super::restart::Restartable;
@@ -72,6 +72,17 @@ enum AtName {
     Photo,
 }
 
+impl AtName {
+    /// Where it is not as computed.
+    fn resized(self) -> Option<At> {
+        match self {
+            AtName::Half => None,
+            AtName::Full => Some(At::Full),
+            AtName::Photo => Some(At::Photo),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DtypeName {
     F16,
@@ -91,8 +102,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     arguments.photos.create_folder()?;
     let ready = || {
         let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
-        let size = arguments.photos.set_size(&mut engine)?;
-        Ok(Session { engine, size, points: points.as_ref(), arguments })
+        arguments.photos.set_size(&mut engine)?;
+        Ok(Session { engine, points: points.as_ref(), arguments })
     };
     let mut sessions = Restartable::new(ready, arguments.quiet)?;
     let embed = |photo: &Photo| sessions.work(photo, Session::embed);
@@ -102,29 +113,33 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 /// What stays the same from photo to photo.
 struct Session<'a> {
     engine: Engine,
-    size: Size,
     points: Option<&'a Points>,
     arguments: &'a Arguments,
 }
 
 impl Session<'_> {
     fn embed(&mut self, given: &Photo) -> crate::Result<Report> {
-        let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
+        let Opened { photo, decoding } = self.arguments.photos.open(given, &self.engine)?;
         let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
-        let made = match &self.points {
-            Some(points) => {
+        let (dtype, normalise, channels) =
+            (self.arguments.dtype(), self.arguments.normalize, self.engine.config().embed_dim);
+        let made = match (&self.points, self.arguments.at.resized()) {
+            (Some(points), _) => {
                 points.check(photo.height, photo.width).map_err(|e| Error::photo(&given.path, e.to_string()))?;
                 Made::Points(self.engine.embed_at(&frame, points.values())?)
             }
-            None => Made::Map(self.engine.embed(&frame)?),
+            (None, None) => Made::Map(self.engine.embed(&frame)?),
+            (None, Some(at)) => Made::Resized(Box::new(self.engine.embed_resized(&frame, at, dtype, normalise)?)),
         };
 
         let start = Instant::now();
         let (path, shape) = match made {
-            Made::Map(map) => self.save_map(given, &map, (photo.height, photo.width))?,
-            Made::Points(samples) => self.save_points(given, samples)?,
+            Made::Map(map) => self.arguments.save_map(given, &map)?,
+            Made::Resized(resized) => self.arguments.save_resized(given, resized)?,
+            Made::Points(samples) => self.arguments.save_points(given, samples, channels)?,
         };
         let saving = start.elapsed();
+        let heading = heading(given, (photo.height, photo.width), &self.engine);
 
         let mut stages = vec![StageTime::from(("decode", decoding))];
         let computed = self.engine.stage_times().iter().filter(|(_, time)| !time.is_zero());
@@ -132,7 +147,7 @@ impl Session<'_> {
         stages.push(("save", saving).into());
         Ok(Report {
             heading,
-            at: if self.points.is_some() { "points" } else { self.at_name() },
+            at: if self.points.is_some() { "points" } else { self.arguments.at_name() },
             shape,
             dtype: match self.arguments.dtype {
                 DtypeName::F16 => "float16",
@@ -143,32 +158,43 @@ impl Session<'_> {
             files: vec![SavedFile { kind: "embed", index: None, path }],
         })
     }
+}
 
+impl Arguments {
     /// Returns the file's path and the array's shape.
-    fn save_map(
-        &self,
-        photo: &Photo,
-        map: &Embedding,
-        (height, width): (usize, usize),
-    ) -> crate::Result<(PathBuf, Vec<usize>)> {
-        let at = match self.arguments.at {
-            AtName::Half => At::Half,
-            AtName::Full => At::Full,
-            AtName::Photo => At::Photo { height, width },
-        };
-        let (dtype, normalize) = (self.dtype(), self.arguments.normalize);
-        if dtype == Dtype::F16 && !normalize {
+    fn save_map(&self, photo: &Photo, map: &Embedding) -> crate::Result<(PathBuf, Vec<usize>)> {
+        if self.must_fit_f16() {
             refuse_beyond_f16(photo, map.beyond_f16())?;
         }
-        let path = self.arguments.photos.write(photo, ENDING, |mut out| map.write(&mut out, at, dtype, normalize))?;
-        let (height, width) = map.size(at);
-        Ok((path, vec![map.channels, height, width]))
+        let path = self.photos.write(photo, ENDING, |mut out| map.write(&mut out, self.dtype(), self.normalize))?;
+        Ok((path, vec![map.channels, map.height, map.width]))
+    }
+
+    /// As [`Arguments::save_map`], of what the device resizes meanwhile.
+    fn save_resized(&self, photo: &Photo, mut resized: Box<Resized<'_>>) -> crate::Result<(PathBuf, Vec<usize>)> {
+        if self.must_fit_f16() {
+            refuse_beyond_f16(photo, resized.beyond_f16())?;
+        }
+        let mut failed = None;
+        let written = self.photos.write(photo, ENDING, |mut out| {
+            resized.write(&mut out).unwrap_or_else(|error| {
+                failed = Some(error);
+                Err(io::Error::other("the embedding could not be computed"))
+            })
+        });
+        // The device's own error says more than that nothing was written.
+        let path = failed.map_or(written, Err)?;
+        Ok((path, resized.shape().to_vec()))
     }
 
     /// Returns the file's path and the array's shape.
-    fn save_points(&self, photo: &Photo, mut samples: Vec<f32>) -> crate::Result<(PathBuf, Vec<usize>)> {
-        let channels = self.engine.config().embed_dim;
-        if self.arguments.normalize {
+    fn save_points(
+        &self,
+        photo: &Photo,
+        mut samples: Vec<f32>,
+        channels: usize,
+    ) -> crate::Result<(PathBuf, Vec<usize>)> {
+        if self.normalize {
             embedding::normalise(&mut samples, channels);
         }
         let dtype = self.dtype();
@@ -176,22 +202,27 @@ impl Session<'_> {
             refuse_beyond_f16(photo, embedding::beyond_f16(&samples))?;
         }
         let shape = vec![samples.len() / channels, channels];
-        let path = self.arguments.photos.write(photo, ENDING, |mut out| {
+        let path = self.photos.write(photo, ENDING, |mut out| {
             npy::write_header(&mut out, dtype, &shape)?;
             npy::write_values(&mut out, dtype, &samples)
         })?;
         Ok((path, shape))
     }
 
+    /// Whether values beyond float16 would be lost: what is normalised fits.
+    fn must_fit_f16(&self) -> bool {
+        self.dtype() == Dtype::F16 && !self.normalize
+    }
+
     fn dtype(&self) -> Dtype {
-        match self.arguments.dtype {
+        match self.dtype {
             DtypeName::F16 => Dtype::F16,
             DtypeName::F32 => Dtype::F32,
         }
     }
 
     fn at_name(&self) -> &'static str {
-        match self.arguments.at {
+        match self.at {
             AtName::Half => "half",
             AtName::Full => "full",
             AtName::Photo => "photo",
@@ -200,8 +231,9 @@ impl Session<'_> {
 }
 
 /// What the engine made of a photo.
-enum Made {
+enum Made<'a> {
     Map(Embedding),
+    Resized(Box<Resized<'a>>),
     /// `[points, channels]`
     Points(Vec<f32>),
 }

@@ -72,6 +72,7 @@ fn is_the_calls(error: &Error) -> bool {
         | Error::Palette(_)
         | Error::Points(_)
         | Error::Size(_)
+        | Error::Foreign(_)
         | Error::Device(_) => true,
         Error::Io { .. }
         | Error::Output { .. }
@@ -82,6 +83,7 @@ fn is_the_calls(error: &Error) -> bool {
         | Error::Photo { .. }
         | Error::Lost(_)
         | Error::Memory(_)
+        | Error::Busy(_)
         | Error::NotFinite(_) => false,
     }
 }

@@ -3,18 +3,17 @@
 use std::time::{Duration, Instant};
 
 use crate::bench::matmul::Matmul;
-use crate::engine::{Alpha, Engine, Extras, Segmentation, Segmented};
+use crate::engine::{Alpha, Engine, Output, Results, Segmentation, Wanted};
 use crate::image::decode;
 use crate::image::legend::percent;
 use crate::image::overlay::Overlay;
 use crate::image::palette::Palette;
 use crate::image::{contours, mask, npy};
-use crate::protocol::Size;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments};
+use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments, heading};
 use super::photos::Photo;
 use super::print::Printer;
 use super::restart::Restartable;
@@ -110,6 +109,17 @@ impl Save {
         }
     }
 
+    /// What it is made of.
+    fn output(self) -> Output {
+        match self {
+            Save::Mask | Save::Masks => Output::Mask,
+            Save::Overlay => Output::Overlay,
+            Save::Scores => Output::Scores,
+            Save::Best => Output::Best,
+            Save::Probabilities => Output::Probabilities,
+        }
+    }
+
     /// The endings of the files, which for masks are as many as `labels`.
     fn endings(self, labels: &[String]) -> Vec<String> {
         let ending = match self {
@@ -191,7 +201,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
 
     let ready = || {
         let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
-        let size = arguments.photos.set_size(&mut engine)?;
+        arguments.photos.set_size(&mut engine)?;
         arguments.labels.set(&mut engine, &list, arguments.quiet)?;
         let mut matmul = arguments.timings.then(|| Matmul::new(&mut engine)).transpose()?;
         if let Some(matmul) = &mut matmul {
@@ -199,7 +209,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         }
         engine.record_times(arguments.timings);
         let text = Some(engine.text_time());
-        Ok(Session { engine, matmul, labels: &labels, colours: &colours, saved: &saved, size, text, arguments })
+        Ok(Session { engine, matmul, labels: &labels, colours: &colours, saved: &saved, text, arguments })
     };
     let mut sessions = Restartable::new(ready, arguments.quiet)?;
     let segment = |photo: &Photo| sessions.work(photo, Session::segment);
@@ -215,7 +225,6 @@ struct Session<'a> {
     /// One a label.
     colours: &'a [[u8; 3]],
     saved: &'a [Save],
-    size: Size,
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
     arguments: &'a Arguments,
@@ -223,20 +232,22 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn segment(&mut self, given: &Photo) -> crate::Result<Report> {
-        let Opened { photo, heading, decoding } = self.arguments.photos.open(given, self.size, &self.engine)?;
-        let wanted = |save| self.saved.contains(&save);
-        let colours = wanted(Save::Overlay).then_some(self.colours);
-        let alpha = self.arguments.alpha.unwrap_or_default();
-        let (scores, best) = (wanted(Save::Scores), wanted(Save::Best));
-        let extras = Extras { scores, probabilities: wanted(Save::Probabilities), best, colours, alpha };
-        let segmented = self.engine.segment_photo(photo, extras)?;
+        let Opened { photo, decoding } = self.arguments.photos.open(given, &self.engine)?;
+        let mut wanted = self.saved.iter().fold(Wanted::MASK, |all, save| all.and(save.output()));
+        if wanted.has(Output::Overlay) {
+            wanted = wanted.overlay(self.colours, self.arguments.alpha.unwrap_or_default());
+        }
+        let (width, height) = (photo.width, photo.height);
+        let mut results = self.engine.run_photo(photo, wanted)?;
+        let heading = heading(given, (height, width), &self.engine);
+        let segmentation = Segmentation { width, height, mask: results.take_masks() };
         let operations = self.engine.timings();
         let rate = self.matmul.as_mut().map(|matmul| matmul.rate(&mut self.engine)).transpose()?;
         let timings = rate.map(|rate| Timings::new(rate, &operations));
-        let shares = segmented.segmentation.shares(self.labels.len());
+        let shares = segmentation.shares(self.labels.len());
 
         let start = Instant::now();
-        let files = self.save(given, segmented, &shares)?;
+        let files = self.save(given, segmentation, results, &shares)?;
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
@@ -249,9 +260,14 @@ impl Session<'_> {
         Ok(Report { heading, labels, stages, files, timings })
     }
 
-    fn save(&self, photo: &Photo, segmented: Segmented, shares: &[f64]) -> crate::Result<Vec<SavedFile>> {
+    fn save(
+        &self,
+        photo: &Photo,
+        segmentation: Segmentation,
+        mut results: Results,
+        shares: &[f64],
+    ) -> crate::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
-        let Segmented { segmentation, scores, probabilities, best, mut overlay } = segmented;
         let Segmentation { width, height, mask: mut values } = segmentation;
         let photos = &self.arguments.photos;
         for &save in self.saved {
@@ -262,8 +278,7 @@ impl Session<'_> {
                     photos.write(photo, ending, |out| mask::write(out, &values, width, height, self.colours))?
                 }
                 Save::Overlay => {
-                    let Some(rgb) = overlay.take() else { continue };
-                    let mut tinted = decode::Photo { width, height, rgb };
+                    let mut tinted = decode::Photo { width, height, rgb: results.take_overlays() };
                     if self.arguments.contours {
                         contours::draw(&mut tinted, &values, self.colours);
                     }
@@ -283,15 +298,11 @@ impl Session<'_> {
                     files.extend(paths.map(|(i, path)| SavedFile { kind: save.kind(), index: Some(i), path }));
                     continue;
                 }
-                Save::Scores | Save::Probabilities => {
-                    let asked = if save == Save::Scores { &scores } else { &probabilities };
-                    let Some(scores) = asked else { continue };
-                    let shape = [scores.labels, scores.height, scores.width];
-                    photos.write(photo, ending, |out| npy::write(out, &shape, &scores.data))?
-                }
-                Save::Best => {
-                    let Some(best) = &best else { continue };
-                    photos.write(photo, ending, |out| npy::write(out, &[height, width], best))?
+                Save::Scores | Save::Probabilities | Save::Best => {
+                    let output = save.output();
+                    let Some((shape, values)) = results.shape(output).zip(results.values(output, 0)) else { continue };
+                    let shape = if save == Save::Best { &shape[..2] } else { &shape[..] };
+                    photos.write(photo, ending, |out| npy::write(out, shape, values))?
                 }
             };
             files.push(SavedFile { kind: save.kind(), index: None, path });

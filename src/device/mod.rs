@@ -5,15 +5,21 @@ pub mod choice;
 pub mod cpu;
 pub mod cuda;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 pub use self::calls::Calls;
 pub use self::choice::DeviceChoice;
 use crate::error::Result;
 use crate::memory::{DeviceMemory, Need};
 pub use crate::ops::Upload;
-use crate::ops::{Buf, Stage, Weight};
+use crate::ops::{Buf, Linear, Stage, Weight};
 use crate::plan::Plan;
 
-/// A device: weights, an arena, and programs that run on them.
+/// Frames of one device in flight at most: one computed, one brought over.
+pub const SLOTS: usize = 2;
+
+/// A device: weights, which siblings share, an arena, and programs that run on them.
 pub trait Device: Upload + Send {
     /// "cpu, 2 threads"
     fn describe(&self) -> String;
@@ -42,6 +48,10 @@ pub trait Device: Upload + Send {
     /// One pass.
     fn run(&mut self, program: &mut Program) -> Result<()>;
 
+    /// Part of a pass: what the steps before it left is still there, as long as no other program runs or is written. A part that
+    /// begins with the plan takes its inputs; one that ends with it makes its outputs readable. The last may run again and again.
+    fn run_steps(&mut self, program: &mut Program, steps: Range<usize>) -> Result<()>;
+
     /// Host to arena, before a pass: `bytes` go to the buffer's byte `first` and on. An input of the plan may be brought over
     /// only when the pass begins.
     fn write(&mut self, program: &mut Program, buf: Buf, first: usize, bytes: &[u8]) -> Result<()>;
@@ -55,6 +65,57 @@ pub trait Device: Upload + Send {
 
     /// The memory of the host that the last pass left the output `buf` in; `None` where it left it in none.
     fn output_memory(&self, program: &Program, buf: Buf) -> Result<Option<&[u8]>>;
+
+    /// Another of this device over the same weights, with an arena, programs and a flow of its own. What either takes in later is
+    /// its own.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory), or whatever a GPU answers.
+    fn sibling(&self) -> Result<Box<dyn Device>>;
+
+    /// A bank of labels made ready for this device and its siblings: `rows` are `[n, k]`, `offsets` `[n]`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory); a device that is lost.
+    fn bank(&self, n: usize, k: usize, rows: &[f32], offsets: &[f32]) -> Result<Bank>;
+
+    /// From the next pass on the bank lies where `old`, which an earlier call returned, did. No pass in flight sees it.
+    ///
+    /// # Errors
+    /// As [`Device::bank`].
+    fn set_bank(&mut self, old: Option<Linear>, bank: &Bank) -> Result<Linear>;
+
+    /// What a slot takes for passes of a plan, beside what [`Device::pass_need`] tells.
+    fn slot_need(&self, plan: &Plan) -> Need;
+
+    /// The memory of the host from which a submitted pass takes the input `buf`; to be filled before [`Device::submit`].
+    ///
+    /// # Errors
+    /// As [`Device::compile`].
+    fn slot_input(&mut self, program: &mut Program, slot: usize, buf: Buf) -> Result<&mut [u8]>;
+
+    /// Queues a pass of what lies in the slot's inputs, and returns before it has ended. The slot must be free.
+    ///
+    /// # Errors
+    /// As [`Device::run`]; nothing of the pass is left in flight.
+    fn submit(&mut self, program: &mut Program, slot: usize) -> Result<()>;
+
+    /// Waits for the pass of this slot, and no other: its outputs are there, and [`Device::times`] tells of it.
+    ///
+    /// # Errors
+    /// Whatever went wrong in the pass; the slot is free.
+    fn finish(&mut self, slot: usize) -> Result<()>;
+
+    /// What the slot's pass, of this plan, gave out: once it has been waited for, until something else is asked of the device.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    fn slot_output(&self, plan: &Plan, slot: usize, buf: Buf) -> Result<&[u8]>;
+
+    /// What a pass costs by the device's own model of itself, in units of its own; `None` where it has none.
+    fn estimate(&self, _plan: &Plan) -> Option<f64> {
+        None
+    }
 
     /// Whether the passes to come measure each step; off at first.
     fn record_times(&mut self, on: bool);
@@ -75,7 +136,7 @@ pub trait Device: Upload + Send {
 
 /// A plan as one device runs it.
 pub struct Program {
-    plan: Plan,
+    plan: Arc<Plan>,
     /// What a GPU needs beside it.
     cuda: Option<Box<cuda::GpuProgram>>,
 }
@@ -84,6 +145,17 @@ impl Program {
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
+
+    /// The plan, for longer than the program.
+    pub fn shared_plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
+    }
+}
+
+/// A bank of labels as devices of one kind hold it: made once, shared, never changed.
+pub enum Bank {
+    Cpu(cpu::CpuBank),
+    Cuda(cuda::GpuBank),
 }
 
 /// Times of a pass, by the device's clock.

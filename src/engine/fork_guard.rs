@@ -23,18 +23,24 @@ impl ForkGuard {
     /// # Errors
     /// This is another process.
     pub fn check(&self) -> Result<()> {
-        if self.is_here() {
-            return Ok(());
-        }
-        let what = "this engine was made in another process, from which this one was forked: make a new one in this process \
-                    (one on a GPU needs a process that was started by other means, such as Python's multiprocessing with the \
-                    start method spawn)";
-        Err(Error::Device(what.to_owned()))
+        check(self.made_in)
     }
 
     fn is_here(&self) -> bool {
         process::id() == self.made_in
     }
+}
+
+/// # Errors
+/// This is another process than `made_in`.
+pub fn check(made_in: u32) -> Result<()> {
+    if process::id() == made_in {
+        return Ok(());
+    }
+    let what = "this engine was made in another process, from which this one was forked: make a new one in this process \
+                (one on a GPU needs a process that was started by other means, such as Python's multiprocessing with the \
+                start method spawn)";
+    Err(Error::Device(what.to_owned()))
 }
 
 impl Deref for ForkGuard {

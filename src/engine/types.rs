@@ -3,15 +3,26 @@
 use std::time::Duration;
 
 use crate::device::DeviceChoice;
+use crate::device::cuda::ContextKind;
 
 /// What becomes of labels that have more tokens than the text tower reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongLabels {
-    /// [`Engine::set_labels`](super::Engine::set_labels) fails.
+    /// An error.
     #[default]
     Refuse,
-    /// Only their beginning is read, as with CLIP's `tokenize(text, truncate=True)`; [`Engine::label_notes`](super::Engine::label_notes) says so.
+    /// Only their beginning is read, as with CLIP's `tokenize(text, truncate=True)`; [`Labels::notes`](super::Labels::notes) say so.
     Cut,
+}
+
+/// How a list of words becomes labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelOptions {
+    /// Texts around the labels, such as "a photo of a {}": each filled-in text is encoded and normalised, and the mean of a label's
+    /// texts stands for it. Without templates a label stands for itself.
+    pub templates: Vec<String>,
+    /// What to do with labels that are too long for the text tower.
+    pub long_labels: LongLabels,
 }
 
 /// How to load a model.
@@ -21,14 +32,17 @@ pub struct Options {
     pub device: DeviceChoice,
     /// CPU threads, at most four for each core; all that the machine offers if none.
     pub threads: Option<usize>,
-    /// The most bytes that the engine may take with all its photos and results, of the host's memory and again of a GPU's;
-    /// three quarters of what is free when the engine is made if none.
+    /// The most bytes that the network may take with all its lanes, photos and results, of the host's memory and again of a GPU's;
+    /// three quarters of what is free when it is loaded if none.
     pub memory: Option<u64>,
-    /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine is lost ([`Error::Lost`](crate::Error::Lost)). As
-    /// long as it likes if none. Waiting with a limit asks the driver again and again.
+    /// How long a GPU may take for one pass: a frame, or a batch of texts. After it the engine, and every lane, is lost ([`Error::Lost`](crate::Error::Lost)). As
+    /// long as it likes if none. Where several passes are in flight in a
+    /// context, a wait lasts at most as many times as long. Waiting with a limit asks the driver again and again.
     pub timeout: Option<Duration>,
     /// How the host waits for a GPU.
     pub wait: Wait,
+    /// The CUDA context that memory and streams are in.
+    pub context: ContextKind,
 }
 
 /// How the host waits for a GPU.
@@ -89,54 +103,7 @@ pub struct Scores {
     pub data: Vec<f32>,
 }
 
-/// What [`Engine::segment_with`](super::Engine::segment_with) yields beside the mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extras<'a> {
-    /// The logits: cosines times 1/0.07, after the head block.
-    pub scores: bool,
-    /// Their softmax over the labels.
-    pub probabilities: bool,
-    /// The winning logit at each of the frame's pixels.
-    pub best: bool,
-    /// For an overlay: one RGB colour a label, such as [`palette`](crate::image::palette::palette) has.
-    pub colours: Option<&'a [[u8; 3]]>,
-    /// The colours' weight in the overlay.
-    pub alpha: Alpha,
-}
-
-/// The weight of the labels' colours in an overlay, the photo's is what is left to 1. Kept in 128ths; a half by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alpha(pub(super) u8);
-
-impl Alpha {
-    /// `None` for a weight that is not within 0 (the photo as it is) and 1 (the colours alone).
-    pub fn new(weight: f64) -> Option<Alpha> {
-        (0.0..=1.0).contains(&weight).then(|| Alpha((128.0 * weight).round() as u8))
-    }
-}
-
-impl Default for Alpha {
-    fn default() -> Alpha {
-        Alpha(64)
-    }
-}
-
-/// A frame's mask and what was asked for beside it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Segmented {
-    /// The mask.
-    pub segmentation: Segmentation,
-    /// The logits at the network's size.
-    pub scores: Option<Scores>,
-    /// Each label's probability at each pixel of the network's input: softmax of the logits over the labels.
-    pub probabilities: Option<Scores>,
-    /// `[height, width]` of the frame: the logit of each pixel's label, brought to the frame's size as the mask is.
-    pub best: Option<Vec<f32>>,
-    /// `[height, width, 3]`: the frame tinted with its labels' colours, each channel rounded down.
-    pub overlay: Option<Vec<u8>>,
-}
-
-/// A buffer of the forward pass, read out by [`Engine::inspect`](super::Engine::inspect).
+/// A buffer of the forward pass, read out by [`Lane::inspect`](super::Lane::inspect).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
     /// The buffer's name in the forward pass.

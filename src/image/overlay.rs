@@ -15,7 +15,7 @@ const FILTERED: RangeInclusive<usize> = 64..=1 << 20;
 
 const PAPER: [u8; 3] = [255; 3];
 
-/// A photo tinted in its labels' colours ([`segment_with`](crate::Engine::segment_with)), and the legend on its right. Its
+/// A photo tinted in its labels' colours ([`Output::Overlay`](crate::Output::Overlay)), and the legend on its right. Its
 /// rows are put together as they are asked for, so that no second copy of the photo is made.
 pub struct Overlay<'a> {
     tinted: &'a Photo,

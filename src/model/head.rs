@@ -10,7 +10,7 @@ use torch_file::elements::first_beyond;
 use super::config::{Activation, Config, HeadBlockKind, LOGIT_SCALE};
 use super::weights::{Loader, TensorSpec};
 use crate::error::{Error, Result};
-use crate::ops::{Buf, Element, Epilogue, Linear, PlanBuilder, Upload, Vector, similarity};
+use crate::ops::{Buf, Element, Epilogue, Linear, PlanBuilder, Vector, similarity};
 use crate::unit_vector;
 
 pub struct Head {
@@ -24,6 +24,14 @@ pub struct Head {
     norm_is_upper: bool,
     rest: f32,
     block: Option<Block>,
+}
+
+/// What every pixel is compared with: a label's numerator is a row's product with the pixel's features, and its offset.
+pub struct Bank {
+    /// `[labels, features]`
+    pub rows: Vec<f32>,
+    /// `[labels]`
+    pub offsets: Vec<f32>,
 }
 
 /// One block, applied `depth` times.
@@ -70,18 +78,17 @@ impl Head {
         self.similarity(labels)
     }
 
-    fn similarity(&self, labels: Linear) -> similarity::Weights {
+    /// What [`Head::scores`] needs for a bank that lies there.
+    pub fn similarity(&self, labels: Linear) -> similarity::Weights {
         similarity::Weights { labels, norm: self.norm, norm_is_upper: self.norm_is_upper, rest: self.rest }
     }
 
-    /// Puts a bank of labels on the device, in the place of `old`. `texts` are the text tower's outputs
-    /// `[labels, embed_dim]`, of any length.
-    pub fn upload_bank(
-        &self,
-        device: &mut dyn Upload,
-        texts: &[f32],
-        old: Option<Linear>,
-    ) -> Result<similarity::Weights> {
+    /// The bank of these labels: `texts` are the text tower's outputs `[labels, embed_dim]`, of any length. `limit` is the largest
+    /// value of a matrix that the device holds.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for a label that becomes more.
+    pub fn bank(&self, texts: &[f32], limit: f32) -> Result<Bank> {
         let n = texts.len() / self.bias.len();
         let (mut rows, mut offsets) = (Vec::with_capacity(n * self.features), Vec::with_capacity(n));
         for text in texts.chunks_exact(self.bias.len()) {
@@ -89,27 +96,17 @@ impl Head {
             rows.extend(row);
             offsets.push(offset);
         }
-        let limit = device.largest_weight();
         let beyond = first_beyond(&rows, limit).map(|(i, value)| (i / self.features, value));
-        if let Some((label, value)) = beyond.or_else(|| first_beyond(&offsets, f32::MAX)) {
-            let why = if limit < f32::MAX {
-                format!(", and float16, in which a GPU holds it, ends at {limit}; pass --device cpu")
-            } else {
-                ": the model's file is damaged or made for another network".to_owned()
-            };
-            let label = label + 1;
-            return Err(Error::NotFinite(format!(
-                "label {label} of the list becomes {value} beside scratch.head1{why}"
-            )));
-        }
-        let labels = match old {
-            Some(Linear { weight, bias: Some(bias) }) => Linear {
-                weight: device.replace_matrix(weight, n, self.features, &rows)?,
-                bias: Some(device.replace_vector(bias, &offsets)?),
-            },
-            _ => Linear { weight: device.matrix(n, self.features, &rows)?, bias: Some(device.vector(&offsets)?) },
+        let Some((label, value)) = beyond.or_else(|| first_beyond(&offsets, f32::MAX)) else {
+            return Ok(Bank { rows, offsets });
         };
-        Ok(self.similarity(labels))
+        let why = if limit < f32::MAX {
+            format!(", and float16, in which a GPU holds it, ends at {limit}; pass --device cpu")
+        } else {
+            ": the model's file is damaged or made for another network".to_owned()
+        };
+        let label = label + 1;
+        Err(Error::NotFinite(format!("label {label} of the list becomes {value} beside scratch.head1{why}")))
     }
 
     /// A label's numerator: 1/0.07 · Wᵀt and 1/0.07 · b·t for the unit vector t (zeros for a zero vector).

@@ -20,7 +20,7 @@ const QUERIES: usize = 40 * MR;
 
 impl Cpu {
     pub(super) fn attention(&mut self, op: &ops::Attention) {
-        let (isa, per_task) = (self.isa, queries_per_task(op.out.rows(), self.threads));
+        let (isa, per_task) = (self.isa, queries_per_task(op.out.rows(), self.workers.threads));
         self.arena.by_blocks(op.out.all(), per_task, |inputs, b, i, out| {
             let qkv = inputs.item(op.qkv.all(), b);
             scratch::work(work(op), |work| block(isa, op, qkv, i * per_task, work, out));

@@ -12,9 +12,9 @@ pub fn work(op: &ops::Conv) -> usize {
 
 impl Cpu {
     pub(super) fn conv(&mut self, op: &ops::Conv) {
-        let Stored::Winograd(filters) = &self.weights.matrices[op.w.weight.index] else { return self.conv_gemm(op) };
+        let Stored::Winograd(filters) = &*self.weights.matrices[op.w.weight.index] else { return self.conv_gemm(op) };
         let ([_, h, w, n], bias) = (op.out.shape, self.weights.bias(op.w.bias));
-        let (isa, relu, per_task) = (self.isa, op.relu_in, winograd::rows_per_task(h, w, self.threads));
+        let (isa, relu, per_task) = (self.isa, op.relu_in, winograd::rows_per_task(h, w, self.workers.threads));
         self.arena.by_blocks(op.out.all(), per_task * w, |inputs, b, i, out| {
             let epilogue = Epilogue::of(&op.epilogue, n, bias, inputs, b);
             let conv = winograd::Conv { x: inputs.item(op.x.all(), b), h, w, relu, filters, epilogue };

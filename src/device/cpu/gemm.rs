@@ -38,7 +38,7 @@ impl Cpu {
     pub(super) fn blocked_gemm(&mut self, op: &ops::Gemm, patches: Patches<'_>, layout: Layout) {
         let (isa, (w, bias)) = (self.isa, self.weights.linear(op.w));
         let per_task = match layout {
-            Layout::Rows => rows_per_task(op.out.count, self.threads),
+            Layout::Rows => rows_per_task(op.out.count, self.workers.threads),
             // A row of the input's map is whole rows of the output's.
             Layout::Shuffle { w, .. } => w,
         };

@@ -8,12 +8,14 @@ mod attention;
 mod conv;
 mod conv_transpose;
 mod embed_tokens;
+mod feature_norms;
 mod gemm;
 mod layer_norm;
 mod max_pool;
 mod overlay;
 mod patchify;
 mod regularise;
+mod resize_features;
 mod sample;
 mod similarity;
 mod softmax_scores;
@@ -27,21 +29,25 @@ mod epilogue;
 mod half;
 mod mask;
 mod math;
+mod resized;
 mod scratch;
 mod simd;
+mod slots;
 mod threads;
 mod winograd;
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::arena::Arena;
 use self::clock::Clock;
 use self::gemm::Packed;
 pub use self::simd::Isa;
+use self::slots::Slots;
 use self::threads::Threads;
 pub use self::threads::make_shared_pool;
 use self::winograd::Filters;
-use super::{Device, Program, Times, Upload};
+use super::{Bank, Device, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::Need;
 use crate::ops::{self, Buf, Linear, Matrix, Op, Vector, Weight};
@@ -49,19 +55,36 @@ use crate::plan::Plan;
 
 pub struct Cpu {
     isa: Isa,
-    pool: Arc<rayon::ThreadPool>,
-    threads: usize,
-    /// Why they are others than were asked for.
-    note: Option<String>,
+    workers: Arc<Workers>,
     arena: Arena,
     weights: Weights,
+    slots: Slots,
     clock: Clock,
 }
 
-#[derive(Default)]
+/// The threads of a device and its siblings.
+struct Workers {
+    pool: rayon::ThreadPool,
+    threads: usize,
+    /// Why they are others than were asked for.
+    note: Option<String>,
+    /// Passes of siblings follow each other: a thread that waits within one could take the whole of another.
+    turn: Mutex<()>,
+}
+
+/// Handles point into these lists. A sibling has lists of its own, of the same values.
+#[derive(Clone, Default)]
 struct Weights {
-    matrices: Vec<Stored>,
-    vectors: Vec<Vec<f32>>,
+    matrices: Vec<Arc<Stored>>,
+    vectors: Vec<Arc<[f32]>>,
+}
+
+/// A bank of labels, packed.
+pub struct CpuBank {
+    n: usize,
+    k: usize,
+    rows: Arc<Stored>,
+    offsets: Arc<[f32]>,
 }
 
 /// A weight matrix in the layout of the method that uses it.
@@ -72,12 +95,12 @@ enum Stored {
 
 impl Weights {
     fn store(&mut self, stored: Stored, n: usize, k: usize) -> Matrix {
-        self.matrices.push(stored);
+        self.matrices.push(Arc::new(stored));
         Matrix { index: self.matrices.len() - 1, n, k }
     }
 
     fn packed(&self, matrix: Matrix) -> &Packed {
-        match &self.matrices[matrix.index] {
+        match &*self.matrices[matrix.index] {
             Stored::Packed(packed) => packed,
             Stored::Winograd(_) => panic!("the filters of a convolution are used in convolutions alone"),
         }
@@ -96,6 +119,13 @@ impl Weights {
     }
 }
 
+impl Workers {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        // What panicked with it left nothing behind that the next pass sees.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Cpu {
     /// `threads`: how many, at most four for each core; or all that the machine offers.
     pub fn new(threads: Option<usize>) -> Result<Cpu> {
@@ -106,13 +136,18 @@ impl Cpu {
     pub fn with_isa(threads: Option<usize>, isa: Isa) -> Result<Cpu> {
         let Threads { count, note } = Threads::of(threads);
         let pool = threads::pool(count, "lseg-cpu").build().map_err(|error| threads::refused(&error))?;
-        let (arena, weights, clock) = Default::default();
-        Ok(Cpu { isa, pool: Arc::new(pool), threads: count, note, arena, weights, clock })
+        let workers = Workers { pool, threads: count, note, turn: Mutex::new(()) };
+        Ok(Cpu::over(isa, Arc::new(workers), Weights::default()))
+    }
+
+    fn over(isa: Isa, workers: Arc<Workers>, weights: Weights) -> Cpu {
+        let (arena, slots, clock) = Default::default();
+        Cpu { isa, workers, arena, weights, slots, clock }
     }
 
     /// That there are fewer threads than were asked for.
     pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+        self.workers.note.as_deref()
     }
 
     /// Room for the arena of this plan, which a larger plan that failed may have taken.
@@ -123,6 +158,28 @@ impl Cpu {
         let mib = plan.arena_bytes.div_ceil(1 << 20);
         let why = "the CPU device cannot get the memory for a frame of this size";
         Err(Error::Memory(format!("{why}: {mib} MiB; try a smaller --size")))
+    }
+
+    fn pass(&mut self, plan: &Plan) -> Result<()> {
+        self.steps(plan, 0..plan.steps.len())
+    }
+
+    fn steps(&mut self, plan: &Plan, steps: Range<usize>) -> Result<()> {
+        self.reserve(plan)?;
+        if steps.start == 0 {
+            self.clock.reset(plan.steps.len());
+        }
+        let steps = &plan.steps[steps];
+        let workers = Arc::clone(&self.workers);
+        let _turn = workers.turn();
+        workers.pool.install(|| {
+            for step in steps {
+                self.clock.step(Some(step.stage));
+                self.compute(&step.op);
+            }
+        });
+        self.clock.step(None);
+        Ok(())
     }
 
     fn compute(&mut self, op: &Op) {
@@ -145,6 +202,8 @@ impl Cpu {
             Op::SoftmaxScores(op) => self.softmax_scores(op),
             Op::Argmax(op) => self.argmax(op),
             Op::Overlay(op) => self.overlay(op),
+            Op::FeatureNorms(op) => self.feature_norms(op),
+            Op::ResizeFeatures(op) => self.resize_features(op),
         }
     }
 }
@@ -174,6 +233,8 @@ fn work(plan: &Plan) -> usize {
         Op::Conv(op) => conv::work(op),
         Op::Similarity(op) => similarity::work(op),
         Op::Argmax(op) => argmax::work(op),
+        Op::FeatureNorms(op) => feature_norms::work(op),
+        Op::ResizeFeatures(op) => resize_features::work(op),
         _ => 0,
     });
     works.max().unwrap_or(0)
@@ -181,7 +242,7 @@ fn work(plan: &Plan) -> usize {
 
 impl Upload for Cpu {
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let packed = self.pool.install(|| Packed::new(n, k, data));
+        let packed = self.workers.pool.install(|| Packed::new(n, k, data));
         Ok(self.weights.store(Stored::Packed(packed), n, k))
     }
 
@@ -190,30 +251,20 @@ impl Upload for Cpu {
         if !winograd::suits(shape) {
             return self.matrix(n, k, data);
         }
-        let filters = self.pool.install(|| Filters::new(n, shape.inputs, data));
+        let filters = self.workers.pool.install(|| Filters::new(n, shape.inputs, data));
         Ok(self.weights.store(Stored::Winograd(filters), n, k))
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {
         let index = self.weights.vectors.len();
-        self.weights.vectors.push(data.to_vec());
+        self.weights.vectors.push(data.into());
         Ok(Vector { index, len: data.len() })
-    }
-
-    fn replace_matrix(&mut self, old: Matrix, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        self.weights.matrices[old.index] = Stored::Packed(self.pool.install(|| Packed::new(n, k, data)));
-        Ok(Matrix { index: old.index, n, k })
-    }
-
-    fn replace_vector(&mut self, old: Vector, data: &[f32]) -> Result<Vector> {
-        self.weights.vectors[old.index] = data.to_vec();
-        Ok(Vector { index: old.index, len: data.len() })
     }
 }
 
 impl Device for Cpu {
     fn describe(&self) -> String {
-        format!("cpu, {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
+        format!("cpu, {} thread{}", self.workers.threads, if self.workers.threads == 1 { "" } else { "s" })
     }
 
     fn activation_bytes(&self) -> usize {
@@ -225,35 +276,33 @@ impl Device for Cpu {
     }
 
     fn pass_need(&self, plan: &Plan) -> Need {
-        pass_need(plan, Some(self.threads))
+        pass_need(plan, Some(self.workers.threads))
     }
 
     fn compile(&mut self, plan: Plan) -> Result<Program> {
+        self.complete()?;
         self.reserve(&plan)?;
         let work = work(&plan);
-        self.pool.broadcast(|_| {
+        let _turn = self.workers.turn();
+        self.workers.pool.broadcast(|_| {
             scratch::pack(gemm::PACK, |_| ());
             scratch::work(work, |_| ());
         });
-        Ok(Program { plan, cuda: None })
+        Ok(Program { plan: Arc::new(plan), cuda: None })
     }
 
     fn run(&mut self, program: &mut Program) -> Result<()> {
-        self.reserve(&program.plan)?;
-        let steps = &program.plan.steps;
-        self.clock.reset(steps.len());
-        let pool = Arc::clone(&self.pool);
-        pool.install(|| {
-            for step in steps {
-                self.clock.step(Some(step.stage));
-                self.compute(&step.op);
-            }
-        });
-        self.clock.step(None);
-        Ok(())
+        self.complete()?;
+        self.pass(&program.plan)
+    }
+
+    fn run_steps(&mut self, program: &mut Program, steps: Range<usize>) -> Result<()> {
+        self.complete()?;
+        self.steps(&program.plan, steps)
     }
 
     fn write(&mut self, program: &mut Program, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+        self.complete()?;
         self.reserve(&program.plan)?;
         self.arena.bytes_mut(program.plan.placed(buf))[first..][..bytes.len()].copy_from_slice(bytes);
         Ok(())
@@ -272,11 +321,67 @@ impl Device for Cpu {
         Ok(Some(self.arena.bytes(program.plan.placed(buf))))
     }
 
+    fn sibling(&self) -> Result<Box<dyn Device>> {
+        Ok(Box::new(Cpu::over(self.isa, Arc::clone(&self.workers), self.weights.clone())))
+    }
+
+    fn bank(&self, n: usize, k: usize, rows: &[f32], offsets: &[f32]) -> Result<Bank> {
+        let rows = Arc::new(Stored::Packed(self.workers.pool.install(|| Packed::new(n, k, rows))));
+        Ok(Bank::Cpu(CpuBank { n, k, rows, offsets: offsets.into() }))
+    }
+
+    fn set_bank(&mut self, old: Option<Linear>, bank: &Bank) -> Result<Linear> {
+        let Bank::Cpu(CpuBank { n, k, rows, offsets }) = bank else {
+            panic!("a bank is for the device that made it and its siblings")
+        };
+        self.complete()?;
+        let Weights { matrices, vectors } = &mut self.weights;
+        let (weight, bias) = match old {
+            Some(Linear { weight, bias: Some(bias) }) => (weight.index, bias.index),
+            _ => (matrices.len(), vectors.len()),
+        };
+        put(matrices, weight, Arc::clone(rows));
+        put(vectors, bias, Arc::clone(offsets));
+        Ok(Linear {
+            weight: Matrix { index: weight, n: *n, k: *k },
+            bias: Some(Vector { index: bias, len: offsets.len() }),
+        })
+    }
+
+    fn slot_need(&self, plan: &Plan) -> Need {
+        slots::need(plan)
+    }
+
+    fn slot_input(&mut self, program: &mut Program, _slot: usize, buf: Buf) -> Result<&mut [u8]> {
+        self.input_of_slot(&program.plan, buf)
+    }
+
+    fn submit(&mut self, program: &mut Program, slot: usize) -> Result<()> {
+        self.wait_in_arena(program.shared_plan(), slot);
+        Ok(())
+    }
+
+    fn finish(&mut self, slot: usize) -> Result<()> {
+        self.finish_slot(slot)
+    }
+
+    fn slot_output(&self, plan: &Plan, slot: usize, buf: Buf) -> Result<&[u8]> {
+        Ok(self.output_of_slot(plan, slot, buf))
+    }
+
     fn record_times(&mut self, on: bool) {
         self.clock.recording = on;
     }
 
     fn times(&self) -> Times<'_> {
         self.clock.times()
+    }
+}
+
+/// At the index, or behind all others.
+fn put<T>(list: &mut Vec<T>, index: usize, value: T) {
+    match list.get_mut(index) {
+        Some(place) => *place = value,
+        None => list.push(value),
     }
 }

@@ -1,0 +1,123 @@
+//! What comes out of a pass: from the device into the caller's memory, and whether it is numbers.
+
+use super::finite;
+use super::label_set::Labels;
+use super::network::Shared;
+use super::wanted::{Array, Data, Results};
+use crate::device::{Device, Program};
+use crate::error::Result;
+use crate::model::{FrameIo, Output, scale};
+use crate::ops::{Buf, Element};
+use crate::plan::Plan;
+
+/// Where a pass left its outputs.
+pub(super) enum Source<'a> {
+    /// In its program's buffers.
+    Pass(&'a Program),
+    /// In a slot, of a pass of this plan.
+    Slot(usize, &'a Plan),
+}
+
+impl Source<'_> {
+    fn memory<'a>(&self, device: &'a dyn Device, buf: Buf) -> Result<Option<&'a [u8]>> {
+        match self {
+            Source::Pass(program) => device.output_memory(program, buf),
+            Source::Slot(slot, plan) => device.slot_output(plan, *slot, buf).map(Some),
+        }
+    }
+
+    fn read(&self, device: &mut dyn Device, buf: Buf, into: &mut [u8]) -> Result<()> {
+        match self {
+            Source::Pass(program) => device.read(program, buf, 0, into),
+            Source::Slot(slot, plan) => {
+                into.copy_from_slice(device.slot_output(plan, *slot, buf)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn values<T: bytemuck::Pod>(&self, device: &mut dyn Device, buf: Buf, values: &mut Vec<T>) -> Result<()> {
+        values.resize(buf.len(), T::zeroed());
+        self.read(device, buf, bytemuck::cast_slice_mut(values))
+    }
+}
+
+/// All outputs of a pass.
+///
+/// # Errors
+/// [`Error::NotFinite`](crate::Error::NotFinite); whatever the device answers.
+pub(super) fn collect(
+    network: &Shared,
+    device: &mut dyn Device,
+    source: &Source<'_>,
+    io: &FrameIo,
+    labels: Option<Labels>,
+    results: &mut Results,
+) -> Result<()> {
+    if let Some((count, mask)) = io.not_finite.zip(io.output(Output::Mask)) {
+        let mut winners = [0u32];
+        source.read(device, count, bytemuck::cast_slice_mut(&mut winners))?;
+        finite::check_winners(network, winners[0], mask.len())?;
+    }
+    for output in Output::ALL {
+        let Some(buf) = io.output(output) else { continue };
+        let array = &mut results.arrays[output as usize];
+        let [_, shape @ ..] = buf.shape;
+        array.shape = shape;
+        read(device, source, output, buf, &mut array.data)?;
+        check(network, output, labels.as_ref(), array)?;
+        array.is_wanted = true;
+    }
+    results.frames = io.photo.batch();
+    network.retire(std::mem::replace(&mut results.labels, labels));
+    Ok(())
+}
+
+fn read(device: &mut dyn Device, source: &Source<'_>, output: Output, buf: Buf, data: &mut Data) -> Result<()> {
+    match output {
+        Output::Mask => read_mask(device, source, buf, &mut data.u16),
+        Output::Overlay => source.values(device, buf, &mut data.u8),
+        _ => source.values(device, buf, &mut data.f32),
+    }
+}
+
+fn read_mask(device: &mut dyn Device, source: &Source<'_>, mask: Buf, labels: &mut Vec<u16>) -> Result<()> {
+    if mask.element == Element::U16 {
+        return source.values(device, mask, labels);
+    }
+    labels.resize(mask.len(), 0);
+    if let Some(bytes) = source.memory(device, mask)? {
+        labels.iter_mut().zip(bytes).for_each(|(label, byte)| *label = u16::from(*byte));
+        return Ok(());
+    }
+    // Into the second half of the labels' own memory, then over it from the front: a byte is read before it is overwritten.
+    let pixels = labels.len();
+    source.read(device, mask, &mut bytemuck::cast_slice_mut(labels)[pixels..])?;
+    for i in 0..pixels {
+        labels[i] = u16::from(bytemuck::cast_slice::<u16, u8>(labels)[pixels + i]);
+    }
+    Ok(())
+}
+
+/// Brings values to what the network defines, and refuses what is none.
+fn check(network: &Shared, output: Output, labels: Option<&Labels>, array: &mut Array) -> Result<()> {
+    match (output, labels) {
+        (Output::Embedding | Output::Points, _) => {
+            unscale(network, "head1", &mut array.data.f32);
+            finite::check_embeddings(network, &array.data.f32, 0)
+        }
+        (Output::Scores | Output::Probabilities, Some(labels)) => {
+            let [_, height, width] = array.shape;
+            finite::check_scores(network, labels.names(), &array.data.f32, height * width)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Values of the buffer of this name as the network defines them.
+pub(super) fn unscale(network: &Shared, buffer: &str, data: &mut [f32]) {
+    let scale = network.model.scale;
+    if scale != 1.0 && scale::scales(buffer) {
+        data.iter_mut().for_each(|value| *value /= scale);
+    }
+}
