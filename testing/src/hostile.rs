@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use lseg_fast::checkpoint::{Checkpoint, Dtype, TensorInfo};
-use lseg_fast::engine::Extras;
 use lseg_fast::image::decode;
 use lseg_fast::image::overlay::overlay;
 use lseg_fast::image::palette::Palette;
@@ -16,7 +15,7 @@ use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::model::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size, labels};
+use lseg_fast::{DeviceChoice, Engine, Frame, Options, Output, Size, Wanted, labels};
 use torch_file::limits::{MAX_REPEATED_BYTES, MAX_SHARING};
 
 use crate::stranger::{LARGEST_TENSOR, MOST_ELEMENTS, around, shown};
@@ -137,10 +136,10 @@ pub fn engine(bytes: &[u8]) {
         return;
     }
     assert!(engine.label_embeddings().iter().all(|value| value.is_finite()), "a label that is no number");
-    let extras = Extras { scores: true, best: true, ..Extras::default() };
-    let Some(segmented) = shown(engine.segment_with(&frame, extras)) else { return };
-    assert!(segmented.segmentation.mask.iter().all(|&label| label < 3));
-    let best = segmented.best.expect("it was asked for");
+    let wanted = Wanted::of(&[Output::Scores, Output::Best]);
+    let Some(results) = shown(engine.run(&[frame], wanted)) else { return };
+    assert!(results.mask(0).expect("the best scores are the mask's").iter().all(|&label| label < 3));
+    let best = results.values(Output::Best, 0).expect("it was asked for");
     assert!(best.iter().all(|value| value.is_finite()), "a winner that is no number");
 }
 

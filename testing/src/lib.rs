@@ -16,6 +16,8 @@ pub mod models;
 #[cfg(feature = "lseg")]
 pub mod network;
 pub mod process;
+#[cfg(feature = "lseg")]
+pub mod results;
 #[cfg(feature = "torch")]
 pub mod stranger;
 pub mod time;

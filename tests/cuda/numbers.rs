@@ -7,6 +7,7 @@ use crate::gpu::device;
 use testing::cases::overflow;
 use testing::golden::{Case, frame, largest};
 use testing::network::Network;
+use testing::results::mask_and_scores;
 
 const HALF: f32 = 65504.0;
 const ALL: [&str; 6] = ["stem", "hook1", "hook2", "hook3", "hook4", "path1"];
@@ -38,7 +39,7 @@ fn a_resnet_with_large_activations_is_right() {
     let mut cpu = load(&network, DeviceChoice::Cpu).unwrap();
     cpu.set_labels(&case.labels()).unwrap();
     let size = |cpu: &mut Engine| {
-        let taps = cpu.inspect(&[frame(&photo)], &ALL).unwrap();
+        let taps = cpu.lane_mut().inspect(&[frame(&photo)], &ALL).unwrap();
         taps.iter().map(|tap| largest(&tap.data)).fold(0.0, f32::max)
     };
     let by = (1e6 / size(&mut cpu)).log2().round().exp2();
@@ -51,7 +52,7 @@ fn a_resnet_with_large_activations_is_right() {
     });
     let largest_of = size(&mut cpu);
     assert!(largest_of > 10.0 * HALF, "{largest_of}");
-    let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.segment_with_scores(&frame(&photo)).unwrap());
+    let [got, expected] = [&mut cuda, &mut cpu].map(|engine| mask_and_scores(engine, &frame(&photo)).unwrap());
     check_scores("amplified", &got, &expected, LIMITS.logits);
     let width = cpu.config().embed_dim;
     let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.embed(&frame(&photo)).unwrap().data);
@@ -59,7 +60,8 @@ fn a_resnet_with_large_activations_is_right() {
     let points = [[3.0, 4.0], [20.5, 17.25]];
     let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.embed_at(&frame(&photo), &points).unwrap());
     check_vectors("amplified, points", &got, &expected, width, &LIMITS);
-    let [got, expected] = [&mut cuda, &mut cpu].map(|engine| engine.inspect(&[frame(&photo)], &ALL).unwrap());
+    let [got, expected] =
+        [&mut cuda, &mut cpu].map(|engine| engine.lane_mut().inspect(&[frame(&photo)], &ALL).unwrap());
     for (got, expected) in got.iter().zip(&expected) {
         check_vectors(&format!("amplified, {}", got.name), &got.data, &expected.data, got.shape[3], &LIMITS);
     }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, TargetDtype, convert};
 use lseg_fast::demo;
+use lseg_fast::embedding::At;
+use lseg_fast::image::npy::Dtype;
 use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::plan_report::plan;
 use lseg_fast::tokenizer::Tokenizer;
-use lseg_fast::{DeviceChoice, Engine, Extras, Frame, Options, Segmentation, Size};
+use lseg_fast::{Alpha, DeviceChoice, Engine, Frame, Options, Output, Results, Segmentation, Size, Wanted};
 use testing::gpu::found;
 use testing::process::alone;
 
@@ -78,12 +80,35 @@ fn the_budget_counts_what_is_taken() {
     engine.set_size(Size::Exact { height: 480, width: 640 });
     let (width, height) = (2000, 1500);
     let rgb = vec![99; width * height * 3];
-    let extras = Extras { best: true, colours: Some(&[[9; 3]; 200]), ..Extras::default() };
+    let wanted = Wanted::of(&[Output::Best]).overlay(&[[9; 3]; 200], Alpha::default());
+    let frame = Frame { width, height, rgb: &rgb };
     let before = held(&engine);
-    let (_results, live, peak) = taken(|| engine.segment_with(&Frame { width, height, rgb: &rgb }, extras).unwrap());
+    let (_results, live, peak) = taken(|| engine.run(&[frame], wanted).unwrap());
     let (more, results) = (held(&engine) - before, width * height * (2 + 3 + 4));
     assert!((more * 9 / 10..more + MB).contains(&(live - results)), "{live} - {results} for {more}");
     assert!(peak <= more + results + MB, "{peak} for {more} and {results}");
+}
+
+/// Embeddings at a photo's size are many times what all else of a frame is: no more than a piece of them is ever there.
+fn resized_embeddings_are_never_whole() {
+    const MB: usize = 1 << 20;
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() };
+    let mut engine = Engine::load_demo(&options).unwrap();
+    engine.set_size(Size::Exact { height: 96, width: 128 });
+    let (width, height) = (1600, 1200);
+    let rgb = vec![99; width * height * 3];
+    let held = |engine: &Engine| engine.memory().host().held as usize;
+    let before = held(&engine);
+    let mut whole = 0;
+    let ((), live, peak) = taken(|| {
+        let frame = Frame { width, height, rgb: &rgb };
+        let mut resized = engine.embed_resized(&frame, At::Photo, Dtype::F32, true).unwrap();
+        whole = 4 * resized.shape().iter().product::<usize>();
+        resized.write(&mut std::io::sink()).unwrap().unwrap();
+    });
+    let more = held(&engine) - before;
+    assert!(peak <= more + 2 * MB && 3 * more < whole, "{peak} for {more} of {whole}");
+    assert!(live <= more + MB, "{live} for {more}");
 }
 
 // Another test beside it would be counted too.
@@ -92,6 +117,7 @@ fn frames_allocate_nothing_and_float16_takes_half() {
     alone("allocations::frames_allocate_nothing_and_float16_takes_half", || {
         watch();
         the_budget_counts_what_is_taken();
+        resized_embeddings_are_never_whole();
         a_float16_file_takes_half_the_memory();
         frames_after_the_first_allocate_nothing();
         replayed_frames_on_a_gpu_allocate_nothing();
@@ -115,6 +141,33 @@ fn replayed_frames_on_a_gpu_allocate_nothing() {
     let (count, largest) =
         allocations(|| (0..10).for_each(|_| engine.segment_into(&frame, &mut segmentation).unwrap()));
     assert_eq!(count, 0, "of up to {largest} bytes");
+
+    let before = engine.device_calls().allocations;
+    let (count, largest) = submitted(&mut engine, &frame, 10);
+    assert_eq!(count, 0, "submitted: of up to {largest} bytes");
+    assert_eq!(engine.device_calls().allocations - before, SLOTS_MEMORY, "of the driver, all by the first frames");
+}
+
+/// Driver allocations of two slots: each has its inputs on the host and on the GPU, and its outputs on the host.
+const SLOTS_MEMORY: u64 = 2 * 3;
+
+/// Allocations of so many frames and the largest, each submitted before the one before is waited for; with words that change. The
+/// first few, which plan and allocate, do not count.
+fn submitted(engine: &mut Engine, frame: &Frame<'_>, frames: usize) -> (usize, usize) {
+    let lists = [["cat", "a wall", "other"], ["other", "cat", "a wall"]];
+    let labels = lists.map(|list| engine.network().labels(&list).unwrap());
+    let lane = engine.lane_mut();
+    let mut results = Results::default();
+    let mut before = Some(lane.submit(frame, Wanted::MASK).unwrap());
+    let mut one = |i: usize| {
+        lane.set_labels(&labels[i % 2]).unwrap();
+        let next = lane.submit(frame, Wanted::MASK).unwrap();
+        lane.wait_into(before.replace(next).unwrap(), &mut results).unwrap();
+    };
+    (0..6).for_each(&mut one);
+    let counted = allocations(|| (0..frames).for_each(&mut one));
+    lane.wait(before.unwrap()).unwrap();
+    counted
 }
 
 fn frames_after_the_first_allocate_nothing() {
@@ -146,5 +199,9 @@ fn frames_after_the_first_allocate_nothing() {
             }
         }
         assert_eq!(segmentation.mask.len(), width * height);
+
+        let (count, largest) = submitted(&mut engine, &frame, 20);
+        let (_, block) = QUEUE_BLOCK;
+        assert!(count <= 1 && largest <= block, "{model}, submitted: {count} allocations of up to {largest} bytes");
     }
 }

@@ -1,6 +1,7 @@
 //! `embed`, `text` and templates as users call them: against plain PyTorch's values and plain bilinear resizing.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -181,6 +182,65 @@ fn full_and_photo_are_plain_bilinear_resizings() {
     }
 }
 
+/// What the golden photo is at another size, as `name`.
+fn put_photo(folder: &Folder, name: &str, (width, height): (u32, u32)) {
+    let photo = image::open(golden("photo_0.png")).unwrap();
+    photo.resize_exact(width, height, image::imageops::FilterType::Triangle).save(folder.path(name)).unwrap();
+}
+
+#[test]
+fn a_photo_smaller_than_the_map_is_a_plain_bilinear_resizing() {
+    let folder = Folder::new();
+    for (name, size) in [("c.png", (7, 11)), ("d.png", (1, 1)), ("e.png", (3, 200))] {
+        put_photo(&folder, name, size);
+        let half = folder.embed(name, &["--size", "96x64"]);
+        let doubled = resized(&half, (2 * half.shape[1], 2 * half.shape[2]), true);
+        let at_photo = folder.embed(name, &["--size", "96x64", "--at", "photo"]);
+        at_photo.near(&resized(&doubled, (size.1 as usize, size.0 as usize), false), 1e-5 * half.largest());
+    }
+}
+
+/// The device makes 32 MiB at a time: here 7 channels of 64, so that the last piece has one. Only some planes are read back.
+#[test]
+fn channels_that_fill_no_whole_number_of_pieces_are_all_written() {
+    let (folder, (width, height)) = (Folder::new(), (1201, 907));
+    put_photo(&folder, "c.png", (width, height));
+    let half = folder.embed("c.png", &["--size", "32x64"]);
+    let [channels, h, w] = half.shape[..] else { panic!("a map expected") };
+    let plane = (width * height * 4) as usize;
+    let at_once = (32 << 20) / plane;
+    assert!(channels > at_once && channels % at_once != 0);
+    let output = folder.call(&["embed", "c.png", "--size", "32x64", "--at", "photo"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut file = fs::File::open(folder.path("out/c.embed.npy")).unwrap();
+    assert_eq!(file.metadata().unwrap().len() as usize, 128 + channels * plane);
+    for channel in [0, at_once - 1, at_once, channels - 2, channels - 1] {
+        let mut bytes = vec![0; plane];
+        file.seek(SeekFrom::Start((128 + channel * plane) as u64)).unwrap();
+        file.read_exact(&mut bytes).unwrap();
+        let data = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let got = Array { shape: vec![1, height as usize, width as usize], data };
+        let map = Array { shape: vec![1, h, w], data: half.data[channel * h * w..][..h * w].to_vec() };
+        let doubled = resized(&map, (2 * h, 2 * w), true);
+        got.near(&resized(&doubled, (height as usize, width as usize), false), 1e-5 * half.largest());
+    }
+}
+
+#[test]
+fn standard_output_gets_the_files_bytes() {
+    let folder = Folder::new();
+    for at in ["half", "full", "photo"] {
+        for more in [&["--dtype", "f32"][..], &["--dtype", "f16"], &["--normalize"], &["--dtype", "f16", "--normalize"]]
+        {
+            let how = [&["--size", "64x96", "--at", at], more].concat();
+            folder.embed("b.png", &how);
+            let piped = folder.call(&[&["embed", "b.png", "--out", "-"], &how[..]].concat());
+            assert_eq!(piped.status.code(), Some(0), "{piped:?}");
+            assert!(piped.stdout == fs::read(folder.path("out/b.embed.npy")).unwrap(), "{how:?}");
+        }
+    }
+}
+
 #[test]
 fn points_are_the_photo_sized_map_and_between_its_pixels_bilinear() {
     let folder = Folder::new();
@@ -336,7 +396,7 @@ fn the_scores_follow_from_embeddings_and_the_labels_in_their_templates() {
     let mut engine = engine();
     engine.set_templates(&["a {}".into(), "{} here".into()]).unwrap();
     engine.set_labels(&["cat", "wall"]).unwrap();
-    let logits = engine.inspect(&[FRAME], &["logits"]).unwrap().remove(0).data;
+    let logits = engine.lane_mut().inspect(&[FRAME], &["logits"]).unwrap().remove(0).data;
     let (map, labels) = (engine.embed(&FRAME).unwrap(), engine.label_embeddings());
     for (pixel, logits) in map.data.chunks_exact(map.channels).zip(logits.chunks_exact(2)) {
         for (label, logit) in labels.chunks_exact(map.channels).zip(logits) {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lseg_fast::bench::matmul::Matmul;
 use lseg_fast::device::cuda::Cuda;
-use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Result, Size};
+use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Result, Size, Wanted};
 use testing::gpu::found;
 use testing::process::alone;
 
@@ -64,15 +64,18 @@ fn fork_beside_each_engine() {
         let told = in_child(|| {
             let mut engine = given.take().unwrap();
             is_told(engine.segment(&frame));
-            is_told(engine.segment_batch(&[frame]));
+            is_told(engine.run(&[frame], Wanted::MASK));
             is_told(engine.scores(&frame));
             is_told(engine.embed(&frame));
             is_told(engine.frame_buffer(32, 32));
-            is_told(engine.inspect(&[frame], &["tokens"]));
+            is_told(engine.lane_mut().inspect(&[frame], &["tokens"]));
             is_told(engine.set_labels(&["cat", "a wall"]));
             is_told(engine.set_labels(&["something new"]));
             is_told(Matmul::new(&mut engine).map(|_| ()));
             is_told(engine.clock_mhz());
+            is_told(engine.lane_mut().submit(&frame, Wanted::MASK));
+            is_told(engine.network().labels(&["cat"]));
+            is_told(engine.network().lane());
             drop(engine);
             // One of its own works on the CPU, and on a GPU says why it cannot.
             let own = load(device).and_then(|mut engine| engine.segment(&frame));

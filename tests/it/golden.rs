@@ -5,8 +5,9 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, convert};
 use lseg_fast::model::config::{Activation, HeadBlockKind};
 use lseg_fast::model::detect::{HeadBlockOverride, detect};
-use lseg_fast::{DeviceChoice, Engine, Error, Extras, Frame, Options, Segmented};
+use lseg_fast::{Alpha, DeviceChoice, Engine, Error, Frame, Options, Output, Wanted};
 use testing::golden::{Array, Case, distance, frame, item, largest, range};
+use testing::results::{mask_and_scores, masks, scores, segmentation};
 
 const TAPS: [&str; 8] = ["hook1", "hook2", "hook3", "hook4", "path1", "head1", "logits", "scores"];
 
@@ -60,14 +61,14 @@ fn check(name: &'static str, flags: &HeadBlockOverride) {
     let photos = [case.photo(0), case.photo(1)];
     let batch = if case.folder.join("expected_1.safetensors").exists() { 2 } else { 1 };
     let frames: Vec<Frame<'_>> = photos[..batch].iter().map(frame).collect();
-    let taps = engine.inspect(&frames, &TAPS).unwrap();
-    let masks = engine.segment_batch(&frames).unwrap();
+    let taps = engine.lane_mut().inspect(&frames, &TAPS).unwrap();
+    let masks = masks(&mut engine, &frames).unwrap();
     for (b, mask) in masks.iter().enumerate() {
         let expected = case.expected(b);
         for (i, label) in case.labels().iter().enumerate() {
-            let (text, want) = (engine.text_features(label).unwrap(), &expected["text"]);
+            let (text, want) = (engine.network().text_features(label).unwrap(), &expected["text"]);
             let want_row = &want.data[i * want.shape[1]..][..want.shape[1]];
-            let error = distance(text, want_row);
+            let error = distance(&text, want_row);
             assert!(error <= 1e-4 * largest(&want.data), "{name}: text features of {label:?} off by {error}");
         }
         for tap in &taps {
@@ -88,7 +89,7 @@ fn check(name: &'static str, flags: &HeadBlockOverride) {
     flipped.rgb.reverse();
     for wrong in [&photos[1], &flipped] {
         let expected = case.expected(0);
-        let (mask, scores) = engine.segment_with_scores(&frame(wrong)).unwrap();
+        let (mask, scores) = mask_and_scores(&mut engine, &frame(wrong)).unwrap();
         let error = distance(&scores.data, &expected["scores"].data);
         assert!(error > 0.2 * range(&expected["scores"].data), "{name}: a wrong photo gives nearly the same scores");
         let share = agreement(&mask.mask, &case.expected_mask(0), &expected["scores"]);
@@ -158,12 +159,11 @@ fn extras_come_beside_the_same_mask() {
     let frame = frame(&photo);
     let colours = vec![[200, 100, 0]; case.labels().len()];
     let mask = engine.segment(&frame).unwrap();
-    let all = Extras { scores: true, probabilities: true, best: true, colours: Some(&colours), ..Extras::default() };
-    let all = engine.segment_with(&frame, all).unwrap();
-    assert_eq!(all.segmentation, mask);
-    let scores = all.scores.unwrap();
+    let all = Wanted::of(&Output::ALL).overlay(&colours, Alpha::default()).at_points(&[[3.0, 4.0]]);
+    let all = engine.run(&[frame], all).unwrap();
+    assert_eq!(segmentation(&all, 0), mask);
+    let [scores, probabilities] = [Output::Scores, Output::Probabilities].map(|output| scores(&all, output, 0));
     assert_eq!(scores, engine.scores(&frame).unwrap());
-    let probabilities = all.probabilities.unwrap();
     let pixels = scores.height * scores.width;
     for pixel in 0..pixels {
         let at =
@@ -173,14 +173,22 @@ fn extras_come_beside_the_same_mask() {
         let off = scores.iter().zip(&got).map(|(score, got)| (score.exp() / sum - got).abs()).fold(0.0, f64::max);
         assert!(off < 2e-6 && (got.iter().sum::<f64>() - 1.0).abs() < 1e-5, "pixel {pixel}: off by {off}");
     }
-    assert_eq!(all.best.unwrap().len(), mask.mask.len());
+    assert_eq!(all.values(Output::Best, 0).unwrap().len(), mask.mask.len());
+    assert_eq!(all.values(Output::Embedding, 0).unwrap(), engine.embed(&frame).unwrap().data);
+    assert_eq!(all.values(Output::Points, 0).unwrap(), engine.embed_at(&frame, &[[3.0, 4.0]]).unwrap());
     let tinted: Vec<u8> =
         photo.rgb.iter().zip(colours.as_flattened().iter().cycle()).map(|(a, b)| a.midpoint(*b)).collect();
-    assert_eq!(all.overlay.unwrap(), tinted);
-    let none = engine.segment_with(&frame, Extras::default()).unwrap();
-    assert_eq!(none, Segmented { segmentation: mask, ..Segmented::default() });
-    let reason = engine.segment_with(&frame, Extras { colours: Some(&colours[1..]), ..Extras::default() }).unwrap_err();
+    assert_eq!(all.overlay(0).unwrap(), tinted);
+    let none = engine.run(&[frame], Wanted::MASK).unwrap();
+    assert_eq!(segmentation(&none, 0), mask);
+    assert_eq!(
+        Output::ALL.map(|output| none.shape(output).is_some()),
+        Output::ALL.map(|output| output == Output::Mask)
+    );
+    let reason = engine.run(&[frame], Wanted::MASK.overlay(&colours[1..], Alpha::default())).unwrap_err();
     assert!(matches!(reason, Error::Labels(_)), "{reason}");
+    let reason = engine.run(&[frame], Wanted::of(&[Output::Points])).unwrap_err();
+    assert!(matches!(reason, Error::Points(_)), "{reason}");
 }
 
 /// A float16 file is the model that the float32 file of the same values is, to the bit.
@@ -200,7 +208,7 @@ fn a_float16_file_is_computed_as_float32() {
                     .unwrap();
             engine.set_labels(&case.labels()).unwrap();
             let photo = case.photo(0);
-            let taps = engine.inspect(&[frame(&photo)], &TAPS).unwrap();
+            let taps = engine.lane_mut().inspect(&[frame(&photo)], &TAPS).unwrap();
             (engine.label_embeddings(), taps.into_iter().map(|tap| (tap.name, tap.data)).collect::<Vec<_>>())
         });
         assert!(half.0 == float.0, "{name}: label embeddings");

@@ -15,6 +15,7 @@ mod image;
 mod interrupt;
 mod json;
 mod labels;
+mod lanes;
 mod licences;
 mod linear;
 mod memory;

@@ -6,7 +6,7 @@ use std::process::Command;
 use lseg_fast::device::cpu::Cpu;
 use lseg_fast::model::config::{Activation, HeadBlock, HeadBlockKind, ImageEncoder};
 use lseg_fast::model::required;
-use lseg_fast::{DeviceChoice, Engine, Error, Extras, Frame, Options};
+use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Output, Wanted};
 use testing::cases::overflow;
 use testing::network::Network;
 
@@ -107,15 +107,15 @@ fn a_frame_that_is_no_number_is_an_error() {
         engine.set_labels(&LABELS).unwrap();
         let words = ["1200 of 1200 pixels", "damaged"];
         not_finite(engine.segment(&frame), &words);
-        not_finite(engine.segment_with(&frame, Extras { best: true, ..Extras::default() }), &words);
-        not_finite(engine.segment_batch(&[frame, frame]), &["2400 of 2400 pixels"]);
+        not_finite(engine.run(&[frame], Wanted::of(&[Output::Best])), &words);
+        not_finite(engine.run(&[frame, frame], Wanted::MASK), &["2400 of 2400 pixels"]);
         engine.frame_buffer(40, 30).unwrap().fill(9);
         not_finite(engine.segment_buffered(&mut Default::default()), &words);
         not_finite(engine.scores(&frame), &["label \"cat\"", "damaged"]);
         not_finite(engine.embed(&frame), &["embedding", "damaged"]);
         not_finite(engine.embed_at(&frame, &[[3.0, 4.0]]), &["embedding", "damaged"]);
         // Whoever looks inside sees what there is.
-        assert!(!engine.inspect(&[frame], &["scores"]).unwrap()[0].data[0].is_finite());
+        assert!(!engine.lane_mut().inspect(&[frame], &["scores"]).unwrap()[0].data[0].is_finite());
     }
 }
 

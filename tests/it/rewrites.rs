@@ -11,7 +11,7 @@ use lseg_fast::device::cpu::Cpu;
 use lseg_fast::device::{Device, Program};
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, LOGIT_SCALE, TextTower};
 use lseg_fast::model::dpt::Dpt;
-use lseg_fast::model::head::Head;
+use lseg_fast::model::head::{self, Head};
 use lseg_fast::model::required;
 use lseg_fast::model::text::Text;
 use lseg_fast::model::weights::Loader;
@@ -443,7 +443,9 @@ impl Cosine {
         let (_folder, checkpoint) = self.weights.file();
         let mut device = Cpu::new(Some(2)).unwrap();
         let head = Head::load(config, &mut Loader::new(&checkpoint, &mut device)).unwrap();
-        let bank = head.upload_bank(&mut device, &self.texts, None).unwrap();
+        let head::Bank { rows, offsets } = head.bank(&self.texts, f32::MAX).unwrap();
+        let bank = device.bank(offsets.len(), FEATURES, &rows, &offsets).unwrap();
+        let bank = head.similarity(device.set_bank(None, &bank).unwrap());
         let width = self.pixels.len() / FEATURES;
         pass(&mut device, &[&Values::F32(self.pixels.clone())], |d| {
             let path = d.buffer("path1", [1, 1, width, FEATURES], Element::Activation);
@@ -582,7 +584,7 @@ fn a_long_label_beside_a_short_one_does_not_change_it() {
             Engine::load(&path, &Options { device: DeviceChoice::Cpu, threads: Some(2), ..Options::default() })
                 .unwrap();
         engine.set_labels(labels).unwrap();
-        engine.text_features("cat").unwrap().to_vec()
+        engine.network().text_features("cat").unwrap()
     };
     let alone = features(&["cat"]);
     let long = "a very long label of many words, that needs most of the context";

@@ -1,12 +1,13 @@
 //! Whichever write fails, a writer says so: none takes half a file for a whole one.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 
 use half::f16;
-use lseg_fast::Embedding;
 use lseg_fast::embedding::At;
 use lseg_fast::image::mask;
 use lseg_fast::image::npy::{self, Dtype};
+use lseg_fast::{DeviceChoice, Embedding, Engine, Frame, Options};
 
 /// Takes so many writes, then none.
 struct Full {
@@ -51,14 +52,19 @@ fn every_write_that_fails_is_told() {
     let colours: Vec<[u8; 3]> = (0..300_u16).map(|i| [i as u8, 2, 3]).collect();
     let embedding =
         Embedding { channels: 5, height: 8, width: 9, data: (0..5 * 8 * 9).map(|i| (i % 7) as f32 + 1.0).collect() };
+    let options = Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() };
+    let mut engine = Engine::load_demo(&options).unwrap();
+    engine.set_size("32x32".parse().unwrap());
     each_failure_is_told("mask", |out| mask::write(out, &values, width, height, &colours[..3]));
     each_failure_is_told("mask of many labels", |out| mask::write(out, &values, width, height, &colours));
     each_failure_is_told("binary mask", |out| mask::write_binary(out, &values, width, height, 1));
     each_failure_is_told("float32", |out| npy::write(out, &[4, 25], &[1.5_f32; 100]));
     each_failure_is_told("float16", |out| npy::write(out, &[4, 25], &[f16::ONE; 100]));
     for (dtype, normalise) in [(Dtype::F32, false), (Dtype::F16, true)] {
-        for at in [At::Half, At::Full, At::Photo { height: 13, width: 21 }] {
-            each_failure_is_told("embedding", |out| embedding.write(out, at, dtype, normalise));
-        }
+        each_failure_is_told("embedding", |out| embedding.write(out, dtype, normalise));
+        let rgb = [99; 21 * 13 * 3];
+        let frame = Frame { width: 21, height: 13, rgb: &rgb };
+        let resized = RefCell::new(engine.embed_resized(&frame, At::Photo, dtype, normalise).unwrap());
+        each_failure_is_told("resized embedding", |out| resized.borrow_mut().write(out).unwrap());
     }
 }
