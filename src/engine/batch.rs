@@ -20,7 +20,7 @@ const CHOICES: usize = 16;
 impl Network {
     /// One frame of each of several lanes of this network, in their order: as one batch where sizes and labels are the same and the
     /// device's own estimate says that this is quicker, else one after the other. A batch's products may be cut into other tiles, so
-    /// that its numbers differ in their last bits.
+    /// that its numbers differ in their last bits; its times and size are the first lane's.
     ///
     /// ```
     /// use lseg_fast::{Frame, Network, Options, Wanted};

@@ -66,7 +66,9 @@ pub(super) fn collect(
         array.shape = shape;
         read(device, source, output, buf, &mut array.data)?;
         check(network, output, labels.as_ref(), array)?;
-        array.is_wanted = true;
+    }
+    for output in Output::ALL {
+        results.arrays[output as usize].is_wanted = io.output(output).is_some();
     }
     results.frames = io.photo.batch();
     network.retire(std::mem::replace(&mut results.labels, labels));
@@ -92,7 +94,11 @@ fn read_mask(device: &mut dyn Device, source: &Source<'_>, mask: Buf, labels: &m
     }
     // Into the second half of the labels' own memory, then over it from the front: a byte is read before it is overwritten.
     let pixels = labels.len();
-    source.read(device, mask, &mut bytemuck::cast_slice_mut(labels)[pixels..])?;
+    if let Err(error) = source.read(device, mask, &mut bytemuck::cast_slice_mut(labels)[pixels..]) {
+        // What is there now is no mask.
+        labels.clear();
+        return Err(error);
+    }
     for i in 0..pixels {
         labels[i] = u16::from(bytemuck::cast_slice::<u16, u8>(labels)[pixels + i]);
     }

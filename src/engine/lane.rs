@@ -23,7 +23,8 @@ use crate::ops::{Buf, Element, Linear, Stage};
 use crate::plan_report::{OpTiming, PlanOp};
 use crate::protocol::Size;
 
-/// The flow of one camera over a [`Network`]'s weights. It may move between threads; lanes of one network run beside each other.
+/// The flow of one camera over a [`Network`]'s weights. It may move between threads. Lanes of one network run beside each other
+/// on a GPU; on a CPU their passes follow each other.
 ///
 /// ```
 /// use lseg_fast::{Frame, Network, Options, Results, Wanted};

@@ -76,7 +76,8 @@ pub(super) struct Shared {
     /// Of which lanes' devices are siblings; it computes nothing, so that nobody waits for it.
     seed: Mutex<ForkGuard>,
     tower: Mutex<TextTower>,
-    /// Labels that no frame is asked about any more. To give their memory back waits for frames, and so no frame does it.
+    /// Labels that no frame is asked about any more. To give their memory back waits for frames: so it is done where others are
+    /// made, or where there is too little.
     retired: Mutex<Vec<Labels>>,
     /// The process that made it.
     process: u32,
@@ -181,7 +182,7 @@ impl Network {
 
     /// As [`Network::labels`], of a list whose errors name the places in its file, with templates and long labels as `options`
     /// say. Of the texts that were not encoded before, `progress` is told how many are done and how many they are, every so often;
-    /// it must not ask this network for labels itself.
+    /// it must not ask this network for labels or text features itself.
     ///
     /// # Errors
     /// As [`Network::labels`]; [`Error::Template`] for a template without a `{}`, and for more or longer texts in templates than
@@ -230,6 +231,7 @@ impl Network {
     /// The text tower's output for a text that has been encoded (a label, or a template filled in): `embed_dim` values, not
     /// normalised. It waits while a list is encoded.
     pub fn text_features(&self, text: &str) -> Option<Vec<f32>> {
+        self.0.check_process().ok()?;
         self.tower().texts.get(text).map(|text| text.features.to_vec())
     }
 
@@ -245,7 +247,7 @@ impl Network {
     /// A device over the weights, for one lane.
     fn another_device(&self) -> Result<Box<dyn Device>> {
         self.0.check_process()?;
-        self.0.seed.lock().unwrap_or_else(PoisonError::into_inner).sibling()
+        self.0.or_with_retired(|| self.0.seed.lock().unwrap_or_else(PoisonError::into_inner).sibling())
     }
 }
 
@@ -259,9 +261,20 @@ impl Shared {
         }
     }
 
-    fn give_back_retired(&self) {
+    /// `take`, and once more where there is too little memory while labels wait to be given back.
+    pub fn or_with_retired<T>(&self, mut take: impl FnMut() -> Result<T>) -> Result<T> {
+        match take() {
+            Err(Error::Memory(_)) if self.give_back_retired() => take(),
+            taken => taken,
+        }
+    }
+
+    /// Whether there were any.
+    fn give_back_retired(&self) -> bool {
         let mut retired = std::mem::replace(&mut *self.retired(), Vec::with_capacity(RETIRED));
+        let were_there = !retired.is_empty();
         retired.clear();
+        were_there
     }
 
     fn retired(&self) -> MutexGuard<'_, Vec<Labels>> {

@@ -107,7 +107,9 @@ impl Lane {
 
     /// A frame's plan, which is `what`, ready to run.
     pub(super) fn compile(&mut self, plan: Plan, what: &str) -> Result<Program> {
-        let compiled = compile(&mut *self.device, &mut self.pass, plan, what, memory::FOR_PASS);
+        let Lane { network, device, pass, .. } = self;
+        let compiled =
+            network.shared().or_with_retired(|| compile(&mut **device, pass, plan.clone(), what, memory::FOR_PASS));
         if compiled.is_err() && self.pass.is_empty() {
             // What the other sessions had was given up for this one.
             self.sessions.clear();

@@ -88,8 +88,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// What some frames yielded: an array for each output that was wanted. Given to the next frames it is filled anew, and its memory
-/// serves again.
+/// What some frames yielded: an array for each output that was wanted. Given to the next frames it is filled anew, its memory
+/// serves again, and nothing is given back in a frame ([`Lane::run_into`](super::Lane::run_into)).
 ///
 /// ```
 /// use lseg_fast::{Engine, Frame, Options, Output, Results, Wanted};
@@ -143,7 +143,7 @@ impl Results {
     /// The labels that the frames were asked about, where an output is about labels. Their epoch tells them from those before and
     /// after.
     pub fn labels(&self) -> Option<&Labels> {
-        self.labels.as_ref()
+        self.labels.as_ref().filter(|_| self.frames > 0)
     }
 
     /// Of one frame's array of this output, as [`Output`] tells: a mask has `[height, width, 1]`, points have `[1, points,

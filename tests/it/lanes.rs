@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lseg_fast::model::config::{HeadBlock, ImageEncoder};
 use lseg_fast::{
     DeviceChoice, Engine, Error, Frame, LabelSlot, Labels, Lane, Network, Options, Output, Result, Results,
     Segmentation, Size, Ticket, Wanted,
 };
+use rayon::prelude::*;
 use testing::gpu::found;
 
 const WORDS: [&[&str]; 4] = [&["cat", "dog"], &["sky", "cat", "sea"], &["dog", "cat"], &["a", "b", "c", "d", "e"]];
@@ -144,6 +146,30 @@ fn lanes_run_on_threads_of_their_own() {
             }
         });
     }
+}
+
+/// A thread of a pool does the pool's other work while it waits: here another lane's frame, and another list of words.
+#[test]
+fn lanes_run_from_the_callers_own_pool() {
+    let (done, over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let network = tiny(DeviceChoice::Cpu).unwrap();
+        let labels = network.labels(WORDS[0]).unwrap();
+        let mut lanes = [(); 6].map(|()| network.lane().unwrap());
+        let bytes = rgb(PHOTOS[0]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        for _ in 0..20 {
+            pool.install(|| {
+                lanes.par_iter_mut().for_each(|lane| {
+                    lane.set_labels(&labels).unwrap();
+                    lane.run(&[frame(PHOTOS[0], &bytes)], Wanted::MASK).unwrap();
+                });
+                WORDS.par_iter().for_each(|words| drop(network.labels(words).unwrap()));
+            });
+        }
+        done.send(()).unwrap();
+    });
+    over.recv_timeout(Duration::from_secs(60)).expect("nobody waits for himself");
 }
 
 #[test]

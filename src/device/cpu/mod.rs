@@ -37,7 +37,9 @@ mod threads;
 mod winograd;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use self::arena::Arena;
 use self::clock::Clock;
@@ -120,9 +122,17 @@ impl Weights {
 }
 
 impl Workers {
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        // What panicked with it left nothing behind that the next pass sees.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does work on the threads, when those before have done with theirs.
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        // What panicked with it left nothing behind that the next sees.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if rayon::current_thread_index().is_none() {
+            return self.pool.install(work);
+        }
+        // A thread of another pool does that pool's other work while it waits, which may be a sibling's pass: it would wait for
+        // its own turn. A plain thread only waits.
+        let done = thread::scope(|scope| scope.spawn(|| self.pool.install(work)).join());
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 
@@ -171,8 +181,7 @@ impl Cpu {
         }
         let steps = &plan.steps[steps];
         let workers = Arc::clone(&self.workers);
-        let _turn = workers.turn();
-        workers.pool.install(|| {
+        workers.install(|| {
             for step in steps {
                 self.clock.step(Some(step.stage));
                 self.compute(&step.op);
@@ -242,7 +251,7 @@ fn work(plan: &Plan) -> usize {
 
 impl Upload for Cpu {
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let packed = self.workers.pool.install(|| Packed::new(n, k, data));
+        let packed = self.workers.install(|| Packed::new(n, k, data));
         Ok(self.weights.store(Stored::Packed(packed), n, k))
     }
 
@@ -251,7 +260,7 @@ impl Upload for Cpu {
         if !winograd::suits(shape) {
             return self.matrix(n, k, data);
         }
-        let filters = self.workers.pool.install(|| Filters::new(n, shape.inputs, data));
+        let filters = self.workers.install(|| Filters::new(n, shape.inputs, data));
         Ok(self.weights.store(Stored::Winograd(filters), n, k))
     }
 
@@ -283,10 +292,11 @@ impl Device for Cpu {
         self.complete()?;
         self.reserve(&plan)?;
         let work = work(&plan);
-        let _turn = self.workers.turn();
-        self.workers.pool.broadcast(|_| {
-            scratch::pack(gemm::PACK, |_| ());
-            scratch::work(work, |_| ());
+        self.workers.install(|| {
+            rayon::broadcast(|_| {
+                scratch::pack(gemm::PACK, |_| ());
+                scratch::work(work, |_| ());
+            });
         });
         Ok(Program { plan: Arc::new(plan), cuda: None })
     }
@@ -326,7 +336,7 @@ impl Device for Cpu {
     }
 
     fn bank(&self, n: usize, k: usize, rows: &[f32], offsets: &[f32]) -> Result<Bank> {
-        let rows = Arc::new(Stored::Packed(self.workers.pool.install(|| Packed::new(n, k, rows))));
+        let rows = Arc::new(Stored::Packed(self.workers.install(|| Packed::new(n, k, rows))));
         Ok(Bank::Cpu(CpuBank { n, k, rows, offsets: offsets.into() }))
     }
 

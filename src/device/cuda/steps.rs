@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Cuda;
+use super::driver::Flight;
 use super::program::GpuProgram;
 use crate::device::Program;
 use crate::error::Result;
@@ -10,6 +11,7 @@ use crate::error::Result;
 impl Cuda {
     /// With the plan's inputs where it begins the plan, with its outputs where it ends it.
     pub(super) fn part(&mut self, program: &mut Program, steps: Range<usize>) -> Result<()> {
+        let _flight = Flight::begin(self.stream.context());
         self.wait_for_slots()?;
         self.link(program)?;
         let (begins, ends) = (steps.start == 0, steps.end == program.plan.steps.len());
