@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::collect::{Source, collect};
 use super::label_set::Labels;
 use super::lane::HostInputs;
-use super::session::Session;
+use super::session::{Session, last};
 use super::{Frame, Lane, Results, Wanted};
 use crate::device::SLOTS;
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ impl Lane {
         self.prepare(frames, wanted, &[])?;
         let labels = self.current_labels(wanted.outputs);
         let Lane { device, sessions, flights, palette, .. } = self;
-        let Session { program, io, .. } = sessions.last_mut().expect("the session in use is the last");
+        let Session { program, io, .. } = last(sessions);
         let need = device.slot_need(program.plan()).times(SLOTS as u64);
         if !flights.held.covers(need) {
             flights.held.grow("a second frame in flight", need, memory::FOR_PASS)?;

@@ -9,7 +9,7 @@ use super::batch::Choice;
 use super::collect::{Source, collect, unscale};
 use super::fork_guard::ForkGuard;
 use super::label_set::{LabelSlot, Labels};
-use super::session::Session;
+use super::session::{Session, last};
 use super::texts::bank_bytes;
 use super::types::{Frame, Tap};
 use super::wanted::{Results, Wanted};
@@ -217,7 +217,7 @@ impl Lane {
     pub fn frame_buffer(&mut self, width: usize, height: usize) -> Result<&mut [u8]> {
         let (photo, bytes) = self.buffer_session(width, height)?;
         self.buffered = Some((width, height));
-        let program = &mut self.sessions.last_mut().expect("the session in use is the last").program;
+        let program = &mut last(&mut self.sessions).program;
         if self.device.input_memory(program, photo)?.is_some() {
             return Ok(self.device.input_memory(program, photo)?.expect("it was there"));
         }
@@ -236,7 +236,7 @@ impl Lane {
             return Err(Error::Size(what.to_owned()));
         };
         let (photo, _) = self.buffer_session(width, height)?;
-        let program = &mut self.sessions.last_mut().expect("the session in use is the last").program;
+        let program = &mut last(&mut self.sessions).program;
         if self.device.input_memory(program, photo)?.is_none() {
             self.device.write(program, photo, 0, &self.own_buffer)?;
         }
@@ -258,7 +258,7 @@ impl Lane {
         let photo = (height, width);
         let shape = FrameShape { batch: 1, photo, network: self.network_size_for(photo)? };
         self.session(shape, Outputs::MASK, &[])?;
-        Ok((self.last_session().io.photo, bytes))
+        Ok((last(&mut self.sessions).io.photo, bytes))
     }
 
     /// Runs a batch and reads the floating-point buffers of these names (`lseg-fast plan` lists them), every one of a name in
@@ -271,7 +271,7 @@ impl Lane {
         self.prepare(frames, wanted, names)?;
         self.write_inputs(frames, wanted)?;
         let Lane { device, sessions, network, .. } = self;
-        let program = &mut sessions.last_mut().expect("the session in use is the last").program;
+        let program = &mut last(sessions).program;
         device.run(program)?;
         let bufs: Vec<(&str, Buf)> =
             names.iter().flat_map(|name| program.plan().named(name).map(|buf| (*name, buf))).collect();
@@ -343,7 +343,7 @@ impl Lane {
     fn write_inputs(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>) -> Result<()> {
         self.buffered = None;
         let Lane { device, sessions, palette, .. } = self;
-        let Session { program, io, .. } = sessions.last_mut().expect("the session in use is the last");
+        let Session { program, io, .. } = last(sessions);
         let inputs = HostInputs { frames, points: wanted.points, palette };
         inputs.each(io, |buf, first, bytes| device.write(program, buf, first, bytes))
     }
@@ -351,7 +351,7 @@ impl Lane {
     /// One pass of the last session, whose inputs are written, and what it yields.
     fn run_session(&mut self, results: &mut Results) -> Result<()> {
         let Lane { network, device, sessions, labels, .. } = self;
-        let Session { program, io, key } = sessions.last_mut().expect("the session in use is the last");
+        let Session { program, io, key } = last(sessions);
         device.run(program)?;
         let labels = labels.clone().filter(|_| key.outputs.need_labels());
         collect(network.shared(), &mut **device, &Source::Pass(program), io, labels, results)?;

@@ -48,10 +48,6 @@ impl Lane {
         self.session(shape, wanted.outputs, keep)
     }
 
-    pub(super) fn last_session(&mut self) -> &mut Session {
-        self.sessions.last_mut().expect("the session in use is the last")
-    }
-
     pub(super) fn frame_shape(&self, frames: &[Frame<'_>]) -> Result<FrameShape> {
         let first = frames.first().ok_or_else(|| Error::Size("a batch of no frames".to_owned()))?;
         for frame in frames {
@@ -123,6 +119,11 @@ impl Lane {
         let bank = self.bank.filter(|_| outputs.need_labels()).map(|bank| network.model.head.similarity(bank));
         plan::record(network.activation, keep, |d| network.model.forward(d, shape, bank.as_ref(), outputs))
     }
+}
+
+/// The session in use.
+pub(super) fn last(sessions: &mut [Session]) -> &mut Session {
+    sessions.last_mut().expect("the session in use is the last")
 }
 
 /// A plan ready to run, with memory for passes, which are `what`; `ways` say what to do where there is too little.
