@@ -30,6 +30,9 @@ pub enum UnOp {
 pub enum BinOp {
     Add,
     Sub,
+    /// `.sat` of s32.
+    AddSat,
+    SubSat,
     MulLo,
     MulHi,
     /// `ty` is the operands'; the result is twice as wide.
@@ -56,6 +59,8 @@ pub enum TernOp {
     /// float: fused; integer: the low half of a·b + c.
     MadLo,
     MadHi,
+    /// `mad.hi.sat.s32`
+    MadHiSat,
     /// `ty` is that of a and b; c and the result are twice as wide.
     MadWide,
     Mad24Lo,

@@ -8,6 +8,8 @@ pub enum Space {
     Generic,
     Global,
     Shared,
+    /// Shared memory of the cluster: an address of [`crate::mem::SHARED_START`]… is the block's own, that of `mapa` any block's.
+    SharedCluster,
     Local,
     /// The kernel's parameters, bytes from 0.
     Param,
@@ -61,15 +63,17 @@ impl Order {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The threads of the block (`.cta`), and of its cluster, which is that block.
+    /// The threads of the block (`.cta`).
     Cta,
+    /// Of its cluster.
+    Cluster,
     Gpu,
     Sys,
 }
 
 impl Scope {
     pub fn reaches_blocks(self) -> bool {
-        self != Scope::Cta
+        !matches!(self, Scope::Cta | Scope::Cluster)
     }
 }
 

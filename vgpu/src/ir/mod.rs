@@ -15,6 +15,7 @@
 //! always, destinations and sources lie apart, unless the program itself names one register twice.
 
 mod arith;
+mod hopper;
 mod memory;
 mod mma;
 mod op;
@@ -24,10 +25,14 @@ mod value;
 mod warp;
 
 pub use arith::{BinOp, Cmp, Logic, TernOp, UnOp};
+pub use hopper::{
+    Bulk, BulkDirection, BulkReduce, ClusterBarrier, Element, GridDependency, Mbarrier, MbarrierOp, ProxyFence,
+    TensorTile, WaitPhase, Wgmma, WgmmaA,
+};
 pub use memory::{Address, AtomOp, Order, Scope, Space};
 pub use mma::{Accumulator, Mma, MmaKind};
 pub use op::Op;
-pub use program::{Inst, Kernel, Param, ParameterTest, Program, Variable};
+pub use program::{Inst, Kernel, Param, ParameterTest, Program, SlotUses, Variable};
 pub use special::Special;
 pub use value::{Condition, Mode, Pred, Round, Slot, Ty};
 pub use warp::{BarrierKind, ReduxOp, ShflMode, VoteMode};

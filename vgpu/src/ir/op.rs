@@ -1,6 +1,7 @@
 //! One instruction's work.
 
 use super::arith::{BinOp, Cmp, Logic, TernOp, UnOp};
+use super::hopper::{Bulk, ClusterBarrier, GridDependency, Mbarrier, ProxyFence, Wgmma};
 use super::memory::{Address, AtomOp, Order, Scope, Space};
 use super::mma::Mma;
 use super::special::Special;
@@ -329,6 +330,56 @@ pub enum Op {
         scope: Scope,
     },
 
+    Mbarrier(Box<Mbarrier>),
+    Bulk(Box<Bulk>),
+    /// Closes the thread's group of bulk copies.
+    BulkCommit,
+    /// Waits until at most `pending` of the newest groups are unfinished; `read`: until their sources were read.
+    BulkWait {
+        pending: u32,
+        read: bool,
+    },
+    /// `prefetch.tensormap`
+    PrefetchMap {
+        space: Space,
+        a: Address,
+    },
+    Wgmma(Box<Wgmma>),
+    WgmmaFence,
+    WgmmaCommit,
+    WgmmaWait {
+        pending: u32,
+    },
+    ProxyFence(ProxyFence),
+    ClusterBarrier(ClusterBarrier),
+    /// `mapa`: the address, as block `rank` of the cluster has it, in cluster addresses (`wide`: generic, 64 bits).
+    Mapa {
+        wide: bool,
+        d: Slot,
+        a: Slot,
+        rank: Slot,
+    },
+    /// Which block of the cluster an address belongs to (`wide`: of a generic one).
+    GetCtaRank {
+        wide: bool,
+        d: Slot,
+        a: Slot,
+    },
+    /// `st.async`, `red.async`: 1, 2 or 4 elements of `ty` to another block, counted at a barrier there.
+    StAsync {
+        ty: Ty,
+        reduce: Option<AtomOp>,
+        a: Address,
+        b: Box<[Slot]>,
+        mbarrier: Address,
+    },
+    /// `setmaxnreg`
+    MaxRegisters {
+        count: u32,
+        increase: bool,
+    },
+    GridDependency(GridDependency),
+
     /// To an instruction's index.
     Bra {
         target: u32,
@@ -341,6 +392,19 @@ pub enum Op {
     /// The lane is done (`ret` of a kernel, `exit`).
     Exit,
     Trap,
+    /// `printf`: `format` and `arguments` are generic addresses (64 bits); d = what vprintf returns.
+    Printf {
+        d: Option<Slot>,
+        format: Slot,
+        arguments: Slot,
+    },
+    /// `__assertfail` with its five arguments (addresses of 64 bits; the line, 32 bits).
+    AssertFail {
+        message: Slot,
+        file: Slot,
+        line: Slot,
+        function: Slot,
+    },
     /// Hints that change nothing: prefetch, discard, nanosleep, pmevent.
     Nop,
 }
@@ -354,6 +418,8 @@ impl Op {
                 outside(space) && order.reaches_blocks()
             }
             Op::Fence { scope } => scope.reaches_blocks(),
+            // A reduction is an atomic.
+            Op::Bulk(bulk) => bulk.reduce.is_some(),
             _ => false,
         }
     }

@@ -3,7 +3,7 @@
 use super::arith::Cmp;
 use super::memory::Space;
 use super::op::Op;
-use super::value::Condition;
+use super::value::{Condition, Slot};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inst {
@@ -22,6 +22,9 @@ pub struct Param {
     pub offset: usize,
     pub size: usize,
 }
+
+/// Slots that an instruction reads (false) and writes (true).
+pub type SlotUses = Box<[(Slot, bool)]>;
 
 /// One `.entry`.
 #[derive(Clone, Debug)]
@@ -42,6 +45,11 @@ pub struct Kernel {
     /// `.maxntid`, product of the three; `.reqntid` is given exactly.
     pub max_threads: Option<u32>,
     pub required_threads: Option<[u32; 3]>,
+    /// `.reqnctapercluster`, given exactly; `.explicitcluster` alone: the launch must say it.
+    pub required_cluster: Option<[u32; 3]>,
+    pub explicit_cluster: bool,
+    /// `.maxclusterrank`
+    pub max_cluster: Option<u32>,
     /// `.minnctapersm`
     pub min_blocks: Option<u32>,
     /// An estimate of hardware registers a thread: the most 32-bit values alive at once. ptxas decides the truth.
@@ -50,6 +58,9 @@ pub struct Kernel {
     pub communicates: bool,
     /// Guarded instructions, in order, whose guard a parameter alone decides.
     pub uniform_guards: Vec<(u32, ParameterTest)>,
+    /// Which slots of `wgmma`'s results and factors, which no other register shares, each other instruction (in order)
+    /// reads (false) or writes (true). Empty without `wgmma`.
+    pub asynchronous: Vec<(u32, SlotUses)>,
 }
 
 /// A guard that compares 32 bits of the parameters with a constant.
@@ -103,9 +114,10 @@ pub struct Variable {
 /// A module.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// `.version` as (major, minor), `.target` as its number (80).
+    /// `.version` as (major, minor), `.target` as its number (80), and whether it is of that architecture alone (`sm_90a`).
     pub version: (u32, u32),
     pub target: u32,
+    pub exact_target: bool,
     pub kernels: Vec<Kernel>,
     pub variables: Vec<Variable>,
     /// Bytes of the two banks of variables.

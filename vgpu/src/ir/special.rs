@@ -31,9 +31,23 @@ pub enum Special {
     GlobalTimer,
     DynamicSmemSize,
     TotalSmemSize,
-    /// Always 0: cluster registers of a grid without clusters, and what a driver may leave to kernels; `%cluster_nctaid` is 1.
+    /// That of the block and what the system keeps.
+    AggregateSmemSize,
+    /// `%cluster_ctarank`, `%cluster_nctarank`
+    ClusterCtaRank,
+    ClusterNctaRank,
+    /// The block's place in its cluster, and how many blocks that has: x, y, z as 0, 1, 2.
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    /// The cluster's place in the grid, and how many clusters that has.
+    Clusterid(u8),
+    Nclusterid(u8),
+    /// 1 where the launch has clusters.
+    IsExplicitCluster,
+    /// Always 0.
     Zero,
-    One,
+    /// `%envreg<n>`: what the driver tells kernels.
+    EnvReg(u8),
     /// Bytes of shared memory that the system keeps, which lie before the block's own.
     ReservedSmemSize,
 }

@@ -6,6 +6,8 @@ use crate::ir::{Space, Ty};
 pub struct Module<'a> {
     pub version: (u32, u32),
     pub target: u32,
+    /// `.target` of one architecture alone, `sm_90a`.
+    pub exact_target: bool,
     /// `.file` number and path.
     pub files: Vec<(u64, &'a str)>,
     pub variables: Vec<Variable<'a>>,
@@ -22,6 +24,8 @@ pub enum RegType {
 #[derive(Clone, Debug)]
 pub struct Variable<'a> {
     pub line: u32,
+    /// Where in the text it is: no two have the same.
+    pub at: usize,
     pub name: &'a str,
     /// `Param` for parameters of calls.
     pub space: Space,
@@ -31,6 +35,8 @@ pub struct Variable<'a> {
     /// Bytes of one element.
     pub element: usize,
     pub init: Vec<Init<'a>>,
+    /// A function's parameter or result in a register.
+    pub register: Option<RegType>,
 }
 
 /// One element of an initialiser.
@@ -51,6 +57,9 @@ pub struct Function<'a> {
     pub max_threads: Option<u32>,
     pub required_threads: Option<[u32; 3]>,
     pub min_blocks: Option<u32>,
+    pub required_cluster: Option<[u32; 3]>,
+    pub explicit_cluster: bool,
+    pub max_cluster: Option<u32>,
     /// `None`: declared only.
     pub body: Option<Vec<Statement<'a>>>,
 }
@@ -69,6 +78,8 @@ pub enum Statement<'a> {
         ty: RegType,
         name: &'a str,
         count: Option<u64>,
+        /// Elements of `.v2` and `.v4`; 1 without.
+        elements: u8,
     },
     Variable(Variable<'a>),
     Label {
@@ -124,6 +135,12 @@ pub enum Operand<'a> {
     Memory {
         base: Option<&'a str>,
         offset: i64,
+    },
+    /// `[map + bytes, {x, y}]`
+    Tensor {
+        base: &'a str,
+        offset: i64,
+        coordinates: Vec<Value<'a>>,
     },
     /// `(a, b)` of a call
     List(Vec<Value<'a>>),

@@ -1,10 +1,11 @@
 //! Where a module's variables and parameters lie, and their first bytes.
 
 use super::LoadError;
-use super::ast::{Function, Init, Module, Value, Variable};
+use super::ast::{Function, Init, Module, Statement, Value, Variable};
 use super::scope::Place;
 use crate::ir;
 use crate::ir::Space;
+use crate::mem::CONST_WINDOW;
 use std::collections::{HashMap, HashSet};
 
 /// Bytes taken one after the other.
@@ -30,6 +31,8 @@ pub struct ModuleTable<'a> {
     /// `.shared` variables of the module: each kernel that names one has its own.
     pub shared: HashMap<&'a str, &'a Variable<'a>>,
     pub functions: HashMap<&'a str, &'a Function<'a>>,
+    /// `.global` and `.const` variables inside functions, by [`Variable::at`].
+    pub inner: HashMap<usize, Place>,
     /// `.extern` variables without a definition.
     pub missing: HashSet<&'a str>,
 }
@@ -46,7 +49,8 @@ pub struct Laid<'a> {
 pub fn lay_out<'a>(module: &'a Module<'a>) -> Result<Laid<'a>, LoadError> {
     let mut laid = Laid { table: ModuleTable::default(), variables: Vec::new(), global_bytes: 0, const_bytes: 0 };
     let (mut global, mut constant) = (Layout::default(), Layout::default());
-    let mut placed: Vec<&Variable<'_>> = Vec::new();
+    // With the number of the function that each lies in.
+    let mut placed: Vec<(&Variable<'_>, Option<usize>)> = Vec::new();
     for variable in &module.variables {
         let bank = match variable.space {
             Space::Global => &mut global,
@@ -61,26 +65,33 @@ pub fn lay_out<'a>(module: &'a Module<'a>) -> Result<Laid<'a>, LoadError> {
             laid.table.missing.insert(variable.name);
             continue;
         }
-        let Some(offset) = bank.add(variable.bytes, variable.align) else {
-            return syntax(variable, "does not fit: the variables have more bytes than any device");
-        };
-        let place = if variable.space == Space::Global { Place::Global } else { Place::Const }(offset as u64);
-        if laid.table.places.insert(variable.name, place).is_some() {
+        let made = place(bank, variable, variable.name.to_owned())?;
+        if laid.table.places.insert(variable.name, place_of(&made)).is_some() {
             return syntax(variable, "is declared twice");
         }
-        laid.variables.push(ir::Variable {
-            name: variable.name.to_owned(),
-            space: variable.space,
-            bytes: variable.bytes,
-            align: variable.align,
-            init: Vec::new(),
-            offset,
-            pointers: Vec::new(),
-        });
-        placed.push(variable);
+        laid.variables.push(made);
+        placed.push((variable, None));
     }
-    for (made, variable) in laid.variables.iter_mut().zip(placed) {
-        initialise(made, variable, &laid.table)?;
+    let mut names: Vec<HashMap<&str, Place>> = vec![HashMap::new(); module.functions.len()];
+    for (number, function) in module.functions.iter().enumerate() {
+        for statement in function.body.iter().flatten() {
+            let Statement::Variable(variable) = statement else { continue };
+            let bank = match variable.space {
+                Space::Global => &mut global,
+                Space::Const => &mut constant,
+                _ => continue,
+            };
+            // The name is the function's own: the driver finds it under no other.
+            let made = place(bank, variable, format!("{}.{}.{}", function.name, variable.name, variable.at))?;
+            names[number].insert(variable.name, place_of(&made));
+            laid.table.inner.insert(variable.at, place_of(&made));
+            laid.variables.push(made);
+            placed.push((variable, Some(number)));
+        }
+    }
+    for (made, (variable, function)) in laid.variables.iter_mut().zip(placed) {
+        let own = |name: &str| names.get(function?)?.get(name).copied();
+        initialise(made, variable, |name| own(name).or(laid.table.places.get(name).copied()))?;
     }
     for function in &module.functions {
         let known = laid.table.functions.insert(function.name, function);
@@ -100,11 +111,35 @@ pub fn lay_out<'a>(module: &'a Module<'a>) -> Result<Laid<'a>, LoadError> {
     Ok(laid)
 }
 
+fn place(bank: &mut Layout, variable: &Variable<'_>, name: String) -> Result<ir::Variable, LoadError> {
+    let Some(offset) = bank.add(variable.bytes, variable.align) else {
+        return syntax(variable, "does not fit: the variables have more bytes than any device");
+    };
+    Ok(ir::Variable {
+        name,
+        space: variable.space,
+        bytes: variable.bytes,
+        align: variable.align,
+        init: Vec::new(),
+        offset,
+        pointers: Vec::new(),
+    })
+}
+
+fn place_of(variable: &ir::Variable) -> Place {
+    let at = variable.offset as u64;
+    if variable.space == Space::Global { Place::Global(at) } else { Place::Const(at) }
+}
+
 fn syntax<T>(variable: &Variable<'_>, what: &str) -> Result<T, LoadError> {
     Err(LoadError::Syntax { line: variable.line, what: format!("`{}` {what}", variable.name) })
 }
 
-fn initialise(made: &mut ir::Variable, variable: &Variable<'_>, table: &ModuleTable<'_>) -> Result<(), LoadError> {
+fn initialise(
+    made: &mut ir::Variable,
+    variable: &Variable<'_>,
+    find: impl Fn(&str) -> Option<Place>,
+) -> Result<(), LoadError> {
     for element in &variable.init {
         let (name, offset) = match *element {
             Init::Value(Value::Int(value)) => {
@@ -126,13 +161,21 @@ fn initialise(made: &mut ir::Variable, variable: &Variable<'_>, table: &ModuleTa
             Init::Value(Value::Name(name, offset)) | Init::Generic(name, offset) => (name, offset),
             Init::Value(_) => return syntax(variable, "has an initial value of another type"),
         };
-        match table.places.get(name) {
+        match find(name) {
+            // Its address in its own space, or as a generic one.
+            Some(Place::Const(at)) if variable.element == 8 => {
+                let window = if matches!(element, Init::Generic(..)) { CONST_WINDOW } else { 0 };
+                push(&mut made.init, &(window + at).wrapping_add_signed(offset).to_le_bytes(), 8);
+            }
             Some(Place::Global(at)) if variable.element == 8 => {
                 made.pointers.push((made.init.len(), at.wrapping_add_signed(offset)));
                 push(&mut made.init, &[0; 8], 8);
             }
             _ => {
-                let what = format!("`{}` begins with the address of `{name}`, no `.global` variable", variable.name);
+                let what = format!(
+                    "`{}` begins with the address of `{name}`, no `.global` or `.const` variable",
+                    variable.name
+                );
                 return Err(LoadError::Unknown { line: variable.line, text: String::new(), what });
             }
         }

@@ -77,13 +77,13 @@ fn ways(inst: &VirtualInst) -> (&[u32], bool) {
     match &inst.op {
         Op::Bra { target } => (std::slice::from_ref(target), falls),
         Op::Brx { targets, .. } => (targets, falls),
-        Op::Exit | Op::Trap => (&[], falls),
+        Op::Exit | Op::Trap | Op::AssertFail { .. } => (&[], falls),
         _ => (&[], true),
     }
 }
 
 fn ends_block(inst: &VirtualInst) -> bool {
-    matches!(inst.op, Op::Bra { .. } | Op::Brx { .. } | Op::Exit | Op::Trap)
+    matches!(inst.op, Op::Bra { .. } | Op::Brx { .. } | Op::Exit | Op::Trap | Op::AssertFail { .. })
 }
 
 fn blocks(code: &[VirtualInst]) -> Vec<Block> {

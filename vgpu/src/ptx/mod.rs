@@ -1,13 +1,14 @@
 //! PTX text → [`Program`]: lexed, parsed, decoded; virtual registers compacted into slots by liveness.
 //!
-//! What is not known: `wmma`, `wgmma`, `mbarrier`, textures and surfaces, 16-bit integers in pairs, calls through
-//! registers, recursion, and the functions of the device's runtime (`vprintf`, `malloc`). Calls of a module's own functions are put in place.
+//! What is not known: textures and surfaces, 16-bit integers in pairs, calls through
+//! registers, recursion, and the functions of the device's runtime but `vprintf` and `__assertfail` (`malloc`). Calls of a module's own functions are put in place.
 //!
 //! Taken without effect, since nothing that is checked depends on them: caching hints of loads and stores (the list is in
 //! `decode/memory.rs`), `.uni`, `.pragma`, `.maxnreg`, `prefetch`, `discard`,
-//! `nanosleep`, `pmevent`, `setmaxnreg`, `griddepcontrol`, `createpolicy` (its policy is zero).
+//! `nanosleep`, `pmevent`, `createpolicy` (its policy is zero).
 
 mod ast;
+mod asynchronous;
 mod constants;
 mod decode;
 mod layout;
@@ -97,6 +98,7 @@ fn load_module(text: &str) -> Result<Program, LoadError> {
     Ok(Program {
         version: module.version,
         target: module.target,
+        exact_target: module.exact_target,
         kernels,
         variables,
         global_bytes,
@@ -111,7 +113,7 @@ fn load_module(text: &str) -> Result<Program, LoadError> {
 fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) -> Result<Kernel, LoadError> {
     let Decoded { mut virtual_code, shared_bytes, dynamic_align, local_bytes } = decoded;
     resolve_jumps(&mut virtual_code);
-    let lives = liveness::lives(&virtual_code)?;
+    let mut lives = liveness::lives(&virtual_code)?;
     let width = |register: usize| if virtual_code.registers[register].bytes == 8 { 2 } else { 1 };
     let too_many = || LoadError::Unknown {
         line: function.line,
@@ -119,9 +121,12 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
         what: format!("the kernel keeps more than {} values at once", Slot::CONSTANT),
     };
     let most = usize::from(Slot::CONSTANT);
+    let registers = regalloc::most_alive(&lives.registers, width, 2 * virtual_code.code.len());
+    let asynchronous = asynchronous::registers(&virtual_code);
+    asynchronous::keep(&mut lives, &asynchronous, virtual_code.code.len());
     let slots = regalloc::assign(&lives.registers, width, most).ok_or_else(too_many)?;
     let preds = regalloc::assign(&lives.predicates, |_| 1, most).ok_or_else(too_many)?;
-    let registers = regalloc::most_alive(&lives.registers, width, 2 * virtual_code.code.len());
+    let asynchronous = asynchronous::uses(&virtual_code, &asynchronous, &slots.places);
     // Where dynamic shared memory begins, beside the constants of its addresses.
     let dynamic = SHARED_START + shared_bytes.next_multiple_of(dynamic_align) as u64;
     let uniform_guards = uniform_guards::find(&virtual_code, &constants.words);
@@ -130,6 +135,7 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
         name: function.name.to_owned(),
         communicates: code.iter().any(|inst| inst.op.communicates()),
         uniform_guards,
+        asynchronous,
         code,
         params: Vec::new(),
         param_bytes: 0,
@@ -140,6 +146,9 @@ fn finish(function: &Function<'_>, decoded: Decoded, constants: &mut Constants) 
         local_bytes,
         max_threads: function.max_threads,
         required_threads: function.required_threads,
+        required_cluster: function.required_cluster,
+        explicit_cluster: function.explicit_cluster,
+        max_cluster: function.max_cluster,
         min_blocks: function.min_blocks,
         registers: registers as u32,
     })

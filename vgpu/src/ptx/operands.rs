@@ -1,6 +1,6 @@
 //! The slots and predicates of an operation: what is decoded with numbers of its own operands gets its places at the end.
 
-use crate::ir::{Address, Condition, Op, Pred, Slot};
+use crate::ir::{Address, Condition, MbarrierOp, Op, Pred, Slot, WaitPhase, WgmmaA};
 
 /// Calls `slot` and `pred` for every one in `op`.
 pub fn visit(op: &mut Op, slot: &mut impl FnMut(&mut Slot), pred: &mut impl FnMut(&mut Pred)) {
@@ -124,7 +124,70 @@ pub fn visit(op: &mut Op, slot: &mut impl FnMut(&mut Slot), pred: &mut impl FnMu
         }
         Op::BarWarp { members } => slot(members),
         Op::Brx { a, .. } => slot(a),
-        Op::CpAsyncCommit
+        Op::Mbarrier(m) => {
+            address(&mut m.a, slot);
+            match &mut m.op {
+                MbarrierOp::Init { count: x }
+                | MbarrierOp::ExpectTx { bytes: x }
+                | MbarrierOp::CompleteTx { bytes: x } => {
+                    slot(x);
+                }
+                MbarrierOp::Arrive { state, count, expect, .. } => {
+                    [state, count, expect].into_iter().flatten().for_each(slot);
+                }
+                MbarrierOp::Test { p, phase: WaitPhase::State(x) | WaitPhase::Parity(x), .. } => {
+                    slot(x);
+                    pred(p);
+                }
+                MbarrierOp::PendingCount { d, state } => [d, state].into_iter().for_each(slot),
+                MbarrierOp::Inval | MbarrierOp::AfterCopies { .. } => {}
+            }
+        }
+        Op::Bulk(bulk) => {
+            for a in [&mut bulk.shared, &mut bulk.mbarrier].into_iter().flatten() {
+                address(&mut a.1, slot);
+            }
+            address(&mut bulk.other, slot);
+            [&mut bulk.bytes, &mut bulk.multicast].into_iter().flatten().for_each(&mut *slot);
+            if let Some(tile) = &mut bulk.tensor {
+                tile.coordinates.iter_mut().for_each(&mut *slot);
+                tile.im2col.iter_mut().flatten().for_each(slot);
+            }
+        }
+        Op::PrefetchMap { a, .. } => address(a, slot),
+        Op::Wgmma(w) => {
+            w.d.iter_mut().chain(&mut w.c).for_each(&mut *slot);
+            match &mut w.a {
+                WgmmaA::Shared(a) => slot(a),
+                WgmmaA::Registers(a) => a.iter_mut().for_each(&mut *slot),
+            }
+            slot(&mut w.b);
+            pred(&mut w.add.pred);
+        }
+        Op::Mapa { d, a, rank, .. } => [d, a, rank].into_iter().for_each(slot),
+        Op::GetCtaRank { d, a, .. } => [d, a].into_iter().for_each(slot),
+        Op::StAsync { a, b, mbarrier, .. } => {
+            address(a, slot);
+            b.iter_mut().for_each(&mut *slot);
+            address(mbarrier, slot);
+        }
+        Op::Printf { d, format, arguments } => {
+            d.iter_mut().for_each(&mut *slot);
+            [format, arguments].into_iter().for_each(slot);
+        }
+        Op::AssertFail { message, file, line, function } => {
+            [message, file, line, function].into_iter().for_each(slot);
+        }
+        Op::BulkCommit
+        | Op::BulkWait { .. }
+        | Op::WgmmaFence
+        | Op::WgmmaCommit
+        | Op::WgmmaWait { .. }
+        | Op::ProxyFence(_)
+        | Op::ClusterBarrier(_)
+        | Op::MaxRegisters { .. }
+        | Op::GridDependency(_)
+        | Op::CpAsyncCommit
         | Op::CpAsyncWait { .. }
         | Op::CpAsyncWaitAll
         | Op::Fence { .. }

@@ -1,15 +1,13 @@
 //! Tokens → [`Module`]. No recursion: scopes stay brackets in the flow of statements.
-//! One file: one pass over the tokens, a function a kind of statement.
+
+mod instructions;
+mod variables;
 
 use super::LoadError;
-use super::ast::{Function, Init, Instruction, Module, Operand, Position, RegType, Statement, Value, Variable};
+use super::ast::{Function, Module, Position, RegType, Statement, Variable};
 use super::lex::{Placed, Token, tokens};
 use crate::ir::{Space, Ty};
-
-/// More bytes than any device has: sizes beyond it are mistakes.
-const MOST_BYTES: u64 = 1 << 40;
-/// The most bytes of an initialiser.
-const MOST_INIT: usize = 1 << 28;
+use variables::variable_space;
 
 /// The name of a type, as registers, variables and instructions have it.
 pub fn data_type(name: &str) -> Option<Ty> {
@@ -33,17 +31,6 @@ pub fn data_type(name: &str) -> Option<Ty> {
         "e4m3x2" => Ty::E4m3x2,
         "e5m2x2" => Ty::E5m2x2,
         "tf32" => Ty::Tf32,
-        _ => return None,
-    })
-}
-
-fn variable_space(name: &str) -> Option<Space> {
-    Some(match name {
-        "global" => Space::Global,
-        "const" => Space::Const,
-        "shared" => Space::Shared,
-        "local" => Space::Local,
-        "param" => Space::Param,
         _ => return None,
     })
 }
@@ -176,7 +163,7 @@ impl<'a> Parser<'a> {
             }
             "target" => {
                 self.at += 1;
-                module.target = self.target()?;
+                (module.target, module.exact_target) = self.target()?;
             }
             "address_size" => {
                 self.at += 1;
@@ -224,11 +211,12 @@ impl<'a> Parser<'a> {
     }
 
     /// `sm_80`, `sm_90a`, `sm_80, debug`
-    fn target(&mut self) -> Result<u32, LoadError> {
+    fn target(&mut self) -> Result<(u32, bool), LoadError> {
         let line = self.line();
         let name = self.name()?;
         let digits = name.strip_prefix("sm_").unwrap_or("");
-        let digits = digits.strip_suffix(['a', 'f']).unwrap_or(digits);
+        let exact = digits.strip_suffix('a');
+        let digits = exact.or(digits.strip_suffix('f')).unwrap_or(digits);
         let Some(number) = digits.parse::<u32>().ok().filter(|&number| number > 0) else {
             return Err(LoadError::Syntax { line, what: format!("expected a target like `sm_80`, found `{name}`") });
         };
@@ -238,7 +226,7 @@ impl<'a> Parser<'a> {
                 other => return self.unknown(format!("the target option `{other}`")),
             }
         }
-        Ok(number)
+        Ok((number, exact.is_some()))
     }
 
     /// `1 "path"`, with a time and size behind.
@@ -317,149 +305,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `.space .align 4 .b8 a[5] = {…}, b`, without the `;`.
-    fn variables(&mut self, is_extern: bool, add: &mut dyn FnMut(Variable<'a>)) -> Result<(), LoadError> {
-        let (space, ty, align) = self.variable_head()?;
-        loop {
-            add(self.variable(space, ty, align, is_extern)?);
-            if !self.take(b',') {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Space, element type and alignment.
-    fn variable_head(&mut self) -> Result<(Space, Ty, usize), LoadError> {
-        let mut space = None;
-        let mut ty = None;
-        let mut align = None;
-        let mut vector = 1;
-        while let Some(Token::Dotted(word)) = self.peek() {
-            self.at += 1;
-            match word {
-                "align" => align = Some(self.alignment()?),
-                // Parameters that are pointers: `.ptr .global .align 16`.
-                "ptr" => self.pointer_note()?,
-                "v2" => vector = 2,
-                "v4" => vector = 4,
-                _ => {
-                    if let Some(found) = data_type(word) {
-                        ty = Some(found);
-                    } else if let (Some(found), None) = (variable_space(word), space) {
-                        space = Some(found);
-                    } else {
-                        self.at -= 1;
-                        return self.unknown(format!("`.{word}` in a declaration"));
-                    }
-                }
-            }
-        }
-        match (space, ty) {
-            (Some(space), Some(ty)) if vector == 1 => Ok((space, ty, align.unwrap_or(ty.bytes()))),
-            (Some(_), Some(_)) => self.unknown("variables of a vector type"),
-            _ => self.expected("a space and a type"),
-        }
-    }
-
-    fn alignment(&mut self) -> Result<usize, LoadError> {
-        let value = self.unsigned()?;
-        if value.is_power_of_two() && value <= 1 << 16 {
-            return Ok(value as usize);
-        }
-        self.at -= 1;
-        self.expected("an alignment, a power of two")
-    }
-
-    fn pointer_note(&mut self) -> Result<(), LoadError> {
-        while let Some(Token::Dotted(word)) = self.peek() {
-            match word {
-                "global" | "shared" | "const" | "local" => self.at += 1,
-                "align" => {
-                    self.at += 1;
-                    self.alignment()?;
-                }
-                _ => break,
-            }
-        }
-        Ok(())
-    }
-
-    fn variable(&mut self, space: Space, ty: Ty, align: usize, is_extern: bool) -> Result<Variable<'a>, LoadError> {
-        let line = self.line();
-        let name = self.name()?;
-        let mut count = 1u64;
-        let mut open = false;
-        while self.take(b'[') {
-            if self.take(b']') {
-                open = true;
-                continue;
-            }
-            let length = self.unsigned()?;
-            count = count.saturating_mul(length);
-            self.need(b']')?;
-        }
-        let init = if self.take(b'=') { self.initialiser()? } else { Vec::new() };
-        if open {
-            count = init.len() as u64;
-        }
-        let bytes = count.saturating_mul(ty.bytes() as u64);
-        if bytes > MOST_BYTES {
-            return Err(LoadError::Syntax { line, what: format!("`{name}` has {bytes} bytes, more than any device") });
-        }
-        if init.len() as u64 > count {
-            let what = format!("`{name}` has {count} elements and {} initial values", init.len());
-            return Err(LoadError::Syntax { line, what });
-        }
-        Ok(Variable { line, name, space, is_extern, bytes: bytes as usize, align, element: ty.bytes(), init })
-    }
-
-    /// `5` or `{1, 2, name+8, generic(name)}`; inner braces group only.
-    fn initialiser(&mut self) -> Result<Vec<Init<'a>>, LoadError> {
-        let mut found = Vec::new();
-        if !self.is(b'{') {
-            found.push(self.initial_value()?);
-            return Ok(found);
-        }
-        let mut depth = 0usize;
-        loop {
-            if self.take(b'{') {
-                depth += 1;
-                continue;
-            }
-            if self.take(b'}') {
-                depth -= 1;
-            } else {
-                found.push(self.initial_value()?);
-                if found.len() > MOST_INIT {
-                    return self.error("too many initial values");
-                }
-            }
-            if depth == 0 {
-                return Ok(found);
-            }
-            if !self.take(b',') && !self.is(b'}') {
-                return self.expected("`,` or `}`");
-            }
-        }
-    }
-
-    fn initial_value(&mut self) -> Result<Init<'a>, LoadError> {
-        if self.peek() == Some(Token::Name("generic")) && self.peek_second() == Some(Token::Punct(b'(')) {
-            self.at += 2;
-            let name = self.name()?;
-            self.need(b')')?;
-            let offset = self.sum_tail()?;
-            return Ok(Init::Generic(name, offset));
-        }
-        Ok(Init::Value(self.value()?))
-    }
-
     /// `(returns) name (params) directives { body }` or `;`
     fn function(&mut self, is_entry: bool) -> Result<Function<'a>, LoadError> {
         let line = self.line();
-        let returns = if self.is(b'(') { self.parameters()? } else { Vec::new() };
+        let returns = if self.is(b'(') { self.parameters(is_entry)? } else { Vec::new() };
         let name = self.name()?;
-        let params = if self.is(b'(') { self.parameters()? } else { Vec::new() };
+        let params = if self.is(b'(') { self.parameters(is_entry)? } else { Vec::new() };
         let mut function = Function {
             line,
             name,
@@ -469,6 +320,9 @@ impl<'a> Parser<'a> {
             max_threads: None,
             required_threads: None,
             min_blocks: None,
+            required_cluster: None,
+            explicit_cluster: false,
+            max_cluster: None,
             body: None,
         };
         self.function_directives(&mut function)?;
@@ -480,12 +334,41 @@ impl<'a> Parser<'a> {
         Ok(function)
     }
 
-    fn parameters(&mut self) -> Result<Vec<Variable<'a>>, LoadError> {
+    /// `.b32 a`, behind `.reg`.
+    fn register_parameter(&mut self) -> Result<Variable<'a>, LoadError> {
+        while self.take_dotted("align") {
+            self.unsigned()?;
+        }
+        let register = Some(self.register_type()?);
+        let (line, at) = (self.line(), self.at);
+        let name = self.name()?;
+        let (space, is_extern, init) = (Space::Param, false, Vec::new());
+        Ok(Variable { line, at, name, space, is_extern, bytes: 0, align: 1, element: 1, init, register })
+    }
+
+    fn register_type(&mut self) -> Result<RegType, LoadError> {
+        let Some(Token::Dotted(word)) = self.peek() else {
+            return self.expected("a type");
+        };
+        let ty = match data_type(word) {
+            Some(ty) => RegType::Data(ty),
+            None if word == "pred" => RegType::Pred,
+            None => return self.unknown(format!("registers of the type `.{word}`")),
+        };
+        self.at += 1;
+        Ok(ty)
+    }
+
+    fn parameters(&mut self, is_entry: bool) -> Result<Vec<Variable<'a>>, LoadError> {
         self.need(b'(')?;
         let mut found = Vec::new();
         while !self.take(b')') {
-            if self.peek() == Some(Token::Dotted("reg")) {
-                return self.unknown("function parameters in registers");
+            if !is_entry && self.take_dotted("reg") {
+                found.push(self.register_parameter()?);
+                if !self.take(b',') && !self.is(b')') {
+                    return self.expected("`,` or `)`");
+                }
+                continue;
             }
             let (space, ty, align) = self.variable_head()?;
             let name = self.variable(space, ty, align, false)?;
@@ -509,6 +392,9 @@ impl<'a> Parser<'a> {
                     function.max_threads = Some(x.saturating_mul(y).saturating_mul(z));
                 }
                 "reqntid" => function.required_threads = Some(self.dimensions()?),
+                "reqnctapercluster" => function.required_cluster = Some(self.dimensions()?),
+                "explicitcluster" => function.explicit_cluster = true,
+                "maxclusterrank" => function.max_cluster = Some(self.small()?),
                 "minnctapersm" => function.min_blocks = Some(self.small()?),
                 // Tells the assembler, changes nothing here.
                 "maxnreg" | "maxnctapersm" => {
@@ -592,15 +478,16 @@ impl<'a> Parser<'a> {
     /// `.reg .b32 a, %r<5>;`
     fn registers(&mut self, into: &mut Vec<Statement<'a>>) -> Result<(), LoadError> {
         self.at += 1;
-        let Some(Token::Dotted(word)) = self.peek() else {
-            return self.expected("a type");
+        let elements = match self.peek() {
+            Some(Token::Dotted("v2")) => 2,
+            Some(Token::Dotted("v4")) => 4,
+            _ => 1,
         };
-        let ty = match data_type(word) {
-            Some(ty) => RegType::Data(ty),
-            None if word == "pred" => RegType::Pred,
-            None => return self.unknown(format!("registers of the type `.{word}`")),
-        };
-        self.at += 1;
+        self.at += usize::from(elements > 1);
+        let ty = self.register_type()?;
+        if elements > 1 && ty == RegType::Pred {
+            return self.error("predicates have no vectors");
+        }
         loop {
             let line = self.line();
             let name = self.name()?;
@@ -608,8 +495,11 @@ impl<'a> Parser<'a> {
             if self.take(b'<') {
                 count = Some(self.unsigned()?);
                 self.need(b'>')?;
+                if elements > 1 {
+                    return self.unknown("numbered registers of a vector type");
+                }
             }
-            into.push(Statement::Register { line, ty, name, count });
+            into.push(Statement::Register { line, ty, name, count, elements });
             if !self.take(b',') {
                 return self.need(b';');
             }
@@ -657,116 +547,5 @@ impl<'a> Parser<'a> {
         }
         into.push(Statement::Label { line, name });
         Ok(())
-    }
-
-    fn instruction(&mut self) -> Result<Instruction<'a>, LoadError> {
-        let mut guard = None;
-        if self.take(b'@') {
-            let negate = self.take(b'!');
-            guard = Some((self.name()?, negate));
-        }
-        let line = self.line();
-        let opcode = self.name()?;
-        let mut modifiers = Vec::new();
-        while let Some(Token::Dotted(word)) = self.peek() {
-            self.at += 1;
-            modifiers.push(word);
-        }
-        let mut operands = Vec::new();
-        while !self.take(b';') {
-            if !operands.is_empty() {
-                self.need(b',')?;
-            }
-            operands.push(self.operand()?);
-        }
-        Ok(Instruction { line, guard, opcode, modifiers, operands })
-    }
-
-    fn operand(&mut self) -> Result<Operand<'a>, LoadError> {
-        if self.take(b'{') {
-            return Ok(Operand::Vector(self.values(b'}')?));
-        }
-        if self.take(b'(') {
-            return Ok(Operand::List(self.values(b')')?));
-        }
-        if self.take(b'[') {
-            let operand = self.memory()?;
-            if self.is(b',') {
-                return self.unknown("an address of several parts, as textures, surfaces and tensors have");
-            }
-            self.need(b']')?;
-            return Ok(operand);
-        }
-        if self.take(b'!') {
-            return Ok(Operand::Not(self.name()?));
-        }
-        if let (Some(Token::Name(first)), Some(Token::Punct(b'|'))) = (self.peek(), self.peek_second()) {
-            self.at += 2;
-            return Ok(Operand::Pair(first, self.name()?));
-        }
-        Ok(Operand::Value(self.value()?))
-    }
-
-    fn values(&mut self, end: u8) -> Result<Vec<Value<'a>>, LoadError> {
-        let mut found = Vec::new();
-        while !self.take(end) {
-            if !found.is_empty() {
-                self.need(b',')?;
-            }
-            found.push(self.value()?);
-        }
-        Ok(found)
-    }
-
-    fn memory(&mut self) -> Result<Operand<'a>, LoadError> {
-        Ok(match self.value()? {
-            Value::Name(name, offset) => Operand::Memory { base: Some(name), offset },
-            Value::Int(address) => Operand::Memory { base: None, offset: address as i64 },
-            _ => return self.error("an address is a register, a variable or a number, plus a number"),
-        })
-    }
-
-    /// A number, a name, or a sum of them.
-    fn value(&mut self) -> Result<Value<'a>, LoadError> {
-        let negative = self.take(b'-');
-        let inverted = !negative && self.take(b'~');
-        match self.next() {
-            Some(Token::Int(value)) => {
-                let value = if negative { value.wrapping_neg() } else { value };
-                let value = if inverted { !value } else { value };
-                Ok(Value::Int(value.wrapping_add(self.sum_tail()? as u64)))
-            }
-            Some(Token::F32(bits)) if !inverted => Ok(Value::F32(bits ^ (u32::from(negative) << 31))),
-            Some(Token::F64(bits)) if !inverted => Ok(Value::F64(bits ^ (u64::from(negative) << 63))),
-            Some(Token::Name(name)) if !negative && !inverted => {
-                if let Some(Token::Dotted(member)) = self.peek() {
-                    self.at += 1;
-                    return Ok(Value::Member(name, member));
-                }
-                Ok(Value::Name(name, self.sum_tail()?))
-            }
-            _ => {
-                self.at -= 1;
-                self.expected("a value")
-            }
-        }
-    }
-
-    /// `+ 8 - 4 + -2`: the rest of a sum.
-    fn sum_tail(&mut self) -> Result<i64, LoadError> {
-        let mut sum = 0i64;
-        loop {
-            let mut negative = match self.peek() {
-                Some(Token::Punct(b'+')) => false,
-                Some(Token::Punct(b'-')) => true,
-                _ => return Ok(sum),
-            };
-            self.at += 1;
-            if self.take(b'-') {
-                negative = !negative;
-            }
-            let term = self.unsigned()? as i64;
-            sum = if negative { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
-        }
     }
 }

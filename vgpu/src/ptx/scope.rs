@@ -25,6 +25,8 @@ pub enum Symbol {
     /// A virtual register and its bytes.
     Register(u32, u8),
     Predicate(u32),
+    /// Neighbouring virtual registers: the first, bytes of each, how many.
+    Vector(u32, u8, u8),
     Variable(Place),
 }
 

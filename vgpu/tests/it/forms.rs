@@ -1,13 +1,27 @@
 //! PTX text to result: the forms of instructions that nvcc writes, each with what the PTX ISA says of it.
 
+use vgpu_cuda::fault::{Check, Fault};
+
+use crate::children::in_child;
 use crate::lab::{OPTIONS, run_ptx};
 
 /// A kernel that leaves each lane's `%r0`, of one warp. Before `body`: `%r1` and `%f1` are the lane's number, `%rd1` the
 /// input (word i is 100 + i), `%rd2` the lane's word of it, `%rd4` a word of zeros behind the output, `%r2` the lane's
 /// word of shared memory, in which all is 0.
 fn results(body: &str) -> Vec<u32> {
+    run(body).unwrap_or_else(|fault| panic!("{fault}\n{body}"))
+}
+
+#[allow(clippy::result_large_err)]
+fn run(body: &str) -> Result<Vec<u32>, Fault> {
+    with("", body)
+}
+
+/// With something declared before the kernel.
+#[allow(clippy::result_large_err)]
+fn with(before: &str, body: &str) -> Result<Vec<u32>, Fault> {
     let text = format!(
-        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry forms(.param .u64 in, .param .u64 out) {{\n\
+        ".version 8.0\n.target sm_80\n.address_size 64\n{before}.visible .entry forms(.param .u64 in, .param .u64 out) {{\n\
          .reg .pred %p<9>;\n.reg .b16 %h<9>;\n.reg .b32 %r<30>;\n.reg .f32 %f<9>;\n.reg .b64 %rd<12>;\n.reg .f64 %fd<5>;\n\
          .shared .align 16 .b8 sm[2048];\n.local .align 16 .b8 own[64];\n\
          ld.param.u64 %rd1, [in];\nld.param.u64 %rd3, [out];\nmov.u32 %r1, %laneid;\ncvt.rn.f32.u32 %f1, %r1;\n\
@@ -18,9 +32,9 @@ fn results(body: &str) -> Vec<u32> {
          bar.sync 0;\nmad.lo.u32 %r2, %r1, 4, %r2;\n{body}\nst.global.u32 [%rd3], %r0;\nret;\n}}\n"
     );
     let input: Vec<u32> = (100..164).collect();
-    let mut out = run_ptx(&text, &input, 36, &OPTIONS).unwrap_or_else(|fault| panic!("{fault}\n{body}"));
+    let mut out = run_ptx(&text, &input, 36, &OPTIONS)?;
     out.truncate(32);
-    out
+    Ok(out)
 }
 
 /// What it is of the lane.
@@ -270,6 +284,11 @@ fn memory() {
              ld.shared.u32 %r0, [%r2];",
             |l| l,
         ),
+        (
+            "mov.b64 %rd5, in; cvta.param.u64 %rd6, %rd5; isspacep.param %p1, %rd6; isspacep.global %p2, %rd6; \
+             @%p1 ld.u64 %rd7, [%rd6]; sub.s64 %rd7, %rd7, %rd1; cvt.u32.u64 %r0, %rd7; @%p2 mov.u32 %r0, 99;",
+            |_| 0,
+        ),
         // In order, lowest lane first.
         ("atom.global.add.u32 %r0, [%rd4], 2;", |l| 2 * l),
         ("atom.global.add.f32 %f2, [%rd4], 0f3F000000; mov.b32 %r0, %f2;", |l| (l as f32 / 2.0).to_bits()),
@@ -290,6 +309,218 @@ fn memory() {
         ),
         ("cp.async.ca.shared.global [%r2], [%rd2], 4; cp.async.wait_all; ld.shared.u32 %r0, [%r2];", |l| 100 + l),
     ]);
+}
+
+#[test]
+fn integers_that_saturate_or_carry() {
+    all_hold(&[
+        ("add.sat.s32 %r0, 0x7fffffff, %r1;", |_| 0x7fff_ffff),
+        ("neg.s32 %r3, %r1; add.sat.s32 %r0, 0x80000000, %r3;", |_| 0x8000_0000),
+        ("add.sat.s32 %r0, 0x80000000, %r1;", |l| 0x8000_0000 + l),
+        ("sub.sat.s32 %r0, 0x80000000, %r1;", |_| 0x8000_0000),
+        ("sub.sat.s32 %r0, %r1, 0x80000000;", |_| 0x7fff_ffff),
+        ("sub.sat.s32 %r0, -1, 0x80000000;", |_| 0x7fff_ffff),
+        ("mad.hi.sat.s32 %r0, 0x80000000, 0x80000000, 0x7fffffff;", |_| 0x7fff_ffff),
+        ("mad.hi.sat.s32 %r0, 0x80000000, 0x7fffffff, 0x80000001;", |_| 0x8000_0000),
+        ("mad.hi.s32 %r0, 0x80000000, 0x80000000, 0x7fffffff;", |_| 0xbfff_ffff),
+        // Borrowed by the first, not by the second, which gives 0.
+        (
+            "sub.cc.s32 %r3, 0x80000001, 0x80000002; subc.cc.s32 %r4, %r3, -2; subc.s32 %r5, %r4, -2; \
+             mad.lo.u32 %r0, %r4, 100, %r5;",
+            |_| 2,
+        ),
+        // 0 − 2³² is borrowed although its low word is 0.
+        (
+            "sub.cc.u32 %r3, 0, 1; subc.cc.u32 %r4, 0, -1; subc.u32 %r5, 0, 0; shl.b32 %r4, %r4, 4; xor.b32 %r0, %r4, %r5;",
+            |_| u32::MAX,
+        ),
+        ("sub.cc.u32 %r3, 5, 5; subc.cc.u32 %r4, 5, 5; subc.u32 %r0, %r4, 0;", |_| 0),
+        ("add.cc.u32 %r3, -1, 1; addc.cc.u32 %r4, -1, -1; addc.u32 %r5, 0, 0; add.u32 %r0, %r4, %r5;", |_| 0),
+        ("add.cc.u32 %r3, -1, 1; addc.cc.u32 %r4, -1, 0; addc.u32 %r5, 0, 0; add.u32 %r0, %r4, %r5;", |_| 1),
+        (
+            "mov.u64 %rd5, 0; sub.cc.u64 %rd6, %rd5, 1; subc.u64 %rd7, %rd5, 0; shr.u64 %rd7, %rd7, 63; cvt.u32.u64 %r0, %rd7;",
+            |_| 1,
+        ),
+        ("mad.lo.cc.u32 %r3, -1, 1, 1; madc.hi.u32 %r0, -1, -1, 0;", |_| u32::MAX),
+        (
+            "mad.lo.cc.u32 %r3, -1, 1, 0; madc.hi.cc.u32 %r4, -1, -1, 1; addc.u32 %r5, 0, 0; add.u32 %r0, %r4, %r5;",
+            |_| u32::MAX,
+        ),
+        (
+            "mad.lo.cc.u32 %r3, 0, 0, -1; madc.hi.cc.s32 %r4, -1, 1, 1; addc.u32 %r5, 0, 0; shl.b32 %r5, %r5, 8; or.b32 %r0, %r4, %r5;",
+            |_| 256,
+        ),
+        // The carry of a difference is that of x + !y + 1.
+        ("sub.cc.u32 %r3, 0, 0; addc.u32 %r0, 0, 0;", |_| 1),
+        ("sub.cc.u32 %r3, 0, 1; addc.u32 %r0, 0, 0;", |_| 0),
+        ("add.cc.u32 %r3, 0, 0; subc.u32 %r0, 0, 0;", |_| u32::MAX),
+        ("add.cc.u32 %r3, -1, -1; subc.u32 %r0, 0, 0;", |_| 0),
+    ]);
+}
+
+#[test]
+fn integers_in_parts() {
+    all_hold(&[
+        ("add.u16x2 %r0, 0xffff0001, 0x0002ffff;", |_| 0x0001_0000),
+        ("add.s16x2 %r0, 0x7fff8000, 0x0001ffff;", |_| 0x8000_7fff),
+        ("min.s16x2 %r0, 0x80000005, 0x7fff0004;", |_| 0x8000_0004),
+        ("min.u16x2 %r0, 0x80000005, 0x7fff0004;", |_| 0x7fff_0004),
+        ("max.s16x2 %r0, 0x80000005, 0x7fff0004;", |_| 0x7fff_0005),
+        ("max.u16x2 %r0, 0x8000ffff, 0x7fff0004;", |_| 0x8000_ffff),
+        ("min.relu.s16x2 %r0, 0x80000005, 0x7fff0004;", |_| 0x0000_0004),
+        ("max.relu.s16x2 %r0, 0x80008000, 0xffff0004;", |_| 0x0000_0004),
+        ("add.s32 %r3, %r1, -16; max.relu.s32 %r0, %r3, -5;", |l| l.saturating_sub(16)),
+        ("add.s32 %r3, %r1, -16; min.relu.s32 %r0, %r3, 5;", |l| l.saturating_sub(16).min(5)),
+        ("mul24.hi.u32 %r0, 0x12ffffff, 0x34ffffff;", |_| ((0xff_ffffu64 * 0xff_ffff) >> 16) as u32),
+        ("mul24.hi.s32 %r0, 0x80ffffff, 0x12000001;", |_| u32::MAX),
+        ("mul24.hi.s32 %r0, 0x00800000, 0x00800000;", |_| 1 << 30),
+        ("mad24.hi.u32 %r0, 0xffffff, 0xffffff, -1;", |_| (((0xff_ffffu64 * 0xff_ffff) >> 16) as u32).wrapping_sub(1)),
+        ("mad24.hi.sat.s32 %r0, 0x800000, 0x800000, 0x7fffffff;", |_| 0x7fff_ffff),
+        ("mad24.hi.s32 %r0, 0x800000, 0x800000, 0x7fffffff;", |_| 0xbfff_ffff),
+        ("dp2a.lo.s32.s32 %r0, 0x8000ffff, 0x7f7f80ff, %r1;", |l| (32768i32 * 128 + 1 + l as i32) as u32),
+        ("dp2a.hi.s32.u32 %r0, 0x8000ffff, 0xff800000, 0;", |_| (-32768i32 * 255 - 128) as u32),
+        ("dp2a.lo.u32.u32 %r0, 0xffffffff, 0x0000ffff, 0;", |_| 2 * 65535 * 255),
+        ("dp2a.hi.u32.s32 %r0, 0xffff0001, 0xff80ffff, 1;", |_| (-128i32 - 65535 + 1) as u32),
+        ("cvt.pack.sat.s16.s32 %r0, 0x12345, -70000;", |_| 0x7fff_8000),
+        ("cvt.pack.sat.u16.s32 %r0, 0x12345, -1;", |_| 0xffff_0000),
+        ("cvt.pack.sat.u8.s32.b32 %r0, 300, 7, 0xabcd1234;", |_| 0x1234_ff07),
+        ("cvt.pack.sat.s8.s32.b32 %r0, -300, 127, 0xabcd1234;", |_| 0x1234_807f),
+        ("cvt.pack.sat.s4.s32.b32 %r0, -9, 8, 0xabcd1234;", |_| 0xcd12_3487),
+        ("cvt.pack.sat.u2.s32.b32 %r0, 9, 1, 0xabcd1234;", |_| 0xbcd1_234d),
+    ]);
+}
+
+#[test]
+fn variables_in_generic_accesses() {
+    all_hold(&[
+        ("st.u32 [own+4], %r1; ld.local.u32 %r0, [own+4];", |l| l),
+        ("st.shared.u32 [%r2], %r1; bar.sync 0; ld.u32 %r0, [sm+8];", |_| 2),
+        ("atom.add.u32 %r0, [sm], 1;", |l| l),
+    ]);
+}
+
+#[test]
+fn constants() {
+    let before = ".const .align 4 .u32 c[2] = {5, 6};\n.const .align 8 .u64 p[2] = {generic(c)+4, c};\n";
+    for (body, expected) in [
+        ("ld.const.u64 %rd5, [p]; ld.u32 %r0, [%rd5];", 6),
+        ("ld.const.u64 %rd5, [p+8]; ld.const.u32 %r0, [%rd5];", 5),
+        ("mov.u64 %rd5, c; cvta.const.u64 %rd6, %rd5; isspacep.const %p1, %rd6; @%p1 ld.u32 %r0, [%rd6+4];", 6),
+        ("{ .const .align 4 .u32 c[3] = {7, 8, 9}; ld.const.u32 %r0, [c+8]; }", 9),
+        ("{ .const .u32 a = 3; .const .u64 q = generic(a); ld.const.u64 %rd5, [q]; ld.u32 %r0, [%rd5]; }", 3),
+    ] {
+        assert_eq!(with(before, body).unwrap_or_else(|fault| panic!("{fault}")), [expected; 32], "{body}");
+    }
+    let written = with(before, "mov.u64 %rd5, c; cvta.const.u64 %rd6, %rd5; st.u32 [%rd6], 1;").unwrap_err();
+    assert_eq!(written.check, Check::AddressSpace);
+}
+
+#[test]
+fn registers_wider_than_memory() {
+    all_hold(&[
+        (
+            "ld.global.f32 %rd5, [%rd2]; st.global.f32 [%rd4], %rd5; shr.u64 %rd5, %rd5, 1; cvt.u32.u64 %r0, %rd5;",
+            |l| (100 + l) / 2,
+        ),
+        ("ld.global.b16 %r3, [%rd2]; add.u32 %r0, %r3, 1;", |l| 101 + l),
+        ("st.shared.f16 [%r2], %r1; ld.shared.f16 %r0, [%r2];", |l| l),
+    ]);
+}
+
+#[test]
+fn functions_with_registers() {
+    let before = ".func (.reg .u32 sum, .reg .u32 more) both(.reg .u32 a, .reg .u32 b, .reg .pred p) {\n\
+         add.u32 sum, a, b; @p add.u32 sum, sum, 100; mov.u32 more, 7; @!p ret; add.u32 more, more, a; ret; }\n";
+    let body = "setp.gt.u32 %p1, %r1, 9; setp.gt.u32 %p2, %r1, 4; @%p2 call (%r3, %r4), both, (%r1, 1000, %p1); \
+         @!%p2 mov.u32 %r3, 0; @!%p2 mov.u32 %r4, 0; mad.lo.u32 %r0, %r4, 10000, %r3;";
+    let expected: Vec<u32> = (0..32)
+        .map(|l| match l {
+            0..=4 => 0,
+            5..=9 => 70_000 + 1_000 + l,
+            _ => (7 + l) * 10_000 + 1_100 + l,
+        })
+        .collect();
+    assert_eq!(with(before, body).unwrap_or_else(|fault| panic!("{fault}")), expected);
+}
+
+#[test]
+fn registers_of_vectors() {
+    all_hold(&[
+        ("{ .reg .v4 .u32 v; ld.global.v4.u32 v, [%rd1]; mad.lo.u32 %r0, v.y, 1000, v.a; }", |_| 101_103),
+        (
+            "{ .reg .v2 .f32 v; mov.f32 v.x, %f1; mov.f32 v.y, 0f00000000; st.shared.v2.f32 [%r29], v; ld.shared.u32 %r0, [%r29]; }",
+            |l| (l as f32).to_bits(),
+        ),
+        (
+            "{ .reg .v2 .b32 v; mov.b64 {v.x, v.y}, %rd9; mov.b64 %rd5, {v.y, v.x}; mov.b64 %rd6, v; shr.u64 %rd5, %rd5, 32; \
+          add.u64 %rd5, %rd5, %rd6; cvt.u32.u64 %r0, %rd5; }",
+            |l| 8 * l,
+        ),
+    ]);
+}
+
+#[test]
+fn floats_that_saturate() {
+    all_hold(&[
+        ("add.sat.f32 %f2, %f1, 0f3F000000; mov.b32 %r0, %f2;", |l| if l == 0 { 0x3f00_0000 } else { 0x3f80_0000 }),
+        ("neg.f32 %f2, %f1; sub.sat.f32 %f3, %f2, 0f3F000000; mov.b32 %r0, %f3;", |_| 0),
+        ("mul.sat.f32 %f2, %f1, 0f7FC00000; mov.b32 %r0, %f2;", |_| 0),
+        ("fma.rn.sat.f32 %f2, %f1, %f1, 0fFF800000; mov.b32 %r0, %f2;", |_| 0),
+        ("mov.b32 %r3, 0x7e00bc00; mov.b32 %r4, 0x3c003c00; add.sat.f16x2 %r0, %r3, %r4;", |_| 0),
+        ("mov.b32 %r3, 0x3c003800; mov.b32 %r4, 0x3c003400; fma.rn.sat.f16x2 %r0, %r3, %r4, %r4;", |_| 0x3c00_3600),
+    ]);
+}
+
+const RUNTIME: &str = ".extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);\n\
+     .extern .func __assertfail(.param .b64 a, .param .b64 b, .param .b32 c, .param .b64 d, .param .b64 e);\n";
+
+/// `%rd8` is the address of the format `<%d %s %g>`, `%rd6` that of its values, `%rd1` that of the text "d".
+const FORMAT: &str = "mov.u64 %rd5, own; cvta.local.u64 %rd6, %rd5; add.u64 %rd8, %rd6, 32; st.local.u32 [own+32], 0x2064253c; \
+     st.local.u32 [own+36], 0x25207325; st.local.u32 [own+40], 0x000a3e67;\n";
+
+const PRINT: &str = "{ .param .b64 f; .param .b64 a; .param .b32 r; st.param.b64 [f], %rd8; st.param.b64 [a], %rd6; \
+     call.uni (r), vprintf, (f, a); ld.param.b32 %r0, [r]; }";
+
+#[test]
+fn printf_prints_once_a_lane() {
+    let values =
+        "st.local.u32 [own], %r1; st.local.u64 [own+8], %rd1; cvt.f64.f32 %fd1, %f1; st.local.f64 [own+16], %fd1;";
+    let body = format!("{FORMAT}{values}{PRINT}");
+    let test = "forms::printf_prints_once_a_lane";
+    let said = in_child(test, &[], || assert_eq!(with(RUNTIME, &body).unwrap(), [3; 32]));
+    let Some(said) = said else { return };
+    let printed: Vec<&str> = said.stdout.lines().filter_map(|line| Some(&line[line.find('<')?..])).collect();
+    assert_eq!(printed, (0..32).map(|l| format!("<{l} d {l}>")).collect::<Vec<_>>());
+}
+
+#[test]
+fn printf_reads_no_undefined_bytes() {
+    assert_eq!(with(RUNTIME, &format!("{FORMAT}{PRINT}")).unwrap_err().check, Check::Uninitialised);
+    // No text lies there.
+    let wild = "st.local.u32 [own], %r1; mov.u64 %rd7, 16; st.local.u64 [own+8], %rd7;";
+    assert_eq!(with(RUNTIME, &format!("{FORMAT}{wild}{PRINT}")).unwrap_err().check, Check::OutOfBounds);
+}
+
+#[test]
+fn assertions_say_what_failed() {
+    let call = "setp.eq.u32 %p1, %r1, 7; @!%p1 bra GOOD; \
+         { .param .b64 a; .param .b64 b; .param .b32 c; .param .b64 d; .param .b64 e; st.param.b64 [a], %rd8; \
+         st.param.b64 [b], %rd1; st.param.b32 [c], 12; st.param.b64 [d], %rd1; st.param.b64 [e], 1; \
+         call.uni __assertfail, (a, b, c, d, e); } trap; GOOD:";
+    let fault = with(RUNTIME, &format!("{FORMAT}{call}")).unwrap_err();
+    assert_eq!((fault.check, fault.check.code(), fault.lanes), (Check::Assert, 710, 1 << 7));
+    assert_eq!(fault.detail, "assertion `<%d %s %g>\n` failed, d:12, in d");
+}
+
+/// A pointer to the kernel's parameters serves loads alone.
+#[test]
+fn parameters_are_not_written() {
+    for store in ["st.u32 [%rd6+8], %r1;", "atom.add.u32 %r0, [%rd6], 1;", "red.add.u32 [%rd6], 1;"] {
+        let found = run(&format!("mov.b64 %rd5, in; cvta.param.u64 %rd6, %rd5; {store}")).unwrap_err();
+        assert_eq!(found.check, Check::AddressSpace, "{store}: {found}");
+    }
+    let found = run("mov.b64 %rd5, out; cvta.param.u64 %rd6, %rd5; ld.u64 %rd7, [%rd6+8];").unwrap_err();
+    assert_eq!(found.check, Check::OutOfBounds, "{found}");
 }
 
 /// Row r of matrix m lies at byte 128·m + 16·r, its column c holds 64·m + 8·r + c.

@@ -97,7 +97,7 @@ fn registers_that_a_driver_may_fill_load() {
         "mov.u32 %r1, %envreg2;\nmov.u32 %r2, %reserved_smem_offset_begin;\nmov.u32 %r1, %reserved_smem_offset_end;",
     );
     let read = found.iter().filter_map(|op| if let Op::Special { what, .. } = op { Some(*what) } else { None });
-    assert_eq!(read.collect::<Vec<_>>(), [Special::Zero, Special::Zero, Special::ReservedSmemSize]);
+    assert_eq!(read.collect::<Vec<_>>(), [Special::EnvReg(2), Special::Zero, Special::ReservedSmemSize]);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn scopes_reach_the_operation() {
     ];
     assert_eq!(orders.collect::<Vec<_>>(), expected);
     let scopes = found.iter().filter_map(|op| if let Op::Fence { scope } = op { Some(*scope) } else { None });
-    assert_eq!(scopes.collect::<Vec<_>>(), [Scope::Cta, Scope::Gpu, Scope::Sys, Scope::Cta]);
+    assert_eq!(scopes.collect::<Vec<_>>(), [Scope::Cta, Scope::Gpu, Scope::Sys, Scope::Cluster]);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn errors_name_the_line() {
     syntax("\nmov.f32 %f1, %p1;", "predicate");
     syntax("\nadd.f32 %f1, %f2 %f3;", "expected `,`");
     for body in [
-        "wmma.mma.sync %r1;",
+        "wmma.mma.sync.aligned.row.col.m8n8k4.f64.f64.f64.f64 {%fd1}, {%fd2}, {%fd3}, {%fd1};",
         "add.frob.s32 %r1, %r2, %r3;",
         "mov.u32 %r1, %pm0;",
         "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%rd1, {%f1, %f2}];",
@@ -333,8 +333,15 @@ fn mutations_do_not_panic() {
          @!%p1 bra L1;\nT: .branchtargets L1, L2;\nbrx.idx %r1, T;\nL2: shfl.sync.bfly.b32 %r6|%p1, %r3, 1, 31, -1;\n\
          ld.global.v4.u32 {%r3, _, %r4, %r5}, [%rd1+16];\ncvt.rn.f16x2.f32 %r1, %f1, 0f3F800000;\nmad.wide.u32 %rd2, %r1, %r2, %rd1;\n\
          mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%r3}, {%f1,%f2,%f3,%f4};\n\
-         atom.global.cas.b32 %r1, [%rd1], %r2, %r3;\ncp.async.ca.shared.global [%r1], [%rd1], 4, %r2;\nbar.sync 0;",
-    ) + ".file 1 \"/a.cu\"\n.global .u64 g[2] = {generic(h), 5};\n.global .u32 h;";
+         atom.global.cas.b32 %r1, [%rd1], %r2, %r3;\ncp.async.ca.shared.global [%r1], [%rd1], 4, %r2;\nbar.sync 0;\n\
+         mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p1, [%r1+8], %r2, 99;\n\
+         cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::cluster [%r9], \
+         [%rd1, {%r1, 5, %r3}], [s], {%h1}, %h2;\n{ .reg .v2 .f32 v; ld.global.v2.f32 v, [%rd1]; mov.f32 %f1, v.x; }\n\
+         wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, %rd2, !%p1, 1, -1, 0;\n\
+         wmma.load.a.sync.aligned.col.m32n8k16.shared.s8 {%r1,%r2,%r3,%r4}, [s+16], 48;\n\
+         { .const .u32 c[2] = {1, 2}; call (%r1), f, (%r2, 3); cvt.pack.sat.u8.s32.b32 %r1, %r2, %r3, %r4; }",
+    ) + ".file 1 \"/a.cu\"\n.global .u64 g[2] = {generic(h), 5};\n.global .u32 h;\n\
+           .func (.reg .u32 o) f(.reg .u32 a, .reg .u32 b) { add.s16x2 o, a, b; ret; }";
     load(&text).unwrap();
     let mut pieces: Vec<&str> = Vec::new();
     let mut rest = text.as_str();

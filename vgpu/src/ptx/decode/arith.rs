@@ -1,6 +1,6 @@
 //! Arithmetic on integers and floats.
 
-use super::{Decoder, Modifiers, Result, exactly};
+use super::{Decoder, Modifiers, Result, exactly, packed};
 use crate::ir::{BinOp, Mode, Op, Round, TernOp, Ty, UnOp};
 use crate::ptx::ast::Instruction;
 
@@ -55,6 +55,12 @@ pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifier
     if i.opcode == "dp4a" {
         return dp4a(d, i, m);
     }
+    if i.opcode == "dp2a" {
+        return packed::dot2(d, i, m);
+    }
+    if let Some(done) = packed::pairs(d, i, m) {
+        return done;
+    }
     let ty = d.need_type(i, m)?;
     if !is_float(ty) && !is_integer(ty) {
         return d.unknown(format!("`{}` of this type", i.opcode));
@@ -66,9 +72,12 @@ pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifier
             add_carry(d, i, ty, true, carry_out)
         }
         "add" | "sub" => {
-            let op = if i.opcode == "add" { BinOp::Add } else { BinOp::Sub };
-            let mode = add_mode(m, ty);
-            binary(d, i, op, ty, mode)
+            let is_add = i.opcode == "add";
+            // Integers saturate only as s32.
+            if ty == Ty::S32 && m.take("sat") {
+                return binary(d, i, if is_add { BinOp::AddSat } else { BinOp::SubSat }, ty, PLAIN);
+            }
+            binary(d, i, if is_add { BinOp::Add } else { BinOp::Sub }, ty, float_mode(m, ty))
         }
         "mul" => mul(d, i, m, ty),
         "mad" if is_integer(ty) => mad(d, i, m, ty),
@@ -77,6 +86,7 @@ pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifier
             let carry_out = m.take("cc");
             mad_carry(d, i, ty, high, true, carry_out)
         }
+        "mul24" | "mad24" if m.take("hi") => packed::high24(d, i, m, ty),
         "mul24" => {
             d.need(m.take("lo"), i, "lo")?;
             binary(d, i, BinOp::Mul24Lo, ty, PLAIN)
@@ -97,11 +107,6 @@ pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifier
 
 fn integers_only(d: &Decoder<'_, '_>, i: &Instruction<'_>, ty: Ty) -> Result<()> {
     if is_integer(ty) { Ok(()) } else { d.unknown(format!("`{}` of this type", i.opcode)) }
-}
-
-/// Integers saturate only as s32.
-fn add_mode(m: &mut Modifiers<'_>, ty: Ty) -> Mode {
-    if ty == Ty::S32 { Mode { saturate: m.take("sat"), ..PLAIN } } else { float_mode(m, ty) }
 }
 
 fn binary<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, op: BinOp, ty: Ty, mode: Mode) -> Result<()> {
@@ -178,6 +183,7 @@ fn mad<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>, 
             d.emit(Op::Tern { op: TernOp::MadWide, ty, mode: PLAIN, d: to, a, b, c })
         }
         Some(op) if m.take("cc") => mad_carry(d, i, ty, op == TernOp::MadHi, false, true),
+        Some(TernOp::MadHi) if ty == Ty::S32 && m.take("sat") => ternary(d, i, TernOp::MadHiSat, ty, PLAIN),
         Some(op) => ternary(d, i, op, ty, PLAIN),
         None => d.syntax("`mad` of integers needs `.lo`, `.hi` or `.wide`"),
     }

@@ -1,8 +1,8 @@
 //! Moves, conversions of numbers and of addresses.
 
 use super::arith::{PLAIN, is_float, is_half};
-use super::{Decoder, Modifiers, Result, exactly, is_sink};
-use crate::ir::{Mode, Op, Round, Slot, Space, Ty};
+use super::{Decoder, Modifiers, Result, exactly, is_sink, packed};
+use crate::ir::{Cmp, Mode, Op, Round, Slot, Space, Special, Ty};
 use crate::ptx::ast::{Instruction, Operand, Value};
 use crate::ptx::scope::Symbol;
 
@@ -24,9 +24,9 @@ fn mov<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) 
         return d.unknown("`mov` of this type");
     }
     let [to, from] = exactly(i)?;
-    match (to, from) {
-        (Operand::Vector(parts), _) => unpack(d, parts, from, ty),
-        (_, Operand::Vector(parts)) => pack(d, to, parts, ty),
+    match (d.vector(to)?, d.vector(from)?) {
+        (Some(parts), _) => unpack(d, &parts, from, ty),
+        (_, Some(parts)) => pack(d, to, &parts, ty),
         _ => {
             if let Some(what) = read_special(d, from, ty)? {
                 let to = d.dest(to, ty)?;
@@ -39,7 +39,7 @@ fn mov<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) 
     }
 }
 
-fn read_special<'a>(d: &mut Decoder<'_, 'a>, from: &Operand<'a>, ty: Ty) -> Result<Option<crate::ir::Special>> {
+fn read_special<'a>(d: &mut Decoder<'_, 'a>, from: &Operand<'a>, ty: Ty) -> Result<Option<Special>> {
     Ok(match from {
         Operand::Value(Value::Member(name, member)) => d.special_of(name, Some(member), ty.bytes()),
         Operand::Value(Value::Name(name, 0)) if d.find(name)?.is_none() => d.special_of(name, None, ty.bytes()),
@@ -53,9 +53,22 @@ fn mov_predicate<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>) -> Result<()>
         let to = d.pred_dest_of(to)?;
         return d.emit(Op::PredConst { d: to, value: *value != 0 });
     }
+    if let Operand::Value(Value::Name("%is_explicit_cluster", 0)) = from {
+        return is_explicit_cluster(d, to);
+    }
     let a = d.condition(from)?;
     let to = d.pred_dest_of(to)?;
     d.emit(Op::PredMov { d: to, a })
+}
+
+/// The only special register that is a predicate: read as a number, and compared with 0.
+fn is_explicit_cluster<'a>(d: &mut Decoder<'_, 'a>, to: &Operand<'a>) -> Result<()> {
+    let number = d.temporary(4);
+    let slot = d.write(number);
+    d.emit(Op::Special { what: Special::IsExplicitCluster, d: slot })?;
+    let (a, b) = (d.read(number), d.constant(0, 4)?);
+    let p = d.pred_dest_of(to)?;
+    d.emit(Op::Setp { cmp: Cmp::Ne, ty: Ty::U32, ftz: false, combine: None, p, q: None, a, b })
 }
 
 /// The type of each of `count` parts of `ty`.
@@ -125,6 +138,9 @@ fn is_number(ty: Ty) -> bool {
 }
 
 fn cvt<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
+    if m.take("pack") {
+        return packed::pack(d, i, m);
+    }
     let round = m.choose(&ROUNDS);
     let mut mode = Mode { round: round.unwrap_or(Round::Rn), ..PLAIN };
     let satfinite = m.take("satfinite");
@@ -192,6 +208,7 @@ pub fn space(m: &mut Modifiers<'_>) -> Option<Space> {
         ("global", Space::Global),
         ("shared", Space::Shared),
         ("shared::cta", Space::Shared),
+        ("shared::cluster", Space::SharedCluster),
         ("local", Space::Local),
         ("const", Space::Const),
         ("param", Space::Param),
@@ -202,8 +219,11 @@ pub fn space(m: &mut Modifiers<'_>) -> Option<Space> {
 
 fn cvta<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
     let to_generic = !m.take("to");
-    let Some(space) = space(m) else {
-        return d.unknown("`cvta` without a space known here");
+    let space = match space(m) {
+        // A function put in place has its parameters in local memory.
+        Some(Space::Param) if d.frames.len() > 1 => Space::Local,
+        Some(space) => space,
+        None => return d.unknown("`cvta` without a space known here"),
     };
     d.need(m.take("u64"), i, "u64")?;
     let [to, a] = exactly(i)?;

@@ -1,11 +1,11 @@
 //! Loads, stores, atomics, fences and asynchronous copies.
 //!
 //! Hints about caches change nothing that is checked: those below are taken and dropped, with the policy operand of
-//! `.L2::cache_hint`. A cluster is one block here.
+//! `.L2::cache_hint`. What clusters and bulk copies brought is in `mbarrier.rs` and `bulk.rs`.
 
 use super::arith::is_float;
 use super::convert::space;
-use super::{Decoder, Modifiers, Result, count_error, exactly, is_sink};
+use super::{Decoder, Modifiers, Result, bulk, count_error, exactly, is_sink, mbarrier};
 use crate::ir::{AtomOp, Op, Order, Scope, Slot, Space, Ty};
 use crate::ptx::ast::{Instruction, Operand, Value};
 
@@ -49,7 +49,7 @@ fn without_policy<'i, 'a>(i: &'i Instruction<'a>, has_policy: bool) -> &'i [Oper
 }
 
 const SCOPES: [(&str, Scope); 4] =
-    [("cta", Scope::Cta), ("cluster", Scope::Cta), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
+    [("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
 
 /// An order without its scope.
 type Semantics = fn(Scope) -> Order;
@@ -77,11 +77,14 @@ fn order(m: &mut Modifiers<'_>) -> Order {
 
 pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
     match i.opcode {
+        "st" if m.take("async") => mbarrier::store(d, i, m),
+        "red" if m.take("async") => mbarrier::reduce(d, i, m),
         "ld" | "ldu" => load(d, i, m),
         "st" => store(d, i, m),
         "atom" | "red" => atomic(d, i, m),
         "membar" => membar(d, i, m),
-        "fence" => fence(d, m),
+        "fence" => fence(d, i, m),
+        "prefetch" if m.take("tensormap") => bulk::prefetch_map(d, i, m),
         "cp" => copy_async(d, i, m),
         "createpolicy" => policy(d, i, m),
         _ => hint(d, m),
@@ -100,11 +103,21 @@ fn check_type(d: &Decoder<'_, '_>, i: &Instruction<'_>, ty: Ty, count: usize) ->
     Ok(())
 }
 
+/// The type as which a register wider than the value takes it: floats are bits.
+fn bits(ty: Ty) -> Ty {
+    match ty {
+        _ if !is_float(ty) => ty,
+        Ty::F64 => Ty::U64,
+        Ty::F16 | Ty::Bf16 => Ty::U16,
+        _ => Ty::U32,
+    }
+}
+
 /// The parts of a vector operand, or the single one.
-fn parts<'a>(d: &Decoder<'_, 'a>, operand: &Operand<'a>, count: usize) -> Result<Vec<Value<'a>>> {
-    match operand {
-        Operand::Vector(values) if values.len() == count => Ok(values.clone()),
-        Operand::Value(value) if count == 1 => Ok(vec![*value]),
+fn parts<'a>(d: &mut Decoder<'_, 'a>, operand: &Operand<'a>, count: usize) -> Result<Vec<Value<'a>>> {
+    match (d.vector(operand)?, operand) {
+        (Some(values), _) if values.len() == count => Ok(values),
+        (None, Operand::Value(value)) if count == 1 => Ok(vec![*value]),
         _ => d.syntax(format!("expected {count} value(s)")),
     }
 }
@@ -130,8 +143,7 @@ fn load<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>)
     for value in parts(d, to, count)? {
         slots.push(match value {
             Value::Name("_", 0) => None,
-            _ if is_float(ty) => Some(d.dest(&Operand::Value(value), ty)?),
-            _ => Some(d.wide_dest(value, ty, true)?),
+            _ => Some(d.wide_dest(value, bits(ty), true)?),
         });
     }
     d.emit(Op::Ld { space, order, ty, d: slots.into_boxed_slice(), a })
@@ -159,7 +171,7 @@ fn store<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>
     }
     let mut slots: Vec<Slot> = Vec::with_capacity(count);
     for value in parts(d, from, count)? {
-        slots.push(if is_float(ty) { d.source_value(value, ty.bytes())? } else { d.wide_source(value, ty)? });
+        slots.push(d.wide_source(value, bits(ty))?);
     }
     d.emit(Op::St { space, order, ty, a, b: slots.into_boxed_slice() })
 }
@@ -245,11 +257,13 @@ fn membar<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_
     }
 }
 
-fn fence(d: &mut Decoder<'_, '_>, m: &mut Modifiers<'_>) -> Result<()> {
-    if !m.take("sc") {
-        // The default.
-        m.take("acq_rel");
+fn fence(d: &mut Decoder<'_, '_>, i: &Instruction<'_>, m: &mut Modifiers<'_>) -> Result<()> {
+    if let Some(done) = mbarrier::fence(d, i, m) {
+        return done;
     }
+    // One direction alone is taken for both. The default: `.acq_rel`.
+    m.take_if(|name| ["sc", "acq_rel", "acquire", "release"].contains(&name));
+    let [] = exactly(i)?;
     match m.choose(&SCOPES) {
         Some(scope) => d.emit(Op::Fence { scope }),
         None => d.unknown("this kind of `fence`"),
@@ -257,7 +271,17 @@ fn fence(d: &mut Decoder<'_, '_>, m: &mut Modifiers<'_>) -> Result<()> {
 }
 
 fn copy_async<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {
+    if m.take("reduce") {
+        d.need(m.take("async") && m.take("bulk"), i, "async.bulk")?;
+        return bulk::decode(d, i, m, true);
+    }
     d.need(m.take("async"), i, "async")?;
+    if m.take("bulk") {
+        return bulk::decode(d, i, m, false);
+    }
+    if m.take("mbarrier") {
+        return mbarrier::after_copies(d, i, m);
+    }
     if m.take("commit_group") {
         let [] = exactly(i)?;
         return d.emit(Op::CpAsyncCommit);

@@ -1,4 +1,4 @@
-//! Tensor cores: matrices from and to shared memory, and their product. `wmma` and `wgmma` are not known.
+//! Tensor cores: matrices from and to shared memory, and their product. `wgmma` is in a file of its own.
 
 use super::{Decoder, Modifiers, Result, exactly};
 use crate::ir::{Accumulator, Address, Mma, MmaKind, Op, Slot, Space, Ty};
@@ -63,16 +63,7 @@ fn shared_address<'a>(d: &mut Decoder<'_, 'a>, operand: &Operand<'a>, generic: b
     if !generic {
         return d.address(operand, Space::Shared).map(|(a, _)| a);
     }
-    let Operand::Memory { base: Some(name), offset } = operand else {
-        return d.syntax("expected a generic address in a register");
-    };
-    let converted = d.temporary(8);
-    d.aside(|d| {
-        let a = d.source_value(Value::Name(name, 0), 8)?;
-        let to = d.write(converted);
-        d.emit(Op::Cvta { space: Space::Shared, to_generic: false, d: to, a })
-    })?;
-    Ok(Address { base: Some(d.read(converted)), narrow: false, offset: *offset })
+    d.converted_address(operand, Space::Shared)
 }
 
 fn transpose_in_registers<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifiers<'_>) -> Result<()> {

@@ -2,23 +2,31 @@
 
 mod arith;
 mod bits;
+mod bulk;
 mod compare;
 mod control;
 mod convert;
+mod lower;
+mod mbarrier;
 mod memory;
 mod mma;
+mod operands;
+mod packed;
 mod special;
 mod warp;
+mod wgmma;
+mod wmma;
 
 use super::LoadError;
-use super::ast::{Function, Instruction, Operand, RegType, Statement, Value, Variable};
+use super::ast::{Function, Instruction, Operand, RegType, Statement, Variable};
 use super::constants::Constants;
 use super::layout::{Layout, ModuleTable};
 use super::scope::{Labels, NewRegister, Place, Scopes, Symbol};
 use super::source::Sources;
 use super::virtual_code::{PredRef, Register, SlotRef, Span, VirtualCode, VirtualInst};
-use crate::ir::{Address, Condition, Op, Pred, Slot, Space, Ty};
+use crate::ir::{Op, Space, Ty};
 use crate::mem::{LOCAL_START, SHARED_START};
+use operands::is_sink;
 use std::collections::HashMap;
 
 /// Instructions of one kernel with every call put in place. More is taken for runaway nesting of calls.
@@ -65,7 +73,8 @@ pub fn decode<'a>(
         source: None,
         targets: 0,
     };
-    let bound = function.params.iter().zip(params).map(|(param, &at)| (param.name, Place::Param(at as u64)));
+    let bound =
+        function.params.iter().zip(params).map(|(param, &at)| (param.name, Symbol::Variable(Place::Param(at as u64))));
     decoder.body(function, bound.collect(), None)?;
     decoder.line = function.line;
     decoder.guard = None;
@@ -189,7 +198,7 @@ pub(super) fn count_error(i: &Instruction<'_>, expected: &str) -> LoadError {
 
 impl<'a> Decoder<'_, 'a> {
     /// Decodes `function`'s statements with `variables` bound to its parameters.
-    fn body(&mut self, function: &'a Function<'a>, variables: Vec<(&'a str, Place)>, end: Option<u32>) -> Result<()> {
+    fn body(&mut self, function: &'a Function<'a>, bound: Vec<(&'a str, Symbol)>, end: Option<u32>) -> Result<()> {
         let Some(statements) = &function.body else {
             return self.unknown(format!("the function `{}` has no body in this module", function.name));
         };
@@ -200,8 +209,8 @@ impl<'a> Decoder<'_, 'a> {
         let mut frame = Frame { name: function.name, scopes: Scopes::default(), labels, scope: 0, next_scope: 1, end };
         frame.scopes.enter();
         self.frames.push(frame);
-        for (name, place) in variables {
-            self.declare(name, Symbol::Variable(place))?;
+        for (name, symbol) in bound {
+            self.declare(name, symbol)?;
         }
         for statement in statements {
             self.statement(statement)?;
@@ -225,9 +234,9 @@ impl<'a> Decoder<'_, 'a> {
                     frame.scope = frame.labels.outer_of(frame.scope);
                 }
             }
-            Statement::Register { line, ty, name, count } => {
+            Statement::Register { line, ty, name, count, elements } => {
                 self.line = *line;
-                self.declare_register(*ty, name, *count)?;
+                self.declare_register(*ty, name, *count, *elements)?;
             }
             Statement::Variable(variable) => {
                 self.line = variable.line;
@@ -272,7 +281,7 @@ impl<'a> Decoder<'_, 'a> {
         match i.opcode {
             "add" | "sub" | "addc" | "subc" | "mul" | "mad" | "madc" | "mul24" | "mad24" | "fma" | "div" | "rem"
             | "min" | "max" | "neg" | "abs" | "sad" | "copysign" | "sqrt" | "rcp" | "rsqrt" | "sin" | "cos" | "lg2"
-            | "ex2" | "tanh" | "dp4a" => arith::decode(self, i, m),
+            | "ex2" | "tanh" | "dp4a" | "dp2a" => arith::decode(self, i, m),
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "bfind" | "clz"
             | "popc" | "brev" | "prmt" | "lop3" | "bmsk" => bits::decode(self, i, m),
             "setp" | "set" | "selp" | "slct" => compare::decode(self, i, m),
@@ -280,6 +289,10 @@ impl<'a> Decoder<'_, 'a> {
             "ld" | "ldu" | "st" | "atom" | "red" | "membar" | "fence" | "cp" | "prefetch" | "prefetchu" | "discard"
             | "applypriority" | "createpolicy" => memory::decode(self, i, m),
             "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => mma::decode(self, i, m),
+            "mbarrier" => mbarrier::decode(self, i, m),
+            "mapa" | "getctarank" => mbarrier::rank(self, i, m),
+            "wmma" => wmma::decode(self, i, m),
+            "wgmma" => wgmma::decode(self, i, m),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" | "bar" | "barrier" => {
                 warp::decode(self, i, m)
             }
@@ -315,9 +328,15 @@ impl<'a> Decoder<'_, 'a> {
         if is_new { Ok(()) } else { self.syntax(format!("`{name}` is declared twice")) }
     }
 
-    fn declare_register(&mut self, ty: RegType, name: &'a str, count: Option<u64>) -> Result<()> {
+    fn declare_register(&mut self, ty: RegType, name: &'a str, count: Option<u64>, elements: u8) -> Result<()> {
         let Some(count) = count else {
-            let symbol = self.virtual_code.register(ty);
+            let mut symbol = self.virtual_code.register(ty);
+            if let (Symbol::Register(first, bytes), 2..) = (symbol, elements) {
+                for _ in 1..elements {
+                    self.virtual_code.register(ty);
+                }
+                symbol = Symbol::Vector(first, bytes, elements);
+            }
             return self.declare(name, symbol);
         };
         let is_new = self.frames.last_mut().is_none_or(|frame| frame.scopes.declare_range(name, ty, count));
@@ -333,8 +352,11 @@ impl<'a> Decoder<'_, 'a> {
                 what: format!("`{}` does not fit: {} bytes", variable.name, variable.bytes),
             }),
         };
-        if !variable.init.is_empty() || matches!(variable.space, Space::Global | Space::Const) {
-            return self.unknown("`.global`, `.const` and initialised variables inside a function");
+        if let Some(&place) = self.table.inner.get(&variable.at) {
+            return Ok(place);
+        }
+        if !variable.init.is_empty() {
+            return self.unknown("initialised variables that are neither `.global` nor `.const`");
         }
         Ok(match variable.space {
             Space::Shared if variable.is_extern => {
@@ -394,296 +416,6 @@ impl<'a> Decoder<'_, 'a> {
         }
     }
 
-    // Operands.
-
-    fn push(&mut self, reference: SlotRef) -> Slot {
-        self.slots.push(reference);
-        Slot((self.slots.len() - 1) as u16)
-    }
-
-    fn push_pred(&mut self, id: u32, is_write: bool) -> Pred {
-        self.preds.push(PredRef { id, is_write });
-        Pred((self.preds.len() - 1) as u16)
-    }
-
-    fn constant(&mut self, value: u64, bytes: usize) -> Result<Slot> {
-        let slot = self.constants.sized(value, bytes, self.line)?;
-        Ok(self.push(SlotRef::Constant(slot)))
-    }
-
-    /// A register of the decoder's own. Its number, for [`Self::read`] and [`Self::write`].
-    fn temporary(&mut self, bytes: usize) -> u32 {
-        self.virtual_code.registers.push(Register { bytes: bytes as u8, is_temporary: true });
-        self.virtual_code.registers.len() as u32 - 1
-    }
-
-    fn temporary_predicate(&mut self) -> u32 {
-        self.virtual_code.predicates.push(true);
-        self.virtual_code.predicates.len() as u32 - 1
-    }
-
-    fn read(&mut self, register: u32) -> Slot {
-        self.push(SlotRef::Read(register))
-    }
-
-    fn write(&mut self, register: u32) -> Slot {
-        self.push(SlotRef::Write(register))
-    }
-
-    /// Emits other instructions before the one that is being built.
-    fn aside<T>(&mut self, build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let slots = std::mem::take(&mut self.slots);
-        let preds = std::mem::take(&mut self.preds);
-        let widen = std::mem::take(&mut self.widen);
-        let result = build(self);
-        self.slots = slots;
-        self.preds = preds;
-        self.widen = widen;
-        result
-    }
-
-    fn value(&self, operand: &Operand<'a>) -> Result<Value<'a>> {
-        match operand {
-            Operand::Value(value) => Ok(*value),
-            _ => self.syntax("expected a register or a number"),
-        }
-    }
-
-    /// A source of exactly `ty`'s size.
-    fn source(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<Slot> {
-        let value = self.value(operand)?;
-        self.source_value(value, ty.bytes())
-    }
-
-    fn source_value(&mut self, value: Value<'a>, bytes: usize) -> Result<Slot> {
-        match value {
-            Value::Int(value) => self.constant(value, bytes),
-            Value::F32(bits) if bytes == 4 => self.constant(u64::from(bits), 4),
-            Value::F64(bits) if bytes == 8 => self.constant(bits, 8),
-            Value::F64(bits) if bytes == 4 => self.constant(u64::from((f64::from_bits(bits) as f32).to_bits()), 4),
-            Value::F32(_) | Value::F64(_) => self.syntax(format!("a float constant where {bytes} bytes are expected")),
-            Value::Member(name, member) => self.special(name, Some(member), bytes),
-            Value::Name(name, offset) => match self.find(name)? {
-                Some(Symbol::Register(id, size)) if usize::from(size) == bytes && offset == 0 => Ok(self.read(id)),
-                Some(Symbol::Register(..)) if offset != 0 => {
-                    self.syntax(format!("`{name}` is a register: a sum is not a value"))
-                }
-                Some(Symbol::Register(_, size)) => {
-                    self.syntax(format!("`{name}` has {size} bytes where {bytes} are expected"))
-                }
-                Some(Symbol::Predicate(_)) => self.syntax(format!("`{name}` is a predicate, expected a value")),
-                Some(Symbol::Variable(place)) => self.address_of(place, offset, bytes),
-                None => self.special(name, None, bytes),
-            },
-        }
-    }
-
-    /// The address of a variable as a value.
-    fn address_of(&mut self, place: Place, offset: i64, bytes: usize) -> Result<Slot> {
-        if bytes < 4 {
-            return self.syntax(format!("an address does not fit into {bytes} bytes"));
-        }
-        match place {
-            Place::Global(_) | Place::Const(_) if bytes < 8 => {
-                self.syntax("an address of global memory does not fit into 4 bytes")
-            }
-            Place::Global(at) => {
-                let slot = self.constants.global_address(at.wrapping_add_signed(offset), self.line)?;
-                Ok(self.push(SlotRef::Constant(slot)))
-            }
-            Place::Const(at) | Place::Shared(at) | Place::Local(at) | Place::Param(at) => {
-                self.constant(at.wrapping_add_signed(offset), bytes)
-            }
-            Place::DynamicShared if bytes == 4 => Ok(self.push(SlotRef::DynamicShared(offset))),
-            Place::DynamicShared => {
-                let narrow = self.temporary(4);
-                self.aside(|d| {
-                    let a = d.push(SlotRef::DynamicShared(offset));
-                    let to = d.write(narrow);
-                    d.emit(Op::Mov { wide: false, d: to, a })
-                })?;
-                self.widened(narrow, Ty::U64, Ty::U32)
-            }
-        }
-    }
-
-    /// A temporary with `register` converted.
-    fn widened(&mut self, register: u32, to: Ty, from: Ty) -> Result<Slot> {
-        let result = self.temporary(to.bytes());
-        self.aside(|d| {
-            let a = d.read(register);
-            let to_slot = d.write(result);
-            d.emit(Op::Cvt { to, from, mode: arith::PLAIN, d: to_slot, a })
-        })?;
-        Ok(self.read(result))
-    }
-
-    /// A source of `ty` whose register may be wider: its low part counts (`st`, `cvt`).
-    fn wide_source(&mut self, value: Value<'a>, ty: Ty) -> Result<Slot> {
-        if let Value::Name(name, 0) = value
-            && let Some(Symbol::Register(id, bytes)) = self.find(name)?
-            && usize::from(bytes) > ty.bytes()
-        {
-            return if bytes == 8 { self.widened(id, Ty::U32, Ty::U64) } else { Ok(self.read(id)) };
-        }
-        let bytes = if ty.bytes() == 1 && matches!(value, Value::Int(_)) { 4 } else { ty.bytes() };
-        self.source_value(value, bytes)
-    }
-
-    /// A destination of exactly `ty`'s size.
-    fn dest(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<Slot> {
-        let (id, bytes) = self.register(self.value(operand)?)?;
-        if bytes != ty.bytes() {
-            return self.syntax(format!("the destination has {bytes} bytes where {} are expected", ty.bytes()));
-        }
-        Ok(self.write(id))
-    }
-
-    /// As [`Self::dest`]; `None` is the sink `_`.
-    fn dest_or_sink(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<Option<Slot>> {
-        if is_sink(operand) { Ok(None) } else { self.dest(operand, ty).map(Some) }
-    }
-
-    fn register(&mut self, value: Value<'a>) -> Result<(u32, usize)> {
-        match value {
-            Value::Name(name, 0) => match self.find(name)? {
-                Some(Symbol::Register(id, bytes)) => Ok((id, usize::from(bytes))),
-                Some(_) => self.syntax(format!("`{name}` is not a data register")),
-                None => self.undeclared(name),
-            },
-            _ => self.syntax("expected a register"),
-        }
-    }
-
-    /// A destination that may be wider than `ty` (`ld`, `cvt`): the value is extended by `ty`'s sign to the register's
-    /// size. `to_word`: the operation itself extends to 32 bits.
-    fn wide_dest(&mut self, value: Value<'a>, ty: Ty, to_word: bool) -> Result<Slot> {
-        let (id, bytes) = self.register(value)?;
-        if bytes < ty.bytes() {
-            return self.syntax(format!("the destination has {bytes} bytes where {} are expected", ty.bytes()));
-        }
-        let signed = matches!(ty, Ty::S8 | Ty::S16 | Ty::S32);
-        let by_itself = match bytes {
-            8 => ty.bytes() == 8,
-            4 => ty.bytes() == 4 || to_word || !signed,
-            _ => ty.bytes() == bytes || !signed,
-        };
-        if by_itself {
-            return Ok(self.write(id));
-        }
-        let temporary = self.temporary(4);
-        // Of what the operation extends to 32 bits only the last step is left.
-        let from = match (to_word && bytes == 8, signed) {
-            (true, true) => Ty::S32,
-            (true, false) => Ty::U32,
-            _ => ty,
-        };
-        let to = match (bytes, signed) {
-            (8, true) => Ty::S64,
-            (8, false) => Ty::U64,
-            (4, _) => Ty::S32,
-            _ => Ty::S16,
-        };
-        self.widen.push(Widen { to, from, temporary, register: id });
-        Ok(self.write(temporary))
-    }
-
-    fn pred_dest(&mut self, name: &'a str) -> Result<Pred> {
-        let id = self.predicate(name)?;
-        Ok(self.push_pred(id, true))
-    }
-
-    fn pred_dest_of(&mut self, operand: &Operand<'a>) -> Result<Pred> {
-        match operand {
-            Operand::Value(Value::Name(name, 0)) => self.pred_dest(name),
-            _ => self.syntax("expected a predicate"),
-        }
-    }
-
-    /// `p`, `!p`, or a number (0 is false).
-    fn condition(&mut self, operand: &Operand<'a>) -> Result<Condition> {
-        match operand {
-            Operand::Value(Value::Name(name, 0)) => {
-                let id = self.predicate(name)?;
-                Ok(Condition { pred: self.push_pred(id, false), negate: false })
-            }
-            Operand::Not(name) => {
-                let id = self.predicate(name)?;
-                Ok(Condition { pred: self.push_pred(id, false), negate: true })
-            }
-            Operand::Value(Value::Int(value)) => {
-                let id = self.temporary_predicate();
-                self.aside(|d| {
-                    let to = d.push_pred(id, true);
-                    d.emit(Op::PredConst { d: to, value: *value != 0 })
-                })?;
-                Ok(Condition { pred: self.push_pred(id, false), negate: false })
-            }
-            _ => self.syntax("expected a predicate"),
-        }
-    }
-
-    /// `d|p`, or `d` alone.
-    fn dest_and_pred(&mut self, operand: &Operand<'a>, ty: Ty) -> Result<(Slot, Option<Pred>)> {
-        match operand {
-            Operand::Pair(d, p) => {
-                let slot = self.dest(&Operand::Value(Value::Name(d, 0)), ty)?;
-                Ok((slot, Some(self.pred_dest(p)?)))
-            }
-            _ => Ok((self.dest(operand, ty)?, None)),
-        }
-    }
-
-    /// An address and the space that it really lies in: parameters of calls are local memory.
-    fn address(&mut self, operand: &Operand<'a>, space: Space) -> Result<(Address, Space)> {
-        let Operand::Memory { base, offset } = operand else {
-            return self.syntax("expected an address in brackets");
-        };
-        let in_call = self.frames.len() > 1;
-        let register_space = if space == Space::Param && in_call { Space::Local } else { space };
-        let Some(name) = base else {
-            return Ok((Address { base: None, narrow: false, offset: *offset }, register_space));
-        };
-        match self.find(name)? {
-            Some(Symbol::Register(id, 8)) => {
-                let base = Some(self.read(id));
-                Ok((Address { base, narrow: false, offset: *offset }, register_space))
-            }
-            Some(Symbol::Register(id, 4)) if !matches!(space, Space::Generic | Space::Global) => {
-                let base = Some(self.read(id));
-                Ok((Address { base, narrow: true, offset: *offset }, register_space))
-            }
-            Some(Symbol::Register(_, bytes)) => {
-                self.syntax(format!("`{name}` has {bytes} bytes and is no address of this space"))
-            }
-            Some(Symbol::Predicate(_)) => self.syntax(format!("`{name}` is a predicate, expected an address")),
-            Some(Symbol::Variable(place)) => self.variable_address(name, place, *offset, space),
-            None => self.undeclared(name),
-        }
-    }
-
-    fn variable_address(&mut self, name: &str, place: Place, offset: i64, space: Space) -> Result<(Address, Space)> {
-        let fixed = |at: u64| Address { base: None, narrow: false, offset: (at as i64).wrapping_add(offset) };
-        match (place, space) {
-            (Place::Global(at), Space::Global | Space::Generic) => {
-                let slot = self.constants.global_address(at, self.line)?;
-                let base = Some(self.push(SlotRef::Constant(slot)));
-                Ok((Address { base, narrow: false, offset }, space))
-            }
-            (Place::DynamicShared, Space::Shared) => {
-                let base = Some(self.push(SlotRef::DynamicShared(0)));
-                Ok((Address { base, narrow: true, offset }, space))
-            }
-            (Place::Shared(at), Space::Shared) => Ok((fixed(at), space)),
-            (Place::Const(at), Space::Const) => Ok((fixed(at), space)),
-            (Place::Param(at), Space::Param) => Ok((fixed(at), space)),
-            (Place::Local(at), Space::Local | Space::Param) => Ok((fixed(at), Space::Local)),
-            _ => self.syntax(format!("`{name}` does not lie in this instruction's space")),
-        }
-    }
-
-    // Emission.
-
     /// Ends the instruction that is being built.
     fn emit(&mut self, op: Op) -> Result<()> {
         if self.virtual_code.code.len() >= MOST_INSTRUCTIONS {
@@ -714,8 +446,4 @@ impl<'a> Decoder<'_, 'a> {
         }
         Ok(())
     }
-}
-
-pub(super) fn is_sink(operand: &Operand<'_>) -> bool {
-    matches!(operand, Operand::Value(Value::Name("_", 0)))
 }

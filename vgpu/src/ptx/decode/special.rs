@@ -13,10 +13,14 @@ fn find(name: &str, member: Option<&str>) -> Option<Special> {
     match name {
         "%tid" => return axis(Special::TidX, Special::TidY, Special::TidZ),
         "%ntid" => return axis(Special::NtidX, Special::NtidY, Special::NtidZ),
-        "%ctaid" | "%clusterid" => return axis(Special::CtaidX, Special::CtaidY, Special::CtaidZ),
-        "%nctaid" | "%nclusterid" => return axis(Special::NctaidX, Special::NctaidY, Special::NctaidZ),
-        "%cluster_ctaid" => return axis(Special::Zero, Special::Zero, Special::Zero),
-        "%cluster_nctaid" => return axis(Special::One, Special::One, Special::One),
+        "%ctaid" => return axis(Special::CtaidX, Special::CtaidY, Special::CtaidZ),
+        "%nctaid" => return axis(Special::NctaidX, Special::NctaidY, Special::NctaidZ),
+        "%cluster_ctaid" => return axis(Special::ClusterCtaid(0), Special::ClusterCtaid(1), Special::ClusterCtaid(2)),
+        "%cluster_nctaid" => {
+            return axis(Special::ClusterNctaid(0), Special::ClusterNctaid(1), Special::ClusterNctaid(2));
+        }
+        "%clusterid" => return axis(Special::Clusterid(0), Special::Clusterid(1), Special::Clusterid(2)),
+        "%nclusterid" => return axis(Special::Nclusterid(0), Special::Nclusterid(1), Special::Nclusterid(2)),
         _ => {}
     }
     if member.is_some() {
@@ -38,12 +42,12 @@ fn find(name: &str, member: Option<&str>) -> Option<Special> {
         "%globaltimer" => Special::GlobalTimer,
         "%dynamic_smem_size" => Special::DynamicSmemSize,
         "%total_smem_size" => Special::TotalSmemSize,
-        "%cluster_ctarank" | "%reserved_smem_offset_begin" => Special::Zero,
+        "%cluster_ctarank" => Special::ClusterCtaRank,
+        "%reserved_smem_offset_begin" => Special::Zero,
         "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => Special::ReservedSmemSize,
-        // Of what a driver may say in them: nothing.
-        _ if name.strip_prefix("%envreg").is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n < 32)) => Special::Zero,
-        "%cluster_nctarank" => Special::One,
-        _ => return None,
+        "%aggr_smem_size" => Special::AggregateSmemSize,
+        "%cluster_nctarank" => Special::ClusterNctaRank,
+        _ => Special::EnvReg(name.strip_prefix("%envreg")?.parse().ok().filter(|&n| n < 32)?),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What threads do together: shuffles, votes, barriers.
 
-use super::{Decoder, Modifiers, Result, count_error, exactly, is_sink};
+use super::{Decoder, Modifiers, Result, count_error, exactly, is_sink, mbarrier};
 use crate::ir::{BarrierKind, Op, ReduxOp, ShflMode, Slot, Ty, VoteMode};
 use crate::ptx::ast::{Instruction, Operand};
 
@@ -18,6 +18,7 @@ pub fn decode<'a>(d: &mut Decoder<'_, 'a>, i: &Instruction<'a>, m: &mut Modifier
             let members = d.source(members, Ty::U32)?;
             d.emit(Op::BarWarp { members })
         }
+        "barrier" if m.take("cluster") => mbarrier::cluster(d, i, m),
         "bar" | "barrier" => barrier(d, i, m),
         _ => {
             // The forms without members are gone since sm_70.
