@@ -1,13 +1,24 @@
 //! The GPUs that can be emulated: limits and the tensor-core model. Facts from NVIDIA's programming guide, appendix
 //! "Compute Capabilities", and the boards' data sheets.
 
-/// How a tensor core adds: products in blocks of `group`, `extra_bits` kept below the 23 of float32.
+/// How a tensor core adds: products in blocks of `group`, cut to `fraction_bits` below the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorCore {
-    /// Products that are added at once.
+    /// Products of 16-bit factors that are added at once.
     pub group: usize,
-    /// Bits kept below the 23 of float32.
-    pub extra_bits: u32,
+    /// Bits of the terms' fractions.
+    pub fraction_bits: u32,
+    /// Bits that a float32 result keeps of its fraction.
+    pub result_bits: u32,
+}
+
+/// How `mma.sync` multiplies 8-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EightBit {
+    /// By the tensor cores.
+    Native(TensorCore),
+    /// As two products of f16: k mod 4 < 2 first, then the others; the addend last, rounded to nearest.
+    ByHalves,
 }
 
 /// A GPU, as far as its driver tells of it.
@@ -23,6 +34,8 @@ pub struct Profile {
     pub minor: u32,
     /// How many it has.
     pub multiprocessors: u32,
+    /// Multiprocessors of each GPC, whose blocks a cluster's are; empty before compute capability 9.0.
+    pub gpcs: &'static [u32],
     /// Of device memory.
     pub memory_bytes: u64,
     /// Bytes of shared memory that a block has without asking.
@@ -53,10 +66,24 @@ pub struct Profile {
     pub ptx_version: (u32, u32),
     /// How its tensor cores add.
     pub tensor_core: TensorCore,
+    /// How mma.sync multiplies 8-bit floats.
+    pub mma_8_bit: EightBit,
+    /// How tensor cores add products of 8-bit floats by wgmma.
+    pub wgmma_8_bit: TensorCore,
 }
 
-const AMPERE: TensorCore = TensorCore { group: 8, extra_bits: 1 };
-const HOPPER: TensorCore = TensorCore { group: 16, extra_bits: 2 };
+const AMPERE: TensorCore = TensorCore { group: 8, fraction_bits: 24, result_bits: 23 };
+const ADA_8_BIT: TensorCore = TensorCore { group: 8, fraction_bits: 13, result_bits: 13 };
+const HOPPER: TensorCore = TensorCore { group: 16, fraction_bits: 25, result_bits: 23 };
+/// wgmma of 8-bit floats: MMA-Sim and the public captures of H100 and H200 agree.
+const HOPPER_8_BIT: TensorCore = TensorCore { group: 16, fraction_bits: 13, result_bits: 13 };
+/// mma.sync of 8-bit floats: MMA-Sim has one sum of 25 bits; the captures (H100, H200, B200) say this, in every bit.
+const HOPPER_MMA_8_BIT: EightBit = EightBit::ByHalves;
+
+/// 8 GPCs of at most 9 pairs of multiprocessors (NVIDIA, "Hopper Architecture In-Depth"), 132 of them in all. Which are missing
+/// differs from board to board; this is one where clusters of 8 blocks reach 112 multiprocessors and clusters of 4 reach 120,
+/// as CUTLASS issue 1921 reports of grids (4, 28) and (60, 2), and pairs reach all.
+const H100_GPCS: [u32; 8] = [18, 18, 18, 18, 16, 16, 14, 14];
 
 const A100: Profile = Profile {
     name: "a100",
@@ -64,6 +91,7 @@ const A100: Profile = Profile {
     major: 8,
     minor: 0,
     multiprocessors: 108,
+    gpcs: &[],
     memory_bytes: 40 << 30,
     shared_per_block: 48 << 10,
     shared_per_block_optin: 163 << 10,
@@ -79,6 +107,8 @@ const A100: Profile = Profile {
     driver_version: 13000,
     ptx_version: (9, 0),
     tensor_core: AMPERE,
+    mma_8_bit: EightBit::Native(ADA_8_BIT),
+    wgmma_8_bit: HOPPER_8_BIT,
 };
 
 const H100: Profile = Profile {
@@ -87,6 +117,7 @@ const H100: Profile = Profile {
     major: 9,
     minor: 0,
     multiprocessors: 132,
+    gpcs: &H100_GPCS,
     memory_bytes: 80 << 30,
     shared_per_block_optin: 227 << 10,
     shared_per_multiprocessor: 228 << 10,
@@ -94,6 +125,7 @@ const H100: Profile = Profile {
     clock_khz: 1_830_000,
     memory_clock_khz: 2_619_000,
     tensor_core: HOPPER,
+    mma_8_bit: HOPPER_MMA_8_BIT,
     ..A100
 };
 
@@ -141,6 +173,8 @@ const BLACKWELL: Profile = Profile {
     major: 12,
     minor: 0,
     multiprocessors: 170,
+    // Assumed: 11 GPCs of at most 16.
+    gpcs: &[16, 16, 16, 16, 16, 16, 16, 16, 14, 14, 14],
     memory_bytes: 32 << 30,
     shared_per_block_optin: 99 << 10,
     shared_per_multiprocessor: 100 << 10,
@@ -150,8 +184,9 @@ const BLACKWELL: Profile = Profile {
     clock_khz: 2_407_000,
     memory_clock_khz: 14_001_000,
     memory_bus_bits: 512,
-    // Not captured anywhere: Hopper's rule is assumed.
+    // Captured of a B200 alone, which adds as Hopper does.
     tensor_core: HOPPER,
+    mma_8_bit: HOPPER_MMA_8_BIT,
     ..A100
 };
 

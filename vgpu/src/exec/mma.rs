@@ -9,7 +9,7 @@ use super::half::{self, Format};
 use super::registers::{ALL, Done, Lanes, NAN, Registers};
 use super::tensor_core::{self, BF16, E4M3, E5M2, F16, Small, TF32};
 use crate::ir::{Accumulator, Mma, MmaKind, Slot};
-use crate::profile::TensorCore;
+use crate::profile::{EightBit, Profile, TensorCore};
 
 /// One half of the result, row-major 8×8.
 type Tile = [f32; 64];
@@ -28,7 +28,7 @@ fn depth(kind: MmaKind) -> usize {
     }
 }
 
-pub(super) fn multiply(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, core: TensorCore) -> Done {
+pub(super) fn multiply(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, profile: &Profile) -> Done {
     for &slot in m.a.iter().chain(&m.b).chain(&m.c) {
         r.check(slot, ALL)?;
     }
@@ -36,18 +36,18 @@ pub(super) fn multiply(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, core: T
         (_, MmaKind::S8K32) => integers(r, m),
         (TensorMode::Fast, MmaKind::F16K16 | MmaKind::F16K8) => halves(r, m, Format::F16, depth(m.kind)),
         (TensorMode::Fast, MmaKind::Bf16K16 | MmaKind::Bf16K8) => halves(r, m, Format::Bf16, depth(m.kind)),
-        _ => elements(r, m, mode, core),
+        _ => elements(r, m, mode, profile),
     }
     Ok(())
 }
 
 /// c of rows 8·half to 8·half + 7.
 #[inline(always)]
-fn addend(r: &Registers<'_>, m: &Mma, half: usize) -> Tile {
-    if m.acc == Accumulator::F16 {
-        return half::to_f32(Format::F16, r.narrow(m.c[half]));
+pub(super) fn addend(r: &Registers<'_>, acc: Accumulator, c: &[Slot], half: usize) -> Tile {
+    if acc == Accumulator::F16 {
+        return half::to_f32(Format::F16, r.narrow(c[half]));
     }
-    let (even, odd) = (r.narrow(m.c[2 * half]), r.narrow(m.c[2 * half + 1]));
+    let (even, odd) = (r.narrow(c[2 * half]), r.narrow(c[2 * half + 1]));
     let mut tile = [0.0; 64];
     for i in 0..32 {
         tile[2 * i] = f32::from_bits(even[i]);
@@ -57,9 +57,9 @@ fn addend(r: &Registers<'_>, m: &Mma, half: usize) -> Tile {
 }
 
 #[inline(always)]
-fn put(r: &mut Registers<'_>, m: &Mma, half: usize, tile: &Tile) {
-    if m.acc == Accumulator::F16 {
-        r.put(m.d[half], ALL, &half::from_f32(Format::F16, tile));
+pub(super) fn put(r: &mut Registers<'_>, acc: Accumulator, d: &[Slot], half: usize, tile: &Tile) {
+    if acc == Accumulator::F16 {
+        r.put(d[half], ALL, &half::from_f32(Format::F16, tile));
         return;
     }
     let bits = |x: f32| if x.is_nan() { NAN } else { x.to_bits() };
@@ -68,8 +68,8 @@ fn put(r: &mut Registers<'_>, m: &Mma, half: usize, tile: &Tile) {
         even[i] = bits(tile[2 * i]);
         odd[i] = bits(tile[2 * i + 1]);
     }
-    r.put(m.d[2 * half], ALL, &even);
-    r.put(m.d[2 * half + 1], ALL, &odd);
+    r.put(d[2 * half], ALL, &even);
+    r.put(d[2 * half + 1], ALL, &odd);
 }
 
 #[inline(always)]
@@ -80,7 +80,7 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
 
 /// The two halves of 64 values interleaved: three times, and an 8×8 block is transposed.
 #[inline(always)]
-fn interleave<T: Copy + Default>(x: &[T; 64]) -> [T; 64] {
+pub(super) fn interleave<T: Copy + Default>(x: &[T; 64]) -> [T; 64] {
     let mut out = [T::default(); 64];
     for i in 0..32 {
         out[2 * i] = x[i];
@@ -92,7 +92,7 @@ fn interleave<T: Copy + Default>(x: &[T; 64]) -> [T; 64] {
 /// tile += a · b, where a is 8×k in blocks of 8×8 and b k×8. The length of k is not known to the compiler, or it would
 /// unroll everything and run out of registers: eight rows of sums must stay in them.
 #[inline(always)]
-fn accumulate(tile: &mut [[f32; 8]; 8], a: &[f32; 128], b: &[[f32; 8]; 16], depth: usize) {
+pub(super) fn accumulate(tile: &mut [[f32; 8]; 8], a: &[f32; 128], b: &[[f32; 8]; 16], depth: usize) {
     for k in 0..depth.min(16) {
         let row = b[k];
         let start = (k & 8) << 3 | k & 7;
@@ -122,12 +122,12 @@ fn halves(r: &mut Registers<'_>, m: &Mma, format: Format, depth: usize) {
             let rows = half::to_f32(format, r.narrow(m.a[half + 2 * block]));
             a[64 * block..64 * block + 64].copy_from_slice(&rows);
         }
-        let mut tile: [[f32; 8]; 8] = bytemuck::cast(addend(r, m, half));
+        let mut tile: [[f32; 8]; 8] = bytemuck::cast(addend(r, m.acc, &m.c, half));
         accumulate(&mut tile, &a, &b, depth);
         tiles[half] = bytemuck::cast(tile);
     }
-    put(r, m, 0, &tiles[0]);
-    put(r, m, 1, &tiles[1]);
+    put(r, m.acc, &m.d, 0, &tiles[0]);
+    put(r, m.acc, &m.d, 1, &tiles[1]);
 }
 
 /// The elements of a fragment register in row `i` of its block: bits, in their order of k.
@@ -162,7 +162,7 @@ fn factors(r: &Registers<'_>, m: &Mma) -> ([[u32; 32]; 16], [[u32; 32]; 8]) {
 }
 
 /// Every format, one result after the other.
-fn elements(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, core: TensorCore) {
+fn elements(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, profile: &Profile) {
     let (format, bytes) = format(m.kind);
     let k = depth(m.kind);
     let (mut a, mut b) = factors(r, m);
@@ -170,9 +170,13 @@ fn elements(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, core: TensorCore) 
         a.iter_mut().chain(&mut b).flatten().for_each(|x| *x >>= 13);
     }
     // A block holds the same bytes in every format.
-    let core = TensorCore { group: core.group * 2 / bytes, ..core };
+    let eight = if bytes == 1 { profile.mma_8_bit } else { EightBit::Native(profile.tensor_core) };
+    let (core, by_halves) = match eight {
+        EightBit::Native(core) => (TensorCore { group: core.group * 2 / bytes, ..core }, false),
+        EightBit::ByHalves => (profile.tensor_core, true),
+    };
     for half in 0..2 {
-        let mut tile = addend(r, m, half);
+        let mut tile = addend(r, m.acc, &m.c, half);
         for (i, result) in tile.iter_mut().enumerate() {
             let (x, y) = (&a[8 * half + i / 8][..k], &b[i % 8][..k]);
             *result = match (mode, m.acc) {
@@ -180,14 +184,20 @@ fn elements(r: &mut Registers<'_>, m: &Mma, mode: TensorMode, core: TensorCore) 
                     .iter()
                     .zip(y)
                     .fold(*result, |c, (&x, &y)| fused(format.value(x) as f32, format.value(y) as f32, c)),
-                (TensorMode::Hardware, Accumulator::F16) if format.fraction_bits == 10 && bytes == 2 => {
-                    let c = ::half::f16::from_f32(*result).to_bits();
-                    ::half::f16::from_bits(tensor_core::dot_f16(core, x, y, c)).to_f32()
+                (TensorMode::Hardware, acc) if by_halves => {
+                    let terms = [(format, x), (format, y)];
+                    tensor_core::dot_by_halves(core, terms, *result, acc == Accumulator::F16)
                 }
-                (TensorMode::Hardware, _) => f32::from_bits(tensor_core::dot(core, format, x, y, result.to_bits())),
+                (TensorMode::Hardware, Accumulator::F16) => {
+                    let c = ::half::f16::from_f32(*result).to_bits();
+                    ::half::f16::from_bits(tensor_core::dot_f16(core, [(format, x), (format, y)], c)).to_f32()
+                }
+                (TensorMode::Hardware, _) => {
+                    f32::from_bits(tensor_core::dot(core, [(format, x), (format, y)], result.to_bits()))
+                }
             };
         }
-        put(r, m, half, &tile);
+        put(r, m.acc, &m.d, half, &tile);
     }
 }
 

@@ -8,7 +8,7 @@ use vgpu_cuda::exec::{Options, TensorMode};
 
 /// The format of a and b.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Format {
+pub enum Format {
     F16,
     Bf16,
     Tf32,
@@ -80,7 +80,7 @@ impl Format {
     }
 
     /// The number that the bits stand for; tf32 has no use for the low 13.
-    fn value(self, bits: u32) -> f64 {
+    pub fn value(self, bits: u32) -> f64 {
         if self == Format::S8 {
             return f64::from(bits as u8 as i8);
         }
@@ -107,7 +107,7 @@ impl Format {
     }
 
     /// Bits of a number of moderate size (sums stay far from float32's ends), every tenth at an end of the format.
-    fn any(self, random: &mut Random) -> u32 {
+    pub fn any(self, random: &mut Random) -> u32 {
         if random.below(10) == 0 {
             let (exponent_bits, fraction_bits) = self.parts();
             let sign = (random.below(2) as u32) << (self.bits() - 1);
@@ -285,7 +285,11 @@ fn sums_of_products_agree_with_float64() {
                 let found = shape.sum_value(d[row][column]);
                 // A rounding of the terms for each step; tensor cores cut, at worst every term.
                 let steps = shape.k as f64 + 1.0;
-                let each = if options.tensor == TensorMode::Fast { 2f64.powi(-24) } else { 2f64.powi(-22) };
+                let each = match options.tensor {
+                    TensorMode::Fast => 2f64.powi(-24),
+                    TensorMode::Hardware if shape.format.bits() == 8 => 2f64.powi(-12),
+                    TensorMode::Hardware => 2f64.powi(-22),
+                };
                 let mut bound = steps * each * size;
                 if shape.sums == Sums::F16 {
                     // One more of the result; of each block of products in hardware.
