@@ -9,7 +9,7 @@ use std::thread::ThreadId;
 use super::boundary::Out;
 use super::context::Context;
 use super::error::{Code, Outcome, fail};
-use super::graph::{Graph, Node};
+use super::graph::{Edge, Graph, Node};
 use super::handle::Handle;
 use super::stream::Stream;
 use super::work::Work;
@@ -79,12 +79,18 @@ impl Machine {
         let Some(handle) = queue.capture else {
             return fail(Code::ILLEGAL_STATE, "the stream is not capturing");
         };
-        let after = queue.tips.clone();
+        let (tips, own) = (queue.tips.clone(), queue.own_tip);
         self.check_capture(handle)?;
         let capture = self.captures.get_mut(handle)?;
         let node = capture.nodes.len();
+        let is_launch = |node: usize| matches!(capture.nodes[node].work, Work::Launch(_));
+        let overlaps = matches!(&work, Work::Launch(launch) if launch.attributes.programmatic);
+        // The attribute is about the kernel before it in its stream; what an event brought is waited for as ever.
+        let edge = |&from: &usize| Edge { from, programmatic: overlaps && own == Some(from) && is_launch(from) };
+        let after = tips.iter().map(edge).collect();
         capture.nodes.push(Node { work, after });
-        self.streams.get_mut(stream)?.tips = vec![node];
+        let queue = self.streams.get_mut(stream)?;
+        (queue.tips, queue.own_tip) = (vec![node], Some(node));
         Ok(())
     }
 
@@ -200,7 +206,7 @@ impl Machine {
             self.captures.insert(Capture { context, mode, thread, origin: stream, nodes: Vec::new(), spoiled: false });
         let queue = self.streams.get_mut(stream)?;
         queue.capture = Some(capture);
-        queue.tips = Vec::new();
+        (queue.tips, queue.own_tip) = (Vec::new(), None);
         Ok(())
     }
 
@@ -222,18 +228,35 @@ impl Machine {
         let tips = self.streams.get(stream)?.tips.clone();
         for queue in self.streams.values_mut().filter(|s| s.capture == Some(handle)) {
             queue.capture = None;
-            queue.tips = Vec::new();
+            (queue.tips, queue.own_tip) = (Vec::new(), None);
         }
         if capture.spoiled {
             return fail(Code::STREAM_CAPTURE_INVALIDATED, "a forbidden call spoiled the capture");
         }
-        let is_end = |node: usize| !capture.nodes.iter().any(|n| n.after.contains(&node));
+        let is_end = |node: usize| !capture.nodes.iter().any(|n| n.after.iter().any(|edge| edge.from == node));
         if (0..capture.nodes.len()).any(|node| is_end(node) && !tips.contains(&node)) {
             let what = "a stream joined the capture and its work was not joined back";
             return fail(Code::STREAM_CAPTURE_UNJOINED, what);
         }
         let device = self.device_of(capture.context)?.ordinal;
         Ok(self.new_graph(device, capture.nodes))
+    }
+
+    /// `recorded`: where the program wants the graph that is being made, and the nodes that come next.
+    fn capture_info(
+        &mut self,
+        given: Handle<Stream>,
+        status: &Out<u32>,
+        id: &Out<u64>,
+        recorded: [&Out<usize>; 3],
+    ) -> Outcome {
+        let (now, number) = self.capture_status(given)?;
+        if now == ACTIVE && recorded.iter().any(|answer| !answer.is_null()) {
+            return fail(Code::NOT_SUPPORTED, "the graph of a capture that is not at its end is not emulated");
+        }
+        recorded.iter().for_each(|answer| answer.write_if_wanted(0));
+        id.write_if_wanted(number);
+        status.write(now)
     }
 
     fn capture_status(&mut self, given: Handle<Stream>) -> Outcome<(u32, u64)> {
@@ -262,6 +285,32 @@ driver_functions! {
 
     fn cuStreamIsCapturing(machine, stream: Handle<Stream>, status: Out<u32>) {
         status.write(machine.capture_status(stream)?.0)
+    }
+
+    /// Status and number; what a capture has recorded so far is not shown.
+    fn cuStreamGetCaptureInfo_v2(
+        machine,
+        stream: Handle<Stream>,
+        status: Out<u32>,
+        id: Out<u64>,
+        graph: Out<usize>,
+        nodes: Out<usize>,
+        count: Out<usize>,
+    ) {
+        machine.capture_info(stream, &status, &id, [&graph, &nodes, &count])
+    }
+
+    fn cuStreamGetCaptureInfo_v3(
+        machine,
+        stream: Handle<Stream>,
+        status: Out<u32>,
+        id: Out<u64>,
+        graph: Out<usize>,
+        nodes: Out<usize>,
+        _edges: Out<usize>,
+        count: Out<usize>,
+    ) {
+        machine.capture_info(stream, &status, &id, [&graph, &nodes, &count])
     }
 
     fn cuStreamGetCaptureInfo(machine, stream: Handle<Stream>, status: Out<u32>, id: Out<u64>) {

@@ -20,6 +20,8 @@ pub struct Context {
     limits: BTreeMap<u32, usize>,
     cache_config: u32,
     pub default_stream: Handle<Stream>,
+    /// Device memory for the barriers of cooperative launches, once there was one.
+    pub workspace: Option<u64>,
     /// The code of the fault that killed it: the answer to everything from then on.
     dead: Option<Code>,
     /// That fault's report.
@@ -53,6 +55,7 @@ impl Context {
             limits: LIMITS.into(),
             cache_config: 0,
             default_stream: Handle::NULL,
+            workspace: None,
             dead: None,
             fault: None,
             counts: None,

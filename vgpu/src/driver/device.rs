@@ -218,8 +218,17 @@ fn attribute(device: &Device, number: u32) -> Option<i32> {
         106 => p.max_blocks_per_multiprocessor as i32, // MAX_BLOCKS_PER_MULTIPROCESSOR
         111 => Profile::SHARED_RESERVED as i32, // RESERVED_SHARED_MEMORY_PER_BLOCK
         115 => 1,     // MEMORY_POOLS_SUPPORTED
+        120 => i32::from(!p.gpcs.is_empty()), // CLUSTER_LAUNCH
+        126 => {
+            if p.major >= 9 {
+                4
+            } else {
+                1
+            }
+        } // MEM_SYNC_DOMAIN_COUNT
+        127 => i32::from(p.major >= 9), // TENSOR_MAP_ACCESS_SUPPORTED
         // Everything else that CUDA defines is something that this device does not have: textures, managed
-        // memory, peers, clusters, …
+        // memory, peers, …
         21..=161 => 0,
         _ => return None,
     })

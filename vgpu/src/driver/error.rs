@@ -50,6 +50,7 @@ codes! {
     FILE_NOT_FOUND = 301, "file not found";
     INVALID_HANDLE = 400, "invalid resource handle";
     ILLEGAL_STATE = 401, "the operation cannot be performed in the present state";
+    LOSSY_QUERY = 402, "attempted introspection would be semantically lossy";
     NOT_FOUND = 500, "named symbol not found";
     NOT_READY = 600, "device not ready";
     ILLEGAL_ADDRESS = 700, "an illegal memory access was encountered";
@@ -59,6 +60,7 @@ codes! {
     HOST_MEMORY_ALREADY_REGISTERED = 712, "part or all of the requested memory range is already mapped";
     HOST_MEMORY_NOT_REGISTERED = 713, "pointer does not correspond to a registered memory region";
     MISALIGNED_ADDRESS = 716, "misaligned address";
+    ASSERT = 710, "device-side assert triggered";
     LAUNCH_FAILED = 719, "unspecified launch failure";
     COOPERATIVE_LAUNCH_TOO_LARGE = 720, "too many blocks in cooperative launch";
     TENSOR_MEMORY_LEAK = 721, "Tensor Memory not completely freed";
@@ -75,6 +77,7 @@ codes! {
     CAPTURED_EVENT = 907, "operation not permitted on an event last recorded in a capturing stream";
     STREAM_CAPTURE_WRONG_THREAD = 908, "attempt to terminate a thread-local capture sequence from another thread";
     GRAPH_EXEC_UPDATE_FAILURE = 910, "the graph update was not performed because it included changes which violated constraints";
+    INVALID_CLUSTER_SIZE = 912, "cluster misconfiguration";
     UNKNOWN = 999, "unknown error";
 }
 

@@ -18,6 +18,10 @@ const ENTRY: usize = 64;
 const KIND_PTX: u16 = 1;
 const FLAG_LZ4: u64 = 0x2000;
 const FLAG_ZSTD: u64 = 0x8000;
+/// `compute_90a`: of this architecture alone; `compute_100f`: of its generation.
+const FLAG_ARCHITECTURE_SPECIFIC: u64 = 0x10_0000;
+const FLAG_FAMILY_SPECIFIC: u64 = 0x20_0000;
+const SPECIFIC: u64 = FLAG_ARCHITECTURE_SPECIFIC | FLAG_FAMILY_SPECIFIC;
 /// More than any module's text: what a damaged header can make this library allocate.
 const MOST: usize = 1 << 30;
 
@@ -53,14 +57,17 @@ pub fn read(image: Host) -> Outcome<Vec<u8>> {
     }
 }
 
-/// The text of its newest PTX that a device of compute capability `capability` (80 for 8.0) takes.
+/// The text of its newest PTX that a device of compute capability `capability` (80 for 8.0) takes; of two for one architecture
+/// the one that is for nothing else.
 pub fn ptx(container: &[u8], capability: u32) -> Outcome<String> {
     let Some(entries) = entries(container) else {
         return fail(Code::INVALID_IMAGE, "an entry of the fat binary reaches beyond its end");
     };
     let (texts, cubins): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| e.kind == KIND_PTX);
-    let Some(best) = texts.iter().filter(|e| e.architecture <= capability).max_by_key(|e| e.architecture) else {
-        let found: Vec<String> = texts.iter().map(|e| format!("compute_{}", e.architecture)).collect();
+    let Some(best) =
+        texts.iter().filter(|e| e.runs_on(capability)).max_by_key(|e| (e.architecture, e.flags & SPECIFIC))
+    else {
+        let found: Vec<String> = texts.iter().map(Entry::target).collect();
         let what = format!(
             "the fat binary holds {} cubins and PTX for [{}]; the virtual GPU needs PTX for compute_{capability} or less",
             cubins.len(),
@@ -99,6 +106,24 @@ fn entries(container: &[u8]) -> Option<Vec<Entry<'_>>> {
 }
 
 impl Entry<'_> {
+    fn runs_on(&self, capability: u32) -> bool {
+        match self.flags & SPECIFIC {
+            0 => self.architecture <= capability,
+            FLAG_FAMILY_SPECIFIC => self.architecture <= capability && self.architecture / 10 == capability / 10,
+            _ => self.architecture == capability,
+        }
+    }
+
+    /// As nvcc names it.
+    fn target(&self) -> String {
+        let letter = match self.flags & SPECIFIC {
+            0 => "",
+            FLAG_FAMILY_SPECIFIC => "f",
+            _ => "a",
+        };
+        format!("compute_{}{letter}", self.architecture)
+    }
+
     fn text(&self) -> Outcome<Vec<u8>> {
         if self.flags & (FLAG_LZ4 | FLAG_ZSTD) == 0 {
             return Ok(self.payload.to_vec());
@@ -161,6 +186,25 @@ mod tests {
         assert_eq!(ptx(&bytes, 89), Ok("mine".to_string()));
         assert_eq!(ptx(&bytes, 90), Ok("newer".to_string()));
         assert_eq!(ptx(&bytes, 70).map_err(|f| f.code), Err(Code::NO_BINARY_FOR_GPU));
+    }
+
+    #[test]
+    fn ptx_of_one_architecture_alone_is_taken_there_and_nowhere_else() {
+        let specific = |mut entry: Vec<u8>, flag: u64| {
+            entry[40..48].copy_from_slice(&flag.to_le_bytes());
+            entry
+        };
+        let hopper = specific(entry(1, 90, b"90a"), FLAG_ARCHITECTURE_SPECIFIC);
+        let blackwell = specific(entry(1, 100, b"100f"), FLAG_FAMILY_SPECIFIC);
+        let bytes = container(&[hopper.clone(), entry(1, 80, b"80"), entry(1, 90, b"90"), blackwell]);
+        let text = |capability| ptx(&bytes, capability);
+        assert_eq!(text(89), Ok("80".to_string()));
+        assert_eq!(text(90), Ok("90a".to_string()));
+        assert_eq!(text(100), Ok("100f".to_string()));
+        assert_eq!(text(103), Ok("100f".to_string()));
+        assert_eq!(text(120), Ok("90".to_string()));
+        let refused = ptx(&container(&[hopper]), 120).expect_err("of sm_90 alone");
+        assert!(refused.message.is_some_and(|m| m.contains("[compute_90a]")));
     }
 
     #[test]

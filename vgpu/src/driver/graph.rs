@@ -8,35 +8,43 @@ use super::context::Context;
 use super::error::{Code, Outcome, fail};
 use super::handle::Handle;
 use super::stream::Stream;
-use super::work::Work;
+use super::work::{Step, Work};
 use super::{Machine, driver_functions};
 
-/// One piece of work and the nodes (by number, all lower) that it comes after.
+/// One piece of work and what it comes after.
 #[derive(Clone)]
 pub struct Node {
     pub work: Work,
-    pub after: Vec<usize>,
+    pub after: Vec<Edge>,
+}
+
+/// From a node (by its number, lower than that of the node that has the edge).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    pub from: usize,
+    /// From kernel to kernel: the second may begin before the first has ended.
+    pub programmatic: bool,
 }
 
 pub struct Graph {
     /// The ordinal of the device that its work is for.
     device: usize,
-    nodes: Vec<Node>,
-    handles: Vec<Handle<GraphNode>>,
+    pub nodes: Vec<Node>,
+    pub handles: Vec<Handle<GraphNode>>,
 }
 
 /// A graph made ready: its work in the order of execution.
 pub struct GraphExec {
     pub context: Handle<Context>,
-    nodes: Vec<Node>,
-    work: Arc<[Work]>,
+    pub nodes: Vec<Node>,
+    work: Arc<[Step]>,
     flags: u64,
 }
 
 /// What a node's handle stands for.
 pub struct GraphNode {
-    graph: Handle<Graph>,
-    place: usize,
+    pub graph: Handle<Graph>,
+    pub place: usize,
 }
 
 /// CUgraphExecUpdateResult
@@ -58,7 +66,7 @@ fn order(nodes: &[Node], reverse: bool) -> Vec<usize> {
     let mut done = vec![false; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
     while order.len() < nodes.len() {
-        let ready = |&n: &usize| !done[n] && nodes[n].after.iter().all(|&before| done[before]);
+        let ready = |&n: &usize| !done[n] && nodes[n].after.iter().all(|edge| done[edge.from]);
         let next = if reverse { (0..nodes.len()).rev().find(ready) } else { (0..nodes.len()).find(ready) };
         // Edges lead from lower to higher numbers, so that there always is one.
         let Some(next) = next else { break };
@@ -66,6 +74,16 @@ fn order(nodes: &[Node], reverse: bool) -> Vec<usize> {
         order.push(next);
     }
     order
+}
+
+fn steps(nodes: &[Node], order: Vec<usize>) -> Arc<[Step]> {
+    let mut places = vec![0; nodes.len()];
+    order.iter().enumerate().for_each(|(place, &node)| places[node] = place);
+    let step = |node: &Node| {
+        let overlaps = node.after.iter().filter(|edge| edge.programmatic).map(|edge| places[edge.from]).collect();
+        Step { work: node.work.clone(), overlaps }
+    };
+    order.iter().map(|&node| step(&nodes[node])).collect()
 }
 
 impl Machine {
@@ -79,14 +97,21 @@ impl Machine {
         graph
     }
 
-    /// The work of a graph in the order that its device's schedule gives it.
-    fn ready(&self, graph: &Graph) -> Arc<[Work]> {
-        let nodes = &graph.nodes;
+    /// The work of a graph's nodes in the order that their device's schedule gives it.
+    fn ready(&self, device: usize, nodes: &[Node]) -> Arc<[Step]> {
         // In order of capture when nothing says otherwise: then no search is needed.
-        if self.devices[graph.device].options.schedule.is_multiple_of(2) {
-            return nodes.iter().map(|n| n.work.clone()).collect();
+        if self.devices[device].options.schedule.is_multiple_of(2) {
+            return steps(nodes, (0..nodes.len()).collect());
         }
-        order(nodes, true).into_iter().map(|n| nodes[n].work.clone()).collect()
+        steps(nodes, order(nodes, true))
+    }
+
+    /// Makes an executable graph ready again, after its nodes changed.
+    pub(super) fn ready_again(&mut self, exec: Handle<GraphExec>) -> Outcome {
+        let GraphExec { context, nodes, .. } = self.graph_execs.get(exec)?;
+        let work = self.ready(self.device_of(*context)?.ordinal, nodes);
+        self.graph_execs.get_mut(exec)?.work = work;
+        Ok(())
     }
 
     fn instantiate(&mut self, answer: &Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) -> Outcome {
@@ -100,7 +125,7 @@ impl Machine {
         if answer.is_null() {
             return fail(Code::INVALID_VALUE, "null pointer where the executable graph should go");
         }
-        let (nodes, work) = (graph.nodes.clone(), self.ready(graph));
+        let (nodes, work) = (graph.nodes.clone(), self.ready(graph.device, &graph.nodes));
         answer.write(self.graph_execs.insert(GraphExec { context, nodes, work, flags }))
     }
 
@@ -120,7 +145,7 @@ impl Machine {
                 return Ok((UPDATE_NODE_TYPE, handle.0));
             }
         }
-        let (nodes, work) = (new.nodes.clone(), self.ready(new));
+        let (nodes, work) = (new.nodes.clone(), self.ready(new.device, &new.nodes));
         let exec = self.graph_execs.get_mut(exec)?;
         exec.nodes = nodes;
         exec.work = work;
@@ -239,8 +264,12 @@ mod tests {
     fn a_graph_runs_in_an_order_that_its_edges_allow() {
         // 0 → 1 → 3, 0 → 2 → 3.
         let edges: [&[usize]; 4] = [&[], &[0], &[0], &[1, 2]];
-        let nodes = edges.map(|after| Node { work: Work::Nothing, after: after.to_vec() });
+        let edge = |&from| Edge { from, programmatic: from == 1 };
+        let nodes = edges.map(|after| Node { work: Work::Nothing, after: after.iter().map(edge).collect() });
         assert_eq!(order(&nodes, false), [0, 1, 2, 3]);
         assert_eq!(order(&nodes, true), [0, 2, 1, 3]);
+        // Node 3 may overlap node 1, which runs third.
+        let overlaps: Vec<Vec<usize>> = steps(&nodes, order(&nodes, true)).iter().map(|s| s.overlaps.clone()).collect();
+        assert_eq!(overlaps, [vec![], vec![], vec![], vec![2]]);
     }
 }

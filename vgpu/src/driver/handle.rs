@@ -105,6 +105,10 @@ impl<T> Registry<T> {
         self.objects.iter().map(|(&bits, object)| (Handle::new(bits), object))
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Handle<T>, &mut T)> {
+        self.objects.iter_mut().map(|(&bits, object)| (Handle::new(bits), object))
+    }
+
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.objects.values_mut()
     }

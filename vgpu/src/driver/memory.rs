@@ -67,7 +67,10 @@ impl Machine {
             );
         }
         self.refuse_implicit(stream)?;
-        self.allocate(bytes, Owner::Program)
+        let address = self.allocate(bytes, Owner::Program)?;
+        self.enqueue(stream, Work::Allocated, Vec::new())?;
+        self.note_allocation(address, (stream, self.streams.get(stream)?.issued()));
+        Ok(address)
     }
 
     /// The context of an allocation: it is the program's, and this its first address.
@@ -111,6 +114,7 @@ impl Machine {
         if let Some(allocation) = self.allocations.get_mut(&address) {
             allocation.owner = Owner::Leaving;
         }
+        self.note_free(address, (stream, self.streams.get(stream)?.issued()));
         Ok(())
     }
 

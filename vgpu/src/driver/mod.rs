@@ -7,8 +7,11 @@
 
 #![allow(unsafe_code)]
 
+mod arguments;
+mod attributes;
 mod boundary;
 mod capture;
+mod cluster;
 mod context;
 mod copy;
 mod device;
@@ -17,6 +20,7 @@ mod event;
 mod fatbin;
 mod function;
 mod graph;
+mod graph_nodes;
 mod handle;
 mod inject;
 mod launch;
@@ -26,8 +30,11 @@ mod occupancy;
 mod pool;
 mod report;
 mod settings;
+mod shape;
 mod stream;
+mod stream_order;
 mod symbols;
+mod tensor_map;
 mod work;
 
 use std::any::Any;
@@ -52,6 +59,7 @@ use module::Module;
 use pool::Pool;
 use settings::Settings;
 use stream::Stream;
+use stream_order::StreamOrder;
 
 /// The devices, and all that programs made on them.
 struct Machine {
@@ -77,6 +85,8 @@ struct Machine {
     /// By their first address.
     allocations: BTreeMap<u64, Allocation>,
     host_blocks: BTreeMap<usize, HostBlock>,
+    /// Which memory streams got or give back themselves.
+    order: StreamOrder,
 }
 
 impl Machine {
@@ -101,6 +111,7 @@ impl Machine {
             pools,
             allocations: BTreeMap::new(),
             host_blocks: BTreeMap::new(),
+            order: StreamOrder::default(),
         }
     }
 }

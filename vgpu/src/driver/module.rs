@@ -166,6 +166,13 @@ fn program(profile: &Profile, text: &str) -> Outcome<Program> {
         let (target, major, minor) = (program.target, profile.major, profile.minor);
         return Err(LoadError::Target { target, major, minor }.into());
     }
+    if program.exact_target && program.target != 10 * profile.major + profile.minor {
+        let what = format!(
+            "PTX: its target is sm_{}a: of that architecture alone, and the device's compute capability is {}.{}",
+            program.target, profile.major, profile.minor
+        );
+        return fail(Code::NO_BINARY_FOR_GPU, what);
+    }
     if let Some(kernel) = program.kernels.iter().find(|k| k.shared_bytes > profile.shared_per_block) {
         let what = format!(
             "PTX: {} uses {} bytes of static shared memory, the most are {}",
@@ -201,7 +208,7 @@ fn initialise(
 
 impl Machine {
     /// Device memory for a bank of variables, if it has any.
-    fn reserve(&mut self, context: Handle<Context>, bytes: usize) -> Outcome<Option<u64>> {
+    pub(super) fn reserve(&mut self, context: Handle<Context>, bytes: usize) -> Outcome<Option<u64>> {
         if bytes == 0 {
             return Ok(None);
         }

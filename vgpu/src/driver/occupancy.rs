@@ -18,7 +18,10 @@ impl Profile {
     pub fn blocks_per_multiprocessor(&self, kernel: &Kernel, threads: u32, dynamic_shared: usize) -> u32 {
         let warps = threads.div_ceil(32).max(1);
         let by_threads = self.max_threads_per_multiprocessor / (warps * 32);
-        let registers = (kernel.registers.max(1) * 32).next_multiple_of(REGISTER_UNIT);
+        // A kernel with a bound on its threads is compiled to fit it.
+        let bound = self.registers_per_block / kernel.min_blocks.unwrap_or(1).max(1);
+        let most = kernel.max_threads.map_or(u32::MAX, |most| (bound / most.next_multiple_of(32).max(32)) & !7);
+        let registers = (kernel.registers.min(most).max(1) * 32).next_multiple_of(REGISTER_UNIT);
         let by_registers = self.registers_per_block / registers / warps;
         let shared = kernel.shared_bytes.saturating_add(dynamic_shared).saturating_add(Profile::SHARED_RESERVED);
         let by_shared = self.shared_per_multiprocessor / shared.next_multiple_of(SHARED_UNIT);

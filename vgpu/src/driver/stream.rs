@@ -11,6 +11,7 @@ use super::context::Context;
 use super::error::{Code, Outcome, fail};
 use super::event::{Event, Recorded};
 use super::handle::Handle;
+use super::stream_order::Withheld;
 use super::work::Work;
 use super::{Machine, driver_functions};
 
@@ -25,16 +26,25 @@ pub struct Stream {
     queue: VecDeque<Item>,
     issued: u64,
     done: u64,
+    /// Launches that a kernel behind what was executed last may overlap.
+    unfinished: Vec<u16>,
     /// The capture that it is part of, and the nodes that its next one depends on.
     pub capture: Option<Handle<Capture>>,
     pub tips: Vec<usize>,
+    /// The capture's node that it got last itself.
+    pub own_tip: Option<usize>,
     /// Destroyed by the program; goes when its work is done.
     closed: bool,
 }
 
-struct Item {
-    after: Vec<Point>,
+/// One piece of work of a stream.
+pub struct Item {
+    pub after: Vec<Point>,
     work: Work,
+    /// A kernel that may begin before the kernel before it has ended.
+    overlaps: bool,
+    /// Memory that it must not touch.
+    pub withheld: Vec<Withheld>,
 }
 
 impl Stream {
@@ -46,8 +56,10 @@ impl Stream {
             queue: VecDeque::new(),
             issued: 0,
             done: 0,
+            unfinished: Vec::new(),
             capture: None,
             tips: Vec::new(),
+            own_tip: None,
             closed: false,
         }
     }
@@ -68,6 +80,24 @@ impl Stream {
 
     fn is_idle(&self) -> bool {
         self.done == self.issued
+    }
+
+    /// What is queued, of those of its items that come after the first `from` and among the first `to`.
+    pub fn pending(&self, from: u64, to: u64) -> impl Iterator<Item = &Item> {
+        let place = |count: u64| count.saturating_sub(self.done) as usize;
+        self.queue.iter().take(place(to)).skip(place(from))
+    }
+
+    /// What is queued after its first `from` items.
+    pub fn pending_after(&mut self, from: u64) -> impl Iterator<Item = &mut Item> {
+        self.queue.iter_mut().skip(from.saturating_sub(self.done) as usize)
+    }
+
+    /// Whether this work may begin before what is queued before it has ended: a launch that says so, behind a launch.
+    fn lets_overlap(&self, work: &Work) -> bool {
+        let mut before = self.queue.iter().rev().map(|item| &item.work);
+        let before = before.find(|work| !matches!(work, Work::Record { .. } | Work::Allocated));
+        matches!((before, work), (Some(Work::Launch(_)), Work::Launch(launch)) if launch.attributes.programmatic)
     }
 }
 
@@ -129,8 +159,10 @@ impl Machine {
             let legacy = self.contexts.get(context)?.default_stream;
             after.extend(self.streams.find(legacy).filter(|s| !s.is_idle()).map(|s| (legacy, s.issued)));
         }
+        let withheld = self.withheld(stream, &after);
         let queue = self.streams.get_mut(stream)?;
-        queue.queue.push_back(Item { after, work });
+        let overlaps = queue.lets_overlap(&work);
+        queue.queue.push_back(Item { after, work, overlaps, withheld });
         queue.issued += 1;
         Ok(())
     }
@@ -159,14 +191,34 @@ impl Machine {
                 return Err(Code::HUNG.into());
             }
             let context = queue.context;
-            let work = item.work.clone();
-            if let Some(queue) = self.streams.find_mut(stream) {
-                queue.queue.pop_front();
+            if let Some(queue) = self.streams.find_mut(stream)
+                && let Some(item) = queue.queue.pop_front()
+            {
                 queue.done += 1;
+                let unfinished = if item.overlaps { std::mem::take(&mut queue.unfinished) } else { Vec::new() };
+                self.execute_item(stream, context, &item, &unfinished)?;
             }
-            self.execute(context, &work)?;
         }
         self.streams.retain(|s| !(s.closed && s.is_idle()));
+        Ok(())
+    }
+
+    fn execute_item(
+        &mut self,
+        stream: Handle<Stream>,
+        context: Handle<Context>,
+        item: &Item,
+        unfinished: &[u16],
+    ) -> Outcome {
+        self.hide(context, stream, &item.withheld);
+        let result = self.execute(context, &item.work, unfinished);
+        self.device_of(context)?.memory.give_back();
+        let left = result?;
+        if let Some(queue) = self.streams.find_mut(stream)
+            && !matches!(item.work, Work::Record { .. } | Work::Allocated)
+        {
+            queue.unfinished = left;
+        }
         Ok(())
     }
 

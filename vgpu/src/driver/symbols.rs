@@ -8,8 +8,8 @@ use std::sync::Once;
 use super::boundary::{Out, Text};
 use super::error::{Code, Outcome, fail};
 use super::{
-    capture, context, copy, device, enter_before_init, event, function, graph, launch, memory, module, occupancy, pool,
-    report, stream,
+    capture, cluster, context, copy, device, enter_before_init, event, function, graph, graph_nodes, launch, memory,
+    module, occupancy, pool, report, stream, tensor_map,
 };
 
 macro_rules! not_played {
@@ -135,8 +135,6 @@ not_played! {
     cuGraphExecExternalSemaphoresWaitNodeSetParams
     cuGraphExecGetId
     cuGraphExecHostNodeSetParams
-    cuGraphExecKernelNodeSetParams
-    cuGraphExecKernelNodeSetParams_v2
     cuGraphExecMemcpyNodeSetParams
     cuGraphExecMemsetNodeSetParams
     cuGraphExecNodeSetParams
@@ -144,19 +142,11 @@ not_played! {
     cuGraphExternalSemaphoresSignalNodeSetParams
     cuGraphExternalSemaphoresWaitNodeGetParams
     cuGraphExternalSemaphoresWaitNodeSetParams
-    cuGraphGetEdges
-    cuGraphGetEdges_v2
     cuGraphGetId
     cuGraphHostNodeGetParams
     cuGraphHostNodeSetParams
     cuGraphInstantiateWithParams
     cuGraphKernelNodeCopyAttributes
-    cuGraphKernelNodeGetAttribute
-    cuGraphKernelNodeGetParams
-    cuGraphKernelNodeGetParams_v2
-    cuGraphKernelNodeSetAttribute
-    cuGraphKernelNodeSetParams
-    cuGraphKernelNodeSetParams_v2
     cuGraphMemAllocNodeGetParams
     cuGraphMemFreeNodeGetParams
     cuGraphMemcpyNodeGetParams
@@ -165,10 +155,6 @@ not_played! {
     cuGraphMemsetNodeSetParams
     cuGraphNodeFindInClone
     cuGraphNodeGetContainingGraph
-    cuGraphNodeGetDependencies
-    cuGraphNodeGetDependencies_v2
-    cuGraphNodeGetDependentNodes
-    cuGraphNodeGetDependentNodes_v2
     cuGraphNodeGetEnabled
     cuGraphNodeGetLocalId
     cuGraphNodeGetParams
@@ -322,8 +308,6 @@ not_played! {
     cuMulticastCreate
     cuMulticastGetGranularity
     cuMulticastUnbind
-    cuOccupancyMaxActiveClusters
-    cuOccupancyMaxPotentialClusterSize
     cuParamSetSize
     cuParamSetTexRef
     cuParamSetf
@@ -340,8 +324,6 @@ not_played! {
     cuStreamCopyAttributes
     cuStreamEndCaptureToCig
     cuStreamGetAttribute
-    cuStreamGetCaptureInfo_v2
-    cuStreamGetCaptureInfo_v3
     cuStreamGetCtx_v2
     cuStreamGetDevResource
     cuStreamGetDevice
@@ -363,8 +345,6 @@ not_played! {
     cuSurfRefSetArray
     cuTensorMapEncodeIm2col
     cuTensorMapEncodeIm2colWide
-    cuTensorMapEncodeTiled
-    cuTensorMapReplaceAddress
     cuTexObjectCreate
     cuTexObjectDestroy
     cuTexObjectGetResourceDesc
@@ -415,12 +395,14 @@ fn find(name: &str) -> Option<*const ()> {
     ];
     let tables = [
         capture::table(),
+        cluster::table(),
         context::table(),
         copy::table(),
         device::table(),
         event::table(),
         function::table(),
         graph::table(),
+        graph_nodes::table(),
         launch::table(),
         memory::table(),
         module::table(),
@@ -428,14 +410,31 @@ fn find(name: &str) -> Option<*const ()> {
         pool::table(),
         report::table(),
         stream::table(),
+        tensor_map::table(),
         not_played(),
     ];
     own.into_iter().chain(tables.into_iter().flatten()).find_map(|(known, address)| (known == name).then_some(address))
 }
 
-/// Names come without the suffix of their version: `_v2` is the one that CUDA 3.2 to 11 made the usual.
-fn look_up(name: &str, answer: &Out<*const ()>) -> Outcome {
-    match find(&format!("{name}_v2")).or_else(|| find(name)) {
+/// Functions whose second version is another than the first, and the CUDA that brought it (`PFN_*_v12030` in cudaTypedefs.h):
+/// a program that asks for an older one gets the first.
+const LATE: [(&str, i32); 8] = [
+    ("cuGraphExecKernelNodeSetParams", 12000),
+    ("cuGraphExecUpdate", 12000),
+    ("cuGraphGetEdges", 12030),
+    ("cuGraphKernelNodeGetParams", 12000),
+    ("cuGraphKernelNodeSetParams", 12000),
+    ("cuGraphNodeGetDependencies", 12030),
+    ("cuGraphNodeGetDependentNodes", 12030),
+    ("cuStreamGetCaptureInfo", 11030),
+];
+
+/// Names come without the suffix of their version: `_v2` is the one that CUDA 3.2 to 11 made the usual. `version`: of the CUDA
+/// that the program was written for.
+fn look_up(name: &str, version: i32, answer: &Out<*const ()>) -> Outcome {
+    let is_early = LATE.iter().any(|&(late, since)| late == name && version < since);
+    let second = Some(format!("{name}_v2")).filter(|_| !is_early);
+    match second.and_then(|second| find(&second)).or_else(|| find(name)) {
         Some(address) => answer.write(address),
         None => {
             answer.write_if_wanted(std::ptr::null());
@@ -444,14 +443,14 @@ fn look_up(name: &str, answer: &Out<*const ()>) -> Outcome {
     }
 }
 
-/// A function by name, whatever the version asked for; allowed before cuInit.
+/// A function by name; allowed before cuInit.
 ///
 /// # Safety
 /// `name` is a string; `answer` is null or valid for a write.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)]
-pub unsafe extern "C" fn cuGetProcAddress(name: Text, answer: Out<*const ()>, _version: i32, _flags: u64) -> u32 {
-    enter_before_init("cuGetProcAddress", |_| look_up(&name.get()?, &answer))
+pub unsafe extern "C" fn cuGetProcAddress(name: Text, answer: Out<*const ()>, version: i32, _flags: u64) -> u32 {
+    enter_before_init("cuGetProcAddress", |_| look_up(&name.get()?, version, &answer))
 }
 
 /// CUdriverProcAddressQueryResult
@@ -467,12 +466,12 @@ const NOT_FOUND: u32 = 1;
 pub unsafe extern "C" fn cuGetProcAddress_v2(
     name: Text,
     answer: Out<*const ()>,
-    _version: i32,
+    version: i32,
     _flags: u64,
     status: Out<u32>,
 ) -> u32 {
     enter_before_init("cuGetProcAddress_v2", |_| {
-        let result = look_up(&name.get()?, &answer);
+        let result = look_up(&name.get()?, version, &answer);
         status.write_if_wanted(if result.is_ok() { FOUND } else { NOT_FOUND });
         result
     })

@@ -44,6 +44,8 @@ pub enum Work {
         count: usize,
     },
     Free(u64),
+    /// Memory that the stream allocated is there.
+    Allocated,
     Call(Callback),
     /// The event's `recording`th record.
     Record {
@@ -53,11 +55,19 @@ pub enum Work {
     /// Rows of a two-dimensional copy, one after the other.
     Rows(Arc<[Work]>),
     /// A graph's work, one after the other.
-    Graph(Arc<[Work]>),
+    Graph(Arc<[Step]>),
     /// Only waits for others.
     Nothing,
     /// Never ends.
     Hang,
+}
+
+/// A graph's work in the order of execution.
+#[derive(Clone)]
+pub struct Step {
+    pub work: Work,
+    /// Steps before it, kernels, that it may overlap: those of its programmatic edges.
+    pub overlaps: Vec<usize>,
 }
 
 #[derive(Clone)]
@@ -77,45 +87,64 @@ impl Work {
             Work::Fill { .. } => 2,
             Work::Call(_) => 3,
             Work::Graph(_) => 4,
-            Work::Free(_) | Work::Record { .. } | Work::Nothing | Work::Hang => 5,
+            Work::Free(_) | Work::Allocated | Work::Record { .. } | Work::Nothing | Work::Hang => 5,
         }
     }
 }
 
 impl Machine {
-    /// Does it now. A fault kills the context.
-    pub(super) fn execute(&mut self, context: Handle<Context>, work: &Work) -> Outcome {
+    /// Does it now. A fault kills the context. `unfinished`: launches that it may overlap, where it is a launch itself; the
+    /// answer: those that the next one may.
+    pub(super) fn execute(&mut self, context: Handle<Context>, work: &Work, unfinished: &[u16]) -> Outcome<Vec<u16>> {
         match work {
-            Work::Launch(launch) => return self.execute_launch(context, launch),
-            Work::Rows(parts) | Work::Graph(parts) => {
-                return parts.iter().try_for_each(|part| self.execute(context, part));
-            }
+            Work::Launch(launch) => return self.execute_launch(context, launch, unfinished),
+            Work::Graph(steps) => self.execute_graph(context, steps)?,
+            Work::Rows(parts) => parts.iter().try_for_each(|part| self.execute(context, part, &[]).map(drop))?,
             Work::Call(callback) => {
                 IN_CALLBACK.set(true);
                 callback.call();
                 IN_CALLBACK.set(false);
-                return Ok(());
             }
             Work::Record { event, recording } => {
                 if let Some(event) = self.events.find_mut(*event) {
                     event.happened(*recording, Instant::now());
                 }
-                return Ok(());
             }
-            Work::HostCopy { to, from, bytes } => return to.write(&from.read(*bytes)?),
-            Work::Nothing => return Ok(()),
+            Work::HostCopy { to, from, bytes } => to.write(&from.read(*bytes)?)?,
+            Work::Nothing | Work::Allocated => {}
             Work::Hang => return Err(Code::HUNG.into()),
-            Work::Free(address) => {
-                self.allocations.remove(address);
+            Work::Free(_) | Work::Upload { .. } | Work::Download { .. } | Work::Copy { .. } | Work::Fill { .. } => {
+                self.execute_on_memory(context, work)?;
             }
-            Work::Upload { .. } | Work::Download { .. } | Work::Copy { .. } | Work::Fill { .. } => {}
         }
-        self.device_of(context)?.touch(work)?.map_err(|error| {
-            let report = format!("a copy, fill or free found its memory gone when the stream got to it: {error}");
-            eprintln!("vgpu: {report}");
-            self.kill(context, Code::ILLEGAL_ADDRESS, report);
-            Code::ILLEGAL_ADDRESS.into()
-        })
+        Ok(Vec::new())
+    }
+
+    fn execute_graph(&mut self, context: Handle<Context>, steps: &[Step]) -> Outcome {
+        let mut left: Vec<Vec<u16>> = Vec::with_capacity(steps.len());
+        for step in steps {
+            let unfinished: Vec<u16> = step.overlaps.iter().flat_map(|&before| left[before].iter().copied()).collect();
+            left.push(self.execute(context, &step.work, &unfinished)?);
+        }
+        Ok(())
+    }
+
+    fn execute_on_memory(&mut self, context: Handle<Context>, work: &Work) -> Outcome {
+        match self.device_of(context)?.touch(work)? {
+            Ok(()) => {
+                if let Work::Free(address) = work {
+                    self.allocations.remove(address);
+                }
+                Ok(())
+            }
+            Err(error @ MemoryError::Withheld { .. }) => {
+                self.fault(context, Code::ILLEGAL_ADDRESS, format!("StreamOrder in a copy, fill or free: {error}"))
+            }
+            Err(error) => {
+                let report = format!("a copy, fill or free found its memory gone when the stream got to it: {error}");
+                self.fault(context, Code::ILLEGAL_ADDRESS, report)
+            }
+        }
     }
 }
 

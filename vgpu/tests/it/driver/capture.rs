@@ -62,6 +62,28 @@ fn a_capture_that_forks_and_joins_is_one_graph() {
 }
 
 #[test]
+fn a_stream_tells_whether_it_is_capturing() {
+    let Some(Captured { stream, kernel, x, mut y, .. }) = ready_to_capture() else { return };
+    type Info = unsafe extern "C" fn(sys::CUstream, *mut u32, *mut u64, *mut usize, *mut usize, *mut usize) -> u32;
+    let info: Info = super::extended::driver_function("cuStreamGetCaptureInfo_v2");
+    let null = std::ptr::null_mut;
+    let ask = |graph: *mut usize| {
+        let (mut status, mut id) = (9, 0);
+        // SAFETY: pointers to variables of living frames.
+        let code = unsafe { info(stream.cu_stream(), &mut status, &mut id, graph, null(), null()) };
+        (code, status, id != 0)
+    };
+    let mut graph = 7;
+    assert_eq!((ask(&mut graph), graph), ((0, 0, false), 0));
+    stream.begin_capture(THREAD_LOCAL).expect("captures");
+    scale(&stream, &kernel, &mut y, &x, 1.0, 4).expect("captured");
+    assert_eq!(ask(null()), (0, 1, true));
+    assert_eq!(ask(&mut graph).0, 801, "the graph is not there yet");
+    stream.end_capture(sys::CUgraphInstantiate_flags(0)).expect("ends").expect("a graph");
+    assert_eq!(ask(null()), (0, 0, false));
+}
+
+#[test]
 fn forbidden_calls_spoil_the_capture() {
     let Some(Captured { gpu, stream, kernel, x, mut y }) = ready_to_capture() else { return };
     let relaxed = CaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;

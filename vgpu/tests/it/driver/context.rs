@@ -117,6 +117,23 @@ fn functions_and_errors_are_found_by_name() {
     assert_eq!(find("cuMemAlloc"), (0, false));
     assert_eq!(find("cuInit"), (0, false));
     assert_eq!(find("cuNothing"), (500, true));
+    // Each program gets the version that it was written for.
+    let place = |name: &str, version: i32| {
+        let name = CString::new(name).expect("text");
+        let mut address = std::ptr::null_mut();
+        // SAFETY: a string and a pointer to this frame's variable.
+        assert_eq!(raw(unsafe { sys::cuGetProcAddress(name.as_ptr(), &mut address, version, 0) }), 0);
+        address
+    };
+    for (name, since) in [("cuGraphGetEdges", 12030), ("cuGraphKernelNodeGetParams", 12000)] {
+        let second = place(&format!("{name}_v2"), since);
+        assert!(place(name, since) == second && place(name, since - 1) != second, "{name}");
+    }
+    for name in
+        ["cuTensorMapEncodeTiled", "cuTensorMapReplaceAddress", "cuLaunchKernelEx", "cuOccupancyMaxActiveClusters"]
+    {
+        assert_eq!(find(name), (0, false), "{name}");
+    }
     let error = DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
     assert_eq!(error.error_name().expect("a name").to_str(), Ok("CUDA_ERROR_STREAM_CAPTURE_ISOLATION"));
     assert!(error.error_string().is_ok());

@@ -5,12 +5,19 @@
 
 #![allow(unsafe_code)]
 
+mod architectures;
 mod capture;
+mod clusters;
 mod context;
+mod cooperative;
 mod device;
 mod devices;
+mod extended;
 mod fixtures;
 mod launch;
 mod memory;
 mod module;
+mod programmatic;
 mod stream;
+mod stream_order;
+mod tensor_maps;

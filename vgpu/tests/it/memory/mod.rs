@@ -9,3 +9,4 @@ mod global;
 mod local;
 mod model;
 mod shared;
+mod tensor_map;
