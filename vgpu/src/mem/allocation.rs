@@ -1,7 +1,8 @@
 //! One allocation of device memory: its bytes and their shadow. The host's memory is committed as it is touched.
 
-use super::launch::part_mask;
+use super::blocks::Shadow;
 use super::lines::{LINE, is_contiguous, lanes};
+use super::words::part_mask;
 use super::{Request, Words};
 use bytemuck::{Zeroable, try_zeroed_slice_box};
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,7 +30,8 @@ struct Line {
     sector: AtomicU32,
     /// A bit for every byte: written since the allocation.
     defined: AtomicU16,
-    _unused: u16,
+    /// Of the record's access that decided it last: see [`super::blocks::Shadow`].
+    place: AtomicU16,
 }
 
 impl Allocation {
@@ -39,8 +41,9 @@ impl Allocation {
         Some(Allocation { start, bytes, lines: zeroed(lines)? })
     }
 
-    pub fn record(&self, line: usize) -> &AtomicU64 {
-        &self.lines[line].record
+    pub fn shadow(&self, line: usize) -> Shadow<'_> {
+        let Line { record, place, .. } = &self.lines[line];
+        Shadow { record, place }
     }
 
     pub fn end(&self) -> u64 {
@@ -117,6 +120,13 @@ impl Allocation {
                     let words = &self.lines[word / 4].words;
                     into.bits[0][lane] = words[word % 4].load(Relaxed);
                     into.bits[1][lane] = words[(word % 4) | 1].load(Relaxed);
+                }
+            }
+            _ if mask == u32::MAX && is_contiguous(r.addresses, 16) => {
+                for (lane, line) in self.lines[offset(0) / 16..][..32].iter().enumerate() {
+                    for (bits, word) in into.bits.iter_mut().zip(&line.words) {
+                        bits[lane] = word.load(Relaxed);
+                    }
                 }
             }
             _ => {
@@ -279,6 +289,22 @@ impl Allocation {
             let at = first + i;
             let shift = 8 * (at % 4);
             self.exchange(4 * line + at / 4, 0xff << shift, u32::from(byte) << shift);
+        }
+    }
+
+    /// From a kernel's bulk copy: `defined` tells of each byte.
+    pub fn put(&self, offset: usize, bytes: &[u8], defined: u16) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let (line, first) = ((offset + done) / 16, (offset + done) % 16);
+            let part = (16 - first).min(bytes.len() - done);
+            self.write_line(line, first, &bytes[done..done + part]);
+            let marks = defined >> done & part_mask(part);
+            self.define(line, marks << first);
+            if marks != part_mask(part) {
+                self.undefine(line, (!marks & part_mask(part)) << first);
+            }
+            done += part;
         }
     }
 

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 /// The value after `op` on `old`, all as bit patterns of `ty`. `flush`: float32 sums flush subnormals to zero, as
 /// additions in global memory do (PTX manual, `atom`).
-pub(super) fn apply(op: AtomOp, ty: Ty, old: u64, b: u64, c: u64, flush: bool) -> u64 {
+pub(crate) fn apply(op: AtomOp, ty: Ty, old: u64, b: u64, c: u64, flush: bool) -> u64 {
     match op {
         AtomOp::Exch => b,
         AtomOp::Cas => {

@@ -6,8 +6,9 @@
 //! only `block` read and those that several read; `Owned`, what `block` wrote and what it read. Everything else is
 //! `Split`: the word is the place of a [`SplitLine`], which knows each byte.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
+use super::sites::warp_of;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU16, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
 /// Tags are 1 to this, then begin anew.
@@ -20,11 +21,42 @@ const SPLIT: u64 = 3;
 /// Locks that threads share when they meet split lines.
 const SHARDS: usize = 64;
 
+/// What is known of a line.
+#[derive(Clone, Copy)]
+pub(super) struct Shadow<'a> {
+    pub record: &'a AtomicU64,
+    /// The place ([`super::sites`]) of the access by the record's block that decided it last: of an owned line, the last
+    /// write.
+    pub place: &'a AtomicU16,
+}
+
+/// Who accesses: a block, at a place of the program.
+#[derive(Clone, Copy)]
+pub(super) struct By {
+    pub block: u32,
+    pub place: u16,
+}
+
+/// Who wrote a line before, as far as the warps of a block are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Own {
+    /// Not this block.
+    No,
+    /// It did; the last to write was the warp itself.
+    Mine,
+    /// It did, or may have, and the last to write may have been another warp.
+    Another,
+}
+
 /// What an access met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Conflict {
-    /// The other block; `None`: several.
+    /// The other block, or one of them.
     pub block: Option<u32>,
+    /// Several blocks did the same.
+    pub several: bool,
+    /// The place of its access.
+    pub place: u16,
     pub wrote: bool,
     /// Bytes of the line that both touched.
     pub mask: u16,
@@ -80,6 +112,25 @@ impl Packing {
         }
     }
 
+    /// Who wrote the line before, when `by` comes.
+    pub fn own(self, record: Record, place: u16, by: By, block_of: impl Fn(u32) -> u32) -> Own {
+        match record {
+            Record::Owned { who, .. } if block_of(who) != by.block => Own::No,
+            Record::Owned { .. } if warp_of(place) == warp_of(by.place) => Own::Mine,
+            Record::Owned { .. } | Record::Split { .. } => Own::Another,
+            Record::Untouched | Record::Read { .. } => Own::No,
+        }
+    }
+
+    /// Whether an access that made the record `next` is the one to name where it conflicts.
+    pub fn decides(self, next: u64, who: u32, access: Access) -> bool {
+        match self.unpack(next) {
+            Record::Owned { .. } => matches!(access, Access::Write),
+            Record::Read { who: reader, .. } => reader == who,
+            _ => false,
+        }
+    }
+
     /// The record after an access, or `None` when it needs (or is) a split line.
     pub fn next(self, now: u64, halves: u8, who: u32, access: Access) -> Option<u64> {
         match (self.unpack(now), access) {
@@ -111,8 +162,22 @@ impl Packing {
     }
 }
 
+/// Whether an access of these bytes meets what a launch that left the record, and may still run, did there.
+pub(super) fn meets_earlier(record: u64, tag: u16, mask: u16, store: bool) -> Option<(u32, bool)> {
+    let bytes = |halves: u8| bytes_of(halves) & mask != 0;
+    match (Packing { tag }).unpack(record) {
+        Record::Owned { who, wrote, read } => (bytes(wrote) || (store && bytes(read))).then_some((who, bytes(wrote))),
+        Record::Read { who, one, many } => (store && (bytes(one) || bytes(many))).then_some((who, false)),
+        // Which bytes of it is not known any more; that several blocks touched it is.
+        Record::Split { .. } if store => Some((u32::MAX, false)),
+        _ => None,
+    }
+}
+
 pub(super) struct Blocks {
     packing: Packing,
+    /// Lines that their owner also read are split, so that the place of each access is known.
+    pub exact: bool,
     split: Vec<Mutex<Vec<SplitLine>>>,
 }
 
@@ -121,6 +186,9 @@ pub(super) struct Blocks {
 struct SplitLine {
     readers: [u32; 16],
     writers: [u32; 16],
+    /// The block and the place of their last accesses.
+    last_read: [(u32, u16); 16],
+    last_write: [u16; 16],
 }
 
 const MANY: u32 = u32::MAX;
@@ -135,80 +203,92 @@ pub(super) enum Access {
 
 impl Blocks {
     pub fn new(tag: u16) -> Blocks {
-        Blocks { packing: Packing { tag }, split: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Blocks { packing: Packing { tag }, exact: false, split: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 
     /// Block `block` reads the bytes of `mask`.
     #[inline]
     pub fn read(
         &self,
-        record: &AtomicU64,
+        shadow: Shadow<'_>,
         line: usize,
         mask: u16,
-        block: u32,
+        by: By,
         non_coherent: bool,
-    ) -> Result<(), Conflict> {
-        let now = record.load(SeqCst);
+    ) -> Result<Own, Conflict> {
+        let now = shadow.record.load(SeqCst);
         if now >> 48 == u64::from(self.packing.tag) << 2 | READ {
-            let mine = if now as u32 == block { (now >> 40) as u8 } else { 0 };
+            let mine = if now as u32 == by.block { (now >> 40) as u8 } else { 0 };
             if mine | (now >> 32) as u8 == 0xff {
-                return Ok(());
+                return Ok(Own::No);
             }
         }
-        self.change(record, line, mask, block, if non_coherent { Access::ReadNonCoherent } else { Access::Read })
+        self.change(shadow, line, mask, by, if non_coherent { Access::ReadNonCoherent } else { Access::Read })
     }
 
     /// Block `block` writes them.
     #[inline]
-    pub fn write(&self, record: &AtomicU64, line: usize, mask: u16, block: u32) -> Result<(), Conflict> {
-        let all_mine = self.packing.pack(OWNED, 0xff, 0, block);
-        if record.load(SeqCst) == all_mine {
-            return Ok(());
+    pub fn write(&self, shadow: Shadow<'_>, line: usize, mask: u16, by: By) -> Result<Own, Conflict> {
+        let all_mine = self.packing.pack(OWNED, 0xff, 0, by.block);
+        if shadow.record.load(SeqCst) == all_mine && warp_of(shadow.place.load(Relaxed)) == warp_of(by.place) {
+            shadow.place.store(by.place, Relaxed);
+            return Ok(Own::Mine);
         }
-        self.change(record, line, mask, block, Access::Write)
+        self.change(shadow, line, mask, by, Access::Write)
     }
 
-    fn change(&self, record: &AtomicU64, line: usize, mask: u16, block: u32, access: Access) -> Result<(), Conflict> {
+    fn change(&self, shadow: Shadow<'_>, line: usize, mask: u16, by: By, access: Access) -> Result<Own, Conflict> {
+        let Shadow { record, place } = shadow;
         let halves = halves(mask);
         let mut now = record.load(SeqCst);
         loop {
-            let new = halves.and_then(|halves| self.packing.next(now, halves, block, access));
-            let Some(new) = new else { return self.split(record, line, mask, block, access) };
-            if new == now {
-                return Ok(());
-            }
+            let new = halves.and_then(|halves| self.packing.next(now, halves, by.block, access));
+            let told =
+                new.filter(|&new| !(self.exact && matches!(self.packing.unpack(new), Record::Owned { read: 1.., .. })));
+            let Some(new) = told else { return self.split(shadow, line, mask, by, access) };
             // Sequentially consistent: of two blocks that change the record at once, the later one sees the other.
-            match record.compare_exchange_weak(now, new, SeqCst, SeqCst) {
-                Ok(_) => return Ok(()),
-                Err(other) => now = other,
+            if new == now || record.compare_exchange_weak(now, new, SeqCst, SeqCst).is_ok() {
+                let own = self.packing.own(self.packing.unpack(now), place.load(Relaxed), by, |who| who);
+                if self.packing.decides(new, by.block, access) {
+                    place.store(by.place, Relaxed);
+                }
+                return Ok(own);
             }
+            now = record.load(SeqCst);
         }
     }
 
-    fn split(&self, record: &AtomicU64, line: usize, mask: u16, block: u32, access: Access) -> Result<(), Conflict> {
+    fn split(&self, shadow: Shadow<'_>, line: usize, mask: u16, by: By, access: Access) -> Result<Own, Conflict> {
+        let Shadow { record, place: last } = shadow;
         let mut shard = self.split[line % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let now = record.load(SeqCst);
             if let Record::Split { place } = self.packing.unpack(now) {
-                return shard[place as usize].touch(mask, block, access);
+                return shard[place as usize].touch(mask, by, access).map(|()| Own::Another);
             }
             let new = self.packing.split(shard.len() as u32);
             if record.compare_exchange(now, new, SeqCst, SeqCst).is_ok() {
-                shard.push(SplitLine::of(self.packing.unpack(now)));
+                shard.push(SplitLine::of(self.packing.unpack(now), last.load(Relaxed)));
             }
         }
     }
 }
 
 impl SplitLine {
-    fn of(record: Record) -> SplitLine {
-        let mut line = SplitLine { readers: [0; 16], writers: [0; 16] };
+    /// `last`: the place that stood beside the record.
+    fn of(record: Record, last: u16) -> SplitLine {
+        let mut line =
+            SplitLine { readers: [0; 16], writers: [0; 16], last_read: [(0, 0); 16], last_write: [last; 16] };
+        if let Record::Read { who, .. } = record {
+            line.last_read = [(who, last); 16];
+        }
         for byte in 0..16 {
             let has = |halves: u8| halves >> (byte / 2) & 1 != 0;
             match record {
                 Record::Owned { who, wrote, read } => {
                     line.writers[byte] = if has(wrote) { who + 1 } else { 0 };
                     line.readers[byte] = if has(read) { who + 1 } else { 0 };
+                    line.last_read[byte] = (who, 0);
                 }
                 Record::Read { who, one, many } => {
                     line.readers[byte] = if has(many) {
@@ -225,12 +305,15 @@ impl SplitLine {
         line
     }
 
-    fn touch(&mut self, mask: u16, block: u32, access: Access) -> Result<(), Conflict> {
-        let me = block + 1;
+    fn touch(&mut self, mask: u16, by: By, access: Access) -> Result<(), Conflict> {
+        let me = by.block + 1;
         for byte in (0..16).filter(|byte| mask >> byte & 1 != 0) {
             let (reader, writer) = (self.readers[byte], self.writers[byte]);
+            let (last_reader, read_at) = self.last_read[byte];
             let conflict = |other: u32, wrote, non_coherent| Conflict {
-                block: (other != MANY).then(|| other - 1),
+                block: if other == MANY { (last_reader != by.block).then_some(last_reader) } else { Some(other - 1) },
+                several: other == MANY,
+                place: if wrote { self.last_write[byte] } else { read_at },
                 wrote,
                 mask: 1 << byte,
                 non_coherent,
@@ -243,10 +326,11 @@ impl SplitLine {
             }
             match access {
                 Access::Write if reader != 0 && reader != me => return Err(conflict(reader, false, false)),
-                Access::Write => self.writers[byte] = me,
-                _ if reader == 0 => self.readers[byte] = me,
-                _ if reader != me => self.readers[byte] = MANY,
-                _ => {}
+                Access::Write => (self.writers[byte], self.last_write[byte]) = (me, by.place),
+                _ => {
+                    self.readers[byte] = if reader == 0 || reader == me { me } else { MANY };
+                    self.last_read[byte] = (by.block, by.place);
+                }
             }
         }
         Ok(())

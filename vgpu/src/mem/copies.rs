@@ -24,8 +24,12 @@ impl Parts {
 
 /// One cp.async of a warp.
 pub(super) struct Copy {
+    /// The instruction.
+    pub at: u32,
     /// Lanes whose part is unfinished.
     lanes: u32,
+    /// How many came before it.
+    number: u64,
     bytes: usize,
     to: [u64; 32],
     from: [u64; 32],
@@ -53,9 +57,11 @@ impl Groups {
 }
 
 impl Copy {
-    pub fn new(to: &Request<'_>, from: &[u64; 32], sizes: &[u32; 32], parts: Parts) -> Copy {
+    pub fn new(to: &Request<'_>, from: &[u64; 32], sizes: &[u32; 32], parts: Parts, at: u32) -> Copy {
         Copy {
+            at,
             lanes: to.mask,
+            number: 0,
             bytes: to.bytes,
             to: *to.addresses,
             from: *from,
@@ -122,11 +128,12 @@ pub(super) struct Copies {
     /// Groups that each lane has closed.
     closed: Groups,
     ended: u32,
+    count: u64,
 }
 
 impl Default for Copies {
     fn default() -> Copies {
-        Copies { issued: Vec::new(), closed: Groups::All(0), ended: 0 }
+        Copies { issued: Vec::new(), closed: Groups::All(0), ended: 0, count: 0 }
     }
 }
 
@@ -142,6 +149,8 @@ impl Copies {
 
     pub fn issue(&mut self, mut copy: Copy) {
         copy.group = self.closed.clone();
+        copy.number = self.count;
+        self.count += 1;
         self.issued.push(copy);
     }
 
@@ -169,6 +178,23 @@ impl Copies {
         if any {
             self.issued.retain(|copy| copy.lanes != 0);
         }
+    }
+
+    /// How many were issued.
+    pub fn issued(&self) -> u64 {
+        self.count
+    }
+
+    /// Calls `done` with those of a lane that were issued before the number `upto`, which are complete now.
+    pub fn finish_first(&mut self, lane: usize, upto: u64, mut done: impl FnMut(&Copy, u32)) {
+        for copy in &mut self.issued {
+            let complete = copy.lanes & 1 << lane;
+            if copy.number < upto && complete != 0 {
+                done(copy, complete);
+                copy.lanes &= !complete;
+            }
+        }
+        self.issued.retain(|copy| copy.lanes != 0);
     }
 
     /// Those of `mask` that have unfinished copies.

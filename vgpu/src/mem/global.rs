@@ -13,6 +13,8 @@ pub enum MemoryError {
     Invalid { address: u64, bytes: usize },
     #[error("{address:#x} was freed")]
     Freed { address: u64 },
+    #[error("{address:#x} is {why}")]
+    Withheld { address: u64, why: String },
     #[error("out of memory: {asked} bytes asked for, {free} free")]
     OutOfMemory { asked: usize, free: usize },
 }
@@ -28,12 +30,19 @@ pub(super) struct Table {
     pub live: Vec<Arc<Allocation>>,
     /// (start, bytes)
     pub freed: Vec<(u64, usize)>,
+    /// What the work at hand must not touch, and why.
+    pub withheld: Vec<(Arc<Allocation>, String)>,
 }
 
 impl Table {
     pub fn place(&self, address: u64) -> Option<usize> {
         let place = self.live.partition_point(|a| a.start <= address).checked_sub(1)?;
         (address < self.live[place].end()).then_some(place)
+    }
+
+    /// Why the allocation that holds `address` must not be touched.
+    pub fn withheld(&self, address: u64) -> Option<&str> {
+        self.withheld.iter().find(|(a, _)| a.holds(address, 1)).map(|(_, why)| why.as_str())
     }
 
     /// The freed allocation that held `address`.
@@ -97,6 +106,30 @@ impl GlobalMemory {
         table.freed.push((allocation.start, allocation.bytes));
         state.used -= taken(allocation.bytes).unwrap_or(0);
         Ok(())
+    }
+
+    /// Allocations, by their first addresses, that nothing may touch until [`GlobalMemory::give_back`]: for work that is not
+    /// ordered after their allocation, or before their free. `why` completes "this memory is …".
+    pub fn withhold(&self, list: impl IntoIterator<Item = (u64, String)>) {
+        let mut state = self.state();
+        for (address, why) in list {
+            if let Some(place) = state.table.place(address) {
+                let table = Arc::make_mut(&mut state.table);
+                let allocation = table.live.remove(place);
+                table.withheld.push((allocation, why));
+            }
+        }
+    }
+
+    /// Ends what [`GlobalMemory::withhold`] began.
+    pub fn give_back(&self) {
+        let mut state = self.state();
+        if state.table.withheld.is_empty() {
+            return;
+        }
+        let table = Arc::make_mut(&mut state.table);
+        table.live.extend(std::mem::take(&mut table.withheld).into_iter().map(|(allocation, _)| allocation));
+        table.live.sort_unstable_by_key(|allocation| allocation.start);
     }
 
     /// The allocation that holds `address`: its start and length.
@@ -165,7 +198,8 @@ impl GlobalMemory {
         let mut state = self.state();
         if state.launches == TAGS {
             state.launches = 0;
-            state.table.live.iter().for_each(|allocation| allocation.forget_launches());
+            let withheld = state.table.withheld.iter().map(|(allocation, _)| allocation);
+            state.table.live.iter().chain(withheld).for_each(|allocation| allocation.forget_launches());
         }
         state.launches += 1;
         LaunchMemory::new(state.table.clone(), state.launches as u16, communicates)
@@ -178,8 +212,9 @@ fn taken(bytes: usize) -> Option<u64> {
 }
 
 fn missing(table: &Table, address: u64, bytes: usize) -> MemoryError {
-    match table.freed(address) {
-        Some(_) => MemoryError::Freed { address },
-        None => MemoryError::Invalid { address, bytes },
+    match (table.withheld(address), table.freed(address)) {
+        (Some(why), _) => MemoryError::Withheld { address, why: why.to_owned() },
+        (None, Some(_)) => MemoryError::Freed { address },
+        (None, None) => MemoryError::Invalid { address, bytes },
     }
 }

@@ -2,16 +2,22 @@
 
 use super::allocation::Allocation;
 use super::atomics;
-use super::blocks::{Blocks, Conflict};
+use super::blocks::{Blocks, By, Conflict, Own, meets_earlier};
 use super::copies::Parts;
 use super::global::Table;
-use super::lines::{Lines, lanes};
+use super::inside::{Inside, Meeting, Now};
+use super::lines::{LINE, Lines, lanes};
 use super::order::{Kind, Order};
-use super::{Request, Words};
+use super::sites::Sites;
+use super::warps::Warps;
+use super::words::{
+    has_undefined, mark_undefined, misaligned, part_mask, set_value, undefined_bytes, uninitialised, value,
+};
+use super::{Request, SharedMemory, Words};
 use crate::counts::Counts;
-use crate::fault::{BadAccess, Check};
-use crate::ir::{AtomOp, Order as Ordering, Ty};
-use std::cell::Cell;
+use crate::fault::{BadAccess, Check, Earlier};
+use crate::ir::{AtomOp, Inst, Order as Ordering, Ty};
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Device memory as one launch sees it; shared by the threads that run blocks.
@@ -19,6 +25,11 @@ pub struct LaunchMemory {
     table: Arc<Table>,
     tag: u16,
     races: Races,
+    /// Earlier launches that may still run.
+    unfinished: Vec<u16>,
+    sites: Sites,
+    /// Warps of a block.
+    warps: usize,
 }
 
 enum Races {
@@ -33,12 +44,42 @@ impl LaunchMemory {
         } else {
             Races::Apart(Blocks::new(tag))
         };
-        LaunchMemory { table, tag, races }
+        LaunchMemory { table, tag, races, sites: Sites::default(), warps: 1, unfinished: Vec::new() }
+    }
+
+    /// What runs: the code, for the places that reports name, in blocks of `warps` warps, between which races are looked
+    /// for if they are several. `exact`: the launch is run again to tell of a race between blocks.
+    pub fn describe(&mut self, code: &[Inst], warps: usize, exact: bool) {
+        (self.sites, self.warps) = (Sites::of(code), warps);
+        if let Races::Apart(blocks) = &mut self.races {
+            blocks.exact = exact;
+        }
+    }
+
+    /// Its number among the device's launches.
+    pub fn tag(&self) -> u16 {
+        self.tag
+    }
+
+    /// Launches that may still run: a block that does not wait for them must not meet them.
+    pub fn set_unfinished(&mut self, launches: &[u16]) {
+        self.unfinished = launches.to_vec();
     }
 
     /// What block `block` (its linear number in the grid) accesses memory through.
     pub fn block(&self, block: u32) -> BlockMemory<'_> {
-        BlockMemory { launch: self, block, recent: Default::default(), turn: Cell::new(0), looks: Cell::new(0) }
+        BlockMemory {
+            launch: self,
+            block,
+            recent: Default::default(),
+            turn: Cell::new(0),
+            looks: Cell::new(0),
+            early: Cell::new(false),
+            place: Cell::new(0),
+            now: Cell::default(),
+            is_due: Cell::new(false),
+            inside: RefCell::default(),
+        }
     }
 }
 
@@ -53,12 +94,22 @@ pub struct BlockMemory<'a> {
     recent: [Cell<usize>; RECENT],
     turn: Cell<usize>,
     looks: Cell<u64>,
+    /// The accesses of now are made before earlier launches are waited for.
+    early: Cell<bool>,
+    /// The place ([`super::sites`]) of the accesses that are made now.
+    place: Cell<u16>,
+    now: Cell<Now>,
+    /// [`Inside`] has notes to put in order.
+    is_due: Cell<bool>,
+    inside: RefCell<Inside>,
 }
 
 /// An access, as far as races are concerned.
 #[derive(Clone, Copy)]
 struct Use {
     kind: Kind,
+    /// To other warps of the block.
+    inside: Kind,
     non_coherent: bool,
 }
 
@@ -119,7 +170,8 @@ impl<'a> BlockMemory<'a> {
     ) -> Result<(), BadAccess> {
         let relaxed = order.reaches_blocks();
         let kind = if relaxed { Kind::RelaxedRead } else { Kind::Read };
-        let usage = Use { kind, non_coherent: order == Ordering::NonCoherent };
+        let inside = if order.scope().is_some() { Kind::RelaxedRead } else { Kind::Read };
+        let usage = Use { kind, inside, non_coherent: order == Ordering::NonCoherent };
         misaligned(r)?;
         let mut seen = Seen::default();
         self.each_allocation(r, |allocation, mask| {
@@ -186,11 +238,11 @@ impl<'a> BlockMemory<'a> {
             self.fence();
         }
         let kind = if relaxed { Kind::RelaxedWrite } else { Kind::Write };
-        self.check_store(r, kind, counts)?;
+        let inside = if order.scope().is_some() { Kind::RelaxedWrite } else { Kind::Write };
         let undefined = has_undefined(r, from);
-        self.each_allocation(r, |allocation, mask| {
+        let put = |allocation: &Allocation, mask: u32, lines: &Lines| {
             allocation.store(r, mask, from);
-            for (line, bytes) in Lines::of(r, mask, allocation.start).iter() {
+            for (line, bytes) in lines.iter() {
                 allocation.define(line, bytes);
             }
             if undefined {
@@ -199,19 +251,53 @@ impl<'a> BlockMemory<'a> {
                     allocation.undefine(offset / 16, undefined_bytes(r.bytes, lane, from) << (offset % 16));
                 }
             }
-            Ok(())
+        };
+        // Into several allocations only when all lanes are checked.
+        let mut is_done = r.mask == 0;
+        self.visit_store(r, Use { kind, inside, non_coherent: false }, counts, |allocation, mask, lines| {
+            if mask == r.mask {
+                put(allocation, mask, lines);
+                is_done = true;
+            }
         })?;
+        if !is_done {
+            self.each_allocation(r, |allocation, mask| {
+                put(allocation, mask, &Lines::of(r, mask, allocation.start));
+                Ok(())
+            })?;
+        }
         if relaxed {
             self.release(r);
         }
         Ok(())
     }
 
-    fn check_store(&self, r: &Request<'_>, kind: Kind, counts: &mut Counts) -> Result<(), BadAccess> {
+    pub(super) fn check_store(
+        &self,
+        r: &Request<'_>,
+        kind: Kind,
+        inside: Kind,
+        counts: &mut Counts,
+    ) -> Result<(), BadAccess> {
+        self.visit_store(r, Use { kind, inside, non_coherent: false }, counts, |_, _, _| ())
+    }
+
+    /// A store whose data `put` takes to allocation after allocation.
+    #[inline(always)]
+    fn visit_store(
+        &self,
+        r: &Request<'_>,
+        usage: Use,
+        counts: &mut Counts,
+        mut put: impl FnMut(&Allocation, u32, &Lines),
+    ) -> Result<(), BadAccess> {
         misaligned(r)?;
-        let (usage, mut seen) = (Use { kind, non_coherent: false }, Seen::default());
+        let mut seen = Seen::default();
         self.each_allocation(r, |allocation, mask| {
-            self.touch(r, allocation, &Lines::of(r, mask, allocation.start), usage, &mut seen)
+            let lines = Lines::of(r, mask, allocation.start);
+            self.touch(r, allocation, &lines, usage, &mut seen)?;
+            put(allocation, mask, &lines);
+            Ok(())
         })?;
         if r.mask != 0 {
             counts.unique_store_sectors += seen.fresh;
@@ -239,7 +325,7 @@ impl<'a> BlockMemory<'a> {
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
         let kind = if order.reaches_blocks() { Kind::RelaxedWrite } else { Kind::Write };
-        self.check_store(r, kind, counts)?;
+        self.check_store(r, kind, Kind::RelaxedWrite, counts)?;
         counts.atomics += u64::from(r.mask != 0);
         // One at a time, whatever the threads that run the blocks do.
         let alone = self.order();
@@ -283,6 +369,27 @@ impl<'a> BlockMemory<'a> {
             Races::Apart(_) => None,
             Races::Communicating(order) => Some(order.lock().unwrap_or_else(PoisonError::into_inner)),
         }
+    }
+
+    /// Whether what comes now lies before `griddepcontrol.wait`.
+    pub fn set_early(&self, early: bool) {
+        self.early.set(early);
+    }
+
+    /// What an access before `griddepcontrol.wait` meets of an earlier launch.
+    #[cold]
+    fn meet_earlier(&self, r: &Request<'_>, at: u64, record: u64, mask: u16, store: bool) -> Result<(), BadAccess> {
+        let met = self.launch.unfinished.iter().find_map(|&tag| meets_earlier(record, tag, mask, store));
+        let Some((block, wrote)) = met else { return Ok(()) };
+        let (mine, theirs) = (if store { "writes" } else { "reads" }, if wrote { "wrote" } else { "read" });
+        let who = if block == u32::MAX { "several blocks".to_string() } else { format!("block {block}") };
+        let detail = format!(
+            "{mine} what {who} of an earlier launch {theirs}, which may still run: no griddepcontrol.wait lies before"
+        );
+        let touching = lanes(r.mask).filter(|&lane| (r.addresses[lane] & !15) == at);
+        let lanes = touching.fold(0, |mask, lane| mask | 1 << lane);
+        let address = Some(at + u64::from(mask.trailing_zeros()));
+        Err(BadAccess { check: Check::GridDependency, lanes, address, detail, other: None })
     }
 
     /// Atomics and relaxed loads so far.
@@ -357,33 +464,91 @@ impl<'a> BlockMemory<'a> {
         usage: Use,
         seen: &mut Seen,
     ) -> Result<(), BadAccess> {
-        let bad = |line, conflict| race(r, allocation.start + 16 * line as u64, self.block, usage.kind, conflict);
+        let bad = |line, conflict| self.race(r, allocation.start + LINE * line as u64, usage.kind, conflict);
         let store = usage.kind.writes();
+        let by = By { block: self.block, place: self.place.get() };
+        let mut own = Own::No;
         seen.last = 0;
+        if self.early.get() {
+            for (line, mask) in lines.iter() {
+                let record = allocation.shadow(line).record.load(std::sync::atomic::Ordering::Relaxed);
+                self.meet_earlier(r, allocation.start + 16 * line as u64, record, mask, store)?;
+            }
+        }
         match &self.launch.races {
             Races::Apart(blocks) => {
                 for (line, mask) in lines.iter() {
                     seen.line(allocation, line, mask, self.launch.tag, store);
-                    let record = allocation.record(line);
-                    if store {
-                        blocks.write(record, line, mask, self.block)
+                    let shadow = allocation.shadow(line);
+                    let found = if store {
+                        blocks.write(shadow, line, mask, by)
                     } else {
-                        blocks.read(record, line, mask, self.block, usage.non_coherent)
-                    }
-                    .map_err(|conflict| bad(line, conflict))?;
+                        blocks.read(shadow, line, mask, by, usage.non_coherent)
+                    };
+                    own = own.max(found.map_err(|conflict| bad(line, conflict))?);
                 }
             }
             Races::Communicating(order) => {
                 let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
                 for (line, mask) in lines.iter() {
                     seen.line(allocation, line, mask, self.launch.tag, store);
-                    order
-                        .touch(allocation.record(line), mask, self.block, usage.kind, usage.non_coherent)
-                        .map_err(|conflict| bad(line, conflict))?;
+                    let found = order.touch(allocation.shadow(line), mask, by, usage.kind, usage.non_coherent);
+                    own = own.max(found.map_err(|conflict| bad(line, conflict))?);
                 }
             }
         }
+        if self.launch.warps > 1 && (store || own != Own::No) {
+            self.note(r, allocation, lines, usage.inside, own);
+        }
         Ok(())
+    }
+
+    /// The report of a race with another block, or of its like.
+    #[cold]
+    fn race(&self, r: &Request<'_>, line: u64, kind: Kind, conflict: Conflict) -> BadAccess {
+        let other = conflict.block.and_then(|block| self.launch.sites.access(conflict.place, block.into()));
+        race(r, line, self.block, kind, conflict, other)
+    }
+
+    /// For races with other warps of the block.
+    fn note(&self, r: &Request<'_>, allocation: &Allocation, lines: &Lines, kind: Kind, own: Own) {
+        let (mut inside, now) = (self.inside.borrow_mut(), self.now.get());
+        let mut note = |first: u64, count: u32, mask: u16| {
+            if inside.note(first, count, mask, kind, own, now) {
+                self.is_due.set(true);
+            }
+        };
+        let (first, bytes) = (allocation.start / LINE, 32 * r.bytes as u64);
+        if lines.contiguous && r.addresses[0].is_multiple_of(LINE) && bytes.is_multiple_of(LINE) {
+            return note(r.addresses[0] / LINE, (bytes / LINE) as u32, u16::MAX);
+        }
+        lines.iter().for_each(|(line, mask)| note(first + line as u64, 1, mask));
+    }
+
+    /// Accesses from now on are made by the warp, at the instruction that `shared` knows.
+    #[inline]
+    pub fn at(&self, warp: usize, shared: &SharedMemory) {
+        let now = shared.now(warp);
+        self.place.set(self.launch.sites.place(now.at, warp));
+        self.now.set(now);
+    }
+
+    /// Whether [`SharedMemory::after_global`] has something to do.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.is_due.get()
+    }
+
+    /// The race with another warp of the block that the request showed.
+    pub(super) fn settle(&self, r: &Request<'_>, warp: usize, warps: &Warps) -> Result<(), BadAccess> {
+        self.is_due.set(false);
+        self.inside.borrow_mut().settle(warps).map_err(|Meeting { address, wrote, writes, other }| {
+            let (mine, theirs) = (if writes { "writes" } else { "reads" }, if wrote { "wrote" } else { "read" });
+            let their_warp = other.warp.unwrap_or_default();
+            let detail = format!("warp {warp} {mine} what warp {their_warp} {theirs}, and no barrier lies between");
+            let lanes = touching(r, address);
+            BadAccess { check: Check::GlobalRace, lanes, address: Some(address), detail, other: Some(other) }
+        })
     }
 
     /// The report for lanes that lie in no allocation.
@@ -393,9 +558,25 @@ impl<'a> BlockMemory<'a> {
         let outside =
             lanes(r.mask).filter(|&lane| !is_inside(r.addresses[lane])).fold(0, |mask, lane| mask | 1 << lane);
         let address = r.addresses[u32::trailing_zeros(outside) as usize % 32];
+        if let Some(why) = table.withheld(address) {
+            let detail = format!("{} bytes at {address:#x}: this memory is {why}", r.bytes);
+            return BadAccess {
+                check: Check::StreamOrder,
+                lanes: outside,
+                address: Some(address),
+                detail,
+                other: None,
+            };
+        }
         if let Some((start, bytes)) = table.freed(address) {
             let detail = format!("{} bytes at {address:#x}, in the freed allocation {start:#x}..+{bytes}", r.bytes);
-            return BadAccess { check: Check::UseAfterFree, lanes: outside, address: Some(address), detail };
+            return BadAccess {
+                check: Check::UseAfterFree,
+                lanes: outside,
+                address: Some(address),
+                detail,
+                other: None,
+            };
         }
         let near = table.live.partition_point(|a| a.start <= address).checked_sub(1).map(|place| &table.live[place]);
         let detail = match (near, table.live.first()) {
@@ -405,15 +586,23 @@ impl<'a> BlockMemory<'a> {
             }
             (None, _) => format!("{} bytes at {address:#x}, before every allocation", r.bytes),
         };
-        BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail }
+        BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail, other: None }
     }
 }
 
-fn race(r: &Request<'_>, line: u64, block: u32, kind: Kind, conflict: Conflict) -> BadAccess {
-    let address = line + u64::from(conflict.mask.trailing_zeros());
+/// The lanes of a request that touch the byte.
+fn touching(r: &Request<'_>, address: u64) -> u32 {
     let touching = lanes(r.mask).filter(|&lane| address.wrapping_sub(r.addresses[lane]) < r.bytes as u64);
-    let lanes = touching.fold(0, |mask, lane| mask | 1 << lane);
-    let other = conflict.block.map_or("several blocks".to_string(), |block| format!("block {block}"));
+    touching.fold(0, |mask, lane| mask | 1 << lane)
+}
+
+fn race(r: &Request<'_>, line: u64, block: u32, kind: Kind, conflict: Conflict, place: Option<Earlier>) -> BadAccess {
+    let address = line + u64::from(conflict.mask.trailing_zeros());
+    let lanes = touching(r, address);
+    let other = match conflict.block {
+        Some(other) if !conflict.several => format!("block {other}"),
+        _ => "several blocks".to_string(),
+    };
     let theirs = if conflict.wrote { "wrote" } else { "read" };
     let detail = match (conflict.non_coherent, kind) {
         (true, _) => format!("ld.global.nc in block {block} of what {other} {theirs} in this launch"),
@@ -423,85 +612,5 @@ fn race(r: &Request<'_>, line: u64, block: u32, kind: Kind, conflict: Conflict) 
         _ => format!("block {block} writes what {other} {theirs} in this launch, and nothing orders them"),
     };
     let check = if conflict.non_coherent { Check::NonCoherentRead } else { Check::GlobalRace };
-    BadAccess { check, lanes, address: Some(address), detail }
-}
-
-pub(super) fn misaligned(r: &Request<'_>) -> Result<(), BadAccess> {
-    let lanes = r.misaligned();
-    if lanes == 0 {
-        return Ok(());
-    }
-    let address = r.addresses[lanes.trailing_zeros() as usize];
-    let detail = format!("{address:#x} is no multiple of {}, as an access of {0} bytes needs", r.bytes);
-    Err(BadAccess { check: Check::Misaligned, lanes, address: Some(address), detail })
-}
-
-pub(super) fn uninitialised(lane: usize, address: u64) -> BadAccess {
-    let detail = "an atomic computes with bytes that nothing has written".to_string();
-    BadAccess { check: Check::Uninitialised, lanes: 1 << lane, address: Some(address), detail }
-}
-
-/// The lowest `bytes` (1 to 16) of a line.
-pub(super) fn part_mask(bytes: usize) -> u16 {
-    0xffff >> (16 - bytes)
-}
-
-/// Lane `lane`'s value of 1 to 8 bytes.
-pub(super) fn value(words: &Words, lane: usize, bytes: usize) -> u64 {
-    let low = u64::from(words.bits[0][lane]);
-    match bytes {
-        8 => low | u64::from(words.bits[1][lane]) << 32,
-        4 => low,
-        _ => low & ((1 << (8 * bytes)) - 1),
-    }
-}
-
-pub(super) fn set_value(words: &mut Words, lane: usize, bytes: usize, value: u64, undefined: bool) {
-    let both = 1u64 << lane | 1 << (32 + lane);
-    for word in 0..bytes.div_ceil(4) {
-        words.bits[word][lane] = (value >> (32 * word)) as u32;
-        words.undef[word] = if undefined { words.undef[word] | both } else { words.undef[word] & !both };
-    }
-}
-
-/// Some lane of the request stores an undefined value.
-pub(super) fn has_undefined(r: &Request<'_>, from: &Words) -> bool {
-    let both = u64::from(r.mask) | u64::from(r.mask) << 32;
-    from.undef[..r.bytes.div_ceil(4)].iter().any(|undef| undef & both != 0)
-}
-
-/// Which of a lane's bytes are undefined.
-pub(super) fn undefined_bytes(bytes: usize, lane: usize, from: &Words) -> u16 {
-    let mut undefined = 0;
-    for word in 0..bytes.div_ceil(4) {
-        let low = (from.undef[word] >> lane & 1) as u16 * 0b0011;
-        let high = (from.undef[word] >> (32 + lane) & 1) as u16 * 0b1100;
-        undefined |= (low | high) << (4 * word);
-    }
-    undefined & part_mask(bytes)
-}
-
-/// Sets the undefined bits of a load: none when `defined`, else as `undefined(lane)` tells, a bit a byte.
-pub(super) fn mark_undefined(
-    r: &Request<'_>,
-    mask: u32,
-    defined: bool,
-    into: &mut Words,
-    undefined: impl Fn(usize) -> u16,
-) {
-    let both = u64::from(mask) | u64::from(mask) << 32;
-    into.undef[..r.bytes.div_ceil(4)].iter_mut().for_each(|undef| *undef &= !both);
-    if defined {
-        return;
-    }
-    for lane in lanes(mask) {
-        let undefined = undefined(lane) & part_mask(r.bytes);
-        for word in 0..r.bytes.div_ceil(4) {
-            let of_word = undefined >> (4 * word);
-            let (low, high) = (of_word & 0b0011 != 0, of_word & 0b1100 != 0);
-            // A value narrower than a word is undefined as a whole.
-            let (low, high) = if r.bytes < 4 { (low || high, low || high) } else { (low, high) };
-            into.undef[word] |= u64::from(low) << lane | u64::from(high) << (32 + lane);
-        }
-    }
+    BadAccess { check, lanes, address: Some(address), detail, other: place }
 }

@@ -131,6 +131,11 @@ impl Lines {
         self.keys[..self.len].iter().map(|&key| ((key >> 16) as usize, key as u16))
     }
 
+    /// The lines alone.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.keys[..self.len].iter().map(|&key| (key >> 16) as u32)
+    }
+
     /// Different 4-byte words.
     pub fn words(&self) -> u64 {
         let of_line = |mask: u16| {

@@ -1,7 +1,7 @@
 //! Local memory of a warp's threads: each its own bytes, nobody else's.
 
-use super::launch::{mark_undefined, misaligned, undefined_bytes};
 use super::lines::lanes;
+use super::words::{mark_undefined, misaligned, undefined_bytes};
 use super::{LOCAL_START, Request, Words};
 use crate::fault::{BadAccess, Check};
 
@@ -60,7 +60,7 @@ impl LocalMemory {
                     *value = from.bits[word][lane];
                 }
             }
-            let bytes = super::launch::part_mask(r.bytes);
+            let bytes = super::words::part_mask(r.bytes);
             let undefined = undefined_bytes(r.bytes, lane, from);
             self.defined[line] = self.defined[line] & !(bytes << first) | (bytes & !undefined) << first;
         }
@@ -85,6 +85,6 @@ impl LocalMemory {
         let address = r.addresses[outside.trailing_zeros() as usize];
         let detail =
             format!("{} bytes at {address:#x}, outside the thread's {} bytes of local memory", r.bytes, self.bytes);
-        Err(BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail })
+        Err(BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail, other: None })
     }
 }

@@ -4,29 +4,47 @@
 //! A warp's access is a [`Request`]: 32 addresses, a mask of lanes, bytes a lane; data travels as [`Words`].
 
 mod allocation;
-mod atomics;
+pub(crate) mod atomics;
 mod banks;
 mod blocks;
+mod bulk;
 mod copies;
 mod global;
+mod inside;
+mod lane_sets;
 mod lanes;
 mod launch;
 mod lines;
 mod local;
+pub mod mbarriers;
+mod operands;
 mod order;
+mod pins;
 mod shared;
+mod sites;
+pub mod tensor_map;
 mod warps;
+mod words;
 
+pub use bulk::{Accessor, Life, Piece};
 pub use global::{GlobalMemory, MemoryError};
 pub use launch::{BlockMemory, LaunchMemory};
 pub use local::LocalMemory;
-pub use shared::SharedMemory;
+pub use operands::Descriptor;
+pub use pins::{Ended, LineSet};
+pub use shared::{GlobalUse, SharedMemory};
 
 /// Shared memory as seen by generic pointers; the shared-space address of its first byte is [`SHARED_START`].
 pub const SHARED_WINDOW: u64 = 0x0000_7a00_0000_0000;
 pub const LOCAL_WINDOW: u64 = 0x0000_7b00_0000_0000;
-/// Length of the two windows above.
+/// A kernel's parameters as seen by generic pointers.
+pub const PARAM_WINDOW: u64 = 0x0000_7c00_0000_0000;
+/// The bank of `.const` variables, in the same way.
+pub const CONST_WINDOW: u64 = 0x0000_7d00_0000_0000;
+/// Length of a block's part of the shared window, and of the local window.
 pub const WINDOW_BYTES: u64 = 1 << 24;
+/// Of the shared window: the block's own part, then one for each rank of its cluster.
+pub const SHARED_WINDOW_BYTES: u64 = 17 << 24;
 /// First byte of a block's static shared memory, in shared-space addresses: not 0, so that a pointer that lost its base shows.
 pub const SHARED_START: u64 = 0x400;
 /// First byte of a thread's local memory, in local-space addresses.

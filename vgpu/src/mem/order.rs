@@ -10,9 +10,8 @@
 //! Others have a history. What several blocks read before has no names there: who then writes is told of a race if it
 //! knows of no other block at all, and is trusted otherwise.
 
-use super::blocks::{Access, Conflict, Packing, Record, bytes_of, halves};
+use super::blocks::{Access, By, Conflict, Own, Packing, Record, Shadow, bytes_of, halves};
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How a block accesses. Relaxed accesses and atomics do not race with each other.
@@ -46,8 +45,17 @@ struct Touch {
     block: u32,
     clock: u32,
     mask: u16,
-    /// Place in the order of all accesses.
+    /// Its number in the order of all accesses.
     when: u64,
+    /// Its place in the program.
+    place: u16,
+}
+
+impl Touch {
+    fn conflict(&self, wrote: bool, mask: u16, non_coherent: bool) -> Conflict {
+        let mask = self.mask & mask;
+        Conflict { block: Some(self.block), several: false, place: self.place, wrote, mask, non_coherent }
+    }
 }
 
 /// What happened to a line.
@@ -55,8 +63,9 @@ struct Touch {
 struct History {
     /// By kind, the newest last.
     touches: [Vec<Touch>; 4],
-    /// Bytes that several read before the history began.
+    /// Bytes that several read before the history began, one of those, and the place of its reading.
     read_by_many: u16,
+    reader: (u32, u16),
 }
 
 /// (block, its clock), by block.
@@ -106,31 +115,36 @@ impl Order {
         })
     }
 
-    /// Block `block` accesses the bytes `mask` of the line that `record` stands for.
+    /// A block accesses the bytes `mask` of the line that `shadow` stands for.
     pub fn touch(
         &mut self,
-        record: &AtomicU64,
+        shadow: Shadow<'_>,
         mask: u16,
-        block: u32,
+        by: By,
         kind: Kind,
         non_coherent: bool,
-    ) -> Result<(), Conflict> {
+    ) -> Result<Own, Conflict> {
         let access = match kind {
             Kind::Write => Access::Write,
             Kind::Read if non_coherent => Access::ReadNonCoherent,
             _ => Access::Read,
         };
-        let now = record.load(Relaxed);
+        let now = shadow.record.load(Relaxed);
         if !kind.relaxed()
             && let Some(halves) = halves(mask)
-            && let Some(who) = self.who(block)
+            && let Some(who) = self.who(by.block)
             && !self.is_earlier_self(now, who)
             && let Some(next) = self.packing.next(now, halves, who, access)
         {
-            record.store(next, Relaxed);
-            return Ok(());
+            let block_of = |who| who & ((1 << BLOCK_BITS) - 1);
+            let own = self.packing.own(self.packing.unpack(now), shadow.place.load(Relaxed), by, block_of);
+            shadow.record.store(next, Relaxed);
+            if self.packing.decides(next, who, access) {
+                shadow.place.store(by.place, Relaxed);
+            }
+            return Ok(own);
         }
-        self.touch_history(record, mask, block, kind, non_coherent)
+        self.touch_history(shadow, mask, by, kind, non_coherent).map(|()| Own::Another)
     }
 
     /// The block at its clock in one number, if both are small enough.
@@ -154,18 +168,19 @@ impl Order {
 
     fn touch_history(
         &mut self,
-        record: &AtomicU64,
+        shadow: Shadow<'_>,
         mask: u16,
-        block: u32,
+        by: By,
         kind: Kind,
         non_coherent: bool,
     ) -> Result<(), Conflict> {
-        let place = self.place(record);
+        let block = by.block;
+        let place = self.place(shadow);
         let history = &mut self.lines[place];
         let me = Self::block(&mut self.blocks, block);
         self.now += 1;
         if non_coherent && let Some(t) = newest_write(history, mask) {
-            return Err(Conflict { block: Some(t.block), wrote: true, mask: t.mask & mask, non_coherent: true });
+            return Err(t.conflict(true, mask, true));
         }
         let coherent = last_relaxed(history, block, mask);
         for other in Kind::ALL.into_iter().filter(|&other| kind.conflicts(other)) {
@@ -176,14 +191,22 @@ impl Order {
                     || (other.relaxed() && t.when < coherent)
             };
             if let Some(t) = history.touches[other as usize].iter().find(|t| !ordered(t)) {
-                let (wrote, mask) = (other.writes(), t.mask & mask);
-                return Err(Conflict { block: Some(t.block), wrote, mask, non_coherent: false });
+                return Err(t.conflict(other.writes(), mask, false));
             }
         }
         let shared = history.read_by_many & mask;
         if kind.writes() && shared != 0 {
             if me.view.is_empty() {
-                return Err(Conflict { block: None, wrote: false, mask: shared, non_coherent: false });
+                let (reader, place) = history.reader;
+                let other = (reader != block).then_some(reader);
+                return Err(Conflict {
+                    block: other,
+                    several: true,
+                    place,
+                    wrote: false,
+                    mask: shared,
+                    non_coherent: false,
+                });
             }
             history.read_by_many &= !mask;
         }
@@ -191,28 +214,34 @@ impl Order {
             // Whoever is ordered after this write is ordered after what came before it.
             history.touches.iter_mut().for_each(|touches| touches.retain(|t| t.mask & !mask != 0));
         }
-        remember(&mut history.touches[kind as usize], Touch { block, clock: me.clock, mask, when: self.now });
+        remember(
+            &mut history.touches[kind as usize],
+            Touch { block, clock: me.clock, mask, when: self.now, place: by.place },
+        );
         Ok(())
     }
 
     /// The line's history, made of its record if it has none.
-    fn place(&mut self, record: &AtomicU64) -> usize {
+    fn place(&mut self, shadow: Shadow<'_>) -> usize {
+        let Shadow { record, place } = shadow;
+        let last = place.load(Relaxed);
         let mut history = History::default();
-        let mut add = |kind: Kind, who: u32, halves: u8| {
+        let mut add = |kind: Kind, who: u32, halves: u8, place: u16| {
             if halves != 0 {
                 let (block, clock) = (who & ((1 << BLOCK_BITS) - 1), who >> BLOCK_BITS);
-                history.touches[kind as usize].push(Touch { block, clock, mask: bytes_of(halves), when: 0 });
+                history.touches[kind as usize].push(Touch { block, clock, mask: bytes_of(halves), when: 0, place });
             }
         };
         match self.packing.unpack(record.load(Relaxed)) {
             Record::Split { place } => return place as usize,
             Record::Untouched => {}
             Record::Owned { who, wrote, read } => {
-                add(Kind::Write, who, wrote);
-                add(Kind::Read, who, read);
+                add(Kind::Write, who, wrote, last);
+                add(Kind::Read, who, read, 0);
             }
             Record::Read { who, one, many } => {
-                add(Kind::Read, who, one);
+                add(Kind::Read, who, one, last);
+                history.reader = (who & ((1 << BLOCK_BITS) - 1), last);
                 history.read_by_many = bytes_of(many);
             }
         }
@@ -264,7 +293,7 @@ fn last_relaxed(history: &History, block: u32, mask: u16) -> u64 {
 fn remember(touches: &mut Vec<Touch>, new: Touch) {
     if let Some(t) = touches.iter_mut().rev().find(|t| t.block == new.block) {
         if t.clock == new.clock && t.mask == new.mask {
-            t.when = new.when;
+            (t.when, t.place) = (new.when, new.place);
             return;
         }
         touches.retain(|t| t.block != new.block || t.mask & !new.mask != 0);

@@ -2,29 +2,51 @@
 //! One file: each access is bytes, shadow and clash at once.
 
 use super::banks::{matrix_wavefronts, wavefronts};
+use super::bulk::Life;
 use super::copies::{Copies, Copy, Parts};
+use super::inside::Now;
 use super::lanes::{LaneClash, Lanes};
-use super::launch::{
+use super::lines::{LINE, Lines, lanes};
+use super::mbarriers::Mbarriers;
+use super::order::Kind;
+use super::pins::Pins;
+use super::warps::{Clash, Warps, agent_name};
+use super::words::{
     has_undefined, mark_undefined, misaligned, part_mask, set_value, undefined_bytes, uninitialised, value,
 };
-use super::lines::{LINE, Lines, lanes};
-use super::order::Kind;
-use super::warps::{Clash, Warps};
 use super::{BlockMemory, Request, SHARED_START, Words, atomics};
 use crate::counts::Counts;
-use crate::fault::{BadAccess, Check};
+use crate::fault::{BadAccess, Check, Earlier};
 use crate::ir::{AtomOp, Order, Ty};
 
+/// What an access to global memory does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GlobalUse {
+    Load,
+    Store,
+    Atomic,
+}
+
+#[derive(Default)]
 pub struct SharedMemory {
-    bytes: usize,
+    pub(super) bytes: usize,
     /// cp.async copies when issued.
     early: bool,
     pub(super) lines: Vec<[u32; 4]>,
     /// A bit for every byte of a line: written by this block.
     pub(super) defined: Vec<u16>,
-    races: Warps,
+    pub(super) races: Warps,
+    pub(super) pins: Pins,
     lanes: Lanes,
     copies: Vec<Copies>,
+    pub(super) mbarriers: Mbarriers,
+    /// Grows whenever bytes change, or who wrote them.
+    pub(super) changes: u64,
+    /// How far the block has come.
+    pub life: Life,
+    /// Its rank in the cluster, and the numbers of the cluster's blocks.
+    pub(super) rank: usize,
+    pub(super) cluster: Vec<u64>,
 }
 
 impl SharedMemory {
@@ -38,8 +60,14 @@ impl SharedMemory {
             lines: vec![[0; 4]; lines],
             defined: vec![0; lines],
             races: Warps::new(lines, warps),
+            pins: Pins::default(),
             lanes: Lanes::new(lines, warps),
             copies: (0..warps).map(|_| Copies::default()).collect(),
+            mbarriers: Mbarriers::default(),
+            changes: 1,
+            life: Life::NotBegun,
+            rank: 0,
+            cluster: Vec::new(),
         }
     }
 
@@ -48,7 +76,61 @@ impl SharedMemory {
         self.defined.fill(0);
         let unfinished = self.copies.iter_mut().fold(false, |any, copies| copies.reset() | any);
         self.races.reset(unfinished);
+        self.pins.reset();
         self.lanes.reset();
+        self.mbarriers.reset();
+        self.changes += 1;
+        self.life = Life::NotBegun;
+    }
+
+    /// Bytes of it.
+    pub fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// The instruction that is executed next, for reports of what its accesses meet later.
+    pub fn at(&mut self, pc: u32) {
+        self.races.at = pc;
+    }
+
+    /// The moment at which the warp accesses memory now.
+    #[inline]
+    pub(super) fn now(&self, warp: usize) -> Now {
+        Now { warp: warp as u8, at: self.races.at, time: self.races.time() }
+    }
+
+    /// The warp accessed global memory, as [`BlockMemory`] has noted: what that orders among the warps of the block, and
+    /// whether it races with one of them.
+    #[inline]
+    pub fn after_global(
+        &mut self,
+        warp: usize,
+        r: &Request<'_>,
+        order: Order,
+        kind: GlobalUse,
+        global: &BlockMemory<'_>,
+    ) -> Result<(), BadAccess> {
+        if global.is_due() {
+            global.settle(r, warp, &self.races)?;
+        }
+        if is_relaxed(order) && self.copies.len() > 1 {
+            self.hand_over(warp, r, order, kind);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, warp: usize, r: &Request<'_>, order: Order, kind: GlobalUse) {
+        if kind == GlobalUse::Store && order.releases() {
+            self.fence(warp);
+        }
+        for lane in lanes(r.mask) {
+            if kind != GlobalUse::Load {
+                self.races.release(warp, r.addresses[lane]);
+            }
+            if kind != GlobalUse::Store {
+                self.races.acquire(warp, r.addresses[lane]);
+            }
+        }
     }
 
     pub fn load(
@@ -122,6 +204,13 @@ impl SharedMemory {
                     [into.bits[0][lane], into.bits[1][lane]] = pair;
                 }
             }
+            16 if contiguous => {
+                for (lane, line) in self.lines[word(0) / 4..][..32].iter().enumerate() {
+                    for (bits, value) in into.bits.iter_mut().zip(line) {
+                        bits[lane] = *value;
+                    }
+                }
+            }
             16 => {
                 for lane in lanes(r.mask) {
                     for (bits, value) in into.bits.iter_mut().zip(self.lines[word(lane) / 4]) {
@@ -187,7 +276,7 @@ impl SharedMemory {
         let sharing = lanes(r.mask).filter(|&lane| r.addresses[lane].abs_diff(address) < r.bytes as u64);
         let sharing = sharing.fold(0, |mask, lane| mask | 1 << lane);
         let detail = format!("lanes of one store write different values to {address:#x}: which one stays is open");
-        Err(BadAccess { check: Check::SharedRace, lanes: sharing, address: Some(address), detail })
+        Err(BadAccess { check: Check::SharedRace, lanes: sharing, address: Some(address), detail, other: None })
     }
 
     /// One lane after the other, lowest first (highest first when `reverse`); `old` gets the values before.
@@ -267,17 +356,20 @@ impl SharedMemory {
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
         let places = self.rows(addresses, count, counts)?;
+        let all = &places[..8 * count];
+        let row_of = |line: usize| {
+            let row = all.iter().position(|&place| place as usize == line);
+            row_request(addresses, row.unwrap_or(0))
+        };
+        self.races
+            .read_lines(all.iter().map(|&line| (line as usize, 0xffff)), warp)
+            .map_err(|(line, clash)| self.clash(&row_of(line), line, clash, Kind::Read))?;
+        self.lanes.read_rows(warp, all).map_err(|(line, clash)| lane_clash(warp, &row_of(line), clash, Kind::Read))?;
         for m in 0..count {
             let mut rows = [[0u32; 4]; 8];
             let mut defined = u16::MAX;
             for (r, row) in rows.iter_mut().enumerate() {
                 let line = places[8 * m + r] as usize;
-                self.races
-                    .read(line, 0xffff, warp)
-                    .map_err(|clash| self.clash(&row_request(addresses, 8 * m + r), line, clash, Kind::Read))?;
-                self.lanes
-                    .read_row(warp, line)
-                    .map_err(|clash| lane_clash(&row_request(addresses, 8 * m + r), clash, Kind::Read))?;
                 *row = self.lines[line];
                 defined &= self.defined[line];
             }
@@ -303,10 +395,14 @@ impl SharedMemory {
         counts: &mut Counts,
     ) -> Result<(), BadAccess> {
         let places = self.rows(addresses, count, counts)?;
+        let rows = &places[..8 * count];
+        self.check_pins(warp, || span(rows.iter().copied()), |line| rows.contains(&line))?;
+        self.lanes.at = self.races.at;
+        self.changes += 1;
         for (i, &line) in places.iter().enumerate().take(8 * count) {
             self.lanes
                 .check_row(warp, line as usize, &row_lanes(i % 8, transpose))
-                .map_err(|clash| lane_clash(&row_request(addresses, i), clash, Kind::Write))?;
+                .map_err(|clash| lane_clash(warp, &row_request(addresses, i), clash, Kind::Write))?;
         }
         for m in 0..count {
             let rows = matrix_rows(&from.bits[m], transpose);
@@ -328,7 +424,7 @@ impl SharedMemory {
         let Some(lost) = lost else { return Ok(()) };
         let address = Some(addresses[lost]);
         let detail = "rows of one stmatrix write different values to the same address".to_string();
-        Err(BadAccess { check: Check::SharedRace, lanes: 1 << lost, address, detail })
+        Err(BadAccess { check: Check::SharedRace, lanes: 1 << lost, address, detail, other: None })
     }
 
     /// The lines of a matrix operation's rows.
@@ -369,15 +465,17 @@ impl SharedMemory {
         if lines.overlap {
             let detail = "lanes of one cp.async write the same bytes".to_string();
             let address = Some(to.addresses[to.mask.trailing_zeros() as usize % 32]);
-            return Err(BadAccess { check: Check::SharedRace, lanes: to.mask, address, detail });
+            return Err(BadAccess { check: Check::SharedRace, lanes: to.mask, address, detail, other: None });
         }
+        self.check_pins(warp, || span(lines.numbers()), |line| lines.numbers().any(|own| own == line))?;
+        self.changes += 1;
         for (line, mask) in lines.iter() {
             self.races.begin_copy(line, mask, warp).map_err(|clash| self.clash(to, line, clash, Kind::Write))?;
         }
         self.lanes
             .check_write(warp, to, lines.contiguous, false)
-            .map_err(|clash| lane_clash(to, clash, Kind::Write))?;
-        let copy = Copy::new(to, from, sizes, parts);
+            .map_err(|clash| lane_clash(warp, to, clash, Kind::Write))?;
+        let copy = Copy::new(to, from, sizes, parts, self.races.at);
         if self.early {
             copy.run(self, to.mask, global);
         }
@@ -400,24 +498,41 @@ impl SharedMemory {
         global: &BlockMemory<'_>,
     ) -> Result<(), BadAccess> {
         let mut copies = std::mem::take(&mut self.copies[warp]);
-        copies.finish(mask, pending, |copy, lanes| {
-            if !self.early {
-                copy.run(self, lanes, global);
-            }
-            let target = copy.target(lanes);
-            if target.bytes == LINE as usize {
-                for lane in super::lines::lanes(lanes) {
-                    self.races.end_copy(((target.addresses[lane] - SHARED_START) / LINE) as usize, u16::MAX, warp);
-                }
-            } else {
-                for (line, mask) in Lines::of(&target, lanes, SHARED_START).iter() {
-                    self.races.end_copy(line, mask, warp);
-                }
-            }
-            self.lanes.note_write(warp, &target, false, false);
-        });
+        copies.finish(mask, pending, |copy, lanes| self.end_copy(warp, copy, lanes, global));
         self.copies[warp] = copies;
         Ok(())
+    }
+
+    /// How many cp.async a warp has issued.
+    pub fn copies_issued(&self, warp: usize) -> u64 {
+        self.copies[warp].issued()
+    }
+
+    /// Those of a lane before the number `upto` are complete.
+    pub fn finish_copies(&mut self, warp: usize, lane: usize, upto: u64, global: &BlockMemory<'_>) {
+        let mut copies = std::mem::take(&mut self.copies[warp]);
+        copies.finish_first(lane, upto, |copy, lanes| self.end_copy(warp, copy, lanes, global));
+        self.copies[warp] = copies;
+    }
+
+    /// The parts of `lanes` are complete, in the sight of the warp.
+    fn end_copy(&mut self, warp: usize, copy: &Copy, lanes: u32, global: &BlockMemory<'_>) {
+        if !self.early {
+            copy.run(self, lanes, global);
+        }
+        let target = copy.target(lanes);
+        self.changes += 1;
+        if target.bytes == LINE as usize {
+            for lane in super::lines::lanes(lanes) {
+                self.races.end_copy(((target.addresses[lane] - SHARED_START) / LINE) as usize, u16::MAX, warp);
+            }
+        } else {
+            for (line, mask) in Lines::of(&target, lanes, SHARED_START).iter() {
+                self.races.end_copy(line, mask, warp);
+            }
+        }
+        self.lanes.at = copy.at;
+        self.lanes.note_write(warp, &target, false, false);
     }
 
     /// A barrier completed: those of `arrived` (bit per warp) only signalled, those of `waited` also waited.
@@ -445,7 +560,7 @@ impl SharedMemory {
         let pending = self.copies[warp].pending(mask);
         if pending != 0 {
             let detail = "cp.async not waited for when the thread ends".to_string();
-            return Err(BadAccess { check: Check::AsyncPending, lanes: pending, address: None, detail });
+            return Err(BadAccess { check: Check::AsyncPending, lanes: pending, address: None, detail, other: None });
         }
         if self.copies[warp].end(mask) {
             self.races.end(warp);
@@ -459,21 +574,22 @@ impl SharedMemory {
         self.inside(r)?;
         let lines = Lines::of(r, r.mask, SHARED_START);
         self.count(r, &lines, counts);
-        for (line, mask) in lines.iter() {
-            match kind {
-                Kind::Read => self.races.read(line, mask, warp),
-                Kind::Write => self.races.write(line, mask, warp),
-                _ => self.races.touch(line, mask, warp, kind),
-            }
-            .map_err(|clash| self.clash(r, line, clash, kind))?;
+        match kind {
+            Kind::Read => self.races.read_lines(lines.iter(), warp),
+            Kind::Write => self.races.write_lines(lines.iter(), warp),
+            _ => self.races.touch_lines(lines.iter(), warp, kind),
         }
+        .map_err(|(line, clash)| self.clash(r, line, clash, kind))?;
+        self.lanes.at = self.races.at;
         if kind.writes() {
+            self.changes += 1;
+            self.check_pins(warp, || span(lines.numbers()), |line| lines.numbers().any(|own| own == line))?;
             let clash = self.lanes.check_write(warp, r, lines.contiguous, kind.relaxed());
-            clash.map_err(|clash| lane_clash(r, clash, kind))?;
+            clash.map_err(|clash| lane_clash(warp, r, clash, kind))?;
             self.lanes.note_write(warp, r, lines.contiguous, kind.relaxed());
         } else {
             let clash = self.lanes.read(warp, r, lines.contiguous, kind.relaxed());
-            clash.map_err(|clash| lane_clash(r, clash, kind))?;
+            clash.map_err(|clash| lane_clash(warp, r, clash, kind))?;
         }
         Ok(lines)
     }
@@ -505,30 +621,32 @@ impl SharedMemory {
             "{} bytes at {address:#x}, outside the block's {} bytes of shared memory at {SHARED_START:#x}",
             r.bytes, self.bytes
         );
-        Err(BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail })
+        Err(BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail, other: None })
     }
 
-    fn clash(&self, r: &Request<'_>, line: usize, clash: Clash, kind: Kind) -> BadAccess {
+    pub(super) fn clash(&self, r: &Request<'_>, line: usize, clash: Clash, kind: Kind) -> BadAccess {
         let (check, mask, detail) = match clash {
-            Clash::InFlight { mask } => {
+            Clash::InFlight { mask, .. } => {
                 (Check::AsyncInFlight, mask, "bytes that an unfinished cp.async writes".to_string())
             }
-            Clash::Race { warp, wrote, mask } => {
+            Clash::Race { agent, wrote, mask, .. } => {
                 let (mine, theirs) =
                     (if kind.writes() { "writes" } else { "reads" }, if wrote { "wrote" } else { "read" });
-                let detail = format!("{mine} what warp {warp} {theirs}, and no barrier lies between");
+                let detail = format!("{mine} what {} {theirs}, and no barrier lies between", agent_name(agent));
                 (Check::SharedRace, mask, detail)
             }
         };
+        let (Clash::InFlight { agent, at, .. } | Clash::Race { agent, at, .. }) = clash;
+        let other = Some(self.earlier(agent, at));
         let address = SHARED_START + LINE * line as u64 + u64::from(mask.trailing_zeros());
         let touching = lanes(r.mask).filter(|&lane| address.wrapping_sub(r.addresses[lane]) < r.bytes as u64);
         let lanes = touching.fold(0, |mask, lane| mask | 1 << lane);
-        BadAccess { check, lanes, address: Some(address), detail }
+        BadAccess { check, lanes, address: Some(address), detail, other }
     }
 }
 
-fn lane_clash(r: &Request<'_>, clash: LaneClash, kind: Kind) -> BadAccess {
-    let LaneClash { address, other, wrote } = clash;
+fn lane_clash(warp: usize, r: &Request<'_>, clash: LaneClash, kind: Kind) -> BadAccess {
+    let LaneClash { address, other, wrote, at } = clash;
     let (mine, theirs) = (if kind.writes() { "writes" } else { "reads" }, if wrote { "wrote" } else { "read" });
     let other_lane = other.map_or("other lanes".to_string(), |lane| format!("lane {lane}"));
     let detail = format!("{mine} what {other_lane} of its warp {theirs}, and no __syncwarp lies between");
@@ -537,7 +655,14 @@ fn lane_clash(r: &Request<'_>, clash: LaneClash, kind: Kind) -> BadAccess {
     let others = touching & !other.map_or(0, |lane| 1 << lane);
     // Of a matrix instruction, the lane that gives a row's address may be the one that wrote it.
     let lanes = if others == 0 { touching } else { others };
-    BadAccess { check: Check::SharedRace, lanes, address: Some(address), detail }
+    let warp = Some(warp as u32);
+    let other = Some(Earlier { pc: at, block: None, warp });
+    BadAccess { check: Check::SharedRace, lanes, address: Some(address), detail, other }
+}
+
+/// The lowest and the highest of some lines.
+fn span(lines: impl Iterator<Item = u32>) -> (u32, u32) {
+    lines.fold((u32::MAX, 0), |(low, high), line| (low.min(line), high.max(line)))
 }
 
 fn is_relaxed(order: Order) -> bool {
@@ -545,7 +670,7 @@ fn is_relaxed(order: Order) -> bool {
 }
 
 /// One lane's row, for a report.
-fn row_request(addresses: &[u64; 32], lane: usize) -> Request<'_> {
+pub(super) fn row_request(addresses: &[u64; 32], lane: usize) -> Request<'_> {
     Request { addresses, mask: 1 << lane, bytes: 16 }
 }
 
