@@ -1,5 +1,7 @@
 //! What one launch did, counted. `vgpu_last_counts` and `VGPU_COUNTS` give it as JSON, under the names of the fields.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// Warp instructions by class.
@@ -52,7 +54,7 @@ pub struct Instructions {
 }
 
 /// Everything; sums over the launch's blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Warp instructions by class.
     pub instructions: Instructions,
@@ -62,6 +64,14 @@ pub struct Counts {
     pub active_lanes: u64,
     /// Floating operations of the tensor cores (2·m·n·k each).
     pub mma_flop: u64,
+    /// Those of them that warpgroups did (`wgmma`).
+    pub wgmma_flop: u64,
+    /// Products of tensor cores by instruction and types, `mma.m16n8k16.f32.f16`: of `mma` warps', of `wgmma` warpgroups'.
+    pub tensor: BTreeMap<String, u64>,
+    /// Columns of warpgroup products, each of 64 rows and 32 bytes of depth: at full rate a clock for two.
+    pub wgmma_columns: u64,
+    /// Bytes of shared memory that these read as factors.
+    pub wgmma_shared_bytes: u64,
     /// Accesses of shared memory, a warp's as one.
     pub shared_requests: u64,
     /// Passes through shared memory.
@@ -90,6 +100,18 @@ pub struct Counts {
     pub unique_store_sectors: u64,
     /// Bytes of shared memory that cp.async wrote, zeros included.
     pub cp_async_bytes: u64,
+    /// Bytes that bulk copies (TMA) brought from global memory, what goes to several blocks of a cluster counted once.
+    pub bulk_load_bytes: u64,
+    /// Bytes of shared memory that they wrote, fills and every block of a cluster included.
+    pub bulk_shared_bytes: u64,
+    /// Bytes of global memory that they wrote.
+    pub bulk_store_bytes: u64,
+    /// Arrivals at `mbarrier` objects by threads.
+    pub barrier_arrivals: u64,
+    /// Waits there that did not find their phase complete.
+    pub barrier_waits: u64,
+    /// Arrivals of warps at the cluster's barrier.
+    pub cluster_barriers: u64,
     /// Bytes of local memory loaded and stored.
     pub local_bytes: u64,
     /// Barriers of blocks that were completed.

@@ -180,6 +180,8 @@ pub(super) fn binary(r: &mut Registers<'_>, active: u32, op: BinOp, ty: Ty, s: [
         (BinOp::MulWide, Ty::S16) => map2(r, active, s, |a: i16, b: i16| a as i32 * b as i32),
         (BinOp::MulWide, Ty::U32) => map2(r, active, s, |a: u32, b: u32| a as u64 * b as u64),
         (BinOp::MulWide, Ty::S32) => map2(r, active, s, |a: i32, b: i32| a as i64 * b as i64),
+        (BinOp::AddSat, Ty::S32) => map2(r, active, s, i32::saturating_add),
+        (BinOp::SubSat, Ty::S32) => map2(r, active, s, i32::saturating_sub),
         (BinOp::Mul24Lo, Ty::U32) => map2(r, active, s, |a: u32, b: u32| low24(a).wrapping_mul(low24(b))),
         (BinOp::Mul24Lo, Ty::S32) => map2(r, active, s, |a: i32, b: i32| signed24(a).wrapping_mul(signed24(b))),
         _ => return by_type!(ty, binary_of(r, active, op, s)),
@@ -226,6 +228,7 @@ pub(super) fn ternary(r: &mut Registers<'_>, active: u32, op: TernOp, ty: Ty, s:
         (TernOp::MadWide, Ty::S32) => {
             map3(r, active, s, |a: i32, b: i32, c: i64| (a as i64 * b as i64).wrapping_add(c))
         }
+        (TernOp::MadHiSat, Ty::S32) => map3(r, active, s, |a: i32, b: i32, c: i32| a.mul_high(b).saturating_add(c)),
         (TernOp::Mad24Lo, Ty::U32) => {
             map3(r, active, s, |a: u32, b: u32, c: u32| low24(a).wrapping_mul(low24(b)).wrapping_add(c))
         }
@@ -403,7 +406,10 @@ pub(super) fn add_carry(
     for l in 0..32 {
         let extra = (carry.reads && r.carry >> l & 1 == 1) as u128;
         let (x, y) = (x[l] as u128, y[l] as u128);
-        let sum = if subtract { x.wrapping_sub(y).wrapping_sub(extra) } else { x + y + extra };
+        // A difference is x + !y + 1, so that its carry says that nothing was borrowed: where a chain mixes additions
+        // and subtractions, that is what shows.
+        let extra = if carry.reads { extra } else { subtract as u128 };
+        let sum = x + if subtract { !y & ((1 << bits) - 1) } else { y } + extra;
         out[l] = sum as u64;
         flags |= ((sum >> bits) as u32 & 1) << l;
     }

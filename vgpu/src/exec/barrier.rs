@@ -56,7 +56,9 @@ impl Barrier {
                 format!("a barrier that waits for {} was reached for {}", threads(self.expected), threads(a.expected));
             return Err(fault(a.lanes, detail));
         }
-        let again = self.arrived[a.warp] & a.lanes;
+        // Who only signalled may come again to wait, and counts twice then: a group that opens a barrier for itself.
+        let only_signals = matches!(a.kind, BarrierKind::Arrive | BarrierKind::ArriveUnaligned);
+        let again = if only_signals { self.arrived[a.warp] } else { self.waits[a.warp] } & a.lanes;
         if again != 0 {
             return Err(fault(again, "lanes arrived a second time before the barrier completed".to_string()));
         }
@@ -64,7 +66,7 @@ impl Barrier {
         self.expected = a.expected;
         self.count += if aligned { 32 } else { a.lanes.count_ones() };
         self.arrived[a.warp] |= a.lanes;
-        if !matches!(a.kind, BarrierKind::Arrive | BarrierKind::ArriveUnaligned) {
+        if !only_signals {
             self.waits[a.warp] |= a.lanes;
         }
         self.holds += (a.holds & a.lanes).count_ones();
@@ -105,5 +107,5 @@ impl Barrier {
 }
 
 fn fault(lanes: u32, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check: Check::Barrier, lanes, address: None, detail })
+    Box::new(BadAccess { check: Check::Barrier, lanes, address: None, detail, other: None })
 }

@@ -1,7 +1,7 @@
 //! Instructions by class, from how often each was issued.
 
 use crate::counts::{Counts, Instructions};
-use crate::ir::{BinOp, Inst, Op, Space, Ty, UnOp};
+use crate::ir::{BinOp, Inst, Op, Space, Ty, UnOp, WgmmaA};
 
 /// Adds `hits[i]` issues of `code[i]`. Generic accesses were counted when it was known where they went.
 pub(super) fn add(counts: &mut Counts, code: &[Inst], hits: &[u64]) {
@@ -10,10 +10,37 @@ pub(super) fn add(counts: &mut Counts, code: &[Inst], hits: &[u64]) {
         if let Some(class) = class(&mut counts.instructions, &inst.op) {
             *class += hits;
         }
+        if hits != 0 {
+            tensor(counts, &inst.op, hits);
+        }
         if matches!(inst.op, Op::Atom { .. }) {
             counts.atomics += hits;
         }
     }
+}
+
+/// Products of tensor cores.
+fn tensor(counts: &mut Counts, op: &Op, hits: u64) {
+    let name = |name: &str| name.to_lowercase();
+    let (name, count) = match op {
+        Op::Mma(m) => {
+            let (kind, acc) = (format!("{:?}", m.kind), format!("{:?}", m.acc));
+            let (element, depth) = kind.split_once('K').unwrap_or((&kind, ""));
+            (format!("mma.m16n8k{depth}.{}.{}", name(&acc), name(element)), hits)
+        }
+        Op::Wgmma(w) => {
+            let n = u64::from(w.n);
+            let left = if matches!(w.a, WgmmaA::Shared(_)) { 64 * 32 } else { 0 };
+            counts.wgmma_columns += hits * n / 4;
+            counts.wgmma_flop += hits * 2 * 16 * n * w.a_type.depth() as u64;
+            counts.wgmma_shared_bytes += hits * (32 * n + left) / 4;
+            let (acc, a, b) = (format!("{:?}", w.acc), format!("{:?}", w.a_type), format!("{:?}", w.b_type));
+            let depth = w.a_type.depth();
+            (format!("wgmma.m64n{n}k{depth}.{}.{}.{}", name(&acc), name(&a), name(&b)), hits / 4)
+        }
+        _ => return,
+    };
+    *counts.tensor.entry(name).or_default() += count;
 }
 
 fn class<'a>(n: &'a mut Instructions, op: &Op) -> Option<&'a mut u64> {
@@ -46,7 +73,7 @@ fn class<'a>(n: &'a mut Instructions, op: &Op) -> Option<&'a mut u64> {
         Op::Ld { .. } => &mut n.load_global,
         Op::St { .. } => &mut n.store_global,
         Op::Ldmatrix { .. } => &mut n.ldmatrix,
-        Op::Mma(_) => &mut n.mma,
+        Op::Mma(_) | Op::Wgmma(_) => &mut n.mma,
         Op::CpAsync { .. } => &mut n.cp_async,
         Op::Shfl { .. }
         | Op::Vote { .. }
@@ -96,6 +123,7 @@ pub(super) fn merge(into: &mut Counts, other: &Counts) {
     add!(global_load_sectors, global_load_least_sectors, global_load_bytes, global_store_requests);
     add!(global_store_sectors, global_store_least_sectors, global_store_bytes, unique_load_sectors);
     add!(unique_store_sectors, cp_async_bytes, local_bytes, barriers, atomics);
+    add!(bulk_load_bytes, bulk_shared_bytes, bulk_store_bytes, barrier_arrivals, barrier_waits, cluster_barriers);
     let (into, other) = (&mut into.instructions, &other.instructions);
     into.load_global += other.load_global;
     into.store_global += other.store_global;

@@ -6,7 +6,7 @@ use crate::fault::{BadAccess, Check};
 use crate::ir::{ReduxOp, ShflMode, Slot, Ty};
 
 pub(super) fn membership(lanes: u32, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check: Check::Membership, lanes, address: None, detail })
+    Box::new(BadAccess { check: Check::Membership, lanes, address: None, detail, other: None })
 }
 
 /// Lanes that execute a `.sync` operation together now, and the members they named.
@@ -176,7 +176,7 @@ pub(super) fn uniform(r: &Registers<'_>, active: u32, slot: Slot) -> Result<u32,
     let unlike = lanes_where(active, |l| x[l] != value);
     if unlike != 0 {
         let detail = "an operand of a barrier differs between the lanes".to_string();
-        return Err(Box::new(BadAccess { check: Check::Barrier, lanes: unlike, address: None, detail }));
+        return Err(Box::new(BadAccess { check: Check::Barrier, lanes: unlike, address: None, detail, other: None }));
     }
     Ok(value)
 }

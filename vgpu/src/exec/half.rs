@@ -12,6 +12,10 @@ use crate::ir::{BinOp, Mode, Slot, TernOp, Ty, UnOp};
 type Halves = [u16; 64];
 pub(super) type Floats = [f32; 64];
 
+/// A source, at the vectors' own alignment: how fast it is read would else depend on where the stack is.
+#[repr(align(64))]
+struct Source(Floats);
+
 /// The two formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -96,12 +100,12 @@ struct Finish {
 }
 
 impl Finish {
-    fn source(self, r: &Registers<'_>, slot: Slot) -> Floats {
+    fn source(self, r: &Registers<'_>, slot: Slot) -> Source {
         let mut x = to_f32(self.format, r.narrow(slot));
         if self.mode.ftz {
             x.iter_mut().for_each(|x| *x = self.flush(*x));
         }
-        x
+        Source(x)
     }
 
     fn flush(self, x: f32) -> f32 {
@@ -129,7 +133,7 @@ impl Finish {
 
 fn half1(r: &mut Registers<'_>, active: u32, how: Finish, [d, a]: [Slot; 2], f: impl Fn(f32) -> f32) -> Done {
     r.check(a, active)?;
-    let x = how.source(r, a).map(f);
+    let x = how.source(r, a).0.map(f);
     how.result(r, d, active, x);
     Ok(())
 }
@@ -138,7 +142,7 @@ fn half1(r: &mut Registers<'_>, active: u32, how: Finish, [d, a]: [Slot; 2], f: 
 fn half2(r: &mut Registers<'_>, active: u32, how: Finish, [d, a, b]: [Slot; 3], f: impl Fn(f32, f32) -> f32) -> Done {
     r.check(a, active)?;
     r.check(b, active)?;
-    let (mut x, y) = (how.source(r, a), how.source(r, b));
+    let (Source(mut x), y) = (how.source(r, a), how.source(r, b).0);
     for i in 0..64 {
         x[i] = f(x[i], y[i]);
     }
@@ -247,7 +251,7 @@ fn fused(r: &mut Registers<'_>, active: u32, how: Finish, [d, a, b, c]: [Slot; 4
     r.check(a, active)?;
     r.check(b, active)?;
     r.check(c, active)?;
-    let (mut x, y, z) = (how.source(r, a), how.source(r, b), how.source(r, c));
+    let (Source(mut x), y, z) = (how.source(r, a), how.source(r, b).0, how.source(r, c).0);
     match how.format {
         Format::F16 => (0..64).for_each(|i| x[i] = f16_fma(x[i], y[i], z[i])),
         Format::Bf16 => (0..64).for_each(|i| x[i] = bf16_fma(x[i], y[i], z[i])),

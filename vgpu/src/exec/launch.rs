@@ -1,13 +1,14 @@
 //! A launch: its blocks on the host's threads, or, if they communicate, in turn on one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::approx::mix;
-use super::block::{Block, Env, Progress};
+use super::block::{Env, Progress};
 use super::block_communication::may_communicate;
+use super::cluster::Cluster;
 use super::registers::Constants;
-use super::{Launch, Options, classify};
+use super::{Launch, Options, Ran, classify};
 use crate::counts::Counts;
 use crate::fault::{Check, Fault};
 use crate::mem::GlobalMemory;
@@ -32,6 +33,8 @@ struct Progressing<'a> {
     issued: AtomicU64,
     fault: Mutex<Option<(u64, Box<Fault>)>>,
     total: Mutex<(Counts, Vec<u64>)>,
+    /// Some block did not wait for earlier launches, or let dependent ones begin before.
+    hurried: AtomicBool,
 }
 
 // The report of a failed launch is made once.
@@ -41,15 +44,15 @@ pub(super) fn run(
     global: &GlobalMemory,
     profile: &Profile,
     options: &Options,
-) -> Result<Counts, Fault> {
-    let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
+) -> Result<Ran, Fault> {
+    let blocks = clusters(launch);
     let threads = (options.threads.max(1) as u64).min(blocks);
     let communicates = may_communicate(launch.kernel, launch.params);
-    match run_on(launch, global, profile, options, threads, communicates) {
-        // Which block meets the other's access depends on who came first. On one thread it is always the same one; what the
-        // failed launch left in memory is nobody's any more.
-        Err(found) if threads > 1 && !communicates && is_between_blocks(found.check) => {
-            match run_on(launch, global, profile, options, 1, communicates) {
+    match run_on(launch, global, profile, options, threads, communicates, false) {
+        // Which block meets the other's access depends on who came first. On one thread it is always the same one, and where
+        // both were is kept; what the failed launch left in memory is nobody's any more.
+        Err(found) if !communicates && is_between_blocks(found.check) => {
+            match run_on(launch, global, profile, options, 1, communicates, true) {
                 Err(again) if is_between_blocks(again.check) => Err(again),
                 // It went another way on what the first run wrote.
                 _ => Err(found),
@@ -71,15 +74,18 @@ fn run_on(
     options: &Options,
     threads: u64,
     communicates: bool,
-) -> Result<Counts, Fault> {
+    exact: bool,
+) -> Result<Ran, Fault> {
     let kernel = launch.kernel;
-    let blocks = launch.grid.iter().map(|&n| n as u64).product::<u64>();
-    let memory = global.begin_launch(communicates);
+    let blocks = clusters(launch);
+    let mut memory = global.begin_launch(communicates);
+    memory.set_unfinished(launch.unfinished);
+    memory.describe(&kernel.code, launch.block.iter().map(|&n| n as usize).product::<usize>().div_ceil(32), exact);
     let constants = Constants::new(launch.constants);
     let dynamic_start = kernel.shared_bytes.next_multiple_of(kernel.dynamic_align.max(1));
     let shared_bytes =
         if launch.dynamic_shared == 0 { kernel.shared_bytes } else { dynamic_start + launch.dynamic_shared };
-    let env = Env { launch, constants: &constants, memory: &memory, profile, options, shared_bytes };
+    let env = Env { launch, constants: &constants, memory: &memory, profile, options, communicates, shared_bytes };
     let shared = Progressing {
         env: &env,
         order: Order::new(blocks, options.schedule),
@@ -88,6 +94,7 @@ fn run_on(
         issued: AtomicU64::new(0),
         fault: Mutex::new(None),
         total: Mutex::new((Counts::default(), vec![0; kernel.code.len()])),
+        hurried: AtomicBool::new(false),
     };
     if communicates {
         shared.interleave(resident(launch, profile, shared_bytes).min(blocks));
@@ -102,15 +109,20 @@ fn run_on(
     if let Some((_, fault)) = shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(*fault);
     }
+    let hurried = shared.hurried.into_inner();
     let (mut counts, hits) = shared.total.into_inner().unwrap_or_else(PoisonError::into_inner);
     classify::add(&mut counts, &kernel.code, &hits);
-    Ok(counts)
+    let mut unfinished = vec![memory.tag()];
+    if hurried {
+        unfinished.extend(launch.unfinished);
+    }
+    Ok(Ran { counts, unfinished })
 }
 
 impl<'a> Progressing<'a> {
     /// One thread: block after block.
     fn work(&self) {
-        let mut block = Block::new(self.env);
+        let mut block = Cluster::new(self.env);
         loop {
             let place = self.next.fetch_add(1, Ordering::Relaxed);
             if place >= self.stop.load(Ordering::Relaxed) {
@@ -127,7 +139,7 @@ impl<'a> Progressing<'a> {
     }
 
     /// Runs a block on; `None`: it failed.
-    fn advance(&self, block: &mut Block<'_>, place: u64, budget: u64) -> Option<Progress> {
+    fn advance(&self, block: &mut Cluster<'_>, place: u64, budget: u64) -> Option<Progress> {
         let before = block.issued();
         let result = block.step(budget);
         let issued = block.issued() - before;
@@ -145,7 +157,7 @@ impl<'a> Progressing<'a> {
         }
     }
 
-    fn endless(&self, block: &Block<'_>) -> Box<Fault> {
+    fn endless(&self, block: &Cluster<'_>) -> Box<Fault> {
         let limit = self.env.options.limit;
         let (pc, warp, lanes, place) = block.somewhere();
         let inst = self.env.launch.kernel.code.get(pc as usize);
@@ -159,6 +171,7 @@ impl<'a> Progressing<'a> {
             lanes,
             address: None,
             detail: format!("the launch goes on beyond its limit of {limit} warp instructions"),
+            other: None,
         })
     }
 
@@ -170,15 +183,17 @@ impl<'a> Progressing<'a> {
         }
     }
 
-    fn finish(&self, block: Block<'_>) {
-        let (counts, hits) = block.into_counts();
-        let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
-        classify::merge(&mut total.0, &counts);
-        total.1.iter_mut().zip(&hits).for_each(|(sum, hits)| *sum += hits);
+    fn finish(&self, block: Cluster<'_>) {
+        for (counts, hits, waited) in block.into_counts() {
+            let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+            classify::merge(&mut total.0, &counts);
+            total.1.iter_mut().zip(&hits).for_each(|(sum, hits)| *sum += hits);
+            self.hurried.fetch_or(!waited, Ordering::Relaxed);
+        }
     }
 
     /// Runs a block on until it waits for others, or its turns are over; `None`: it failed.
-    fn turns(&self, block: &mut Block<'_>, place: u64) -> Option<Progress> {
+    fn turns(&self, block: &mut Cluster<'_>, place: u64) -> Option<Progress> {
         for _ in 0..TURNS {
             let (issued, looks) = (block.issued(), block.looks());
             let progress = self.advance(block, place, TURN)?;
@@ -193,15 +208,15 @@ impl<'a> Progressing<'a> {
     /// Blocks that may wait for each other: as many at once as the device would hold, each in its turn.
     fn interleave(&self, resident: u64) {
         let total = self.order.count;
-        let mut running: Vec<(u64, Block<'a>)> = Vec::new();
-        let mut idle: Vec<Block<'a>> = Vec::new();
+        let mut running: Vec<(u64, Cluster<'a>)> = Vec::new();
+        let mut idle: Vec<Cluster<'a>> = Vec::new();
         let mut next = 0;
         while next < total || !running.is_empty() {
             let mut i = 0;
             // A new block begins when those before have had their turn: where none waits, one is enough for all.
             while i < running.len() || (next < total && (running.len() as u64) < resident) {
                 if i == running.len() {
-                    let mut block = idle.pop().unwrap_or_else(|| Block::new(self.env));
+                    let mut block = idle.pop().unwrap_or_else(|| Cluster::new(self.env));
                     block.reset(self.order.at(next));
                     running.push((next, block));
                     next += 1;
@@ -219,7 +234,12 @@ impl<'a> Progressing<'a> {
     }
 }
 
-/// Blocks that the device holds at once.
+/// Clusters of the grid; blocks, where it has none.
+fn clusters(launch: &Launch<'_>) -> u64 {
+    launch.grid.iter().zip(launch.cluster).map(|(&n, size)| (n / size.max(1)) as u64).product()
+}
+
+/// Clusters that the device holds at once.
 fn resident(launch: &Launch<'_>, profile: &Profile, shared_bytes: usize) -> u64 {
     let threads = launch.block.iter().map(|&n| n as u64).product::<u64>().max(1);
     let warps = threads.div_ceil(32);
@@ -228,7 +248,8 @@ fn resident(launch: &Launch<'_>, profile: &Profile, shared_bytes: usize) -> u64 
     let registers = (launch.kernel.registers as u64).next_multiple_of(8).clamp(16, 255) * warps * 32;
     let by_registers = profile.registers_per_block as u64 / registers;
     let each = by_threads.min(by_shared).min(by_registers).min(profile.max_blocks_per_multiprocessor as u64).max(1);
-    each * profile.multiprocessors as u64
+    let size = launch.cluster.iter().map(|&n| n as u64).product::<u64>().max(1);
+    (each * profile.multiprocessors as u64 / size).max(1)
 }
 
 /// The order of blocks: as they are, or by the seed from some block with some stride.

@@ -1,15 +1,18 @@
 //! Loads, stores, atomics, cp.async and matrix loads: addresses of lanes, windows, elements of registers.
 
 use super::block::{Cta, Env};
-use super::registers::{ALL, Done, Registers, halves};
+use super::registers::{ALL, Done, Registers, halves, lanes_of};
+use super::remote;
 use super::warp::Warp;
+use super::windows::{misconverted, split, wrong_space};
+use crate::counts::Counts;
 use crate::fault::{BadAccess, Check};
 use crate::ir::{Address, AtomOp, Condition, Order, Slot, Space, Ty};
-use crate::mem::{LOCAL_WINDOW, Request, SHARED_WINDOW, WINDOW_BYTES, Words};
+use crate::mem::{GlobalUse, Request, Words};
 
 /// The lanes' addresses: base and offset.
 #[inline(always)]
-fn addresses(r: &Registers<'_>, active: u32, a: Address, out: &mut [u64; 32]) -> Done {
+pub(super) fn addresses(r: &Registers<'_>, active: u32, a: Address, out: &mut [u64; 32]) -> Done {
     let offset = a.offset as u64;
     match a.base {
         None => out.fill(offset),
@@ -38,40 +41,17 @@ fn address_undefined(mut bad: Box<BadAccess>) -> Box<BadAccess> {
 }
 
 fn fault(check: Check, lanes: u32, address: Option<u64>, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check, lanes, address, detail })
-}
-
-/// Lanes whose generic address lies in the window; their addresses become the window's own.
-fn window(addresses: &mut [u64; 32], active: u32, start: u64) -> u32 {
-    let mut inside = 0;
-    for (l, address) in addresses.iter_mut().enumerate() {
-        if active >> l & 1 == 1 && (start..start + WINDOW_BYTES).contains(address) {
-            *address -= start;
-            inside |= 1 << l;
-        }
-    }
-    inside
-}
-
-/// A generic access's lanes by the space they reach.
-fn split(space: Space, active: u32, addresses: &mut [u64; 32]) -> [(Space, u32); 3] {
-    match space {
-        Space::Generic => {
-            let shared = window(addresses, active, SHARED_WINDOW);
-            let local = window(addresses, active & !shared, LOCAL_WINDOW);
-            [(Space::Shared, shared), (Space::Local, local), (Space::Global, active & !shared & !local)]
-        }
-        one => [(one, active), (one, 0), (one, 0)],
-    }
+    Box::new(BadAccess { check, lanes, address, detail, other: None })
 }
 
 /// Loads and stores through generic addresses are counted where they went.
 fn count_generic(cta: &mut Cta<'_>, space: Space, store: bool) {
     let n = &mut cta.counts.instructions;
     match (space, store) {
-        (Space::Shared, false) => n.load_shared += 1,
-        (Space::Shared, true) => n.store_shared += 1,
+        (Space::Shared | Space::SharedCluster, false) => n.load_shared += 1,
+        (Space::Shared | Space::SharedCluster, true) => n.store_shared += 1,
         (Space::Local, _) => n.local += 1,
+        (Space::Param | Space::Const, _) => {}
         (_, false) => n.load_global += 1,
         (_, true) => n.store_global += 1,
     }
@@ -101,13 +81,20 @@ pub(super) fn load(
         Space::Const => return load_bytes(&mut warp.registers, active, env.launch.const_bank, access.ty, d, a),
         _ => {}
     }
-    let Cta { addresses: lanes, words, counts, shared, global, .. } = &mut *cta;
-    addresses(&warp.registers, active, a, lanes)?;
-    let parts = split(access.space, active, lanes);
-    for (space, mask) in parts {
-        if mask == 0 {
+    addresses(&warp.registers, active, a, &mut cta.addresses)?;
+    let parts = split(access.space, cta.rank, active, &mut cta.addresses);
+    for (space, mask) in parts.iter() {
+        if matches!(space, Space::Param | Space::Const) {
+            let bank = if space == Space::Param { env.launch.params } else { env.launch.const_bank };
+            load_each(&mut warp.registers, mask, bank, access.ty, d, &cta.addresses)?;
             continue;
         }
+        if space == Space::SharedCluster {
+            remote::load(cta, warp.index, mask, bytes, access.order)?;
+            scatter(&mut warp.registers, mask, access.ty, d, &cta.words);
+            continue;
+        }
+        let Cta { addresses: lanes, words, counts, shared, global, .. } = &mut *cta;
         let r = Request { addresses: lanes, mask, bytes };
         match space {
             Space::Shared => shared.load(warp.index, &r, access.order, words, counts).map_err(misconverted)?,
@@ -115,12 +102,16 @@ pub(super) fn load(
                 counts.local_bytes += bytes as u64 * mask.count_ones() as u64;
                 warp.local.load(&r, words).map_err(misconverted)?;
             }
-            _ => global.load(&r, access.order, words, counts).map_err(wrong_space)?,
+            _ => {
+                global.at(warp.index, shared);
+                global.load(&r, access.order, words, counts).map_err(wrong_space)?;
+                shared.after_global(warp.index, &r, access.order, GlobalUse::Load, global)?;
+            }
         }
         scatter(&mut warp.registers, mask, access.ty, d, words);
     }
     if access.space == Space::Generic {
-        for (space, _) in parts.into_iter().filter(|(_, mask)| *mask != 0) {
+        for (space, _) in parts.iter() {
             count_generic(cta, space, false);
         }
     }
@@ -145,11 +136,16 @@ fn load_bytes(r: &mut Registers<'_>, active: u32, bank: &[u8], ty: Ty, d: &[Opti
     }
     let mut lanes = [0; 32];
     addresses(r, active, a, &mut lanes)?;
+    load_each(r, active, bank, ty, d, &lanes)
+}
+
+/// Each lane from its own address.
+fn load_each(r: &mut Registers<'_>, active: u32, bank: &[u8], ty: Ty, d: &[Option<Slot>], lanes: &[u64; 32]) -> Done {
     for (i, slot) in d.iter().enumerate() {
         let Some(slot) = *slot else { continue };
         let mut out = [0u64; 32];
         for l in (0..32).filter(|l| active >> l & 1 == 1) {
-            out[l] = element(bank, lanes[l], i, size, 1 << l)?;
+            out[l] = element(bank, lanes[l], i, ty.bytes(), 1 << l)?;
         }
         if ty.is_wide() {
             r.put_wide(slot, active, &out);
@@ -227,7 +223,7 @@ fn scatter(r: &mut Registers<'_>, active: u32, ty: Ty, d: &[Option<Slot>], words
 
 /// The elements' slots to words to store.
 #[inline(always)]
-fn gather(r: &Registers<'_>, ty: Ty, b: &[Slot], words: &mut Words) {
+pub(super) fn gather(r: &Registers<'_>, ty: Ty, b: &[Slot], words: &mut Words) {
     match ty.bytes() {
         4 => {
             for (i, &slot) in b.iter().enumerate() {
@@ -277,15 +273,16 @@ pub(super) fn store(
     a: Address,
     b: &[Slot],
 ) -> Done {
-    let Cta { addresses: lanes, words, counts, shared, global, .. } = &mut *cta;
-    addresses(&warp.registers, active, a, lanes)?;
-    gather(&warp.registers, access.ty, b, words);
+    addresses(&warp.registers, active, a, &mut cta.addresses)?;
+    gather(&warp.registers, access.ty, b, &mut cta.words);
     let bytes = access.ty.bytes() * b.len();
-    let parts = split(access.space, active, lanes);
-    for (space, mask) in parts {
-        if mask == 0 {
+    let parts = split(access.space, cta.rank, active, &mut cta.addresses);
+    for (space, mask) in parts.iter() {
+        if space == Space::SharedCluster {
+            remote::store(cta, warp.index, mask, bytes, access.order)?;
             continue;
         }
+        let Cta { addresses: lanes, words, counts, shared, global, .. } = &mut *cta;
         let r = Request { addresses: lanes, mask, bytes };
         match space {
             Space::Shared => shared.store(warp.index, &r, access.order, words, counts).map_err(misconverted)?,
@@ -297,11 +294,15 @@ pub(super) fn store(
                 let detail = "parameters and constants cannot be written".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
             }
-            _ => global.store(&r, access.order, words, counts).map_err(wrong_space)?,
+            _ => {
+                global.at(warp.index, shared);
+                global.store(&r, access.order, words, counts).map_err(wrong_space)?;
+                shared.after_global(warp.index, &r, access.order, GlobalUse::Store, global)?;
+            }
         }
     }
     if access.space == Space::Generic {
-        for (space, _) in parts.into_iter().filter(|(_, mask)| *mask != 0) {
+        for (space, _) in parts.iter() {
             count_generic(cta, space, true);
         }
     }
@@ -342,8 +343,12 @@ pub(super) fn atomic(
     }
     let reverse = env.options.schedule & 1 == 1;
     let bytes = access.ty.bytes();
-    for (space, mask) in split(access.space, active, &mut cta.addresses) {
-        if mask == 0 {
+    for (space, mask) in split(access.space, cta.rank, active, &mut cta.addresses).iter() {
+        if space == Space::SharedCluster {
+            remote::atomic(cta, warp.index, mask, access.order, (what.op, access.ty), c)?;
+            if let Some(d) = what.d {
+                scatter(&mut warp.registers, mask, access.ty, &[Some(d)], &cta.old);
+            }
             continue;
         }
         let Cta { addresses, words, old, counts, shared, global, .. } = &mut *cta;
@@ -354,9 +359,13 @@ pub(super) fn atomic(
                     .atomic(warp.index, &r, what.op, access.ty, words, c, reverse, old, counts)
                     .map_err(misconverted)?;
             }
-            Space::Global => global
-                .atomic(&r, access.order, what.op, access.ty, words, c, reverse, old, counts)
-                .map_err(wrong_space)?,
+            Space::Global => {
+                global.at(warp.index, shared);
+                global
+                    .atomic(&r, access.order, what.op, access.ty, words, c, reverse, old, counts)
+                    .map_err(wrong_space)?;
+                shared.after_global(warp.index, &r, access.order, GlobalUse::Atomic, global)?;
+            }
             _ => {
                 let detail = "an atomic operation on memory that is neither global nor shared".to_string();
                 return Err(fault(Check::AddressSpace, mask, None, detail));
@@ -377,68 +386,44 @@ pub(super) fn fence(cta: &mut Cta<'_>, warp: usize, blocks: bool) {
     }
 }
 
-/// Where conversions of pointers of another kind lead, in a window's own addresses: into no memory.
-const MISCONVERTED: u64 = 0xe000_0000;
-const MISCONVERTED_BYTES: u64 = 0x1000_0000;
+/// Reads memory for one lane at generic addresses, uncounted.
+pub(super) struct Peek<'e, 'c, 'g, 'w> {
+    pub env: &'e Env<'e>,
+    pub cta: &'c mut Cta<'g>,
+    pub warp: &'c Warp<'w>,
+    pub lane: usize,
+}
 
-/// `cvta`: between a window's own addresses and generic ones. A pointer of another kind gives an address that no access may
-/// use. The conversion by itself is no fault: nvcc moves it out of a branch that asks for the pointer's kind first.
-pub(super) fn convert_address(r: &mut Registers<'_>, active: u32, space: Space, to_generic: bool, [d, a]: [Slot; 2]) {
-    let mut out = *r.wide(a);
-    let start = match space {
-        Space::Shared => SHARED_WINDOW,
-        Space::Local => LOCAL_WINDOW,
-        // One address space for both.
-        _ => 0,
-    };
-    for x in &mut out {
-        *x = if to_generic {
-            x.wrapping_add(start)
-        } else if start == 0 || (start..start + WINDOW_BYTES).contains(x) {
-            *x - start
-        } else {
-            MISCONVERTED + *x % MISCONVERTED_BYTES
-        };
+impl Peek<'_, '_, '_, '_> {
+    /// 1, 4 or 8 bytes.
+    pub fn bytes(&mut self, address: u64, bytes: usize) -> Result<u64, Box<BadAccess>> {
+        let mut counts = Counts::default();
+        let mut words = Words::ZERO;
+        let mut lanes = [address; 32];
+        let lane = 1 << self.lane;
+        for (space, mask) in split(Space::Generic, self.cta.rank, lane, &mut lanes).iter() {
+            let r = Request { addresses: &lanes, mask, bytes };
+            match space {
+                Space::Param => return element(self.env.launch.params, lanes[self.lane], 0, bytes, lane),
+                Space::Const => return element(self.env.launch.const_bank, lanes[self.lane], 0, bytes, lane),
+                Space::Shared => {
+                    self.cta
+                        .shared
+                        .load(self.warp.index, &r, Order::Weak, &mut words, &mut counts)
+                        .map_err(Box::new)?;
+                }
+                Space::Local => self.warp.local.load(&r, &mut words).map_err(Box::new)?,
+                _ => self.cta.global.load(&r, Order::Weak, &mut words, &mut counts).map_err(Box::new)?,
+            }
+        }
+        let used = bytes.div_ceil(4);
+        if words.undef[..used].iter().any(|&undef| lanes_of(undef) & lane != 0) {
+            let detail = "bytes to be printed that nothing has written".to_string();
+            return Err(fault(Check::Uninitialised, lane, Some(address), detail));
+        }
+        let word = |i: usize| u64::from(words.bits[i][self.lane]);
+        Ok(word(0) | if used == 2 { word(1) << 32 } else { 0 })
     }
-    r.put_wide_partly(d, active, &out, r.undefined_wide(a));
-}
-
-/// An access to shared or local memory by what was no pointer into it.
-#[cold]
-fn misconverted(mut bad: BadAccess) -> Box<BadAccess> {
-    let is_misconverted = |a: u64| (MISCONVERTED..MISCONVERTED + MISCONVERTED_BYTES).contains(&a);
-    if bad.check == Check::OutOfBounds && bad.address.is_some_and(is_misconverted) {
-        bad.check = Check::AddressSpace;
-        bad.detail = "the address was converted from a generic one that lies in another kind of memory".to_string();
-    }
-    Box::new(bad)
-}
-
-/// An address outside of every allocation that lies in the window of another space: the pointer was of the wrong kind.
-#[cold]
-fn wrong_space(mut bad: BadAccess) -> Box<BadAccess> {
-    let other = match bad.address {
-        Some(a) if (SHARED_WINDOW..SHARED_WINDOW + WINDOW_BYTES).contains(&a) => "shared",
-        Some(a) if (LOCAL_WINDOW..LOCAL_WINDOW + WINDOW_BYTES).contains(&a) => "local",
-        _ => return Box::new(bad),
-    };
-    bad.check = Check::AddressSpace;
-    bad.detail = format!("an access to global memory by a generic address of {other} memory");
-    Box::new(bad)
-}
-
-/// `isspacep`: lanes whose generic address lies in the space.
-pub(super) fn in_space(r: &Registers<'_>, active: u32, space: Space, a: Slot) -> Result<u32, Box<BadAccess>> {
-    r.check_wide(a, active)?;
-    let mut lanes = *r.wide(a);
-    let shared = window(&mut lanes, active, SHARED_WINDOW);
-    let local = window(&mut lanes, active & !shared, LOCAL_WINDOW);
-    Ok(match space {
-        Space::Shared => shared,
-        Space::Local => local,
-        Space::Global | Space::Generic => active & !shared & !local,
-        _ => 0,
-    })
 }
 
 pub(super) struct Copy {
@@ -472,7 +457,10 @@ pub(super) fn copy_async(cta: &mut Cta<'_>, warp: &mut Warp<'_>, active: u32, co
     let Cta { addresses: to, shared, global, counts, .. } = &mut *cta;
     addresses(r, active, copy.dst, to)?;
     let request = Request { addresses: to, mask: active, bytes: copy.bytes as usize };
+    global.at(warp.index, shared);
     shared.cp_async(warp.index, &request, &from, &sizes, global, counts).map_err(misconverted)?;
+    let source = Request { addresses: &from, ..request };
+    shared.after_global(warp.index, &source, Order::Weak, GlobalUse::Load, global)?;
     Ok(())
 }
 

@@ -10,23 +10,37 @@ mod alu;
 mod approx;
 mod barrier;
 mod block;
+mod block_barrier;
 mod block_communication;
+mod bulk;
 mod classify;
+mod cluster;
 mod compare;
 mod control;
 mod convert;
+mod dependency;
+mod flights;
 mod float;
+mod format;
 mod half;
 mod launch;
+mod mbarrier;
 mod memory;
 mod mma;
+mod print;
 mod registers;
+mod remote;
 mod round;
 mod run;
 mod special;
+mod tensor;
 pub mod tensor_core;
 mod trace;
 mod warp;
+mod wgmma;
+mod wgmma_product;
+mod wgmma_registers;
+mod windows;
 
 use crate::counts::Counts;
 use crate::fault::Fault;
@@ -71,10 +85,25 @@ pub struct Launch<'a> {
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub dynamic_shared: usize,
+    /// Blocks of a cluster; each divides the grid's.
+    pub cluster: [u32; 3],
+    /// Earlier launches (their [`Ran::unfinished`]) that may still run until this one executes griddepcontrol.wait.
+    pub unfinished: &'a [u16],
+    /// Address of a cooperative launch's workspace, which `%envreg1` (high) and `%envreg2` (low) tell; else 0.
+    pub workspace: u64,
+}
+
+/// A launch that came to its end.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub counts: Counts,
+    /// Launches that a dependent one, begun as early as it may, finds unfinished: this one, and those before it for which not
+    /// every block waited.
+    pub unfinished: Vec<u16>,
 }
 
 /// Runs it to the end, or to the first fault (the lowest block's, so that a fixed seed gives a fixed report).
 #[allow(clippy::result_large_err)]
-pub fn run(launch: &Launch<'_>, global: &GlobalMemory, profile: &Profile, options: &Options) -> Result<Counts, Fault> {
+pub fn run(launch: &Launch<'_>, global: &GlobalMemory, profile: &Profile, options: &Options) -> Result<Ran, Fault> {
     launch::run(launch, global, profile, options)
 }

@@ -117,6 +117,11 @@ impl<'a> Registers<'a> {
         if bad == 0 { Ok(()) } else { Err(undefined(bad)) }
     }
 
+    /// Whether all lanes of a slot are.
+    pub fn is_defined(&self, slot: Slot) -> bool {
+        self.undefined(slot) == 0
+    }
+
     #[inline(always)]
     pub fn check_wide(&self, slot: Slot, active: u32) -> Done {
         if slot.is_constant() {
@@ -214,13 +219,13 @@ impl<'a> Registers<'a> {
 #[cold]
 fn undefined(lanes: u32) -> Box<BadAccess> {
     let detail = "an operand was never written (or was loaded from memory that never was)".to_string();
-    Box::new(BadAccess { check: Check::Uninitialised, lanes, address: None, detail })
+    Box::new(BadAccess { check: Check::Uninitialised, lanes, address: None, detail, other: None })
 }
 
 #[cold]
 fn undefined_predicate(lanes: u32) -> Box<BadAccess> {
     let detail = "a predicate was never written".to_string();
-    Box::new(BadAccess { check: Check::Uninitialised, lanes, address: None, detail })
+    Box::new(BadAccess { check: Check::Uninitialised, lanes, address: None, detail, other: None })
 }
 
 #[inline(always)]

@@ -1,16 +1,19 @@
 //! Runs a warp: picks a group of lanes, executes instruction after instruction until it waits, ends, or meets others.
 
 use super::approx::{Jitter, mix};
-use super::barrier::{Arrival, BARRIERS};
 use super::block::{Cta, Env};
+use super::cluster::Moved;
 use super::compare;
 use super::control::{self, Cohort, rendezvous};
 use super::memory::{self, Access, Atomic, Copy};
 use super::registers::{ALL, Done, Registers};
-use super::warp::{AtBarrier, Group, Warp};
-use super::{alu, convert, float, half, mma, special, trace};
+use super::warp::{Group, Warp};
+use super::{
+    alu, block_barrier, bulk, cluster, convert, dependency, float, half, mbarrier, mma, print, remote, special, tensor,
+    trace, wgmma, windows,
+};
 use crate::fault::{BadAccess, Check};
-use crate::ir::{BarrierKind, Inst, Op, Slot, Ty, VoteMode};
+use crate::ir::{Inst, Op, ProxyFence, Scope, Slot, Ty, VoteMode};
 
 /// What went wrong, at which instruction.
 pub(super) struct LocatedFault {
@@ -19,36 +22,41 @@ pub(super) struct LocatedFault {
 }
 
 /// Where the lanes of an instruction go.
-enum Flow {
+pub(super) enum Flow {
     /// All to the next one.
     Next,
     /// All there.
     Jump(u32),
     /// These to the next one; the others wait or ended, or were sent elsewhere.
     Only(u32),
+    /// All to the next one, once others had their turn: what they look for is not there.
+    Yield,
     /// Something is wrong with another instruction, at which lanes wait.
     Fails(LocatedFault),
 }
 
-type Step = Result<Flow, Box<BadAccess>>;
+pub(super) type Step = Result<Flow, Box<BadAccess>>;
 
 /// Instructions that one of several groups runs before another gets its turn, in case it spins for them.
 const PATIENCE: u64 = 4_000;
 
-/// Until nothing of the warp can go on, or about `budget` instructions.
-pub(super) fn run(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, budget: u64) -> Result<(), LocatedFault> {
+/// Until nothing of the warp can go on, or about `budget` instructions. How it ended.
+pub(super) fn run(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, budget: u64) -> Result<Moved, LocatedFault> {
     let end = cta.issued.saturating_add(budget);
     let mut others = false;
     while cta.issued < end {
-        let Some(group) = warp.take(cta.seed, others) else { break };
+        let Some(group) = warp.take(cta.seed, others) else { return Ok(Moved::Yes) };
         let alone = warp.ready.is_empty();
         let limit = if alone { end } else { end.min(cta.issued + PATIENCE) };
         let in_order = cta.seed == 0 && !others;
         let left = run_group(env, cta, warp, group, in_order, limit)?;
         others = in_order && !alone && cta.issued >= limit && left.lanes != 0;
         warp.join(left);
+        if std::mem::take(&mut warp.yields) {
+            return Ok(Moved::Asked);
+        }
     }
-    Ok(())
+    Ok(if warp.ready.is_empty() { Moved::Yes } else { Moved::Spun })
 }
 
 /// Runs the group until it stands where another is (`in_order`: or beyond), is split, vanishes, or `limit` is reached.
@@ -63,7 +71,11 @@ fn run_group(
 ) -> Result<Group, LocatedFault> {
     let code = &env.launch.kernel.code[..];
     let Group { mut pc, lanes, mut busy } = group;
+    if cta.dependency.depends {
+        cta.global.set_early(cta.is_early(warp.index));
+    }
     let trace = env.options.trace && cta.linear == 0 && warp.index == 0;
+    let is_watching = cta.wgmma.is_watching();
     while cta.issued < limit {
         let Some(inst) = code.get(pc as usize) else {
             // Past the last instruction: as if it ended with `exit`.
@@ -72,11 +84,15 @@ fn run_group(
         };
         cta.issued += 1;
         cta.hits[pc as usize] += 1;
+        cta.shared.at(pc);
         let active = match inst.guard {
             None => lanes,
             Some(guard) => warp.registers.condition(guard, lanes).map_err(|bad| LocatedFault { pc, bad })?,
         };
         cta.counts.active_lanes += active.count_ones() as u64;
+        if is_watching && active != 0 {
+            wgmma::touch(env, cta, warp.index, pc).map_err(|bad| LocatedFault { pc, bad })?;
+        }
         let flow = if active == 0 {
             Flow::Next
         } else {
@@ -105,6 +121,10 @@ fn run_group(
                 }
                 busy = true;
             }
+            Flow::Yield => {
+                warp.yields = true;
+                return Ok(Group { pc: pc + 1, lanes, busy: true });
+            }
             Flow::Fails(located) => return Err(located),
         }
         if let Some(next) = warp.ready.first()
@@ -131,7 +151,10 @@ fn exit(
     lanes: u32,
     exited_early: bool,
 ) -> Result<(), LocatedFault> {
+    cta.finish_arrivals(warp.index, lanes).map_err(|bad| LocatedFault { pc, bad })?;
     cta.shared.exit(warp.index, lanes).map_err(|bad| LocatedFault { pc, bad: Box::new(bad) })?;
+    cta.end_bulk(warp.index, lanes).map_err(|bad| LocatedFault { pc, bad })?;
+    wgmma::end(cta, warp.index, lanes, lanes == warp.live).map_err(|bad| LocatedFault { pc, bad })?;
     let exited_early = exited_early && lanes != warp.live;
     warp.live &= !lanes;
     if !exited_early {
@@ -146,7 +169,7 @@ fn exit(
         }
         let check = if matches!(inst.op, Op::Barrier { .. }) { Check::Barrier } else { Check::Membership };
         let detail = format!("these lanes wait for lanes {lanes:#010x} of their warp, which ended elsewhere");
-        let bad = Box::new(BadAccess { check, lanes: group.lanes, address: None, detail });
+        let bad = Box::new(BadAccess { check, lanes: group.lanes, address: None, detail, other: None });
         return Err(LocatedFault { pc: group.pc, bad });
     }
     Ok(())
@@ -177,9 +200,9 @@ fn jitter(env: &Env<'_>, cta: &Cta<'_>, warp: usize, pc: u32) -> Jitter {
 
 /// The decoder let something pass that has no meaning here.
 #[cold]
-fn no_such(inst: &Inst) -> Box<BadAccess> {
+pub(super) fn no_such(inst: &Inst) -> Box<BadAccess> {
     let detail = format!("the virtual GPU has no such operation: {:?}", inst.op);
-    Box::new(BadAccess { check: Check::Trap, lanes: ALL, address: None, detail })
+    Box::new(BadAccess { check: Check::Trap, lanes: ALL, address: None, detail, other: None })
 }
 
 #[inline(always)]
@@ -246,7 +269,7 @@ fn execute(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, g
         Op::Mma(m) => {
             return whole_warp(warp, pc, lanes, active, |warp| {
                 cta.counts.mma_flop += mma::flop(m.kind);
-                mma::multiply(&mut warp.registers, m, env.options.tensor, env.profile.tensor_core)
+                mma::multiply(&mut warp.registers, m, env.options.tensor, env.profile)
             });
         }
         Op::Ldmatrix { transpose, d, a } => {
@@ -318,9 +341,9 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             let access = Access { space: *space, order: *order, ty: *ty };
             memory::atomic(env, cta, warp, active, access, *a, Atomic { op: *op, d: *d, b: *b, c: *c })?;
         }
-        Op::Cvta { space, to_generic, d, a } => memory::convert_address(r, active, *space, *to_generic, [*d, *a]),
+        Op::Cvta { space, to_generic, d, a } => windows::convert_address(r, active, *space, *to_generic, [*d, *a]),
         Op::Isspacep { space, p, a } => {
-            let inside = memory::in_space(r, active, *space, *a)?;
+            let inside = windows::in_space(r, active, *space, *a)?;
             r.put_pred(*p, active, inside);
         }
         Op::CpAsync { bytes, dst, src, src_size, ignore_src } => {
@@ -330,7 +353,16 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
         Op::CpAsyncCommit => cta.shared.commit(warp.index, active),
         Op::CpAsyncWait { pending } => cta.shared.wait(warp.index, active, Some(*pending), &cta.global)?,
         Op::CpAsyncWaitAll => cta.shared.wait(warp.index, active, None, &cta.global)?,
-        Op::Fence { scope } => memory::fence(cta, warp.index, scope.reaches_blocks()),
+        Op::Fence { scope } => {
+            memory::fence(cta, warp.index, scope.reaches_blocks());
+            for place in std::mem::take(&mut warp.unfenced) {
+                cta.take_up(warp.index, place)?;
+            }
+            if cta.shared.has_barriers() || (*scope != Scope::Cta && !cta.peers.is_empty()) {
+                warp.initialised = cta.knowledge(warp.index);
+                cta.fence_peers(warp.index);
+            }
+        }
         Op::Brx { targets, a } => return branch_table(warp, lanes, active, targets, *a),
         Op::Exit => {
             // Where only some of a group end, they part here.
@@ -342,9 +374,9 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
         }
         Op::Trap => {
             let detail = "the kernel executed trap".to_string();
-            return Err(Box::new(BadAccess { check: Check::Trap, lanes: active, address: None, detail }));
+            return Err(Box::new(BadAccess { check: Check::Trap, lanes: active, address: None, detail, other: None }));
         }
-        Op::Barrier { .. } => return barrier(env, cta, warp, inst, pc, lanes, active),
+        Op::Barrier { .. } => return block_barrier::arrive(env, cta, warp, inst, pc, lanes, active),
         Op::ActiveMask { d } => r.put(*d, active, &[active; 32]),
         Op::Stmatrix { transpose, a, b } => {
             return whole_warp(warp, pc, lanes, active, |warp| memory::store_matrix(cta, warp, *transpose, *a, b));
@@ -355,7 +387,51 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
                 Ok(())
             });
         }
+        Op::Wgmma(w) => {
+            return whole_warp(warp, pc, lanes, active, |warp| wgmma::issue(env, cta, warp, pc, w));
+        }
+        Op::WgmmaFence => {
+            return whole_warp(warp, pc, lanes, active, |warp| {
+                wgmma::fence(cta, warp);
+                Ok(())
+            });
+        }
+        Op::WgmmaCommit => return whole_warp(warp, pc, lanes, active, |warp| wgmma::commit(cta, warp, pc)),
+        Op::WgmmaWait { pending } => {
+            return match whole_warp(warp, pc, lanes, active, |warp| wgmma::wait(cta, warp, pc, *pending))? {
+                flow @ Flow::Only(rest) if rest != ALL => Ok(flow),
+                _ => Ok(Flow::Only(if warp.suspended.is_empty() { ALL } else { 0 })),
+            };
+        }
         Op::Nop => {}
+        Op::Mbarrier(m) => return mbarrier::execute(env, cta, warp, m, group, active),
+        Op::Bulk(b) => bulk::execute(env, cta, warp, b, active, pc)?,
+        Op::BulkCommit => cta.commit_bulk(warp.index, active),
+        Op::BulkWait { pending, read } => cta.wait_bulk(warp.index, active, *pending, *read),
+        Op::PrefetchMap { space, a } => tensor::prefetch_map(env, cta, warp, active, *space, *a)?,
+        Op::ProxyFence(fence) => match fence {
+            ProxyFence::Async { shared: true, .. } => cta.shared.fence_proxy(warp.index),
+            ProxyFence::MbarrierInit => warp.initialised = cta.knowledge(warp.index),
+            ProxyFence::Async { .. } | ProxyFence::Alias => {}
+        },
+        Op::ClusterBarrier(what) => return cluster::barrier(cta, warp, *what, group, active),
+        Op::Mapa { wide, d, a, rank } => cluster::map_address(cta, warp, active, *wide, [*d, *a, *rank])?,
+        Op::GetCtaRank { wide, d, a } => cluster::rank_of(cta, warp, active, *wide, [*d, *a])?,
+        Op::MaxRegisters { count, increase } => {
+            let part = Group { lanes: active, busy: true, ..group };
+            return cluster::max_registers(cta, warp, *count, *increase, (part, lanes & !active));
+        }
+        Op::GridDependency(what) => {
+            dependency::execute(cta, warp.index, *what);
+            cta.global.set_early(cta.dependency.depends && cta.is_early(warp.index));
+        }
+        Op::StAsync { ty, reduce, a, b, mbarrier } => {
+            remote::store_async(env, cta, warp, (active, pc), (*ty, *reduce), (*a, b, *mbarrier))?;
+        }
+        Op::Printf { d, format, arguments } => print::print(env, cta, warp, active, *d, [*format, *arguments])?,
+        Op::AssertFail { message, file, line, function } => {
+            return Err(print::assertion(env, cta, warp, active, [*message, *file, *line, *function]));
+        }
         _ => {
             if active != warp.live {
                 exit_at_once(env, cta, warp)?;
@@ -373,7 +449,13 @@ fn branch_table(warp: &mut Warp<'_>, lanes: u32, active: u32, targets: &[u32], a
     for l in (0..32).filter(|l| active >> l & 1 == 1) {
         let Some(&target) = targets.get(index[l] as usize) else {
             let detail = format!("a branch by entry {} of a table of {}", index[l], targets.len());
-            return Err(Box::new(BadAccess { check: Check::OutOfBounds, lanes: 1 << l, address: None, detail }));
+            return Err(Box::new(BadAccess {
+                check: Check::OutOfBounds,
+                lanes: 1 << l,
+                address: None,
+                detail,
+                other: None,
+            }));
         };
         warp.join(Group { pc: target, lanes: 1 << l, busy: false });
     }
@@ -457,60 +539,8 @@ fn together(cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, pc: u32, lanes:
     Ok(Flow::Only((lanes & !active) | gone))
 }
 
-/// Barriers of the block. Aligned ones take all lanes of the warp that are not done.
-fn barrier(
-    env: &Env<'_>,
-    cta: &mut Cta<'_>,
-    warp: &mut Warp<'_>,
-    inst: &Inst,
-    pc: u32,
-    lanes: u32,
-    active: u32,
-) -> Step {
-    let Op::Barrier { kind, id, threads, a, .. } = &inst.op else { return Err(no_such(inst)) };
-    let aligned = !matches!(kind, BarrierKind::SyncUnaligned | BarrierKind::ArriveUnaligned);
-    let mut cohort = active;
-    if aligned {
-        if active | warp.waiting_at(pc) != warp.live {
-            exit_at_once(env, cta, warp)?;
-        }
-        cohort |= warp.waiting_at(pc);
-        if warp.exited_early != 0 {
-            let detail = format!("a barrier of a warp whose lanes {:#010x} ended elsewhere", warp.exited_early);
-            return Err(Box::new(BadAccess { check: Check::Barrier, lanes: cohort, address: None, detail }));
-        }
-        if cohort != warp.live {
-            warp.wait(Group { pc, lanes: active, busy: true });
-            return Ok(Flow::Only(lanes & !active));
-        }
-        warp.stop_waiting(pc, cohort);
-    }
-    let r: &Registers<'_> = &warp.registers;
-    let number = control::uniform(r, cohort, *id)?;
-    let expected = threads.map(|slot| control::uniform(r, cohort, slot)).transpose()?;
-    let bad = |detail: String| Err(Box::new(BadAccess { check: Check::Barrier, lanes: cohort, address: None, detail }));
-    if number as usize >= BARRIERS {
-        return bad(format!("barrier {number}: a block has {BARRIERS}"));
-    }
-    if let Some(n) = expected
-        && (n == 0 || n % 32 != 0)
-    {
-        return bad(format!("a barrier for {n} threads: it must be a multiple of 32"));
-    }
-    let holds = a.map(|c| r.condition(c, cohort)).transpose()?.unwrap_or(0);
-    let arrival = Arrival { warp: warp.index, lanes: cohort, kind: *kind, expected, holds };
-    cta.barriers[number as usize].arrive(&arrival)?;
-    cta.touched |= 1 << number;
-    let rest = lanes & !active;
-    if matches!(kind, BarrierKind::Arrive | BarrierKind::ArriveUnaligned) {
-        return Ok(Flow::Only(rest | cohort));
-    }
-    warp.at_barrier.push(AtBarrier { id: number, group: Group { pc, lanes: cohort, busy: true } });
-    Ok(Flow::Only(rest))
-}
-
 /// Other lanes of the warp that stand at an `exit` end now: a barrier does not wait for threads that are done.
-fn exit_at_once(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>) -> Done {
+pub(super) fn exit_at_once(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>) -> Done {
     let ends = |g: &Group| match env.launch.kernel.code.get(g.pc as usize) {
         _ if g.busy => false,
         Some(inst) => inst.op == Op::Exit && inst.guard.is_none(),
@@ -520,24 +550,9 @@ fn exit_at_once(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>) -> Done {
     if ending != 0 {
         warp.ready.retain(|g| !ends(g));
         cta.shared.exit(warp.index, ending)?;
+        cta.end_bulk(warp.index, ending)?;
+        wgmma::end(cta, warp.index, ending, ending == warp.live)?;
         warp.live &= !ending;
     }
     Ok(())
-}
-
-/// A barrier that reduces completed: its result in the lanes that waited.
-pub(super) fn finish_reduction(env: &Env<'_>, warp: &mut Warp<'_>, group: Group, holds: u32, threads: u32) {
-    let Some(Inst { op: Op::Barrier { kind, d, p, .. }, .. }) = env.launch.kernel.code.get(group.pc as usize) else {
-        return;
-    };
-    let truth = match kind {
-        BarrierKind::RedAnd => holds == threads,
-        _ => holds != 0,
-    };
-    if let Some(d) = d {
-        warp.registers.put(*d, group.lanes, &[holds; 32]);
-    }
-    if let Some(p) = p {
-        warp.registers.put_pred(*p, group.lanes, if truth { ALL } else { 0 });
-    }
 }

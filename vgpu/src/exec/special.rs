@@ -41,8 +41,18 @@ pub(super) fn read(env: &Env<'_>, cta: &Cta<'_>, warp: &mut Warp<'_>, active: u3
         }
         Special::DynamicSmemSize => same(launch.dynamic_shared as u32),
         Special::TotalSmemSize => same(env.shared_bytes as u32),
+        Special::AggregateSmemSize => same((env.shared_bytes + Profile::SHARED_RESERVED) as u32),
+        Special::ClusterCtaRank => same(cta.rank),
+        Special::ClusterNctaRank => same(launch.cluster.iter().product()),
+        Special::ClusterCtaid(axis) => same(cta.block[axis as usize % 3] % launch.cluster[axis as usize % 3]),
+        Special::ClusterNctaid(axis) => same(launch.cluster[axis as usize % 3]),
+        Special::Clusterid(axis) => same(cta.block[axis as usize % 3] / launch.cluster[axis as usize % 3]),
+        Special::Nclusterid(axis) => same(launch.grid[axis as usize % 3] / launch.cluster[axis as usize % 3]),
+        Special::IsExplicitCluster => same((launch.cluster != [1, 1, 1]) as u32),
         Special::Zero => same(0),
-        Special::One => same(1),
+        Special::EnvReg(1) => same((launch.workspace >> 32) as u32),
+        Special::EnvReg(2) => same(launch.workspace as u32),
+        Special::EnvReg(_) => same(0),
         Special::ReservedSmemSize => same(Profile::SHARED_RESERVED as u32),
     };
     warp.registers.put(d, active, &row);

@@ -4,6 +4,7 @@ use super::approx::mix;
 use super::registers::{Constants, Registers};
 use crate::ir::Kernel;
 use crate::mem::LocalMemory;
+use crate::mem::mbarriers::Knowledge;
 
 /// Lanes at one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,21 @@ pub(super) struct Warp<'a> {
     /// Lanes at a `.sync` instruction whose other members are not there yet.
     pub waiting: Vec<Group>,
     pub at_barrier: Vec<AtBarrier>,
+    /// Lanes that wait for something asynchronous.
+    pub suspended: Vec<Suspended>,
+    /// Lanes that arrived at the cluster's barrier and did not wait there yet, and which barrier that is.
+    pub at_meeting: u32,
+    pub meeting: u64,
+    /// What fence.mbarrier_init or a fence beyond the block closed, for a relaxed arrival there, in the order of each block of the cluster.
+    pub initialised: Vec<(u32, Knowledge)>,
+    /// Barriers of which a relaxed wait saw a phase end, until a fence.
+    pub unfenced: Vec<super::mbarrier::Place>,
+    /// Registers a thread, and the changes that setmaxnreg made: instruction, registers.
+    pub max_registers: u32,
+    pub register_changes: Vec<(u32, u32)>,
+    /// What it looked for and did not find: others have their turn.
+    pub asked: Option<Suspended>,
+    pub yields: bool,
     /// Picks of a group so far: mixed with the seed into the next pick.
     pub picks: u64,
 }
@@ -67,6 +83,15 @@ impl<'a> Warp<'a> {
             ready: Vec::with_capacity(32),
             waiting: Vec::with_capacity(32),
             at_barrier: Vec::with_capacity(32),
+            suspended: Vec::new(),
+            at_meeting: 0,
+            meeting: 0,
+            initialised: Vec::new(),
+            unfenced: Vec::new(),
+            max_registers: 0,
+            register_changes: Vec::new(),
+            asked: None,
+            yields: false,
             picks: 0,
         }
     }
@@ -79,7 +104,14 @@ impl<'a> Warp<'a> {
         self.ready.clear();
         self.waiting.clear();
         self.at_barrier.clear();
+        self.suspended.clear();
+        (self.at_meeting, self.meeting) = (0, 0);
+        self.initialised.clear();
+        self.unfenced.clear();
+        self.register_changes.clear();
         self.ready.push(Group { pc: 0, lanes: self.exist, busy: false });
+        self.asked = None;
+        self.yields = false;
         self.picks = 0;
     }
 
@@ -115,6 +147,11 @@ impl<'a> Warp<'a> {
         Some(self.ready.remove(pick))
     }
 
+    /// What its lanes wait for, or ask for again and again.
+    pub fn waits(&self) -> impl Iterator<Item = Suspended> + '_ {
+        self.suspended.iter().copied().chain(self.asked.filter(|_| !self.ready.is_empty()))
+    }
+
     /// Lanes that wait at `pc` for others.
     pub fn waiting_at(&self, pc: u32) -> u32 {
         self.waiting.iter().filter(|g| g.pc == pc).fold(0, |lanes, g| lanes | g.lanes)
@@ -142,4 +179,24 @@ impl<'a> Warp<'a> {
     pub fn is_done(&self) -> bool {
         self.live == 0
     }
+}
+
+/// What suspended lanes wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Awaits {
+    /// The end of a barrier's phase; `p` says whether it came, or the wait was given up.
+    Barrier { at: super::mbarrier::Place, phase: super::mbarrier::Phase, acquires: bool, p: crate::ir::Pred },
+    /// The cluster's barrier after this phase.
+    Cluster { phase: u64, acquires: bool },
+    /// Registers that other warps give up.
+    Registers { count: u32 },
+    /// Products of its warpgroup, up to the group of this number, whose end is that entry of the warpgroup's log.
+    Products { number: u64, entry: u64 },
+}
+
+/// Lanes that wait for something asynchronous.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspended {
+    pub group: Group,
+    pub awaits: Awaits,
 }

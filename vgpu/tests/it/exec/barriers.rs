@@ -97,6 +97,22 @@ fn producers_and_consumers_by_named_barriers() {
 }
 
 #[test]
+fn a_signal_and_a_wait_of_one_warp_count_twice() {
+    let mut lab = Lab::new();
+    let (id, threads) = (lab.constant(3), lab.constant(64));
+    let named = |kind| Op::Barrier { kind, id, threads: Some(threads), d: None, p: None, a: None };
+    lab.op(named(BarrierKind::Arrive));
+    let at = lab.op(named(BarrierKind::Sync));
+    lab.store(Ty::U32, THREAD);
+    lab.op(Op::Exit);
+    assert!(run(&lab, 32).iter().enumerate().all(|(i, &x)| x == i as u64));
+    // Two signals are a mistake.
+    lab.code[at as usize].op = named(BarrierKind::Arrive);
+    let fault = fault(&lab, 32);
+    assert!(fault.check == Check::Barrier && fault.detail.contains("a second time"), "{fault}");
+}
+
+#[test]
 fn reductions_over_the_block() {
     let mut lab = Lab::new();
     let (zero, d) = (lab.constant(0), lab.slot());

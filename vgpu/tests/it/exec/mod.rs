@@ -3,7 +3,9 @@
 mod arithmetic;
 mod barriers;
 mod blocks;
+mod cluster;
 mod divergence;
+mod mbarrier;
 mod warps;
 
 use vgpu_cuda::fault::Fault;
