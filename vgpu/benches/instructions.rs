@@ -97,6 +97,9 @@ fn seconds(step: &str, copies: usize, options: &Options) -> f64 {
         grid: [1; 3],
         block: [32, 1, 1],
         dynamic_shared: 0,
+        cluster: [1, 1, 1],
+        unfinished: &[],
+        workspace: 0,
     };
     let profile = Profile::named("a100").expect("known");
     let timed = || {

@@ -1,6 +1,6 @@
 //! How fast the virtual GPU is, checks and counts included: nanoseconds a warp instruction by class, and the product
-//! 900×1024×4096, on one core and on two. `cargo xtask vgpu`, then `cargo bench -p vgpu --bench speed`; with names behind
-//! `--` (mma, product, …) only these.
+//! 900×1024×4096, on one core and on two, by mma and, as an H100 does it, by bulk copies and warpgroup products.
+//! `cargo xtask vgpu`, then `cargo bench -p vgpu --bench speed`; with names behind `--` (mma, product, …) only these.
 
 #![allow(unsafe_code)]
 
@@ -9,11 +9,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::driver::sys::CUfunction_attribute;
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+};
 use cudarc::nvrtc::Ptx;
 
 /// Set in the child that measures.
 const CHILD: &str = "VGPU_BENCH_CHILD";
+/// Its value in the child that measures, on one core, what only an H100 has.
+const HOPPER: &str = "hopper";
 
 /// Kernels of classes.cu, and how many instructions one step is.
 const CLASSES: &[(&str, f64)] = &[
@@ -44,6 +49,9 @@ const REPEATS: usize = 5;
 /// rows, columns, depth
 const PRODUCT: [i32; 3] = [900, 1024, 4096];
 const PRODUCT_LIMIT: f64 = 2.0;
+const HOPPER_LIMIT: f64 = 1.2;
+/// What of it hopper_product.cu is compiled for: rows and columns of a tile, stages.
+const HOPPER_TILE: [u32; 3] = [128, 128, 4];
 
 fn from_environment(name: &str, usual: &str) -> PathBuf {
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/vgpu").join(usual);
@@ -105,6 +113,70 @@ impl Bench {
     }
 }
 
+/// cuTensorMapEncodeTiled's
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct TensorMap([u64; 16]);
+
+// SAFETY: plain bytes, passed by value as the kernel takes them.
+unsafe impl DeviceRepr for TensorMap {}
+
+type Encode = unsafe extern "C" fn(
+    *mut TensorMap,
+    u32,
+    u32,
+    u64,
+    *const u64,
+    *const u64,
+    *const u32,
+    *const u32,
+    u32,
+    u32,
+    u32,
+    u32,
+) -> u32;
+
+/// Of a matrix of f16, in boxes of 64 columns and `rows_of_box` rows with the 128-byte swizzle.
+fn tensor_map(library: &libloading::Library, address: u64, [rows, columns]: [i32; 2], rows_of_box: u32) -> TensorMap {
+    let mut map = TensorMap([0; 16]);
+    let (sizes, strides) = ([columns as u64, rows as u64], [2 * columns as u64]);
+    let (tile, steps) = ([64, rows_of_box], [1, 1]);
+    // SAFETY: two dimensions of each list, one stride; 6: f16, 3: the 128-byte swizzle.
+    let code = unsafe {
+        let encode: libloading::Symbol<Encode> = library.get(b"cuTensorMapEncodeTiled").expect("exported");
+        let (sizes, strides, tile) = (sizes.as_ptr(), strides.as_ptr(), tile.as_ptr());
+        encode(&mut map, 6, 2, address, sizes, strides, tile, steps.as_ptr(), 0, 3, 0, 0)
+    };
+    assert_eq!(code, 0, "a tensor map");
+    map
+}
+
+impl Bench {
+    fn hopper_product(&self, library: &libloading::Library) -> f64 {
+        let ([rows, columns, depth], [tile_rows, tile_columns, stages]) = (PRODUCT, HOPPER_TILE);
+        let kernel = self.kernel("hopper_product.ptx", "hopper_product");
+        let shared = 1024 + stages * (tile_rows + tile_columns) * 128 + 2 * 64 * 128;
+        let dynamic = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        kernel.set_attribute(dynamic, shared as i32).expect("as much shared memory");
+        let halves = |count: i32| self.stream.clone_htod(&vec![0x3c00u16; count as usize]).expect("memory");
+        let (a, b, out) = (halves(rows * depth), halves(columns * depth), halves(rows * columns));
+        let bias = self.stream.alloc_zeros::<f32>(columns as usize).expect("memory");
+        let map = |slice: &CudaSlice<u16>, size, rows_of_box| {
+            tensor_map(library, slice.device_ptr(&self.stream).0, size, rows_of_box)
+        };
+        let a_map = map(&a, [rows, depth], tile_rows);
+        let (b_map, out_map) = (map(&b, [columns, depth], tile_columns), map(&out, [rows, columns], 64));
+        let grid = ((columns as u32).div_ceil(tile_columns), (rows as u32).div_ceil(tile_rows), 1);
+        let config = LaunchConfig { grid_dim: grid, block_dim: (384, 1, 1), shared_mem_bytes: shared };
+        self.best(2, || {
+            let mut launch = self.stream.launch_builder(&kernel);
+            launch.arg(&a_map).arg(&b_map).arg(&out_map).arg(&bias).arg(&columns).arg(&depth);
+            // SAFETY: the arguments are the kernel's, the maps those of its matrices.
+            unsafe { launch.launch(config) }.expect("a launch");
+        })
+    }
+}
+
 /// Named behind `--`, or nothing is named there.
 fn is_asked(name: &str) -> bool {
     let mut names = std::env::args().skip(1).filter(|a| !a.starts_with("--")).peekable();
@@ -114,12 +186,22 @@ fn is_asked(name: &str) -> bool {
 fn measure(cores: &str) {
     // SAFETY: the library's initialisers are Rust's; it stays loaded to the end of the process.
     let library = unsafe { libloading::Library::new(from_environment("VGPU_LIB", "libcuda.so")) };
-    std::mem::forget(library.expect("the virtual GPU loads"));
+    let library = std::mem::ManuallyDrop::new(library.expect("the virtual GPU loads"));
     let context = CudaContext::new(0).expect("a context");
     // SAFETY: everything runs on one stream.
     unsafe { context.disable_event_tracking() };
     let bench =
         Bench { stream: context.default_stream(), context, kernels: from_environment("VGPU_KERNELS", "kernels") };
+    let [rows, columns, depth] = PRODUCT;
+    if cores == HOPPER {
+        if is_asked("hopper") {
+            let seconds = bench.hopper_product(&library);
+            println!(
+                "product {rows}×{columns}×{depth}, by warpgroups: {seconds:.2} s (limit {HOPPER_LIMIT} s on one core)"
+            );
+        }
+        return;
+    }
     // A block runs on one core: more of them change nothing here.
     if cores == "1" {
         let empty = bench.class("empty");
@@ -133,7 +215,6 @@ fn measure(cores: &str) {
         return;
     }
     let seconds = bench.product();
-    let [rows, columns, depth] = PRODUCT;
     println!("product {rows}×{columns}×{depth}, {cores} core(s): {seconds:.2} s (limit {PRODUCT_LIMIT} s on one core)");
 }
 
@@ -145,14 +226,14 @@ fn main() {
         eprintln!("skipped: the virtual GPU is not built; `cargo xtask vgpu` does it");
         return;
     }
-    for cores in ["1", "2"] {
+    for (cores, threads) in [("1", "1"), ("2", "2"), (HOPPER, "1")] {
         let this = std::env::current_exe().expect("this bench");
-        let status = Command::new(this)
-            .args(std::env::args().skip(1))
-            .env(CHILD, cores)
-            .env("VGPU_THREADS", cores)
-            .status()
-            .expect("a child");
+        let mut child = Command::new(this);
+        child.args(std::env::args().skip(1)).env(CHILD, cores).env("VGPU_THREADS", threads);
+        if cores == HOPPER {
+            child.env("VGPU_DEVICE", "h100");
+        }
+        let status = child.status().expect("a child");
         assert!(status.success(), "the measurement on {cores} core(s) failed");
     }
 }

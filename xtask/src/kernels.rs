@@ -11,6 +11,8 @@ use crate::{Outcome, Places, run};
 
 /// PTX for the oldest GPU that is served, with the lines of its source.
 const PTX: &[&str] = &["-ptx", "-arch=compute_80", "-std=c++17", "-lineinfo"];
+/// For compute capability 9.0 with what only that one has: files whose names begin with `hopper_`.
+const HOPPER: &[&str] = &["-ptx", "-gencode", "arch=compute_90a,code=compute_90a", "-std=c++17", "-lineinfo"];
 /// The kernel that is also packed, plainly and as nvcc does by itself, and assembled.
 const PACKED: &str = "standardise";
 const CUBIN: &[&str] = &["-cubin", "-arch=sm_80", "-std=c++17", "-lineinfo"];
@@ -76,7 +78,7 @@ fn sources(directory: &Path) -> Outcome<Vec<PathBuf>> {
 /// Of all sources (kernels include headers), the flags and the compiler's place.
 fn fingerprint(sources: &[PathBuf], nvcc: &Path) -> Outcome<u64> {
     let mut hasher = DefaultHasher::new();
-    (nvcc, PTX, PACK, CUBIN).hash(&mut hasher);
+    (nvcc, PTX, HOPPER, PACK, CUBIN).hash(&mut hasher);
     for source in sources {
         let text = fs::read(source).map_err(|e| format!("{}: {e}", source.display()))?;
         (source, text).hash(&mut hasher);
@@ -91,7 +93,7 @@ fn jobs(sources: &[PathBuf], into: &Path) -> Vec<Job> {
         let mut job = |file: String, flags: &[&'static str], more: &[&'static str]| {
             jobs.push(Job { source: source.clone(), output: into.join(file), flags: [flags, more].concat() });
         };
-        job(format!("{name}.ptx"), PTX, &[]);
+        job(format!("{name}.ptx"), if name.starts_with("hopper_") { HOPPER } else { PTX }, &[]);
         if name == PACKED {
             job(format!("{name}.fatbin"), PACK, &["--no-compress"]);
             job(format!("{name}.compressed.fatbin"), PACK, &[]);

@@ -89,7 +89,7 @@ public:
         const std::string path = modules + "/micro_hopper.sm_90a.cubin";
         const std::vector<char> image = read_file(path);
         if (image.empty() && (is_virtual || (major == 9 && minor == 0))) throw std::runtime_error(path + " is missing");
-        if (is_virtual) throw Absent("not on the virtual GPU");
+        if (is_virtual) return virtual_hopper();
         if (major != 9 || minor != 0) {
             throw Absent("needs compute capability 9.0, not " + std::to_string(major) + "." + std::to_string(minor));
         }
@@ -215,6 +215,16 @@ public:
 
 private:
     // A cubin for this very GPU, else PTX.
+    // The virtual GPU runs PTX alone: micro_hopper.ptx, as the cubin but for `-ptx -arch=compute_90a`, by hand.
+    const Module& virtual_hopper() {
+        std::vector<char> ptx = read_file(modules + "/micro_hopper.ptx");
+        if (ptx.empty()) throw Absent("not on the virtual GPU");
+        ptx.push_back(0);
+        check(cuda.cuModuleLoadData(&hopper_module.module, ptx.data()), "micro_hopper.ptx");
+        hopper_module.image = "PTX";
+        return hopper_module;
+    }
+
     void load_portable() {
         const std::string arch = "sm_" + std::to_string(major) + std::to_string(minor);
         std::string refused = "no " + modules + "/micro_portable." + arch + ".cubin";

@@ -11,6 +11,7 @@ pub const SCHEDULES: &[&[(&str, &str)]] = &[&[("VGPU_SCHED", "0")], &[("VGPU_SCH
 
 /// What a child process said.
 pub struct Said {
+    pub stdout: String,
     pub stderr: String,
 }
 
@@ -34,11 +35,11 @@ fn run(test: &str, setting: &[(&str, &str)]) -> Said {
     child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
     child.env_remove("LD_LIBRARY_PATH").env_remove("VGPU_DEVICE").env_remove("VGPU_DEVICES");
     let output = child.envs(setting.iter().copied()).output().expect("the child starts");
-    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     // A name that no test has would pass as well, having run nothing.
     let ran = output.status.success() && stdout.contains("1 passed");
     assert!(ran, "{test} with {setting:?}:\n{stdout}{stderr}");
     stderr.lines().filter(|line| line.starts_with("skipped")).for_each(|line| eprintln!("{line}"));
-    Said { stderr }
+    Said { stdout, stderr }
 }

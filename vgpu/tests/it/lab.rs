@@ -14,24 +14,33 @@ pub const MODE: Mode = Mode { round: Round::Rn, ftz: false, saturate: false, rel
 
 /// Runs a program's first kernel on (blocks, threads a block) with pointers as its parameters.
 #[allow(clippy::result_large_err)]
-fn launch(
+pub fn launch(
     program: &Program,
     memory: &GlobalMemory,
     pointers: &[u64],
     (grid, block): (u32, u32),
     options: &Options,
 ) -> Result<Counts, Fault> {
+    let mut const_bank = vec![0; program.const_bytes];
+    for variable in program.variables.iter().filter(|variable| variable.space == Space::Const) {
+        const_bank[variable.offset..][..variable.init.len()].copy_from_slice(&variable.init);
+    }
     let launch = Launch {
         program,
         kernel: &program.kernels[0],
         constants: &program.constants,
-        const_bank: &[],
+        const_bank: &const_bank,
         params: &pointers.iter().flat_map(|pointer| pointer.to_le_bytes()).collect::<Vec<u8>>(),
         grid: [grid, 1, 1],
         block: [block, 1, 1],
         dynamic_shared: 0,
+        cluster: program.kernels[0].required_cluster.unwrap_or([1, 1, 1]),
+        unfinished: &[],
+        workspace: 0,
     };
-    exec::run(&launch, memory, &Profile::named("a100").expect("known"), options)
+    // What is tested here is alike on all profiles, but for what only this one has.
+    let profile = if program.exact_target { "h100" } else { "a100" };
+    exec::run(&launch, memory, &Profile::named(profile).expect("known"), options).map(|ran| ran.counts)
 }
 
 /// Runs the only kernel of a module, whose parameters are pointers to `input` and to zeros, by one warp; the zeros after.
@@ -58,6 +67,7 @@ pub struct Lab {
     pub shared_bytes: usize,
     pub local_bytes: usize,
     pub communicates: bool,
+    pub asynchronous: Vec<(u32, SlotUses)>,
     slots: u16,
     preds: u16,
 }
@@ -74,6 +84,7 @@ impl Lab {
             shared_bytes: 0,
             local_bytes: 0,
             communicates: false,
+            asynchronous: vec![],
             slots: 10,
             preds: 0,
         };
@@ -145,14 +156,19 @@ impl Lab {
             local_bytes: self.local_bytes,
             max_threads: None,
             required_threads: None,
+            required_cluster: None,
+            explicit_cluster: false,
+            max_cluster: None,
             min_blocks: None,
             registers: 32,
             communicates: self.communicates,
             uniform_guards: vec![],
+            asynchronous: self.asynchronous.clone(),
         };
         Program {
             version: (8, 0),
             target: 80,
+            exact_target: false,
             kernels: vec![kernel],
             variables: vec![],
             global_bytes: 0,

@@ -212,9 +212,20 @@ fn deviations(case: &Case, check: Check, refused: &Refused, input: u64, output: 
     expect("check and kernel", what, format!("{check:?} in {}", case.kernel));
     let (file, line) = place(case.kernel);
     if let Some(line) = line {
-        let source = part(report, "; at ", ";");
+        let source = report.split("; the other access: ").next().unwrap_or_default();
+        let source = part(source, "; at ", ";");
         let source = source.rsplit('/').next().unwrap_or_default();
         expect("source", source, format!("{file}.cu:{line}"));
+    }
+    // The other access of a race, or the copy in flight, is told of as well.
+    let (report, other) = report.split_once("; the other access: ").unwrap_or((report, ""));
+    let is_of_two =
+        matches!(check, Check::SharedRace | Check::GlobalRace | Check::NonCoherentRead | Check::AsyncInFlight);
+    if is_of_two && case.kernel != "shared_lanes_collide" {
+        // cp.async is written in a header.
+        let in_file = other.contains(&format!("{file}.cu:")) || other.contains("instructions.cuh:");
+        let found = other.starts_with("at ") && in_file && other.contains(" warp ");
+        expect("other access", if found { "named" } else { other }, "named".to_string());
     }
     expect("block", part(report, "; block ", " "), format!("({},0,0)", case.block));
     if case.kernel != "endless" {
@@ -295,7 +306,8 @@ fn a_race_of_blocks_is_always_told_the_same_way() {
             let expected = "block 1 writes what block 0 read in this launch, and nothing orders them; at ";
             let report = refused.report;
             assert!(report.contains(expected) && report.contains("; block (1,0,0) warp 0 "), "{report}");
-            assert!(report.ends_with(&format!("; address {:#x}", output + 4)), "{report}");
+            assert!(report.contains(&format!("; address {:#x}; the other access: at ", output + 4)), "{report}");
+            assert!(report.ends_with("; block (0,0,0) warp 0"), "{report}");
         }
     });
 }

@@ -87,7 +87,7 @@ impl Gpu {
     }
 }
 
-fn flatten(json: &str) -> Counts {
+pub fn flatten(json: &str) -> Counts {
     let value: serde_json::Value = serde_json::from_str(json).expect("counts are JSON");
     let mut counts = Counts::new();
     for (name, count) in value["counts"].as_object().expect("an object of counts") {

@@ -116,6 +116,56 @@ pub fn weighted(scores: &[f32], v: &[f16], shape: WeightedShape) -> Expected {
     expected
 }
 
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    pub heads: usize,
+    pub queries: usize,
+    pub keys: usize,
+}
+
+/// softmax(q·kᵀ / 8)·v, all [tokens, heads, 64].
+///
+/// Errors: as of [`weighted`], and of each score: 64 sums in f32 as of [`product`], and the rounding of a query's subnormal
+/// eighth.
+pub fn attention(q: &[f16], k: &[f16], v: &[f16], shape: AttentionShape) -> Expected {
+    let AttentionShape { heads, queries, keys } = shape;
+    let (q, k, v) = (widen(q), widen(k), widen(v));
+    let of = |x: &[f64], token: usize, head: usize, d: usize| x[(token * heads + head) * WIDTH + d];
+    let mut expected = Expected::with_room(queries * heads * WIDTH);
+    for query in 0..queries {
+        for head in 0..heads {
+            let mut scores = Vec::with_capacity(keys);
+            let mut most_error = 0f64;
+            for key in 0..keys {
+                let terms = (0..WIDTH).map(|d| of(&q, query, head, d) / 8.0 * of(&k, key, head, d));
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                let subnormal: f64 = (0..WIDTH).map(|d| HALF_F16_SUBNORMAL * of(&k, key, head, d).abs()).sum();
+                most_error = most_error.max(3.0 * HALF_F32 * (WIDTH + 1) as f64 * size + subnormal);
+                scores.push(sum);
+            }
+            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let size = scores.iter().fold(0f64, |most, s| most.max(s.abs()));
+            let weight_error = 2.0 * most_error + HALF_F32 * (16.0 * size + 4.0 + 2.0 * keys as f64);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for d in 0..WIDTH {
+                let (mut sum, mut size, mut most) = (0.0, 0.0, 0f64);
+                for (key, weight) in weights.iter().enumerate() {
+                    let value = of(&v, key, head, d);
+                    sum += weight * value;
+                    size += weight * value.abs();
+                    most = most.max(value.abs());
+                }
+                // Weights below f16's normal numbers lose an absolute amount, in the scale of the largest score so far.
+                let lost = HALF_F16_SUBNORMAL * keys as f64 * most;
+                let rounding = HALF_F16 + 2.0 * weight_error + 3.0 * HALF_F32 * (keys + 1) as f64;
+                expected.push_half(sum / total, (rounding * size + lost) / total);
+            }
+        }
+    }
+    expected
+}
+
 /// (x − mean) / √(variance + epsilon) of rows of `width`. The f32 mean is off by the roundings of a thread's and the block's
 /// sums, as is the variance; the reciprocal root by two units.
 pub fn standardise(x: &[f32], width: usize, epsilon: f32) -> Expected {
@@ -242,6 +292,16 @@ mod tests {
         v[0] = f16::ONE;
         let share = 3f64.exp() / (3f64.exp() + 1.0);
         let expected = weighted(&[3.0, 0.0], &v, WeightedShape { batch: 1, queries: 1, keys: 2 });
+        assert!((expected.value[0] - share).abs() < 1e-9 && expected.value[1] == 0.0);
+    }
+
+    #[test]
+    fn attention_by_hand() {
+        // One head, one query (8, 0, …), keys (0, …) and (3, 0, …): scores 0 and 3.
+        let (mut q, mut k, mut v) = (vec![f16::ZERO; WIDTH], vec![f16::ZERO; 2 * WIDTH], vec![f16::ZERO; 2 * WIDTH]);
+        (q[0], k[WIDTH], v[WIDTH]) = (f16::from_f32(8.0), f16::from_f32(3.0), f16::ONE);
+        let share = 3f64.exp() / (3f64.exp() + 1.0);
+        let expected = attention(&q, &k, &v, AttentionShape { heads: 1, queries: 1, keys: 2 });
         assert!((expected.value[0] - share).abs() < 1e-9 && expected.value[1] == 0.0);
     }
 
