@@ -1,7 +1,7 @@
 //! A model of a kernel's time from what the virtual GPU counts of it: a prediction, never a measurement.
 //!
 //! A multiprocessor needs for its blocks as long as its busiest unit: tensor cores, passes through shared memory, issue slots,
-//! float32 lanes, special functions, bytes from the first-level cache. No unit is used beyond `REACHED` of its rate; each wave of
+//! float32 lanes, special functions, bytes from the first-level cache or by bulk copies. No unit is used beyond `REACHED` of its rate; each wave of
 //! blocks adds [`Board::fill_clocks`]. A kernel takes as long as the busiest multiprocessor, or as its bytes take from the L2 cache, or its
 //! different bytes from memory, whichever is longest, and a launch on top. Blocks are whole: padded rows are paid for.
 
@@ -137,10 +137,16 @@ impl Board {
         let instructions = &counts.instructions;
         let per_lane = |warps: u64, lanes: f64| 32.0 * warps as f64 / lanes;
         let sectors = counts.global_load_sectors + counts.global_store_sectors;
+        let bulk = counts.bulk_load_bytes + counts.bulk_store_bytes;
+        // A column of a warpgroup's product is 2·64·16 operations in 16 bits, and takes as long in 8 or 32.
+        let wgmma = (2 * 64 * 16 * counts.wgmma_columns) as f64 / f64::from(self.arch().tensor_flop);
+        // Bytes through shared memory beside the passes of loads and stores.
+        let beside = counts.wgmma_shared_bytes + counts.bulk_shared_bytes + counts.bulk_store_bytes;
         // Clocks of one multiprocessor for all blocks.
         let busiest = [
-            counts.mma_flop as f64 / self.tensor_flop(),
-            counts.shared_wavefronts as f64,
+            (counts.mma_flop - counts.wgmma_flop) as f64 / self.tensor_flop() + wgmma,
+            counts.shared_wavefronts as f64 + beside as f64 / 128.0,
+            (counts.bulk_shared_bytes + counts.bulk_store_bytes) as f64 / 64.0,
             SASS * counts.issued as f64 / 4.0,
             per_lane(instructions.float + instructions.half, 128.0),
             per_lane(instructions.special, 16.0),
@@ -152,9 +158,9 @@ impl Board {
         let waves = blocks.div_ceil(multiprocessors * resident) as f64;
         let clocks = all * of_busiest + self.fill_clocks * waves;
         let unique = counts.unique_load_sectors + counts.unique_store_sectors;
-        let us = |sectors: u64, gb_per_s: f64| SECTOR * sectors as f64 / (gb_per_s * REACHED * 1e3);
-        let kernel =
-            (clocks / (self.ghz * 1e3)).max(us(sectors, self.l2_gb_per_s)).max(us(unique, self.memory_gb_per_s));
+        let us = |bytes: f64, gb_per_s: f64| bytes / (gb_per_s * REACHED * 1e3);
+        let (l2, memory) = (SECTOR * sectors as f64 + bulk as f64, SECTOR * unique as f64);
+        let kernel = (clocks / (self.ghz * 1e3)).max(us(l2, self.l2_gb_per_s)).max(us(memory, self.memory_gb_per_s));
         kernel + self.launch_us
     }
 }
@@ -223,6 +229,21 @@ mod tests {
         // 204.8 MB from 204.8 GB/s.
         let us = board.predict(&launch(16, counts));
         assert!((us - (1000.0 / REACHED + 2.5)).abs() < 1.0, "{us}");
+    }
+
+    #[test]
+    fn warpgroups_products_and_bulk_copies_have_rates_of_their_own() {
+        let board = Board::named("h100").unwrap();
+        let us = |counts: Counts| board.predict(&launch(132, counts)) - board.predict(&launch(132, Counts::default()));
+        // A millisecond's worth at full rate: 4096 operations a clock of each multiprocessor.
+        let flop = (4096.0 * 132.0 * board.ghz * 1e6) as u64;
+        let wgmma = Counts { mma_flop: flop, wgmma_flop: flop, wgmma_columns: flop / 2048, ..Counts::default() };
+        assert!((us(wgmma) / (1e3 / REACHED) - 1.0).abs() < 1e-3, "{}", us(wgmma));
+        // What goes to two blocks of a cluster comes once from the L2 cache, and to each multiprocessor.
+        let bytes = (board.l2_gb_per_s * 1e6) as u64;
+        let once = us(Counts { bulk_load_bytes: bytes, bulk_shared_bytes: bytes, ..Counts::default() });
+        let pairs = us(Counts { bulk_load_bytes: bytes / 2, bulk_shared_bytes: bytes, ..Counts::default() });
+        assert!(pairs < once && once > 900.0, "{pairs} {once}");
     }
 
     #[test]

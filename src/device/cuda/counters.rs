@@ -33,6 +33,22 @@ pub struct Counts {
     pub issued: u64,
     /// Floating operations of tensor cores.
     pub mma_flop: u64,
+    /// Columns of warpgroup products (64 rows, 32 bytes of depth), and bytes of shared memory that these read.
+    #[serde(default)]
+    pub wgmma_columns: u64,
+    #[serde(default)]
+    pub wgmma_shared_bytes: u64,
+    /// Floating operations that these are.
+    #[serde(default)]
+    pub wgmma_flop: u64,
+    /// Bytes that bulk copies (TMA) loaded from and stored to global memory, one for all blocks of a cluster, and that they wrote
+    /// to shared memory.
+    #[serde(default)]
+    pub bulk_load_bytes: u64,
+    #[serde(default)]
+    pub bulk_store_bytes: u64,
+    #[serde(default)]
+    pub bulk_shared_bytes: u64,
     /// Passes through shared memory, and those beyond the least that the accessed bytes need.
     pub shared_wavefronts: u64,
     pub shared_conflicts: u64,
