@@ -306,11 +306,7 @@ impl<'a> Block<'a> {
 
     /// One outstanding operation goes on a step.
     pub fn complete_one(&mut self, pick: u64) -> Result<bool, Box<Fault>> {
-        let (pc, warp) = self.cta.oldest().unwrap_or((0, 0));
-        self.cta.complete_one(pick).map_err(|mut bad| {
-            let (pc, warp) = bad.other.take().map_or((pc, warp), |o| (o.pc, o.warp.unwrap_or(0) as usize));
-            self.report(warp, LocatedFault { pc, bad })
-        })
+        self.cta.complete_one(pick).map_err(|(warp, located)| self.report(warp, located))
     }
 
     /// The cluster's barrier, if it is here.

@@ -163,7 +163,11 @@ fn load(env: &Env<'_>, cta: &mut Cta<'_>, warp: usize, bulk: &Bulk, operands: &O
         Some(mask) => operands.word(mask)? & 0xffff,
     };
     if targets == 0 || targets >> cta.peers.len().max(1) != 0 {
-        let detail = format!("a multicast to the blocks {targets:#x} of a cluster of {}", cta.peers.len().max(1));
+        let size = cta.peers.len().max(1);
+        let detail = match bulk.multicast {
+            Some(_) => format!("a multicast to the blocks {targets:#x} of a cluster of {size}"),
+            None => format!("a copy to block {} of a cluster of {size}", to.rank),
+        };
         return Err(fault(Check::Cluster, Some(to.address), detail));
     }
     let (from, bytes) = match bulk.direction {

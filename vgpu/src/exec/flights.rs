@@ -8,6 +8,7 @@ use super::block::{Cta, Env};
 use super::bulk::{fault, invalid};
 use super::mbarrier::Place;
 use super::registers::Done;
+use super::run::LocatedFault;
 use crate::fault::{BadAccess, Check, Earlier};
 use crate::ir::{AtomOp, BinOp, BulkReduce, Ty};
 use crate::mem::tensor_map::{TensorMap, swizzled};
@@ -219,6 +220,7 @@ impl<'a> Cta<'a> {
     /// that was the last one.
     fn advance(&mut self, at: usize, pick: u64) -> Result<bool, Box<BadAccess>> {
         let mut flight = self.flights.list.remove(at);
+        self.shared.at(flight.pc);
         self.events += 1;
         let done = match &mut flight.what {
             What::Load(load) => {
@@ -226,7 +228,7 @@ impl<'a> Cta<'a> {
                 let rank = (0..16).filter(|rank| load.targets >> rank & 1 == 1).nth((pick % count.max(1)) as usize);
                 let rank = rank.unwrap_or(0);
                 load.targets &= !(1 << rank);
-                self.deliver(load, rank, (flight.warp, flight.pc))?;
+                self.deliver(load, rank)?;
                 load.targets == 0
             }
             What::Store(store) => {
@@ -251,7 +253,7 @@ impl<'a> Cta<'a> {
     }
 
     /// The bytes of a copy into one block, and the news of them at its barrier.
-    fn deliver(&mut self, load: &Load, rank: u32, (warp, pc): (usize, u32)) -> Done {
+    fn deliver(&mut self, load: &Load, rank: u32) -> Done {
         let expected = load.phases.iter().find(|(r, _)| *r == rank).map_or(0, |(_, phase)| *phase);
         let mut taken = Vec::new();
         let mut ends = None;
@@ -273,27 +275,23 @@ impl<'a> Cta<'a> {
             }),
         }
         let to = Place { rank, address: load.barrier };
-        let name = |mut bad: Box<BadAccess>| {
-            bad.other = Some(Earlier { pc, block: None, warp: Some(warp as u32) });
-            bad
-        };
-        let shared = self.shared_of(rank).map_err(name)?;
+        let shared = self.shared_of(rank)?;
         for (at, (bytes, defined), length) in taken {
             shared.put_bytes(at, &bytes[..length], defined);
         }
-        let barrier = shared.barrier_at(None, load.barrier).map_err(Box::new).map_err(name)?;
+        let barrier = shared.barrier_at(None, load.barrier)?;
         let (number, phase) = (barrier.number, barrier.phase());
         if phase != expected {
             let detail = format!(
                 "{} bytes of a copy begun in phase {expected} of its barrier come in phase {phase}: fewer bytes were announced",
                 load.bytes
             );
-            return Err(name(fault(Check::Mbarrier, Some(load.barrier), detail)));
+            return Err(fault(Check::Mbarrier, Some(load.barrier), detail));
         }
         match &load.from {
             Source::Value(bytes, _, Some(how)) => {
                 let value = u64::from_le_bytes(*bytes.first_chunk().unwrap_or(&[0; 8]));
-                shared.reduce_value(number, load.to, *how, value).map_err(Box::new).map_err(name)?;
+                shared.reduce_value(number, load.to, *how, value)?;
             }
             _ => shared.end_bulk_write(number, load.to, load.bytes),
         }
@@ -306,15 +304,20 @@ impl<'a> Cta<'a> {
         self.complete_bytes(to, load.bytes as u32)
     }
 
-    /// The oldest (or, by `pick`, another) operation that ends by itself goes on a step. Whether there was one.
-    pub fn complete_one(&mut self, pick: u64) -> Result<bool, Box<BadAccess>> {
+    /// The oldest (or, by `pick`, another) operation that ends by itself goes on a step. Whether there was one; what was wrong, and
+    /// which warp began it.
+    pub fn complete_one(&mut self, pick: u64) -> Result<bool, (usize, LocatedFault)> {
         let open: Vec<usize> =
             (0..self.flights.list.len()).filter(|&i| !matches!(self.flights.list[i].what, What::Store(_))).collect();
         if open.is_empty() {
             return Ok(false);
         }
         let at = open[(pick % open.len() as u64) as usize];
-        self.advance(at, pick / open.len() as u64)?;
+        let Flight { pc, warp, lane, .. } = self.flights.list[at];
+        self.advance(at, pick / open.len() as u64).map_err(|mut bad| {
+            bad.lanes = 1 << lane;
+            (warp, LocatedFault { pc, bad })
+        })?;
         Ok(true)
     }
 

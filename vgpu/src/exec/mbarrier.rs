@@ -53,12 +53,15 @@ impl<'a> Cta<'a> {
         if rank == self.rank {
             return Ok(&mut self.shared);
         }
-        let size = self.peers.len();
+        let (size, at) = (self.peers.len(), self.shared.instruction());
         let Some(Some(peer)) = self.peers.get_mut(rank as usize) else {
             return Err(bad(Check::Cluster, ALL, format!("block {rank} of a cluster of {}", size.max(1))));
         };
         match peer.life {
-            Life::Running => Ok(peer),
+            Life::Running => {
+                peer.at(at);
+                Ok(peer)
+            }
             Life::NotBegun => Err(bad(
                 Check::Cluster,
                 ALL,

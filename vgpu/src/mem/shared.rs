@@ -93,6 +93,11 @@ impl SharedMemory {
         self.races.at = pc;
     }
 
+    /// The instruction that accesses memory now.
+    pub fn instruction(&self) -> u32 {
+        self.races.at
+    }
+
     /// The moment at which the warp accesses memory now.
     #[inline]
     pub(super) fn now(&self, warp: usize) -> Now {

@@ -149,3 +149,104 @@ fn the_clusters_barrier() {
     // Threads that ended are not waited for.
     expect(&format!("setp.eq.u32 %p2, %r2, 0; mov.u32 %r9, 0; @%p2 bra OVER; {MEET}\nOVER:"), |_, _| 0);
 }
+
+#[test]
+fn addresses_beyond_every_rank() {
+    let uses = [
+        "ld.shared::cluster.u32 %r9, [%r7];",
+        "st.shared::cluster.u32 [%r7], %r6;",
+        "atom.shared::cluster.add.u32 %r9, [%r7], 1;",
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r7];",
+    ];
+    // Of a rank that the cluster lacks, that none has, and that wraps around.
+    for address in ["0x03000400", "0x21000400", "0xff000400"] {
+        for each in uses {
+            let body = format!("mov.u32 %r9, 0; mov.u32 %r7, {address}; {MEET} {each} {MEET}");
+            reported(&body, &[Check::Cluster], true);
+        }
+        // Bytes and barrier are of one block.
+        for (to, barrier) in [("%r5", "%r7"), ("%r7", "%r11")] {
+            let store =
+                format!("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [{to}], %r6, [{barrier}];");
+            let body = format!("mov.u32 %r9, 0; mov.u32 %r7, {address}; {MEET} {store} {MEET}");
+            reported(&body, &[Check::BulkCopy], true);
+        }
+    }
+}
+
+/// The first thread of rank `sets` writes 9 and then a flag; that of the other rank waits for the flag and reads.
+fn flag(set: &str, ask: &str, data: [&str; 2], sets: u32) -> String {
+    let [write, read] = data;
+    format!(
+        "{MEET} mov.u32 %r9, 0; mov.u32 %r7, 9; mov.u32 %r8, 1; setp.eq.u32 %p2, %r2, {sets};\n\
+         @!%p1 bra OVER; @!%p2 bra ASK;\n\
+         {write}, %r7; {set}; bra OVER;\n\
+         ASK: {ask}; setp.ne.u32 %p3, %r6, 1; @%p3 bra ASK; {read}; OVER: {MEET}"
+    )
+}
+
+#[test]
+fn flags_in_a_peers_memory() {
+    let own = ["st.shared.u32 [%r4+4]", "ld.shared::cluster.u32 %r9, [%r5+4]"];
+    let peers = ["st.shared::cluster.u32 [%r5+4]", "ld.shared.u32 %r9, [%r4+4]"];
+    let right = [
+        flag("st.release.cluster.shared.u32 [%r4], %r8", "ld.acquire.cluster.shared::cluster.u32 %r6, [%r5]", own, 0),
+        flag("st.release.cluster.shared::cluster.u32 [%r5], %r8", "ld.acquire.cluster.shared.u32 %r6, [%r4]", peers, 1),
+        flag(
+            "fence.acq_rel.cluster; red.release.cluster.shared::cluster.or.b32 [%r5], %r8",
+            "ld.acquire.cluster.shared.u32 %r6, [%r4]",
+            peers,
+            1,
+        ),
+        flag(
+            "fence.acq_rel.cluster; st.relaxed.cluster.shared::cluster.u32 [%r5], %r8",
+            "ld.relaxed.cluster.shared.u32 %r6, [%r4]",
+            [peers[0], "fence.acq_rel.cluster; ld.shared.u32 %r9, [%r4+4]"],
+            1,
+        ),
+    ];
+    for (body, reader) in right.iter().zip([1, 0, 0, 0]) {
+        expect(body, |rank, thread| if rank == reader && thread == 0 { 9 } else { 0 });
+    }
+    // A flag that hands nothing on. (What is handed on, relaxed loads take up as well.)
+    for relaxed in [
+        right[0].replace("st.release", "st.relaxed"),
+        right[1].replace("st.release", "st.relaxed"),
+        right[2].replace("fence.acq_rel.cluster; red.release", "red.relaxed"),
+        right[3].replace("fence.acq_rel.cluster; st", "st"),
+    ] {
+        reported(&relaxed, &[Check::SharedRace], true);
+    }
+}
+
+#[test]
+fn reports_name_both_blocks() {
+    let body = format!(
+        "{MEET} mov.u32 %r9, 0; setp.eq.u32 %p2, %r2, 0;\n@%p2 st.shared.u32 [%r4], %r9;\n\
+         @!%p2 st.shared::cluster.u32 [%r5], %r9;\n{MEET}"
+    );
+    for schedule in SCHEDULES {
+        let fault = run(&body, schedule).expect_err("a race");
+        assert_eq!(fault.check, Check::SharedRace, "{fault}");
+        let other = fault.other.as_ref().unwrap_or_else(|| panic!("no second place: {fault}"));
+        // The two of one cluster; rank 0 by its line, rank 1 by the next.
+        assert_eq!(fault.block[0] ^ 1, other.block[0], "schedule {schedule}: {fault}");
+        let (lower, upper) =
+            if fault.block[0].is_multiple_of(2) { (fault.line, other.line) } else { (other.line, fault.line) };
+        assert_eq!(lower + 1, upper, "schedule {schedule}: {fault}");
+    }
+}
+
+#[test]
+fn a_reduction_that_races_names_both_places() {
+    let announce = "@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r10], 128;";
+    let reduce = "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r5], 5, [%r11];";
+    let body = format!("{MEET} {announce}\n{reduce}\nld.shared.u32 %r9, [%r4];\n{WAIT} {MEET}");
+    for schedule in SCHEDULES {
+        let fault = run(&body, schedule).expect_err("a race");
+        assert_eq!(fault.check, Check::SharedRace, "{fault}");
+        let other = fault.other.as_ref().unwrap_or_else(|| panic!("no second place: {fault}"));
+        // The reduction's line, and the next one.
+        assert_eq!(fault.line.abs_diff(other.line), 1, "schedule {schedule}: {fault}");
+    }
+}

@@ -70,12 +70,27 @@ fn copies_arrive_when_they_are_done() {
     let wait = "LOOP: mbarrier.test_wait.parity.shared.b64 %p2, [%r3], 0; @!%p2 bra LOOP;";
     let instead = format!("{copy} cp.async.mbarrier.arrive.noinc.shared.b64 [%r3]; {wait} {OTHER} cp.async.wait_all;");
     expect(&instead, |i| 3 * (63 - i));
+    // Those who copy end at once; the other warp waits for the 32 of them.
+    let fewer = "@%p1 mbarrier.inval.shared.b64 [%r3]; @%p1 mbarrier.init.shared.b64 [%r3], 32; bar.sync 0;";
+    let ends = format!(
+        "{fewer} setp.ne.u32 %p3, %r2, 0; @%p3 bra LOOP; mov.u32 %r9, 1; st.global.u32 [%rd1], %r9;\n\
+         {copy} cp.async.mbarrier.arrive.noinc.shared.b64 [%r3]; ret;\n{wait} {OTHER}"
+    );
+    expect(&ends, |i| if i < 32 { 1 } else { 3 * (63 - i) });
 }
 
 #[test]
 fn an_object_has_a_life() {
     let many = ARRIVE.replace("[%r3]", "[%r3], 65");
     reported(&format!("{many} mov.u32 %r9, 0;"), Check::Mbarrier, "65 arrivals where");
+    // More leave than are expected, while a copy is to arrive.
+    let copy = "cp.async.ca.shared.global [%r4], [%rd2], 4; cp.async.mbarrier.arrive.shared.b64 [%r3];";
+    let leave = "mbarrier.arrive_drop.shared.b64 %rd4, [%r3], 65;";
+    reported(
+        &format!("@!%p1 bra OVER; {copy} {leave} cp.async.wait_all; OVER: mov.u32 %r9, 0;"),
+        Check::Mbarrier,
+        "of 64",
+    );
     reported(
         "@%p1 mbarrier.inval.shared.b64 [%r3]; bar.sync 0; mbarrier.arrive.shared.b64 %rd4, [%r3]; mov.u32 %r9, 0;",
         Check::Mbarrier,
@@ -107,4 +122,11 @@ fn a_wait_that_never_ends_says_what_is_missing() {
             format!("setp.ne.u32 %p3, %r1, 5; @%p3 mbarrier.arrive.shared.b64 %rd4, [%r3]; {ask} mov.u32 %r9, 0;");
         reported(&body, Check::Mbarrier, "in phase 0: 63 of 64 arrivals");
     }
+}
+
+#[test]
+fn waits_that_are_counted_go_on() {
+    let ask = "LOOP: mbarrier.try_wait.parity.shared.b64 %p2, [%r3], 0; add.u32 %r9, %r9, 1; setp.lt.u32 %p3, %r9, 10;";
+    let body = format!("mov.u32 %r9, 0; {ask} @%p3 bra LOOP; @!%p2 add.u32 %r9, %r9, 100;");
+    expect(&body, |_| 110);
 }

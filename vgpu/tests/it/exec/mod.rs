@@ -4,6 +4,7 @@ mod arithmetic;
 mod barriers;
 mod blocks;
 mod cluster;
+mod copies;
 mod divergence;
 mod mbarrier;
 mod warps;
