@@ -1,14 +1,14 @@
 //! What bulk copies and barriers do to a block's shared memory: ranges of lines that are in flight, and the places of
 //! `mbarrier` objects.
 
+use super::SHARED_START;
+use super::agents::{self, Clash, MAX_WARPS, agent_name, copier, peer_rank};
 use super::lines::LINE;
 use super::mbarriers::{self, Knowledge, Mbarrier, Mbarriers};
 use super::order::Kind;
 use super::pins::{Ended, LineSet};
-use super::warps::{Clash, MAX_WARPS, agent_name, copier, peer_rank};
 use super::words::{part_mask, uninitialised};
 use super::{BlockMemory, GlobalUse, Request, SharedMemory, atomics};
-use super::{SHARED_START, warps};
 use crate::counts::Counts;
 use crate::fault::{BadAccess, Check, Earlier};
 use crate::ir::{AtomOp, Order, Ty};
@@ -34,7 +34,7 @@ pub struct Accessor {
 
 impl Accessor {
     pub(super) fn agent(self) -> usize {
-        if self.own { self.warp } else { warps::peer(self.rank as usize) }
+        if self.own { self.warp } else { agents::peer(self.rank as usize) }
     }
 }
 

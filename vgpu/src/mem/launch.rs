@@ -8,6 +8,7 @@ use super::global::Table;
 use super::inside::{Inside, Meeting, Now};
 use super::lines::{LINE, Lines, lanes};
 use super::order::{Kind, Order};
+use super::race_report::{race, touching};
 use super::sites::Sites;
 use super::warps::Warps;
 use super::words::{
@@ -15,7 +16,7 @@ use super::words::{
 };
 use super::{Request, SharedMemory, Words};
 use crate::counts::Counts;
-use crate::fault::{BadAccess, Check, Earlier};
+use crate::fault::{BadAccess, Check};
 use crate::ir::{AtomOp, Inst, Order as Ordering, Ty};
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -588,29 +589,4 @@ impl<'a> BlockMemory<'a> {
         };
         BadAccess { check: Check::OutOfBounds, lanes: outside, address: Some(address), detail, other: None }
     }
-}
-
-/// The lanes of a request that touch the byte.
-fn touching(r: &Request<'_>, address: u64) -> u32 {
-    let touching = lanes(r.mask).filter(|&lane| address.wrapping_sub(r.addresses[lane]) < r.bytes as u64);
-    touching.fold(0, |mask, lane| mask | 1 << lane)
-}
-
-fn race(r: &Request<'_>, line: u64, block: u32, kind: Kind, conflict: Conflict, place: Option<Earlier>) -> BadAccess {
-    let address = line + u64::from(conflict.mask.trailing_zeros());
-    let lanes = touching(r, address);
-    let other = match conflict.block {
-        Some(other) if !conflict.several => format!("block {other}"),
-        _ => "several blocks".to_string(),
-    };
-    let theirs = if conflict.wrote { "wrote" } else { "read" };
-    let detail = match (conflict.non_coherent, kind) {
-        (true, _) => format!("ld.global.nc in block {block} of what {other} {theirs} in this launch"),
-        (_, Kind::Read | Kind::RelaxedRead) => {
-            format!("block {block} reads what {other} {theirs} in this launch, and nothing orders them")
-        }
-        _ => format!("block {block} writes what {other} {theirs} in this launch, and nothing orders them"),
-    };
-    let check = if conflict.non_coherent { Check::NonCoherentRead } else { Check::GlobalRace };
-    BadAccess { check, lanes, address: Some(address), detail, other: place }
 }

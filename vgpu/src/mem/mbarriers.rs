@@ -4,7 +4,8 @@
 //! shows. A phase ends when no arrival and no byte is missing. It hands on to whoever waits for it what the arriving
 //! agents knew, in the order of each block of the cluster: a view for every rank.
 
-use super::warps::{AGENTS, View, join};
+use super::agents::AGENTS;
+use super::warps::{View, join};
 use crate::fault::{BadAccess, Check, Earlier};
 use std::collections::HashMap;
 

@@ -3,6 +3,7 @@
 //! Every space is a window of one 64-bit address space, far from the others; a pointer into one is never valid in another.
 //! A warp's access is a [`Request`]: 32 addresses, a mask of lanes, bytes a lane; data travels as [`Words`].
 
+mod agents;
 mod allocation;
 pub(crate) mod atomics;
 mod banks;
@@ -20,6 +21,7 @@ pub mod mbarriers;
 mod operands;
 mod order;
 mod pins;
+mod race_report;
 mod shared;
 mod sites;
 pub mod tensor_map;

@@ -11,11 +11,11 @@
 
 use std::rc::Rc;
 
+use super::agents::{MAX_WARPS, Met, agent_name};
 use super::lines::LINE;
 use super::order::Kind;
 use super::pins::{Ended, LineSet};
 use super::shared::row_request;
-use super::warps::{MAX_WARPS, Met, agent_name};
 use super::{SHARED_START, SharedMemory};
 use crate::fault::{BadAccess, Check, Earlier};
 

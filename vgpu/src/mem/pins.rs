@@ -8,8 +8,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::SHARED_START;
+use super::agents::{MAX_WARPS, agent_name};
 use super::lines::LINE;
-use super::warps::{MAX_WARPS, Warps, agent_name};
+use super::warps::Warps;
 use crate::fault::{BadAccess, Check, Earlier};
 
 /// Lines of shared memory, and the lowest and highest of them.

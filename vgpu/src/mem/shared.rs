@@ -1,6 +1,7 @@
 //! A block's shared memory: bytes, which of them are defined, and every access checked.
 //! One file: each access is bytes, shadow and clash at once.
 
+use super::agents::{Clash, agent_name};
 use super::banks::{matrix_wavefronts, wavefronts};
 use super::bulk::Life;
 use super::copies::{Copies, Copy, Parts};
@@ -10,7 +11,7 @@ use super::lines::{LINE, Lines, lanes};
 use super::mbarriers::Mbarriers;
 use super::order::Kind;
 use super::pins::Pins;
-use super::warps::{Clash, Warps, agent_name};
+use super::warps::Warps;
 use super::words::{
     has_undefined, mark_undefined, misaligned, part_mask, set_value, undefined_bytes, uninitialised, value,
 };

@@ -1,7 +1,7 @@
 //! Places of a kernel's accesses to global memory in 16 bits: the number of the instruction among those that make such
 //! accesses, from 1 (0: none that is known), times 32, and the warp.
 
-use super::warps::MAX_WARPS;
+use super::agents::MAX_WARPS;
 use crate::fault::Earlier;
 use crate::ir::{Inst, Op, Space};
 

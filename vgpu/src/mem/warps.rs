@@ -1,43 +1,14 @@
 //! Races between the warps of a block and others that access its shared memory, and the bytes of unfinished asynchronous
 //! copies.
 //!
-//! An *agent* is whoever accesses: a warp of the block, a bulk copy ([`copier`]) or another block of the cluster
-//! ([`peer`]). Time is a number that every barrier and fence increments. A warp's view says up to which time each other warp's
+//! An *agent* is whoever accesses: a warp of the block, a bulk copy ([`copier`](super::agents::copier)) or another block of the cluster
+//! ([`peer`](super::agents::peer)). Time is a number that every barrier and fence increments. A warp's view says up to which time each other warp's
 //! accesses are ordered before its own. A barrier of all warps orders everything: what is not later than the last one
 //! races with nothing. A line whose accesses were all of the whole line has a [`Record`]; any other, a [`Mixed`] list.
 
+use super::agents::{AGENTS, COPIERS, Clash, MAX_WARPS, Met};
 use super::order::Kind;
 use std::collections::HashMap;
-
-pub(super) const MAX_WARPS: usize = 32;
-/// Agents: warps, then bulk copies, then the blocks of a cluster.
-pub(super) const AGENTS: usize = 64;
-const COPIERS: usize = 16;
-
-/// The agent of bulk copies that end at the barrier number `n` of the block; copies to several barriers may share one, which
-/// can hide a race, never invent one.
-pub(super) fn copier(n: usize) -> usize {
-    MAX_WARPS + n % COPIERS
-}
-
-/// The agent of all warps of the block of rank `rank` of the cluster, seen from another block.
-pub(super) fn peer(rank: usize) -> usize {
-    MAX_WARPS + COPIERS + rank % (AGENTS - MAX_WARPS - COPIERS)
-}
-
-/// The rank of a [`peer`].
-pub(super) fn peer_rank(agent: usize) -> Option<usize> {
-    agent.checked_sub(MAX_WARPS + COPIERS)
-}
-
-/// An agent in words.
-pub(super) fn agent_name(agent: u32) -> String {
-    match agent as usize {
-        warp if warp < MAX_WARPS => format!("warp {warp}"),
-        copy if copy < MAX_WARPS + COPIERS => "a bulk copy".to_string(),
-        peer => format!("block {} of the cluster", peer - MAX_WARPS - COPIERS),
-    }
-}
 
 /// In [`Record::written`]: the whole line is in flight; the line is mixed.
 const IN_FLIGHT: u32 = u32::MAX - 1;
@@ -103,34 +74,6 @@ struct Touch {
     mask: u16,
     kind: Kind,
     at: u32,
-}
-
-/// What an access met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clash {
-    Race {
-        agent: u32,
-        at: u32,
-        wrote: bool,
-        mask: u16,
-    },
-    /// `agent` began the copy at `at`.
-    InFlight {
-        agent: u32,
-        at: u32,
-        mask: u16,
-    },
-}
-
-/// What an asynchronous read met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Met {
-    Clash(Clash),
-    /// `agent` wrote by the generic proxy at `at`.
-    Unproxied {
-        agent: u32,
-        at: u32,
-    },
 }
 
 pub type View = [u32; AGENTS];
@@ -385,7 +328,7 @@ impl Warps {
         Ok(())
     }
 
-    /// It ends, as something that `agent` wrote: the warp that waits for it, or a [`copier`].
+    /// It ends, as something that `agent` wrote: the warp that waits for it, or a [`copier`](super::agents::copier).
     #[inline(always)]
     pub fn end_copy(&mut self, line: usize, mask: u16, agent: usize) {
         let time = self.time;
