@@ -249,7 +249,7 @@ impl<'a> Block<'a> {
                     if over {
                         self.warps[i].registers.put_pred(p, group.lanes, u32::MAX);
                         if !acquires {
-                            self.warps[i].unfenced.push(at);
+                            self.warps[i].saw_end(at);
                         }
                     }
                     over

@@ -3,7 +3,7 @@
 use super::block::{Cta, Env};
 use super::flights::{Flight, Load, Source, Store, Target, What, pieces};
 use super::mbarrier::{Place, place, window_address};
-use super::memory::addresses;
+use super::memory::{addresses, fault};
 use super::registers::{ALL, Done, Registers};
 use super::tensor::tensor_map;
 use super::warp::Warp;
@@ -53,19 +53,20 @@ impl Flight {
     }
 }
 
-pub(super) fn fault(check: Check, address: Option<u64>, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check, lanes: ALL, address, detail, other: None })
-}
-
 pub(super) fn invalid<T>(address: Option<u64>, detail: String) -> Result<T, Box<BadAccess>> {
-    Err(fault(Check::BulkCopy, address, detail))
+    Err(fault(Check::BulkCopy, ALL, address, detail))
 }
 
 pub(super) fn aligned(what: &str, address: u64, to: u64) -> Done {
     if address.is_multiple_of(to) {
         return Ok(());
     }
-    Err(fault(Check::Misaligned, Some(address), format!("{what} at {address:#x}, which must be a multiple of {to}")))
+    Err(fault(
+        Check::Misaligned,
+        ALL,
+        Some(address),
+        format!("{what} at {address:#x}, which must be a multiple of {to}"),
+    ))
 }
 
 /// One lane's operands.
@@ -168,7 +169,7 @@ fn load(env: &Env<'_>, cta: &mut Cta<'_>, warp: usize, bulk: &Bulk, operands: &O
             Some(_) => format!("a multicast to the blocks {targets:#x} of a cluster of {size}"),
             None => format!("a copy to block {} of a cluster of {size}", to.rank),
         };
-        return Err(fault(Check::Cluster, Some(to.address), detail));
+        return Err(fault(Check::Cluster, ALL, Some(to.address), detail));
     }
     let (from, bytes) = match bulk.direction {
         BulkDirection::SharedToCluster => {

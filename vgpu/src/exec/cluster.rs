@@ -7,11 +7,12 @@
 
 use super::approx::mix;
 use super::block::{Block, Cta, Env, Progress};
+use super::memory::fault;
 use super::registers::{ALL, Done};
 use super::run::{Flow, LocatedFault, Step};
 use super::warp::{Awaits, Group, Suspended, Warp};
 use crate::counts::Counts;
-use crate::fault::{BadAccess, Check, Fault};
+use crate::fault::{Check, Fault};
 use crate::ir;
 use crate::mem::Accessor;
 use crate::mem::mbarriers::Knowledge;
@@ -64,7 +65,7 @@ impl Meeting {
     fn reset(&mut self) {
         self.arrived.iter_mut().for_each(|warps| warps.fill(0));
         self.gathered.fill(Knowledge::NOTHING);
-        self.phase = 0;
+        (self.phase, self.touched) = (0, false);
     }
 }
 
@@ -275,10 +276,6 @@ impl<'a> Cluster<'a> {
     }
 }
 
-fn bad(check: Check, lanes: u32, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check, lanes, address: None, detail, other: None })
-}
-
 /// `barrier.cluster`
 pub(super) fn barrier(
     cta: &mut Cta<'_>,
@@ -305,7 +302,7 @@ pub(super) fn barrier(
         let again = cohort & warp.at_meeting;
         if again != 0 {
             let detail = "barrier.cluster.arrive a second time, with no barrier.cluster.wait between".to_string();
-            return Err(bad(Check::Cluster, again, detail));
+            return Err(fault(Check::Cluster, again, None, detail));
         }
         warp.at_meeting |= cohort;
         cta.counts.cluster_barriers += 1;
@@ -325,7 +322,7 @@ pub(super) fn barrier(
     let absent = cohort & !warp.at_meeting;
     if absent != 0 {
         let detail = "barrier.cluster.wait without barrier.cluster.arrive before".to_string();
-        return Err(bad(Check::Cluster, absent, detail));
+        return Err(fault(Check::Cluster, absent, None, detail));
     }
     let awaits = Awaits::Cluster { phase: warp.meeting, acquires: !what.relaxed };
     warp.suspended.push(Suspended { group: Group { lanes: cohort, busy: true, ..group }, awaits });
@@ -338,8 +335,8 @@ pub(super) fn is_over(cta: &mut Cta<'_>, warp: &mut Warp<'_>, lanes: u32, phase:
     let over = meeting.phase > phase;
     if over {
         warp.at_meeting &= !lanes;
-        for (rank, knowledge) in meeting.handed_on.iter().enumerate().filter(|_| acquires) {
-            cta.learn(warp.index, rank as u32, knowledge);
+        if acquires {
+            cta.learn(warp.index, &meeting.handed_on);
         }
     }
     cta.meeting = Some(meeting);
@@ -355,10 +352,13 @@ impl<'a> Cta<'a> {
             .collect()
     }
 
-    fn learn(&mut self, warp: usize, rank: u32, knowledge: &Knowledge) {
+    /// A warp takes up what was handed on, by rank.
+    pub fn learn(&mut self, warp: usize, handed_on: &[Knowledge]) {
         let mine = self.rank;
-        if let Some((_, shared)) = self.each_shared().find(|(r, _)| *r == rank) {
-            shared.acquire(Accessor { rank: mine, own: rank == mine, warp }, knowledge);
+        for (rank, shared) in self.each_shared() {
+            if let Some(knowledge) = handed_on.get(rank as usize) {
+                shared.acquire(Accessor { rank: mine, own: rank == mine, warp }, knowledge);
+            }
         }
     }
 }
@@ -378,7 +378,7 @@ pub(super) fn map_address(
     let outside = (0..32).filter(|&l| active >> l & 1 == 1 && ranks[l] >= size).fold(0, |lanes, l| lanes | 1u32 << l);
     if outside != 0 {
         let rank = ranks[outside.trailing_zeros() as usize];
-        return Err(bad(Check::Cluster, outside, format!("mapa to block {rank} of a cluster of {size}")));
+        return Err(fault(Check::Cluster, outside, None, format!("mapa to block {rank} of a cluster of {size}")));
     }
     if wide {
         r.check_wide(a, active)?;
@@ -447,14 +447,19 @@ pub(super) fn max_registers(
     let now = warp.max_registers;
     if !(24..=256).contains(&count) || !count.is_multiple_of(8) {
         let detail = format!("setmaxnreg of {count}: a multiple of 8 from 24 to 256");
-        return Err(bad(Check::MaxRegisters, ALL, detail));
+        return Err(fault(Check::MaxRegisters, ALL, None, detail));
     }
     if (increase && count < now) || (!increase && count > now) {
         let way = if increase { "inc" } else { "dec" };
-        return Err(bad(Check::MaxRegisters, ALL, format!("setmaxnreg.{way} to {count} where the warp has {now}")));
+        return Err(fault(
+            Check::MaxRegisters,
+            ALL,
+            None,
+            format!("setmaxnreg.{way} to {count} where the warp has {now}"),
+        ));
     }
     if warp.register_changes.len() >= CHANGES {
-        return Err(bad(Check::MaxRegisters, ALL, format!("setmaxnreg more than {CHANGES} times in one warp")));
+        return Err(fault(Check::MaxRegisters, ALL, None, format!("setmaxnreg more than {CHANGES} times in one warp")));
     }
     warp.register_changes.push((group.pc, count));
     cta.events += 1;
@@ -490,7 +495,7 @@ impl<'a> Block<'a> {
                 at(first),
                 at(warp)
             );
-            return Err(self.report(i, LocatedFault { pc, bad: bad(Check::MaxRegisters, ALL, detail) }));
+            return Err(self.report(i, LocatedFault { pc, bad: fault(Check::MaxRegisters, ALL, None, detail) }));
         }
         Ok(())
     }

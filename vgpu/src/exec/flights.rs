@@ -5,9 +5,10 @@
 //! at the latest when the thread waits for the group.
 
 use super::block::{Cta, Env};
-use super::bulk::{fault, invalid};
-use super::mbarrier::Place;
-use super::registers::Done;
+use super::bulk::invalid;
+use super::mbarrier::{Place, peer_of};
+use super::memory::fault;
+use super::registers::{ALL, Done};
 use super::run::LocatedFault;
 use crate::fault::{BadAccess, Check, Earlier};
 use crate::ir::{AtomOp, BinOp, BulkReduce, Ty};
@@ -242,7 +243,7 @@ impl<'a> Cta<'a> {
                 self.arrive_for(after.warp, after.barrier)?;
                 let barrier = self.shared_of(after.barrier.rank)?.barrier_at(None, after.barrier.address)?;
                 let arrived = barrier.arrive(1, false);
-                arrived.map_err(|detail| fault(Check::Mbarrier, Some(after.barrier.address), detail))?;
+                arrived.map_err(|detail| fault(Check::Mbarrier, ALL, Some(after.barrier.address), detail))?;
                 true
             }
         };
@@ -255,30 +256,9 @@ impl<'a> Cta<'a> {
     /// The bytes of a copy into one block, and the news of them at its barrier.
     fn deliver(&mut self, load: &Load, rank: u32) -> Done {
         let expected = load.phases.iter().find(|(r, _)| *r == rank).map_or(0, |(_, phase)| *phase);
-        let mut taken = Vec::new();
-        let mut ends = None;
-        match &load.from {
-            Source::Shared(from, ended) => {
-                for at in (0..load.bytes as u64).step_by(16) {
-                    taken.push((load.to + at, self.shared.piece(from + at, 16), 16));
-                }
-                ends = Some(ended);
-            }
-            Source::Value(_, _, Some(_)) => {}
-            Source::Value(bytes, defined, None) => taken.push((load.to, (*bytes, *defined), load.bytes)),
-            from => pieces(from.tile(), load.to, load.bytes, |at, address, length| {
-                let piece = match address {
-                    Some(address) => self.global.bulk_get(address, length),
-                    None => (from.fill(), u16::MAX),
-                };
-                taken.push((at, piece, length));
-            }),
-        }
         let to = Place { rank, address: load.barrier };
+        self.bring(load, rank)?;
         let shared = self.shared_of(rank)?;
-        for (at, (bytes, defined), length) in taken {
-            shared.put_bytes(at, &bytes[..length], defined);
-        }
         let barrier = shared.barrier_at(None, load.barrier)?;
         let (number, phase) = (barrier.number, barrier.phase());
         if phase != expected {
@@ -286,7 +266,7 @@ impl<'a> Cta<'a> {
                 "{} bytes of a copy begun in phase {expected} of its barrier come in phase {phase}: fewer bytes were announced",
                 load.bytes
             );
-            return Err(fault(Check::Mbarrier, Some(load.barrier), detail));
+            return Err(fault(Check::Mbarrier, ALL, Some(load.barrier), detail));
         }
         match &load.from {
             Source::Value(bytes, _, Some(how)) => {
@@ -295,7 +275,7 @@ impl<'a> Cta<'a> {
             }
             _ => shared.end_bulk_write(number, load.to, load.bytes),
         }
-        if let Some(ended) = ends {
+        if let Source::Shared(_, ended) = &load.from {
             // Who waits for the barrier knows that the source was read.
             let read = self.shared.end_bulk_read(number, ended);
             let mine = self.rank as usize;
@@ -304,17 +284,40 @@ impl<'a> Cta<'a> {
         self.complete_bytes(to, load.bytes as u32)
     }
 
+    /// The bytes themselves.
+    fn bring(&mut self, load: &Load, rank: u32) -> Done {
+        if let Source::Shared(from, _) = &load.from {
+            for at in (0..load.bytes as u64).step_by(16) {
+                let (bytes, defined) = self.shared.piece(from + at, 16);
+                self.shared_of(rank)?.put_bytes(load.to + at, &bytes, defined);
+            }
+            return Ok(());
+        }
+        let Cta { shared, peers, global, rank: own, .. } = &mut *self;
+        let target = if rank == *own { shared } else { peer_of(peers, rank, shared.instruction())? };
+        match &load.from {
+            Source::Value(_, _, Some(_)) => {}
+            Source::Value(bytes, defined, None) => target.put_bytes(load.to, &bytes[..load.bytes], *defined),
+            from => pieces(from.tile(), load.to, load.bytes, |at, address, length| {
+                let (bytes, defined) = match address {
+                    Some(address) => global.bulk_get(address, length),
+                    None => (from.fill(), u16::MAX),
+                };
+                target.put_bytes(at, &bytes[..length], defined);
+            }),
+        }
+        Ok(())
+    }
+
     /// The oldest (or, by `pick`, another) operation that ends by itself goes on a step. Whether there was one; what was wrong, and
     /// which warp began it.
     pub fn complete_one(&mut self, pick: u64) -> Result<bool, (usize, LocatedFault)> {
-        let open: Vec<usize> =
-            (0..self.flights.list.len()).filter(|&i| !matches!(self.flights.list[i].what, What::Store(_))).collect();
-        if open.is_empty() {
-            return Ok(false);
-        }
-        let at = open[(pick % open.len() as u64) as usize];
+        let open = self.outstanding() as u64;
+        let list = self.flights.list.iter().enumerate();
+        let mut open_ones = list.filter(|(_, f)| !matches!(f.what, What::Store(_))).map(|(at, _)| at);
+        let Some(at) = open_ones.nth(pick.checked_rem(open).unwrap_or(0) as usize) else { return Ok(false) };
         let Flight { pc, warp, lane, .. } = self.flights.list[at];
-        self.advance(at, pick / open.len() as u64).map_err(|mut bad| {
+        self.advance(at, pick / open).map_err(|mut bad| {
             bad.lanes = 1 << lane;
             (warp, LocatedFault { pc, bad })
         })?;

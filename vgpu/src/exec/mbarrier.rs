@@ -3,7 +3,7 @@
 
 use super::block::{Cta, Env};
 use super::flights::{AfterCopies, Flight};
-use super::memory::addresses;
+use super::memory::{addresses, fault};
 use super::registers::{ALL, Done, Registers};
 use super::run::{Flow, Step};
 use super::warp::{Awaits, Group, Suspended, Warp};
@@ -38,8 +38,38 @@ pub(super) fn place(cta: &Cta<'_>, address: u64) -> Place {
     Place { rank: mapped_rank(address).unwrap_or(cta.rank), address: address & ((1 << RANK_SHIFT) - 1) }
 }
 
-fn bad(check: Check, lanes: u32, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check, lanes, address: None, detail, other: None })
+/// The shared memory of another block of the cluster, which must be running, for an access at the instruction `at`.
+pub(super) fn peer_of(
+    peers: &mut [Option<SharedMemory>],
+    rank: u32,
+    at: u32,
+) -> Result<&mut SharedMemory, Box<BadAccess>> {
+    let size = peers.len();
+    let Some(Some(peer)) = peers.get_mut(rank as usize) else {
+        return Err(fault(Check::Cluster, ALL, None, format!("block {rank} of a cluster of {}", size.max(1))));
+    };
+    match peer.life {
+        Life::Running => {
+            peer.at(at);
+            Ok(peer)
+        }
+        Life::NotBegun => Err(fault(
+            Check::Cluster,
+            ALL,
+            None,
+            format!(
+                "shared memory of block {rank} of the cluster, which may not have begun: a barrier.cluster must lie before"
+            ),
+        )),
+        Life::Ended => Err(fault(
+            Check::Cluster,
+            ALL,
+            None,
+            format!(
+                "shared memory of block {rank} of the cluster, which has ended: a barrier.cluster must lie before its end"
+            ),
+        )),
+    }
 }
 
 impl<'a> Cta<'a> {
@@ -50,33 +80,7 @@ impl<'a> Cta<'a> {
 
     /// The shared memory of a block of the cluster, which must be running.
     pub fn shared_of(&mut self, rank: u32) -> Result<&mut SharedMemory, Box<BadAccess>> {
-        if rank == self.rank {
-            return Ok(&mut self.shared);
-        }
-        let (size, at) = (self.peers.len(), self.shared.instruction());
-        let Some(Some(peer)) = self.peers.get_mut(rank as usize) else {
-            return Err(bad(Check::Cluster, ALL, format!("block {rank} of a cluster of {}", size.max(1))));
-        };
-        match peer.life {
-            Life::Running => {
-                peer.at(at);
-                Ok(peer)
-            }
-            Life::NotBegun => Err(bad(
-                Check::Cluster,
-                ALL,
-                format!(
-                    "shared memory of block {rank} of the cluster, which may not have begun: a barrier.cluster must lie before"
-                ),
-            )),
-            Life::Ended => Err(bad(
-                Check::Cluster,
-                ALL,
-                format!(
-                    "shared memory of block {rank} of the cluster, which has ended: a barrier.cluster must lie before its end"
-                ),
-            )),
-        }
+        if rank == self.rank { Ok(&mut self.shared) } else { peer_of(&mut self.peers, rank, self.shared.instruction()) }
     }
 
     /// Every running block's memory, with its rank.
@@ -109,12 +113,7 @@ impl<'a> Cta<'a> {
     /// A warp that saw a phase end knows what that handed on.
     pub fn take_up(&mut self, warp: usize, from: Place) -> Done {
         let handed_on = self.shared_of(from.rank)?.barrier_at(None, from.address)?.handed_on().to_vec();
-        let mine = self.rank;
-        for (rank, shared) in self.each_shared() {
-            if let Some(knowledge) = handed_on.get(rank as usize) {
-                shared.acquire(Accessor { rank: mine, own: rank == mine, warp }, knowledge);
-            }
-        }
+        self.learn(warp, &handed_on);
         Ok(())
     }
 
@@ -216,7 +215,7 @@ fn one_lane(
     let is_own = at.rank == cta.rank;
     let own_only = |what: &str| match is_own {
         true => Ok(()),
-        false => Err(bad(Check::Mbarrier, ALL, format!("{what} of another block's barrier"))),
+        false => Err(fault(Check::Mbarrier, ALL, None, format!("{what} of another block's barrier"))),
     };
     let (r, active) = (&warp.registers, 1 << lane);
     let who = cta.accessor(warp.index, at.rank);
@@ -357,8 +356,8 @@ fn test(
         let there = place(cta, address);
         if is_over(cta, warp.index, there, as_phase(value), order.acquires())? {
             over |= lanes;
-            if !order.acquires() && !warp.unfenced.contains(&there) {
-                warp.unfenced.push(there);
+            if !order.acquires() {
+                warp.saw_end(there);
             }
         }
     }

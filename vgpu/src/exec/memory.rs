@@ -40,7 +40,7 @@ fn address_undefined(mut bad: Box<BadAccess>) -> Box<BadAccess> {
     bad
 }
 
-fn fault(check: Check, lanes: u32, address: Option<u64>, detail: String) -> Box<BadAccess> {
+pub(super) fn fault(check: Check, lanes: u32, address: Option<u64>, detail: String) -> Box<BadAccess> {
     Box::new(BadAccess { check, lanes, address, detail, other: None })
 }
 

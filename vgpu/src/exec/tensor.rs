@@ -2,7 +2,7 @@
 
 use super::block::{Cta, Env};
 use super::bulk::{aligned, invalid};
-use super::memory::addresses;
+use super::memory::{addresses, fault};
 use super::registers::{ALL, Done};
 use super::warp::Warp;
 use super::windows::wrong_space;
@@ -10,10 +10,6 @@ use crate::fault::{BadAccess, Check};
 use crate::ir::{Address, Space};
 use crate::mem::tensor_map::TensorMap;
 use crate::mem::{CONST_WINDOW, GlobalUse, PARAM_WINDOW, WINDOW_BYTES};
-
-fn fault(check: Check, at: u64, detail: String) -> Box<BadAccess> {
-    Box::new(BadAccess { check, lanes: ALL, address: Some(at), detail, other: None })
-}
 
 /// The map at a generic address: of a parameter, of constants or of global memory.
 pub(super) fn tensor_map(env: &Env<'_>, cta: &Cta<'_>, at: u64) -> Result<TensorMap, Box<BadAccess>> {
@@ -29,7 +25,7 @@ fn map_bytes(env: &Env<'_>, cta: &Cta<'_>, at: u64) -> Result<[u8; 128], Box<Bad
         let place = offset as usize;
         let Some(found) = env.launch.params.get(place..place + 128) else {
             let detail = format!("a tensor map at {offset} of {} bytes of parameters", env.launch.params.len());
-            return Err(fault(Check::OutOfBounds, at, detail));
+            return Err(fault(Check::OutOfBounds, ALL, Some(at), detail));
         };
         bytes.copy_from_slice(found);
         return Ok(bytes);
@@ -38,7 +34,7 @@ fn map_bytes(env: &Env<'_>, cta: &Cta<'_>, at: u64) -> Result<[u8; 128], Box<Bad
         let place = offset as usize;
         let Some(found) = env.launch.const_bank.get(place..place + 128) else {
             let detail = format!("a tensor map at {offset} of {} bytes of constants", env.launch.const_bank.len());
-            return Err(fault(Check::OutOfBounds, at, detail));
+            return Err(fault(Check::OutOfBounds, ALL, Some(at), detail));
         };
         bytes.copy_from_slice(found);
         return Ok(bytes);
@@ -50,7 +46,12 @@ fn map_bytes(env: &Env<'_>, cta: &Cta<'_>, at: u64) -> Result<[u8; 128], Box<Bad
         check.flush().map_err(wrong_space)?;
         let (found, defined) = cta.global.bulk_get(address, 16);
         if defined != u16::MAX {
-            return Err(fault(Check::Uninitialised, address, "a tensor map that nothing has written".to_string()));
+            return Err(fault(
+                Check::Uninitialised,
+                ALL,
+                Some(address),
+                "a tensor map that nothing has written".to_string(),
+            ));
         }
         part.copy_from_slice(&found);
     }

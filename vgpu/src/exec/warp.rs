@@ -147,6 +147,13 @@ impl<'a> Warp<'a> {
         Some(self.ready.remove(pick))
     }
 
+    /// A relaxed wait saw a phase of this barrier end.
+    pub fn saw_end(&mut self, barrier: super::mbarrier::Place) {
+        if !self.unfenced.contains(&barrier) {
+            self.unfenced.push(barrier);
+        }
+    }
+
     /// What its lanes wait for, or ask for again and again.
     pub fn waits(&self) -> impl Iterator<Item = Suspended> + '_ {
         self.suspended.iter().copied().chain(self.asked.filter(|_| !self.ready.is_empty()))
