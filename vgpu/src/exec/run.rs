@@ -71,11 +71,8 @@ fn run_group(
 ) -> Result<Group, LocatedFault> {
     let code = &env.launch.kernel.code[..];
     let Group { mut pc, lanes, mut busy } = group;
-    if cta.dependency.depends {
-        cta.global.set_early(cta.is_early(warp.index));
-    }
     let trace = env.options.trace && cta.linear == 0 && warp.index == 0;
-    let is_watching = cta.wgmma.is_watching();
+    let (is_watching, depends) = (cta.wgmma.is_watching(), cta.dependency.depends);
     while cta.issued < limit {
         let Some(inst) = code.get(pc as usize) else {
             // Past the last instruction: as if it ended with `exit`.
@@ -85,6 +82,10 @@ fn run_group(
         cta.issued += 1;
         cta.hits[pc as usize] += 1;
         cta.shared.at(pc);
+        if depends {
+            // A wait for a barrier may have told the warp of another's griddepcontrol.wait.
+            cta.global.set_early(cta.is_early(warp.index));
+        }
         let active = match inst.guard {
             None => lanes,
             Some(guard) => warp.registers.condition(guard, lanes).map_err(|bad| LocatedFault { pc, bad })?,
@@ -421,10 +422,7 @@ fn rarely(env: &Env<'_>, cta: &mut Cta<'_>, warp: &mut Warp<'_>, inst: &Inst, gr
             let part = Group { lanes: active, busy: true, ..group };
             return cluster::max_registers(cta, warp, *count, *increase, (part, lanes & !active));
         }
-        Op::GridDependency(what) => {
-            dependency::execute(cta, warp.index, *what);
-            cta.global.set_early(cta.dependency.depends && cta.is_early(warp.index));
-        }
+        Op::GridDependency(what) => dependency::execute(cta, warp.index, *what),
         Op::StAsync { ty, reduce, a, b, mbarrier } => {
             remote::store_async(env, cta, warp, (active, pc), (*ty, *reduce), (*a, b, *mbarrier))?;
         }

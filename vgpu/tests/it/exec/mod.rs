@@ -5,6 +5,7 @@ mod barriers;
 mod blocks;
 mod cluster;
 mod copies;
+mod dependency;
 mod divergence;
 mod mbarrier;
 mod warps;
