@@ -2,7 +2,8 @@
 //!
 //! `LSEG_NVCC` names the compiler (else CUDA_HOME and PATH are searched); `LSEG_NVCC=fetched` is the one that `cargo xtask vgpu`
 //! fetched. `LSEG_CUDA_ARCHS` narrows the architectures ("80,89"; "ptx" for the PTX alone, which every build has). What has not
-//! changed is not compiled again.
+//! changed is not compiled again; in a checkout all profiles, targets and packages share it (`LSEG_KERNELS`, a folder that
+//! .cargo/config.toml names).
 //!
 //! It also tells the program which commit it is of (`lseg-fast --version`).
 //!
@@ -42,7 +43,7 @@ type Outcome<T> = Result<T, String>;
 fn main() {
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-changed=build.rs");
-    for variable in ["LSEG_NVCC", "LSEG_CUDA_ARCHS", "CUDA_HOME"] {
+    for variable in ["LSEG_NVCC", "LSEG_CUDA_ARCHS", "LSEG_KERNELS", "CUDA_HOME"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rustc-env=LSEG_FAST_COMMIT={}", commit().unwrap_or("unknown".to_owned()));
@@ -105,7 +106,19 @@ fn modules(out: &Path, spec: &str) -> Outcome<String> {
             },
         },
     };
-    build(&compiler, &archs, out, spec)
+    let Some(shared) = std::env::var_os("LSEG_KERNELS").map(PathBuf::from) else {
+        return build(&compiler, &archs, out, spec);
+    };
+    let mut hasher = DefaultHasher::new();
+    (include_str!("build.rs"), &compiler.nvcc, &compiler.version).hash(&mut hasher);
+    let shared = shared.join(format!("{:016x}", hasher.finish()));
+    fs::create_dir_all(&shared).map_err(|e| at(&shared, e))?;
+    // Cargo runs the build scripts of several builds beside each other.
+    let lock = shared.join("lock");
+    let held = fs::File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(|e| at(&lock, e))?;
+    let table = build(&compiler, &archs, &shared, spec)?;
+    drop(held);
+    Ok(table)
 }
 
 /// In cargo's target directory, which is one of those that OUT_DIR lies in.

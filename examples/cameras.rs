@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
-use lseg_fast::{DeviceChoice, Frame, Network, Options, Results, Size, Wanted};
+use lseg_fast::{DeviceChoice, Image, Network, Options, Results, Size, Wanted};
 
 #[derive(Parser)]
 struct Arguments {
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                         for number in 0..arguments.frames {
                             // Here a camera's driver would write.
                             let rgb = vec![(40 * camera + number) as u8; width * height * 3];
-                            lane.run_into(&[Frame { width, height, rgb: &rgb }], Wanted::MASK, &mut results)?;
+                            lane.run_into(&[Image::rgb8(width, height, &rgb)], Wanted::MASK, &mut results)?;
                         }
                         Ok::<(), lseg_fast::Error>(())
                     })

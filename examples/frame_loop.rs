@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, decode};
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Segmentation, Size, labels};
+use lseg_fast::{DeviceChoice, Engine, Image, Options, Segmentation, Size, labels};
 
 #[derive(Parser)]
 struct Arguments {
@@ -56,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     engine.set_size(arguments.size);
     engine.set_list(&labels::parse(&arguments.labels)?)?;
     let photo = decode(&arguments.photo, DEFAULT_MAX_PIXELS)?;
-    let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+    let frame = Image::rgb8(photo.width, photo.height, &photo.rgb);
     println!("ready");
 
     let mut segmentation = Segmentation::default();

@@ -6,17 +6,24 @@
 //   best    [batch, mask_height, mask_width]          f32, its score; may be none
 //   not_finite                                        u32, the pixels whose score is no finite number; argmax_clear before makes it 0
 //
+// argmax_confident takes the winner's softmax p among all labels' scores besides, by a running maximum and sum:
+//
+//   confidence  [batch, mask_height, mask_width]      u8, 255 · p to the nearest; may be none
+//   threshold                                         f32, where p is less the mask has `unlabelled` in the place of a label
+//
 // The first of equal labels is taken, and NaN before all, as PyTorch does.
 // Needs: at most 65536 labels.  Launch: grid (⌈mask_width / columns⌉ · ⌈mask_height / WARPS⌉, batch). A warp takes `columns` (at
 // most COLUMNS) neighbouring pixels of a row, a lane a pixel; it blends the rows of the logits that they see, as many labels at a
 // time as its memory holds, and every lane blends the columns of its pixel.
 //
 // Cost: 9 FLOP a pixel and label; reads logits about three times (from caches but once), writes 1 or 2 bytes a pixel, 4 more with
-// its score.
+// its score. With p an exponential and 3 FLOP more a pixel and label, and a byte a pixel.
 //
 // Mutants: 1 __syncwarp before the line is read, 2 __syncwarp before it is written again, 3 the last of equals, 4 NaN is not seen,
 // 5 columns behind the row unchecked, 6 the third column that a pixel sees, 7 every item's scores are the first's,
-// 8 infinite scores are not counted, 9 lanes behind the row are counted, 10 the last pass's count stays.
+// 8 infinite scores are not counted, 9 lanes behind the row are counted, 10 the last pass's count stays, 11 the sum keeps its old
+// scale, 12 each piece of labels begins the sum anew, 13 no pixel is unlabelled, 14 a confidence is cut, 15 every item's
+// confidences are the first's, 16 the confidence of what is no number.
 
 #include "bilinear.cuh"
 #include "scores.cuh"
@@ -32,14 +39,22 @@ struct ArgmaxParams {
     Lines lines;
 };
 
+struct ArgmaxConfidentParams {
+    ArgmaxParams argmax;
+    uint8_t* confidence;
+    float threshold;
+    uint32_t unlabelled;
+};
+
 struct ArgmaxClearParams {
     uint32_t* not_finite;
 };
 
 constexpr int WARPS = 4, COLUMNS = 32;
 
-SPEC(argmax, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
-extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_constant__ ArgmaxParams p) {
+// `confident` is read where CONFIDENT.
+template <bool CONFIDENT>
+__device__ __forceinline__ void largest_of(const ArgmaxParams& p, const ArgmaxConfidentParams* confident) {
     __shared__ float shared[WARPS][LINE];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t across = ceil_div(p.mask_width, p.columns);
@@ -63,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     for (int k = 0; k < 3; k++)
         taps[k] = line + (x.first + (x.weight[k] != 0.0f && !(mutant(6) && k == 2) ? k : 0) - seen_first) * p.lines.stride;
 
-    float largest = -INFINITY;
+    float largest = -INFINITY, sum = 0.0f;
     uint32_t winner = 0;
     for (uint32_t first = 0; first < p.labels; first += p.lines.labels) {
         const uint32_t labels = min(p.labels - first, p.lines.labels);
@@ -77,6 +92,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
             stage_scores(line, p.lines, seen, labels, p.labels, (from + first) % 8, three);
         }
         if (!mutant(1)) __syncwarp();
+        if (mutant(12)) sum = 0.0f;
 #pragma unroll 4
         for (uint32_t label = 0; label < labels; label++) {
             const float score = x.weight[0] * taps[0][label] + x.weight[1] * taps[1][label] + x.weight[2] * taps[2][label];
@@ -84,6 +100,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
             bool larger = !(score <= largest) && !isnan(largest);
             if (mutant(3)) larger = score >= largest;
             if (mutant(4)) larger = score > largest;
+            if constexpr (CONFIDENT) {
+                // Equal ones may be infinite.
+                const float part = score == largest ? 1.0f : expf(larger ? largest - score : score - largest);
+                sum = larger ? (mutant(11) ? sum : sum * part) + 1.0f : sum + part;
+            }
             largest = larger ? score : largest;
             winner = larger ? first + label : winner;
         }
@@ -91,6 +112,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     }
     if (column <= last || mutant(5)) {
         const size_t pixel = (static_cast<size_t>(blockIdx.y) * p.mask_height + row) * p.mask_width + column;
+        if constexpr (CONFIDENT) {
+            const float share = isfinite(largest) || mutant(16) ? 1.0f / sum : NAN;
+            if (share < confident->threshold && !mutant(13)) winner = confident->unlabelled;
+            if (confident->confidence) {
+                const size_t at = mutant(15) ? pixel % (p.mask_height * p.mask_width) : pixel;
+                // A NaN becomes 0.
+                confident->confidence[at] = mutant(14) ? __float2uint_rz(255.0f * share) : __float2uint_rn(255.0f * share);
+            }
+        }
         if (p.is_u16) {
             static_cast<uint16_t*>(p.mask)[pixel] = winner;
         } else {
@@ -101,6 +131,16 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_con
     const bool is_finite = mutant(8) ? !isnan(largest) : isfinite(largest);
     const uint32_t lanes = __ballot_sync(0xffffffff, !is_finite && (column <= last || mutant(9)));
     if (lanes != 0 && lane == 0) atomicAdd(p.not_finite, __popc(lanes));
+}
+
+SPEC(argmax, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
+extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_constant__ ArgmaxParams p) {
+    largest_of<false>(p, nullptr);
+}
+
+SPEC(argmax_confident, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
+extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax_confident(const __grid_constant__ ArgmaxConfidentParams p) {
+    largest_of<true>(p.argmax, &p);
 }
 
 SPEC(argmax_clear, Spec())

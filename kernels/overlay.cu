@@ -5,14 +5,16 @@
 //   palette  [labels, 4]   u8, red, green, blue and the colours' weight in 128ths, the same for all
 //   photo    [pixels, 3]   u8; read and written, each byte by one thread
 //
-// Needs: all aligned to 16 bytes; the mask below `labels`.  Launch: grid ⌈pixels / (WARPS · PIXELS)⌉. A warp takes PIXELS pixels of
+// Needs: all aligned to 16 bytes; the mask below `labels`, but in overlay_unlabelled, where pixels with other values stay as they are.
+// Launch: grid ⌈pixels / (WARPS · PIXELS)⌉. A warp takes PIXELS pixels of
 // any photos: 30 of its lanes 16 bytes of the photo each, 10 or 20 of them 16 bytes of the mask. Three lanes share a group of 16
 // pixels, which are 3 chunks of the photo and 1 or 2 of the mask. Up to 32 labels' colours lie in the lanes, those of more in memory.
 // Cost: reads 4 or 5 bytes a pixel, writes 3.
 //
 // Mutants: 1 what is left behind whole chunks is not written, 2 the second part of a group sees the first one's labels, 3 a
 // part begins with a whole pixel, 4 labels that no lane holds, 5 a mean that rounds up,
-// 6 bytes' parts all begin with a whole word, 7 the weight is always a half.
+// 6 bytes' parts all begin with a whole word, 7 the weight is always a half, 8 what has no label is tinted, 9 the colour of what
+// has no label is looked for.
 
 #include "common.cuh"
 
@@ -84,8 +86,22 @@ __device__ __forceinline__ void labels_of_bytes(uint32_t (&labels)[6], const uin
     for (int i = 0; i < 6; i++) labels[i] = bytes[i / 4] >> 8 * (i % 4) & 0xff;
 }
 
-SPEC(overlay, Spec().rows(WARPS * PIXELS))
-extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_constant__ OverlayParams p) {
+// A lane's part of six pixels' bytes one behind the other; part 1 begins with its first pixel's second byte, part 2 with the third.
+__device__ __forceinline__ void part_of_pixels(uint32_t (&words)[4], const uint32_t (&pixels)[6], uint32_t part) {
+    const uint32_t bytes[5] = {
+        pixels[0] | pixels[1] << 24,
+        pixels[1] >> 8 | pixels[2] << 16,
+        pixels[2] >> 16 | pixels[3] << 8,
+        pixels[4] | pixels[5] << 24,
+        pixels[5] >> 8,
+    };
+    const uint32_t shift = mutant(3) ? 0 : 8 * part;
+#pragma unroll
+    for (int i = 0; i < 4; i++) words[i] = __funnelshift_r(bytes[i], bytes[i + 1], shift);
+}
+
+template <bool UNLABELLED>
+__device__ __forceinline__ void tint(const OverlayParams& p) {
     const uint32_t lane = threadIdx.x % 32, group = lane / 3, part = lane % 3;
     const size_t first = (static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / 32) * PIXELS;
     const bool in_lanes = p.labels <= 32 || mutant(4);
@@ -99,30 +115,40 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_co
         const uint4 one = lane < GROUPS ? load<true>(p.mask, first + 16 * lane, p.pixels) : uint4{};
         labels_of_bytes(labels, one, group, part);
     }
-    uint32_t colours[6];
+    uint32_t colours[6], kept[6];
 #pragma unroll
     for (int i = 0; i < 6; i++) {
-        const uint32_t colour = in_lanes ? __shfl_sync(0xffffffff, held, labels[i]) : __ldg(p.palette + labels[i]);
+        const bool has_none = UNLABELLED && labels[i] >= p.labels;
+        kept[i] = has_none && !mutant(8) ? 0xffffff : 0;
+        // The colour of what has none is any.
+        const uint32_t label = has_none && !mutant(9) ? 0 : labels[i];
+        const uint32_t colour = in_lanes ? __shfl_sync(0xffffffff, held, label) : __ldg(p.palette + label);
         colours[i] = colour & 0xffffff;
     }
     if (group >= GROUPS) return;
 
-    // Their bytes one behind the other; part 1 begins with its first pixel's second byte, part 2 with the third.
-    const uint32_t bytes[5] = {
-        colours[0] | colours[1] << 24,
-        colours[1] >> 8 | colours[2] << 16,
-        colours[2] >> 16 | colours[3] << 8,
-        colours[4] | colours[5] << 24,
-        colours[5] >> 8,
-    };
-    const uint32_t shift = mutant(3) ? 0 : 8 * part;
+    uint32_t tints[4], words[4];
+    part_of_pixels(tints, colours, part);
     const size_t at = 3 * first + 16 * lane, end = 3 * p.pixels;
     const uint4 photo = load<false>(p.photo, at, end);
-    const uint32_t words[4] = {
-        mean(photo.x, __funnelshift_r(bytes[0], bytes[1], shift), weight),
-        mean(photo.y, __funnelshift_r(bytes[1], bytes[2], shift), weight),
-        mean(photo.z, __funnelshift_r(bytes[2], bytes[3], shift), weight),
-        mean(photo.w, __funnelshift_r(bytes[3], bytes[4], shift), weight),
-    };
+    const uint32_t own[4] = {photo.x, photo.y, photo.z, photo.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) words[i] = mean(own[i], tints[i], weight);
+    if constexpr (UNLABELLED) {
+        uint32_t keeps[4];
+        part_of_pixels(keeps, kept, part);
+#pragma unroll
+        for (int i = 0; i < 4; i++) words[i] = (words[i] & ~keeps[i]) | (own[i] & keeps[i]);
+    }
     store(p.photo, at, end, words);
+}
+
+SPEC(overlay, Spec().rows(WARPS * PIXELS))
+extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_constant__ OverlayParams p) {
+    tint<false>(p);
+}
+
+SPEC(overlay_unlabelled, Spec().rows(WARPS * PIXELS))
+extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay_unlabelled(const __grid_constant__ OverlayParams p) {
+    tint<true>(p);
 }

@@ -40,13 +40,16 @@ struct Strip {
     __device__ __forceinline__ size_t pixel(const Resizing& r) const { return static_cast<size_t>(row) * r.to_width + column; }
 };
 
-// take(k, value) for the channels first, first + 1, …, `count` of them, in their order, at the lane's pixel. `line` is the warp's own,
-// LINE floats.
+// What output i of `to` sees of `from` inputs.
+__device__ __forceinline__ Taps resized(uint32_t i, uint32_t from, uint32_t to) {
+    return Taps::through_upsample(edges(i, 2 * from, to), from);
+}
+
+// take(k, value) for the channels first, first + 1, …, `count` of them, in their order, at the lane's pixel, which sees the rows y and
+// the columns x. `line` is the warp's own, LINE floats.
 template <typename Take>
-__device__ __forceinline__ void resize(const float* map, const Resizing& r, const Strip& strip, uint32_t first, uint32_t count,
-                                       float* line, Take take) {
-    const Taps y = Taps::through_upsample(edges(strip.row, 2 * r.height, r.to_height), r.height);
-    const Taps x = Taps::through_upsample(edges(min(strip.column, strip.last), 2 * r.width, r.to_width), r.width);
+__device__ __forceinline__ void blend(const float* map, const Resizing& r, const Taps& y, const Taps& x, uint32_t first, uint32_t count,
+                                      float* line, Take take) {
     const uint32_t seen_first = __shfl_sync(0xffffffff, x.first, 0);
     const uint32_t seen = min(__shfl_sync(0xffffffff, x.first, 31) + 3, r.width) - seen_first;
     const size_t line_step = static_cast<size_t>(r.width) * r.channels;
@@ -74,4 +77,13 @@ __device__ __forceinline__ void resize(const float* map, const Resizing& r, cons
             take(begin + k, x.weight[0] * taps[0][k] + x.weight[1] * taps[1][k] + x.weight[2] * taps[2][k]);
         if (!mutant(32)) __syncwarp();
     }
+}
+
+// The same of the resized map's pixels.
+template <typename Take>
+__device__ __forceinline__ void resize(const float* map, const Resizing& r, const Strip& strip, uint32_t first, uint32_t count,
+                                       float* line, Take take) {
+    const Taps y = resized(strip.row, r.height, r.to_height);
+    const Taps x = resized(min(strip.column, strip.last), r.width, r.to_width);
+    blend(map, r, y, x, first, count, line, take);
 }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod collect;
+mod device_results;
 mod finite;
 mod flight;
 mod fork_guard;
@@ -10,8 +11,10 @@ mod label_set;
 mod lane;
 mod network;
 mod placement;
+mod places;
 mod resized;
 mod session;
+mod shapes;
 mod templates;
 mod texts;
 mod types;
@@ -20,12 +23,13 @@ mod wanted;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::device_results::{DeviceResults, DeviceTensor, TensorElement};
 pub use self::flight::Ticket;
 pub use self::label_set::{LabelSlot, Labels};
 pub use self::lane::Lane;
 pub use self::network::Network;
 pub use self::resized::Resized;
-pub use self::types::{Frame, LabelOptions, LongLabels, Options, Scores, Segmentation, Tap, Wait};
+pub use self::types::{LabelOptions, LongLabels, Options, Scores, Segmentation, Tap, Wait};
 pub use self::wanted::{Alpha, Results, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
@@ -39,8 +43,9 @@ use crate::image::decode::Photo;
 use crate::image::npy::Dtype;
 use crate::labels::{self, List};
 use crate::memory::Budget;
-pub use crate::model::Output;
 use crate::model::config::Config;
+pub use crate::model::{EmbeddingForm, Layout, MapSize, Output, Threshold, UNLABELLED, UNLABELLED_8};
+use crate::pixels::{Format, Image};
 use crate::plan_report::OpTiming;
 use crate::protocol::Size;
 
@@ -48,7 +53,7 @@ use crate::protocol::Size;
 /// forked from the one that made it, each call is an error.
 ///
 /// ```
-/// use lseg_fast::{Engine, Frame, Options};
+/// use lseg_fast::{Engine, Image, Options};
 ///
 /// # fn main() -> lseg_fast::Result<()> {
 /// let mut engine = Engine::load_demo(&Options::default())?;
@@ -57,7 +62,7 @@ use crate::protocol::Size;
 ///
 /// let (width, height) = (120, 80);
 /// let rgb = [90, 160, 240].repeat(width * height);
-/// let segmentation = engine.segment(&Frame { width, height, rgb: &rgb })?;
+/// let segmentation = engine.segment(&Image::rgb8(width, height, &rgb))?;
 /// assert_eq!(segmentation.mask.len(), width * height);
 ///
 /// for (label, share) in engine.labels().iter().zip(segmentation.shares(3)) {
@@ -218,14 +223,14 @@ impl Engine {
     /// Any outputs of some frames of one size, of one pass: what all words below are made of.
     ///
     /// ```
-    /// use lseg_fast::{Engine, Frame, Options, Output, Wanted};
+    /// use lseg_fast::{Engine, Image, Options, Output, Wanted};
     ///
     /// # fn main() -> lseg_fast::Result<()> {
     /// let mut engine = Engine::load_demo(&Options::default())?;
     /// engine.set_size("64x64".parse()?);
     /// engine.set_labels(&["snow", "night sky", "other"])?;
     /// let rgb = vec![250; 64 * 64 * 3];
-    /// let frame = Frame { width: 64, height: 64, rgb: &rgb };
+    /// let frame = Image::rgb8(64, 64, &rgb);
     /// let results = engine.run(&[frame], Wanted::MASK.and(Output::Best))?;
     /// assert_eq!(results.values(Output::Best, 0).unwrap().len(), results.mask(0).unwrap().len());
     /// # Ok(())
@@ -234,7 +239,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn run(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>) -> Result<Results> {
+    pub fn run(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<Results> {
         self.lane.run(frames, wanted)
     }
 
@@ -242,8 +247,26 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn run_into(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>, results: &mut Results) -> Result<()> {
+    pub fn run_into(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>, results: &mut Results) -> Result<()> {
         self.lane.run_into(frames, wanted, results)
+    }
+
+    /// As [`Lane::run_on_device`].
+    ///
+    /// # Errors
+    /// As [`Lane::run_on_device`].
+    pub fn run_on_device(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<DeviceResults> {
+        self.lane.run_on_device(frames, wanted)
+    }
+
+    /// As [`Lane::set_device_places`].
+    pub fn set_device_places(&mut self, places: usize) {
+        self.lane.set_device_places(places);
+    }
+
+    /// As [`Lane::cuda_stream`].
+    pub fn cuda_stream(&self) -> Option<u64> {
+        self.lane.cuda_stream()
     }
 
     /// As [`Engine::run`], of a photo that is given away ([`Lane::run_photo`]).
@@ -258,7 +281,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn segment(&mut self, frame: &Frame<'_>) -> Result<Segmentation> {
+    pub fn segment(&mut self, frame: &Image<'_>) -> Result<Segmentation> {
         let mut segmentation = Segmentation::default();
         self.segment_into(frame, &mut segmentation)?;
         Ok(segmentation)
@@ -269,18 +292,18 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn segment_into(&mut self, frame: &Frame<'_>, segmentation: &mut Segmentation) -> Result<()> {
+    pub fn segment_into(&mut self, frame: &Image<'_>, segmentation: &mut Segmentation) -> Result<()> {
         let Engine { lane, results, .. } = self;
         let frames = std::slice::from_ref(frame);
         results.mask_into(segmentation, |results| lane.run_into(frames, Wanted::MASK, results))
     }
 
-    /// Memory for the next frame, `height · width · 3` bytes of RGB. On a GPU it is what the device takes frames from, so that a
+    /// Memory for the next frame, [`Format::bytes`] bytes. On a GPU it is what the device takes frames from, so that a
     /// camera's driver or a decoder that writes there saves a copy; the CPU copies it as any frame. What is in it stays until this
     /// engine sees another frame; to be segmented by [`Engine::segment_buffered`].
     ///
     /// ```
-    /// use lseg_fast::{Engine, Options, Segmentation};
+    /// use lseg_fast::{Engine, Format, Options, Segmentation};
     ///
     /// # fn main() -> lseg_fast::Result<()> {
     /// let mut engine = Engine::load_demo(&Options::default())?;
@@ -289,7 +312,7 @@ impl Engine {
     /// let mut segmentation = Segmentation::default();
     /// for shade in [40, 80, 120] {
     ///     // Here a camera's driver would write; nothing is allocated from the second frame on.
-    ///     engine.frame_buffer(96, 64)?.fill(shade);
+    ///     engine.frame_buffer(Format::Rgb8, 96, 64)?.fill(shade);
     ///     engine.segment_buffered(&mut segmentation)?;
     ///     assert_eq!(segmentation.mask.len(), 96 * 64);
     /// }
@@ -299,8 +322,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn frame_buffer(&mut self, width: usize, height: usize) -> Result<&mut [u8]> {
-        self.lane.frame_buffer(width, height)
+    pub fn frame_buffer(&mut self, format: Format, width: usize, height: usize) -> Result<&mut [u8]> {
+        self.lane.frame_buffer(format, width, height)
     }
 
     /// As [`Engine::segment_into`], of the frame in [`Engine::frame_buffer`].
@@ -316,7 +339,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn scores(&mut self, frame: &Frame<'_>) -> Result<Scores> {
+    pub fn scores(&mut self, frame: &Image<'_>) -> Result<Scores> {
         let mut results = self.lane.run(std::slice::from_ref(frame), Wanted::of(&[Output::Scores]))?;
         let [labels, height, width] = results.shape(Output::Scores).expect("what was wanted is there");
         Ok(Scores { labels, height, width, data: results.take_values(Output::Scores) })
@@ -326,13 +349,13 @@ impl Engine {
     ///
     /// ```
     /// use lseg_fast::image::npy::Dtype;
-    /// use lseg_fast::{Engine, Frame, Options};
+    /// use lseg_fast::{Engine, Image, Options};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut engine = Engine::load_demo(&Options::default())?;
     /// engine.set_size("64x96".parse()?);
     /// let rgb = vec![128; 96 * 64 * 3];
-    /// let frame = Frame { width: 96, height: 64, rgb: &rgb };
+    /// let frame = Image::rgb8(96, 64, &rgb);
     /// let embedding = engine.embed(&frame)?;
     /// assert_eq!((embedding.height, embedding.width, embedding.channels), (32, 48, engine.config().embed_dim));
     ///
@@ -346,7 +369,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn embed(&mut self, frame: &Frame<'_>) -> Result<Embedding> {
+    pub fn embed(&mut self, frame: &Image<'_>) -> Result<Embedding> {
         let mut results = self.lane.run(std::slice::from_ref(frame), Wanted::of(&[Output::Embedding]))?;
         let [height, width, channels] = results.shape(Output::Embedding).expect("what was wanted is there");
         Ok(Embedding { channels, height, width, data: results.take_values(Output::Embedding) })
@@ -357,7 +380,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn embed_resized(&mut self, frame: &Frame<'_>, at: At, dtype: Dtype, normalise: bool) -> Result<Resized<'_>> {
+    pub fn embed_resized(&mut self, frame: &Image<'_>, at: At, dtype: Dtype, normalise: bool) -> Result<Resized<'_>> {
         self.lane.embed_resized(frame, at, dtype, normalise)
     }
 
@@ -367,7 +390,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn embed_at(&mut self, frame: &Frame<'_>, points: &[[f32; 2]]) -> Result<Vec<f32>> {
+    pub fn embed_at(&mut self, frame: &Image<'_>, points: &[[f32; 2]]) -> Result<Vec<f32>> {
         if points.is_empty() {
             return Ok(Vec::new());
         }

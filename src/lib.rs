@@ -5,7 +5,7 @@
 //! [`Labels`]; programs with several cameras hold these themselves.
 //!
 //! ```
-//! use lseg_fast::{Engine, Frame, Options};
+//! use lseg_fast::{Engine, Image, Options};
 //!
 //! # fn main() -> lseg_fast::Result<()> {
 //! // For photographs: Engine::load("lseg.safetensors".as_ref(), …), of a file that `lseg-fast convert` has made.
@@ -13,7 +13,7 @@
 //! engine.set_templates(&["a picture of a {}".to_owned()])?; // or none
 //! engine.set_labels(&["dog", "grass", "other"])?; // the text tower runs once for each new word
 //! let rgb = vec![128; 64 * 48 * 3];
-//! let segmentation = engine.segment(&Frame { width: 64, height: 48, rgb: &rgb })?;
+//! let segmentation = engine.segment(&Image::rgb8(64, 48, &rgb))?;
 //! assert!(segmentation.mask.iter().all(|label| *label < 3));
 //! # Ok(())
 //! # }
@@ -65,6 +65,7 @@ pub mod image;
 pub mod labels;
 pub mod memory;
 pub mod model;
+mod pixels;
 pub mod protocol;
 
 // Internals that the program, the tests and the benches use; nothing here promises to stay as it is.
@@ -73,6 +74,8 @@ pub mod atomic_file;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
+pub mod build;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -98,10 +101,12 @@ mod unit_vector;
 
 pub use embedding::Embedding;
 pub use engine::{
-    Alpha, ContextKind, DeviceChoice, Engine, Frame, LabelOptions, LabelSlot, Labels, Lane, LongLabels, Network,
-    Options, Output, Resized, Results, Scores, Segmentation, Ticket, Wait, Wanted,
+    Alpha, ContextKind, DeviceChoice, DeviceResults, DeviceTensor, EmbeddingForm, Engine, LabelOptions, LabelSlot,
+    Labels, Lane, Layout, LongLabels, MapSize, Network, Options, Output, Resized, Results, Scores, Segmentation,
+    TensorElement, Threshold, Ticket, UNLABELLED, UNLABELLED_8, Wait, Wanted,
 };
 pub use error::{Error, Result};
+pub use pixels::{CudaImage, Format, Image, Plane, PlaneSize, Yuv, YuvMatrix, YuvRange};
 pub use protocol::Size;
 #[doc(hidden)]
 pub use torch_file::printable;

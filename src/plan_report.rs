@@ -11,6 +11,7 @@ use crate::model::config::Config;
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 use crate::ops::{Element, Step};
+use crate::pixels::Format;
 use crate::plan::{self, Planned};
 
 /// Operations, buffers and memory of one frame (mask only).
@@ -99,7 +100,7 @@ pub fn plan(
     let value_bytes = if is_gpu { 2 } else { 4 };
     let mut loader = Loader::shapes(checkpoint);
     let model = Model::load(config, &mut loader)?;
-    let shape = FrameShape { batch: 1, photo: (height, width), network: (height, width) };
+    let shape = FrameShape { batch: 1, photo: (height, width), format: Format::Rgb8, network: (height, width) };
     let bank = model.head.similarity_shape(labels);
     let (plan, _) = plan::record(value_bytes, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let weights = loader.weights();

@@ -11,11 +11,12 @@ use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
 use crate::device::cuda::{Cuda, Effort, Record};
 use crate::device::{Device, Upload};
-use crate::engine::{Engine, Frame, Segmentation};
+use crate::engine::{Engine, Segmentation};
 use crate::error::{Error, Result};
 use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs, head};
+use crate::pixels::{Format, Image};
 use crate::plan;
 
 /// Frames whose stages are told apart.
@@ -64,10 +65,11 @@ pub struct Stage {
 ///
 /// # Errors
 /// As for [`Engine::segment`].
-pub fn measure(engine: &mut Engine, frame: &Frame<'_>, effort: Effort, buffered: bool) -> Result<Frames> {
+pub fn measure(engine: &mut Engine, frame: &Image<'_>, effort: Effort, buffered: bool) -> Result<Frames> {
     let mut segmentation = Segmentation::default();
     if buffered {
-        engine.frame_buffer(frame.width, frame.height)?.copy_from_slice(frame.rgb);
+        let buffer = engine.frame_buffer(frame.format(), frame.width(), frame.height())?;
+        frame.copy_into(buffer)?;
     }
     let mut one = |engine: &mut Engine| match buffered {
         true => engine.segment_buffered(&mut segmentation),
@@ -95,7 +97,7 @@ pub fn measure(engine: &mut Engine, frame: &Frame<'_>, effort: Effort, buffered:
 ///
 /// # Errors
 /// As for [`Engine::segment`].
-pub fn stages(engine: &mut Engine, frame: &Frame<'_>, runs: usize) -> Result<Vec<Stage>> {
+pub fn stages(engine: &mut Engine, frame: &Image<'_>, runs: usize) -> Result<Vec<Stage>> {
     let mut segmentation = Segmentation::default();
     engine.record_times(true);
     let mut stages: Vec<(&'static str, Vec<f64>)> = Vec::new();
@@ -160,13 +162,13 @@ pub fn predict(
     let head::Bank { rows, offsets } = model.head.bank(&texts, cuda.largest_weight())?;
     let bank = cuda.bank(labels, config.features, &rows, &offsets)?;
     let bank = model.head.similarity(cuda.set_bank(None, &bank)?);
-    let shape = FrameShape { batch: 1, photo: network, network };
+    let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network };
     let (plan, io) =
         plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let arena_bytes = plan.arena_bytes;
     let mut program = cuda.compile(plan)?;
-    let photo: Vec<u8> = (0..io.photo.len()).map(|i| (i * 31 % 251) as u8).collect();
-    cuda.write(&mut program, io.photo, 0, &photo)?;
+    let photo: Vec<u8> = (0..io.photo.buf.len()).map(|i| (i * 31 % 251) as u8).collect();
+    cuda.write(&mut program, io.photo.buf, 0, &photo)?;
     cuda.record(Record::Counts);
     cuda.run(&mut program)?;
     let launches = cuda.take_launches();

@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::{self, convert};
-use crate::engine::{Engine, Frame, Options, Output, Wanted};
+use crate::engine::{Engine, Options, Output, Wanted};
 use crate::error::{Error, Result};
 use crate::image::decode::{DEFAULT_MAX_PIXELS, decode};
 use crate::model::config::{Activation, HeadBlockKind};
 use crate::model::detect::{HeadBlockOverride, detect};
+use crate::pixels::Image;
 use crate::protocol::Size;
 
 /// How far scores may be from PyTorch's, over their range; pixels are decided whose two best labels differ by more.
@@ -81,7 +82,7 @@ impl Network {
         };
         let mut engine = self.engine(&folder, scratch.path(), options)?;
         let photo = decode(&folder.join(PHOTO), DEFAULT_MAX_PIXELS)?;
-        let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+        let frame = Image::rgb8(photo.width, photo.height, &photo.rgb);
         let results = engine.run(&[frame], Wanted::MASK.and(Output::Scores))?;
         let (shape, scores) = (results.shape(Output::Scores), results.values(Output::Scores, 0));
         let ((shape, scores), mask) = shape.zip(scores).zip(results.mask(0)).expect("what was wanted is there");

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::embedding::{self, At};
-use crate::engine::{Engine, Frame, Resized};
+use crate::engine::{Engine, Resized};
 use crate::image::npy::{self, Dtype};
+use crate::pixels::Image;
 use crate::points::Points;
 use crate::{Embedding, Error};
 use clap::{Args, ValueEnum};
@@ -120,7 +121,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn embed(&mut self, given: &Photo) -> crate::Result<Report> {
         let Opened { photo, decoding } = self.arguments.photos.open(given, &self.engine)?;
-        let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+        let frame = Image::rgb8(photo.width, photo.height, &photo.rgb);
         let (dtype, normalise, channels) =
             (self.arguments.dtype(), self.arguments.normalize, self.engine.config().embed_dim);
         let made = match (&self.points, self.arguments.at.resized()) {

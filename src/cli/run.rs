@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::bench::matmul::Matmul;
-use crate::engine::{Alpha, Engine, Output, Results, Segmentation, Wanted};
+use crate::engine::{Alpha, Engine, Output, Results, Segmentation, Threshold, Wanted};
 use crate::image::decode;
 use crate::image::legend::percent;
 use crate::image::overlay::Overlay;
@@ -51,6 +51,11 @@ pub struct Arguments {
     #[arg(long)]
     contours: bool,
 
+    /// Leave pixels without a label whose confidence, the softmax of their label, is below this (0 to 1): 255 in masks of 8 bits,
+    /// 65535 in masks of 16
+    #[arg(long, value_name = "CONFIDENCE", value_parser = threshold)]
+    threshold: Option<Threshold>,
+
     /// Show each operation's time beside its cost and this machine's matmul rate
     #[arg(long)]
     timings: bool,
@@ -71,11 +76,13 @@ Examples:
   lseg-fast run photos/ --labels @words.txt --json --model lseg.safetensors
   lseg-fast run photos/ --recursive --skip-existing --labels @words.txt --model m.safetensors
   lseg-fast run a.jpg --labels \"cat,dog\" --save masks,overlay --alpha 0 --contours
+  lseg-fast run a.jpg --labels \"sky,road\" --save mask,confidence --threshold 0.6
   curl … | lseg-fast run - --labels \"cat,other\" --out - --save overlay > cat.png
 
 Writes, for photo.jpg:
   out/photo.mask.png     the photo's size; value 0 is the first label, 1 the second …
   out/photo.overlay.png  the photo in the labels' colours, with a legend
+  out/photo.confidence.png  8-bit grey of the photo's size: 255 times the softmax of each pixel's label
   out/photo.mask.0.dog.png, … with --save masks: white where this label is, one for each
   out/photo.scores.npy   float32 [labels, height, width] at the network's size
   out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label
@@ -89,6 +96,8 @@ enum Save {
     Overlay,
     /// <stem>.mask.<index>.<label>.png, one a label
     Masks,
+    /// <stem>.confidence.png
+    Confidence,
     /// <stem>.scores.npy
     Scores,
     /// <stem>.best.npy
@@ -103,6 +112,7 @@ impl Save {
             Save::Mask => "mask",
             Save::Overlay => "overlay",
             Save::Masks => "masks",
+            Save::Confidence => "confidence",
             Save::Scores => "scores",
             Save::Best => "best",
             Save::Probabilities => "probabilities",
@@ -114,6 +124,7 @@ impl Save {
         match self {
             Save::Mask | Save::Masks => Output::Mask,
             Save::Overlay => Output::Overlay,
+            Save::Confidence => Output::Confidence,
             Save::Scores => Output::Scores,
             Save::Best => Output::Best,
             Save::Probabilities => Output::Probabilities,
@@ -126,6 +137,7 @@ impl Save {
             Save::Mask => "mask.png",
             Save::Overlay => "overlay.png",
             Save::Masks => return (0..labels.len()).map(|index| mask_ending(index, labels)).collect(),
+            Save::Confidence => "confidence.png",
             Save::Scores => "scores.npy",
             Save::Best => "best.npy",
             Save::Probabilities => "probabilities.npy",
@@ -151,16 +163,21 @@ fn alpha(text: &str) -> Result<Alpha, String> {
     text.parse().ok().and_then(Alpha::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.3".to_owned())
 }
 
+fn threshold(text: &str) -> Result<Threshold, String> {
+    text.parse().ok().and_then(Threshold::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.5".to_owned())
+}
+
 impl Arguments {
     /// What is to be written for a photo, each kind once.
     fn saved(&self) -> Vec<Save> {
-        let all = [Save::Mask, Save::Overlay, Save::Masks, Save::Scores, Save::Best, Save::Probabilities];
+        let files = [Save::Mask, Save::Overlay, Save::Masks, Save::Confidence];
+        let arrays = [Save::Scores, Save::Best, Save::Probabilities];
         let wanted: &[Save] = match (&*self.save, self.photos.to_stdout()) {
             ([], true) => &[Save::Mask],
             ([], false) => &[Save::Mask, Save::Overlay],
             (given, _) => given,
         };
-        all.into_iter().filter(|save| wanted.contains(save)).collect()
+        files.into_iter().chain(arrays).filter(|save| wanted.contains(save)).collect()
     }
 
     /// The labels' colours. That a palette has too few is said on stderr unless `quiet`.
@@ -237,6 +254,9 @@ impl Session<'_> {
         if wanted.has(Output::Overlay) {
             wanted = wanted.overlay(self.colours, self.arguments.alpha.unwrap_or_default());
         }
+        if let Some(threshold) = self.arguments.threshold {
+            wanted = wanted.threshold(threshold);
+        }
         let (width, height) = (photo.width, photo.height);
         let mut results = self.engine.run_photo(photo, wanted)?;
         let heading = heading(given, (height, width), &self.engine);
@@ -244,7 +264,9 @@ impl Session<'_> {
         let operations = self.engine.timings();
         let rate = self.matmul.as_mut().map(|matmul| matmul.rate(&mut self.engine)).transpose()?;
         let timings = rate.map(|rate| Timings::new(rate, &operations));
-        let shares = segmentation.shares(self.labels.len());
+        let mut shares = segmentation.shares(self.labels.len());
+        let unlabelled = self.arguments.threshold.map(|_| segmentation.unlabelled());
+        shares.extend(unlabelled);
 
         let start = Instant::now();
         let files = self.save(given, segmentation, results, &shares)?;
@@ -257,7 +279,8 @@ impl Session<'_> {
         let share = |(index, (label, share)): (usize, (&String, f64))| Share { index, label: label.clone(), share };
         let labels = self.labels.iter().zip(shares).enumerate().map(share).collect();
         let stages = stages.into_iter().map(StageTime::from).collect();
-        Ok(Report { heading, labels, stages, files, timings })
+        let unlabelled = unlabelled.map(|share| Unlabelled { value: mask::unlabelled(self.labels.len()), share });
+        Ok(Report { heading, labels, unlabelled, stages, files, timings })
     }
 
     fn save(
@@ -269,14 +292,15 @@ impl Session<'_> {
     ) -> crate::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
         let Segmentation { width, height, mask: mut values } = segmentation;
-        let photos = &self.arguments.photos;
+        let Arguments { photos, threshold, .. } = self.arguments;
         for &save in self.saved {
             let endings = save.endings(self.labels);
             let [ending, ..] = &*endings else { continue };
             let path = match save {
-                Save::Mask => {
-                    photos.write(photo, ending, |out| mask::write(out, &values, width, height, self.colours))?
-                }
+                Save::Mask => photos.write(photo, ending, |out| match threshold {
+                    Some(_) => mask::write_unlabelled(out, &values, width, height, self.colours),
+                    None => mask::write(out, &values, width, height, self.colours),
+                })?,
                 Save::Overlay => {
                     let mut tinted = decode::Photo { width, height, rgb: results.take_overlays() };
                     if self.arguments.contours {
@@ -298,6 +322,10 @@ impl Session<'_> {
                     files.extend(paths.map(|(i, path)| SavedFile { kind: save.kind(), index: Some(i), path }));
                     continue;
                 }
+                Save::Confidence => {
+                    let confidences = results.take_confidences();
+                    photos.write(photo, ending, |out| mask::write_grey(out, &confidences, width, height))?
+                }
                 Save::Scores | Save::Probabilities | Save::Best => {
                     let output = save.output();
                     let Some((shape, values)) = results.shape(output).zip(results.values(output, 0)) else { continue };
@@ -317,6 +345,8 @@ struct Report {
     #[serde(flatten)]
     heading: Heading,
     labels: Vec<Share>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlabelled: Option<Unlabelled>,
     stages: Vec<StageTime>,
     files: Vec<SavedFile>,
     #[serde(flatten)]
@@ -331,6 +361,15 @@ struct Share {
     share: f64,
 }
 
+/// The pixels below the threshold.
+#[derive(Serialize)]
+struct Unlabelled {
+    /// In the mask's file.
+    value: u16,
+    /// Fraction of the photo.
+    share: f64,
+}
+
 impl Report {
     /// A heading, the shares with the largest first, the times, the files.
     fn render(&self) -> String {
@@ -339,6 +378,9 @@ impl Report {
         let mut shares = Table::headed([Align::Right, Align::Right, Align::Left], ["share", "index", "label"]);
         for Share { index, label, share } in order {
             shares.row([percent(*share), index.to_string(), label.clone()]);
+        }
+        if let Some(Unlabelled { value, share }) = self.unlabelled {
+            shares.row([percent(share), value.to_string(), "unlabelled".to_owned()]);
         }
         let timings = self.timings.as_ref().map(Timings::render).unwrap_or_default();
         let rest = render_stages_and_files(&self.stages, &self.files);
@@ -362,7 +404,8 @@ mod tests {
                 network_width: 480,
                 device: "cpu, 2 threads".into(),
             },
-            labels: vec![share(0, "dog", 0.25), share(1, "cat", 0.0), share(2, "grass", 0.75)],
+            labels: vec![share(0, "dog", 0.25), share(1, "cat", 0.0), share(2, "grass", 0.625)],
+            unlabelled: Some(Unlabelled { value: 255, share: 0.125 }),
             stages: vec![
                 ("decode", Duration::from_micros(4_250)).into(),
                 ("image", Duration::from_millis(1_200)).into(),
@@ -373,9 +416,10 @@ mod tests {
         let expected = "\
 a.jpg: 640 wide, 480 high; network 480 wide, 352 high; cpu, 2 threads
    share  index  label
-  75.0 %      2  grass
+  62.5 %      2  grass
   25.0 %      0  dog
    0.0 %      1  cat
+  12.5 %    255  unlabelled
 
   stage       ms
   decode     4.2

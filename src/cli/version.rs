@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use crate::device::cuda::MODULES;
+use crate::build;
 
 /// Of the build: whether each is in it.
 const FEATURES: [(&str, bool); 5] = [
@@ -20,8 +20,8 @@ pub fn long() -> &'static str {
         let features: Vec<&str> = FEATURES.into_iter().filter_map(|(name, is_in)| is_in.then_some(name)).collect();
         format!(
             "{}\ncommit: {}\nfeatures: {}\nCUDA kernels: {}",
-            env!("CARGO_PKG_VERSION"),
-            env!("LSEG_FAST_COMMIT"),
+            build::VERSION,
+            build::COMMIT,
             features.join(", "),
             kernels()
         )
@@ -30,9 +30,9 @@ pub fn long() -> &'static str {
 }
 
 fn kernels() -> String {
-    let Some(any) = MODULES.first() else { return "none, this build is for the CPU alone".to_owned() };
+    let Some(archs) = build::kernels() else { return "none, this build is for the CPU alone".to_owned() };
     let mut text = String::new();
-    for (arch, _) in any.cubins {
+    for arch in archs {
         let _ = write!(text, "sm_{arch}, ");
     }
     text + "PTX"

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 pub use self::calls::Calls;
 pub use self::choice::DeviceChoice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
 pub use crate::ops::Upload;
 use crate::ops::{Buf, Linear, Stage, Weight};
+use crate::pixels::{HostRows, Image};
 use crate::plan::Plan;
 
 /// Frames of one device in flight at most: one computed, one brought over.
@@ -56,6 +57,31 @@ pub trait Device: Upload + Send {
     /// only when the pass begins.
     fn write(&mut self, program: &mut Program, buf: Buf, first: usize, bytes: &[u8]) -> Result<()>;
 
+    /// As [`Device::write`], rows without what pads them.
+    fn write_rows(&mut self, program: &mut Program, buf: Buf, first: usize, rows: &HostRows<'_>) -> Result<()> {
+        rows.each().enumerate().try_for_each(|(i, row)| self.write(program, buf, first + i * rows.size.row, row))
+    }
+
+    /// Whether the device can take this image from where it lies. It is asked before anything is done with one.
+    ///
+    /// # Errors
+    /// [`Error::Device`]: why not. One of the host's memory all take.
+    fn check_image(&self, image: &Image<'_>) -> Result<()> {
+        match image.in_cuda() {
+            None => Ok(()),
+            Some(_) => Err(Error::Device(format!(
+                "this engine is on {}, which takes no image from CUDA memory: copy it to the host, or choose a GPU",
+                self.describe()
+            ))),
+        }
+    }
+
+    /// As [`Device::write`], of images in the device's own memory, one behind the other, which are all of an input. They were
+    /// checked.
+    fn write_images(&mut self, _program: &mut Program, _buf: Buf, _images: &[Image<'_>]) -> Result<()> {
+        unreachable!("no image in CUDA memory passes check_image")
+    }
+
     /// Arena to host, after a pass: the buffer's bytes from `first` on.
     fn read(&mut self, program: &Program, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()>;
 
@@ -85,8 +111,9 @@ pub trait Device: Upload + Send {
     /// As [`Device::bank`].
     fn set_bank(&mut self, old: Option<Linear>, bank: &Bank) -> Result<Linear>;
 
-    /// What a slot takes for passes of a plan, beside what [`Device::pass_need`] tells.
-    fn slot_need(&self, plan: &Plan) -> Need;
+    /// What a slot takes for passes of a plan, beside what [`Device::pass_need`] tells. `is_left`: what they give out stays on the
+    /// device.
+    fn slot_need(&self, plan: &Plan, is_left: bool) -> Need;
 
     /// The memory of the host from which a submitted pass takes the input `buf`; to be filled before [`Device::submit`].
     ///
@@ -98,7 +125,25 @@ pub trait Device: Upload + Send {
     ///
     /// # Errors
     /// As [`Device::run`]; nothing of the pass is left in flight.
-    fn submit(&mut self, program: &mut Program, slot: usize) -> Result<()>;
+    fn submit(&mut self, program: &mut Program, slot: usize, elsewhere: &Elsewhere<'_>) -> Result<()>;
+
+    /// What a place for outputs of a plan takes.
+    fn place_need(&self, _plan: &Plan) -> Need {
+        Need::default()
+    }
+
+    /// A place for outputs of a plan on the device, of one that has a stream.
+    ///
+    /// # Errors
+    /// [`Error::Memory`], or whatever a GPU answers.
+    fn place(&mut self, _plan: &Plan) -> Result<cuda::Place> {
+        unreachable!("a device without a stream has no places")
+    }
+
+    /// The CUDA stream that computes; `None` where there is none.
+    fn stream_handle(&self) -> Option<u64> {
+        None
+    }
 
     /// Waits for the pass of this slot, and no other: its outputs are there, and [`Device::times`] tells of it.
     ///
@@ -132,6 +177,15 @@ pub trait Device: Upload + Send {
     fn calls(&self) -> Calls {
         Calls::default()
     }
+}
+
+/// What a submitted pass takes and leaves elsewhere than in its slot.
+#[derive(Clone, Copy, Default)]
+pub struct Elsewhere<'a> {
+    /// The plan's first input, and images in the device's memory that are all of it, one behind the other. They were checked.
+    pub images: Option<(Buf, &'a [Image<'a>])>,
+    /// Where its outputs go, which the slot then does not have.
+    pub place: Option<&'a cuda::Place>,
 }
 
 /// A plan as one device runs it.

@@ -1,9 +1,10 @@
 //! Frames of several lanes as one batch, where that is quicker than one after the other.
 
 use super::wanted::Array;
-use super::{Frame, Lane, Network, Results, Wanted};
+use super::{Lane, Network, Results, Wanted};
 use crate::error::{Error, Result};
 use crate::model::{FrameShape, Outputs};
+use crate::pixels::Image;
 
 /// What a batch would be, and whether it is quicker than its frames one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ impl Network {
     /// that its numbers differ in their last bits; its times and size are the first lane's.
     ///
     /// ```
-    /// use lseg_fast::{Frame, Network, Options, Wanted};
+    /// use lseg_fast::{Image, Network, Options, Wanted};
     ///
     /// # fn main() -> lseg_fast::Result<()> {
     /// let network = Network::load_demo(&Options::default())?;
@@ -34,7 +35,7 @@ impl Network {
     ///     lane.set_labels(&labels)?;
     /// }
     /// let rgb = vec![120; 64 * 64 * 3];
-    /// let frames = [Frame { width: 64, height: 64, rgb: &rgb }; 2];
+    /// let frames = [Image::rgb8(64, 64, &rgb); 2];
     /// let results = network.run_batch(&mut [&mut left, &mut right], &frames, Wanted::MASK)?;
     /// assert_eq!(results[0].mask(0), results[1].mask(0));
     /// # Ok(())
@@ -43,7 +44,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Lane::run`]; [`Error::Foreign`] for more or fewer frames than lanes, and for a lane of another network.
-    pub fn run_batch(&self, lanes: &mut [&mut Lane], frames: &[Frame<'_>], wanted: Wanted<'_>) -> Result<Vec<Results>> {
+    pub fn run_batch(&self, lanes: &mut [&mut Lane], frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<Vec<Results>> {
         if lanes.len() != frames.len() {
             let (lanes, frames) = (lanes.len(), frames.len());
             return Err(Error::Foreign(format!("{frames} frames for {lanes} lanes: give one frame a lane")));
@@ -69,12 +70,12 @@ impl Network {
 }
 
 /// Whether the frames are run as one batch by the first lane, which then has its labels.
-fn together(lanes: &mut [&mut Lane], frames: &[Frame<'_>], wanted: Wanted<'_>) -> Result<bool> {
+fn together(lanes: &mut [&mut Lane], frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<bool> {
     let [first, rest @ ..] = lanes else { return Ok(false) };
-    if rest.is_empty() || frames.iter().any(|frame| (frame.width, frame.height) != (frames[0].width, frames[0].height))
-    {
+    if rest.is_empty() || frames.iter().any(|frame| !frame.is_like(&frames[0])) {
         return Ok(false);
     }
+    first.check_memory(frames)?;
     first.ready(wanted.outputs)?;
     let shape = first.frame_shape(frames)?;
     wanted.check(first.labels_in(wanted.outputs), shape.photo)?;
@@ -125,10 +126,11 @@ impl Results {
     fn of(&self, frame: usize) -> Results {
         let part = |array: &Array| {
             let size = array.shape.iter().product::<usize>();
-            let mut part = Array { is_wanted: array.is_wanted, shape: array.shape, ..Array::default() };
-            if array.is_wanted {
+            let mut part = Array { element: array.element, shape: array.shape, ..Array::default() };
+            if array.element.is_some() {
                 let (data, range) = (&array.data, frame * size..(frame + 1) * size);
                 part.data.f32.extend_from_slice(data.f32.get(range.clone()).unwrap_or_default());
+                part.data.f16.extend_from_slice(data.f16.get(range.clone()).unwrap_or_default());
                 part.data.u16.extend_from_slice(data.u16.get(range.clone()).unwrap_or_default());
                 part.data.u8.extend_from_slice(data.u8.get(range).unwrap_or_default());
             }

@@ -6,7 +6,7 @@ use super::network::Shared;
 use super::wanted::{Array, Data, Results};
 use crate::device::{Device, Program};
 use crate::error::Result;
-use crate::model::{FrameIo, Output, scale};
+use crate::model::{FrameIo, Output, UNLABELLED, UNLABELLED_8, scale};
 use crate::ops::{Buf, Element};
 use crate::plan::Plan;
 
@@ -54,42 +54,60 @@ pub(super) fn collect(
     labels: Option<Labels>,
     results: &mut Results,
 ) -> Result<()> {
-    if let Some((count, mask)) = io.not_finite.zip(io.output(Output::Mask)) {
-        let mut winners = [0u32];
-        source.read(device, count, bytemuck::cast_slice_mut(&mut winners))?;
-        finite::check_winners(network, winners[0], mask.len())?;
-    }
+    finite::check_counts(network, io, |place| {
+        let mut count = [0u32];
+        source.read(device, place, bytemuck::cast_slice_mut(&mut count))?;
+        Ok(count[0])
+    })?;
     for output in Output::ALL {
         let Some(buf) = io.output(output) else { continue };
         let array = &mut results.arrays[output as usize];
         let [_, shape @ ..] = buf.shape;
         array.shape = shape;
-        read(device, source, output, buf, &mut array.data)?;
-        check(network, output, labels.as_ref(), array)?;
+        read(device, source, output, buf, io.unlabelled, &mut array.data)?;
+        // Of what the pass has counted no value is wrong.
+        if !io.counts_of(output) {
+            check(network, output, labels.as_ref(), array)?;
+        }
     }
     for output in Output::ALL {
-        results.arrays[output as usize].is_wanted = io.output(output).is_some();
+        let element = io.output(output).map(|buf| if output == Output::Mask { Element::U16 } else { buf.element });
+        results.arrays[output as usize].element = element;
     }
-    results.frames = io.photo.batch();
+    results.frames = io.photo.buf.batch();
     network.retire(std::mem::replace(&mut results.labels, labels));
     Ok(())
 }
 
-fn read(device: &mut dyn Device, source: &Source<'_>, output: Output, buf: Buf, data: &mut Data) -> Result<()> {
-    match output {
-        Output::Mask => read_mask(device, source, buf, &mut data.u16),
-        Output::Overlay => source.values(device, buf, &mut data.u8),
+fn read(
+    device: &mut dyn Device,
+    source: &Source<'_>,
+    output: Output,
+    buf: Buf,
+    unlabelled: bool,
+    data: &mut Data,
+) -> Result<()> {
+    match (output, buf.element) {
+        (Output::Mask, Element::U8) => widen_mask(device, source, buf, unlabelled, &mut data.u16),
+        (_, Element::U8) => source.values(device, buf, &mut data.u8),
+        (_, Element::U16) => source.values(device, buf, &mut data.u16),
+        (_, Element::F16) => source.values(device, buf, &mut data.f16),
         _ => source.values(device, buf, &mut data.f32),
     }
 }
 
-fn read_mask(device: &mut dyn Device, source: &Source<'_>, mask: Buf, labels: &mut Vec<u16>) -> Result<()> {
-    if mask.element == Element::U16 {
-        return source.values(device, mask, labels);
-    }
+/// A mask of bytes as one of words, in which what is `unlabelled` has another value.
+fn widen_mask(
+    device: &mut dyn Device,
+    source: &Source<'_>,
+    mask: Buf,
+    unlabelled: bool,
+    labels: &mut Vec<u16>,
+) -> Result<()> {
+    let wide = |byte: u8| if unlabelled && byte == UNLABELLED_8 { UNLABELLED } else { u16::from(byte) };
     labels.resize(mask.len(), 0);
     if let Some(bytes) = source.memory(device, mask)? {
-        labels.iter_mut().zip(bytes).for_each(|(label, byte)| *label = u16::from(*byte));
+        labels.iter_mut().zip(bytes).for_each(|(label, byte)| *label = wide(*byte));
         return Ok(());
     }
     // Into the second half of the labels' own memory, then over it from the front: a byte is read before it is overwritten.
@@ -100,7 +118,7 @@ fn read_mask(device: &mut dyn Device, source: &Source<'_>, mask: Buf, labels: &m
         return Err(error);
     }
     for i in 0..pixels {
-        labels[i] = u16::from(bytemuck::cast_slice::<u16, u8>(labels)[pixels + i]);
+        labels[i] = wide(bytemuck::cast_slice::<u16, u8>(labels)[pixels + i]);
     }
     Ok(())
 }

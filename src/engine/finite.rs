@@ -6,15 +6,24 @@ use torch_file::elements::first_beyond;
 use super::network::Shared;
 use crate::checkpoint::printable;
 use crate::error::{Error, Result};
+use crate::model::{Count, FrameIo, LARGEST_EMBEDDING, Output};
+use crate::ops::{Buf, Element};
 
-/// Embeddings beyond this are no use: the squares of a vector of 65,536 such values just have a sum in float32.
-const EMBEDDING: f32 = 1e16;
+/// What the pass itself counted, of which `read` brings the numbers.
+pub(super) fn check_counts(network: &Shared, io: &FrameIo, mut read: impl FnMut(Buf) -> Result<u32>) -> Result<()> {
+    io.counts().try_for_each(|count| check_count(is_half(network), &count, read(count.place)?))
+}
 
-/// `count` pixels of so many were won by no number.
-pub(super) fn check_winners(network: &Shared, count: u32, pixels: usize) -> Result<()> {
-    match count {
-        0 => Ok(()),
-        count => Err(not_finite(network, &format!("{count} of {pixels} pixels have no finite score"))),
+/// A count of a pass whose activations were float16 or not.
+pub(super) fn check_count(is_half: bool, count: &Count, found: u32) -> Result<()> {
+    let Count { output, values, element, .. } = count;
+    match (found, output) {
+        (0, _) => Ok(()),
+        (_, Output::Mask) => Err(error(is_half, &format!("{found} of {values} pixels have no finite score"))),
+        _ if *element == Element::F16 => Err(Error::NotFinite(format!(
+            "{found} of {values} values of embeddings are no finite float16: ask for float32, or for vectors of length 1"
+        ))),
+        _ => Err(error(is_half, &format!("{found} of {values} values of embeddings are no finite numbers"))),
     }
 }
 
@@ -31,7 +40,7 @@ pub(super) fn check_scores(network: &Shared, names: &[String], values: &[f32], p
 
 /// Of `[pixels, embed_dim]` the values from the one numbered `first` on.
 pub(super) fn check_embeddings(network: &Shared, values: &[f32], first: usize) -> Result<()> {
-    match first_beyond(values, EMBEDDING) {
+    match first_beyond(values, LARGEST_EMBEDDING) {
         None => Ok(()),
         Some((i, value)) => {
             let i = first + i;
@@ -54,7 +63,15 @@ pub(super) fn check_features(network: &Shared, text: &str, features: &[f32]) -> 
 }
 
 fn not_finite(network: &Shared, what: &str) -> Error {
-    let why = if network.activation == size_of::<f16>() {
+    error(is_half(network), what)
+}
+
+fn is_half(network: &Shared) -> bool {
+    network.activation == size_of::<f16>()
+}
+
+fn error(is_half: bool, what: &str) -> Error {
+    let why = if is_half {
         "float16, in which a GPU computes, cannot hold this model's activations; pass --device cpu"
     } else {
         "the model's weights give no finite numbers; its file is damaged or made for another network"

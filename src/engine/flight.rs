@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::collect::{Source, collect};
 use super::label_set::Labels;
-use super::lane::HostInputs;
+use super::lane::{HostInputs, are_in_cuda};
+use super::places::User;
 use super::session::{Session, last};
-use super::{Frame, Lane, Results, Wanted};
-use crate::device::SLOTS;
+use super::{DeviceResults, Lane, Results, Wanted};
+use crate::device::{Elsewhere, SLOTS};
 use crate::error::{Error, Result};
 use crate::memory::{self, Held};
-use crate::model::FrameIo;
+use crate::model::{FrameIo, Output};
+use crate::pixels::Image;
 use crate::plan::Plan;
 
 /// A frame that was submitted. Where it is dropped, the frame's results are.
@@ -25,13 +27,15 @@ pub struct Ticket {
 /// A lane's frames in flight.
 pub(super) struct Flights {
     slots: [Slot; SLOTS],
+    /// How many so far left their results on the device.
+    left: u64,
     /// What all slots take.
     held: Held,
 }
 
 impl Flights {
     pub fn new(held: Held) -> Flights {
-        Flights { slots: Default::default(), held }
+        Flights { slots: Default::default(), left: 0, held }
     }
 }
 
@@ -41,11 +45,13 @@ struct Slot {
     flight: Option<Flight>,
 }
 
-/// What reading a pass's results takes, whatever became of its session.
-struct Flight {
-    plan: Arc<Plan>,
-    io: FrameIo,
-    labels: Option<Labels>,
+/// A pass in flight.
+#[expect(clippy::large_enum_variant, reason = "there are two, and a box would be allocated in each frame")]
+enum Flight {
+    /// What reading its results takes, whatever became of its session.
+    Awaited { plan: Arc<Plan>, io: FrameIo, labels: Option<Labels> },
+    /// Its results stay on the device; which of these it is.
+    Left(u64),
 }
 
 impl Lane {
@@ -54,26 +60,102 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::run`]; [`Error::Busy`] where two frames are in flight already.
-    pub fn submit(&mut self, frame: &Frame<'_>, wanted: Wanted<'_>) -> Result<Ticket> {
+    pub fn submit(&mut self, frame: &Image<'_>, wanted: Wanted<'_>) -> Result<Ticket> {
         let frames = std::slice::from_ref(frame);
+        self.check_memory(frames)?;
         let slot = self.free_slot()?;
         self.prepare(frames, wanted, &[])?;
         let labels = self.current_labels(wanted.outputs);
+        self.queue(slot, frames, wanted, None)?;
+        let Session { program, io, .. } = last(&mut self.sessions);
+        let Slot { token, flight } = &mut self.flights.slots[slot];
+        *flight = Some(Flight::Awaited { plan: program.shared_plan(), io: *io, labels });
+        Ok(Ticket { slot, token: Arc::clone(token) })
+    }
+
+    /// As [`Lane::run`], whose results stay on the GPU; returns before they are computed. They lie in a place of their own, which
+    /// no frame overwrites while anybody holds one of them, and there are two places unless [`Lane::set_device_places`] says
+    /// otherwise. Two frames may be in flight, submitted ones among them: a third waits for the first of those whose results stay
+    /// on the GPU. What went wrong in the pass, and that a mask's winning scores or embeddings are no finite numbers, is told when
+    /// the results are waited for or read; at scores without a mask nobody looks.
+    ///
+    /// ```no_run
+    /// use lseg_fast::{ContextKind, DeviceChoice, Engine, Image, Options, Output, Wanted};
+    ///
+    /// # fn main() -> lseg_fast::Result<()> {
+    /// // The context that PyTorch, CuPy and CUDA's runtime library have their memory in.
+    /// let options =
+    ///     Options { device: DeviceChoice::Cuda(Some(0)), context: ContextKind::Primary, ..Options::default() };
+    /// let mut engine = Engine::load_demo(&options)?;
+    /// engine.set_labels(&["grass", "sky", "other"])?;
+    /// let rgb = vec![120; 64 * 48 * 3];
+    /// let results = engine.run_on_device(&[Image::rgb8(64, 48, &rgb)], Wanted::MASK)?;
+    /// let mask = results.tensor(Output::Mask).unwrap();
+    /// assert_eq!(mask.shape(), [1, 48, 64, 1]);
+    /// // A kernel may be given `mask.address()`, on a stream that `mask.follow` has told; or the host waits.
+    /// let mut labels = vec![0; mask.bytes()];
+    /// mask.read(&mut labels)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Lane::run`], but what is told later; [`Error::Busy`] where results are held in all places, and where two frames are in
+    /// flight whose tickets wait; [`Error::Device`] on a CPU.
+    pub fn run_on_device(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<DeviceResults> {
+        self.check_memory(frames)?;
+        if self.cuda_stream().is_none() {
+            let device = self.device.describe();
+            let what = format!("this engine is on {device}, and results stay on a GPU alone: take them with run");
+            return Err(Error::Device(what));
+        }
+        self.places.check()?;
+        // A mask is the same whoever reads it, and so is its program.
+        let brings_vectors = wanted.has(Output::Embedding) || wanted.has(Output::Points);
+        let outputs = if brings_vectors { wanted.outputs.on_device() } else { wanted.outputs };
+        let wanted = Wanted { outputs, ..wanted };
+        let slot = self.free_slot()?;
+        self.prepare(frames, wanted, &[])?;
+        let labels = self.current_labels(wanted.outputs);
+        let Lane { sessions, places, device, .. } = &mut *self;
+        let Session { program, io, .. } = last(sessions);
+        let (plan, io) = (program.shared_plan(), *io);
+        let user = places.take(&mut **device, &plan, &io)?;
+        self.queue(slot, frames, wanted, Some(&user))?;
+        let Flights { slots, left, .. } = &mut self.flights;
+        *left += 1;
+        slots[slot].flight = Some(Flight::Left(*left));
+        Ok(DeviceResults::new(user, &plan, &io, labels))
+    }
+
+    /// How many frames' results may be held on the GPU at once, one at least. Each takes memory of the network's budget when it is
+    /// first used.
+    pub fn set_device_places(&mut self, places: usize) {
+        self.places.set_most(places);
+    }
+
+    /// The CUDA stream that frames are computed on; none on a CPU. An [`Image::cuda`] whose stream it is needs no event: whoever
+    /// orders a frame before this stream's work has done all. It is the lane's, and goes with it.
+    pub fn cuda_stream(&self) -> Option<u64> {
+        self.device.stream_handle()
+    }
+
+    /// Gives the last session's pass to the device.
+    fn queue(&mut self, slot: usize, frames: &[Image<'_>], wanted: Wanted<'_>, user: Option<&User>) -> Result<()> {
         let Lane { device, sessions, flights, palette, .. } = self;
         let Session { program, io, .. } = last(sessions);
-        let need = device.slot_need(program.plan()).times(SLOTS as u64);
+        let need = device.slot_need(program.plan(), user.is_some()).times(SLOTS as u64);
         if !flights.held.covers(need) {
             flights.held.grow("a second frame in flight", need, memory::FOR_PASS)?;
         }
         let inputs = HostInputs { frames, points: wanted.points, palette };
-        inputs.each(io, |buf, first, bytes| {
-            device.slot_input(program, slot, buf)?[first..first + bytes.len()].copy_from_slice(bytes);
+        inputs.each(io, |buf, first, rows| {
+            rows.copy_into(&mut device.slot_input(program, slot, buf)?[first..]);
             Ok(())
         })?;
-        device.submit(program, slot)?;
-        let Slot { token, flight } = &mut flights.slots[slot];
-        *flight = Some(Flight { plan: program.shared_plan(), io: *io, labels });
-        Ok(Ticket { slot, token: Arc::clone(token) })
+        let images = are_in_cuda(frames).then_some((io.photo.buf, frames));
+        let place = user.map(|user| &user.place().memory);
+        device.submit(program, slot, &Elsewhere { images, place })
     }
 
     /// Waits for a frame, and no other; what it yields.
@@ -94,33 +176,53 @@ impl Lane {
         results.clear();
         self.device.check()?;
         let Slot { token, flight } = &mut self.flights.slots[ticket.slot];
-        let Some(flight) = flight.take_if(|_| Arc::ptr_eq(token, &ticket.token)) else {
+        let Some(Flight::Awaited { plan, io, labels }) = flight.take_if(|_| Arc::ptr_eq(token, &ticket.token)) else {
             return Err(Error::Foreign("the ticket is of another lane: wait for it there".to_owned()));
         };
         self.device.finish(ticket.slot)?;
-        let Flight { plan, io, labels } = flight;
         let source = Source::Slot(ticket.slot, &plan);
         collect(self.network.shared(), &mut *self.device, &source, &io, labels, results)?;
         self.note_times();
         Ok(())
     }
 
-    /// A slot with no frame in flight, or with one whose results nobody can ask for any more.
+    /// A slot with no frame in flight, or with one whose results nobody can ask for any more, or the first of those whose results
+    /// stay on the device.
     fn free_slot(&mut self) -> Result<usize> {
         self.device.check()?;
         let slots = &mut self.flights.slots;
         if let Some(free) = slots.iter().position(|slot| slot.flight.is_none()) {
             return Ok(free);
         }
-        let Some(forgotten) = slots.iter().position(|slot| Arc::strong_count(&slot.token) == 1) else {
+        let forgotten = slots.iter().position(Slot::is_forgotten);
+        let first = || (0..SLOTS).filter(|at| slots[*at].left().is_some()).min_by_key(|at| slots[*at].left());
+        let Some(slot) = forgotten.or_else(first) else {
             return Err(Error::Busy(format!("{SLOTS} frames are in flight already: wait for one of them first")));
         };
-        let flight = slots[forgotten].flight.take();
-        self.network.shared().retire(flight.and_then(|flight| flight.labels));
-        match self.device.finish(forgotten) {
-            Err(Error::Lost(reason)) => Err(Error::Lost(reason)),
-            // What was wrong with it nobody wants to know any more.
-            _ => Ok(forgotten),
+        if let Some(Flight::Awaited { labels, .. }) = slots[slot].flight.take() {
+            self.network.shared().retire(labels);
+        }
+        match self.device.finish(slot) {
+            Err(Error::Lost(reason)) => return Err(Error::Lost(reason)),
+            Ok(()) => self.note_times(),
+            // What was wrong with it nobody wants to know any more, or is told when the results are waited for.
+            Err(_) => {}
+        }
+        Ok(slot)
+    }
+}
+
+impl Slot {
+    /// Its ticket is gone.
+    fn is_forgotten(&self) -> bool {
+        matches!(self.flight, Some(Flight::Awaited { .. })) && Arc::strong_count(&self.token) == 1
+    }
+
+    /// Which of those it is whose results stay on the device.
+    fn left(&self) -> Option<u64> {
+        match self.flight {
+            Some(Flight::Left(number)) => Some(number),
+            _ => None,
         }
     }
 }

@@ -9,9 +9,10 @@ use super::batch::Choice;
 use super::collect::{Source, collect, unscale};
 use super::fork_guard::ForkGuard;
 use super::label_set::{LabelSlot, Labels};
+use super::places::Places;
 use super::session::{Session, last};
 use super::texts::bank_bytes;
-use super::types::{Frame, Tap};
+use super::types::Tap;
 use super::wanted::{Results, Wanted};
 use super::{Network, flight};
 use crate::device::{Calls, Device};
@@ -19,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::image::decode::Photo;
 use crate::memory::{self, Held, Need};
 use crate::model::{FrameIo, FrameShape, Output, Outputs};
-use crate::ops::{Buf, Element, Linear, Stage};
+use crate::ops::{Buf, Element, Linear, Picture, Stage};
+use crate::pixels::{Format, HostRows, Image};
 use crate::plan_report::{OpTiming, PlanOp};
 use crate::protocol::Size;
 
@@ -27,7 +29,7 @@ use crate::protocol::Size;
 /// on a GPU; on a CPU their passes follow each other.
 ///
 /// ```
-/// use lseg_fast::{Frame, Network, Options, Results, Wanted};
+/// use lseg_fast::{Image, Network, Options, Results, Wanted};
 ///
 /// # fn main() -> lseg_fast::Result<()> {
 /// let network = Network::load_demo(&Options::default())?;
@@ -35,7 +37,7 @@ use crate::protocol::Size;
 /// lane.set_size("64x64".parse()?);
 /// lane.set_labels(&network.labels(&["grass", "sky", "other"])?)?;
 /// let frames: Vec<Vec<u8>> = (0..4).map(|i| vec![60 * i; 64 * 64 * 3]).collect();
-/// let frame = |rgb| Frame { width: 64, height: 64, rgb };
+/// let frame = |rgb| Image::rgb8(64, 64, rgb);
 ///
 /// // One frame is computed while the next is brought over.
 /// let mut results = Results::default();
@@ -69,9 +71,11 @@ pub struct Lane {
     /// The most recently used last.
     pub(super) sessions: Vec<Session>,
     pub(super) flights: flight::Flights,
+    /// Where results stay on a GPU.
+    pub(super) places: Places,
     stage_times: Vec<(&'static str, Duration)>,
-    /// The size (width, height) of a frame that the caller writes or has written, and its memory where the device has none.
-    buffered: Option<(usize, usize)>,
+    /// The format and size (width, height) of a frame that the caller writes or has written, and its memory where the device has none.
+    buffered: Option<(Format, usize, usize)>,
     own_buffer: Vec<u8>,
     pub(super) choices: Vec<Choice>,
     /// The labels' colours with their weight, of the next frame with an overlay.
@@ -82,7 +86,7 @@ impl Lane {
     pub(super) fn new(network: Network, device: Box<dyn Device>) -> Lane {
         let budget = network.memory();
         let (pass, bank_held) = (budget.holder(), budget.holder());
-        let flights = flight::Flights::new(budget.holder());
+        let (flights, places) = (flight::Flights::new(budget.holder()), Places::new(budget));
         Lane {
             network,
             device: ForkGuard::new(device),
@@ -96,6 +100,7 @@ impl Lane {
             pass,
             sessions: Vec::new(),
             flights,
+            places,
             stage_times: Vec::with_capacity(Stage::ALL.len()),
             buffered: None,
             own_buffer: Vec::new(),
@@ -133,7 +138,7 @@ impl Lane {
     /// Where this lane finds its labels: for another thread that changes them while frames run.
     ///
     /// ```
-    /// use lseg_fast::{Frame, Network, Options, Wanted};
+    /// use lseg_fast::{Image, Network, Options, Wanted};
     ///
     /// # fn main() -> lseg_fast::Result<()> {
     /// let network = Network::load_demo(&Options::default())?;
@@ -143,7 +148,7 @@ impl Lane {
     /// let (slot, words) = (lane.label_slot(), network.clone());
     /// let user = std::thread::spawn(move || words.labels(&["a dog", "other"]).map(|labels| slot.set(labels)));
     /// let rgb = vec![90; 64 * 64 * 3];
-    /// let frame = [Frame { width: 64, height: 64, rgb: &rgb }];
+    /// let frame = [Image::rgb8(64, 64, &rgb)];
     /// lane.run(&frame, Wanted::MASK)?; // about either list, whole
     /// user.join().unwrap()?;
     /// let results = lane.run(&frame, Wanted::MASK)?;
@@ -163,7 +168,7 @@ impl Lane {
     /// frames, and for frames of different sizes; [`Error::Memory`] where it needs more than is free or allowed;
     /// [`Error::NotFinite`] where a result is no finite number, or an embedding's value beyond 10¹⁶; [`Error::Device`] and
     /// [`Error::Lost`] where a GPU fails.
-    pub fn run(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>) -> Result<Results> {
+    pub fn run(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<Results> {
         let mut results = Results::default();
         self.run_into(frames, wanted, &mut results)?;
         Ok(results)
@@ -174,8 +179,9 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn run_into(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>, results: &mut Results) -> Result<()> {
+    pub fn run_into(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>, results: &mut Results) -> Result<()> {
         results.clear();
+        self.check_memory(frames)?;
         self.ready(wanted.outputs)?;
         self.run_planned(frames, wanted, results)
     }
@@ -183,7 +189,7 @@ impl Lane {
     /// As [`Lane::run_into`], about the labels that were taken.
     pub(super) fn run_planned(
         &mut self,
-        frames: &[Frame<'_>],
+        frames: &[Image<'_>],
         wanted: Wanted<'_>,
         results: &mut Results,
     ) -> Result<()> {
@@ -199,7 +205,7 @@ impl Lane {
     /// As [`Lane::run`].
     pub fn run_photo(&mut self, photo: Photo, wanted: Wanted<'_>) -> Result<Results> {
         let Photo { width, height, rgb } = photo;
-        let frames = [Frame { width, height, rgb: &rgb }];
+        let frames = [Image::rgb8(width, height, &rgb)];
         self.prepare(&frames, wanted, &[])?;
         self.write_inputs(&frames, wanted)?;
         drop(rgb);
@@ -208,15 +214,15 @@ impl Lane {
         Ok(results)
     }
 
-    /// Memory for the next frame, `height · width · 3` bytes of RGB. On a GPU it is what the device takes frames from, so that a
+    /// Memory for the next frame, [`Format::bytes`] bytes. On a GPU it is what the device takes frames from, so that a
     /// camera's driver or a decoder that writes there saves a copy; the CPU copies it as any frame. What is in it stays until this
     /// lane sees another frame; its mask comes by [`Lane::run_buffered`].
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn frame_buffer(&mut self, width: usize, height: usize) -> Result<&mut [u8]> {
-        let (photo, bytes) = self.buffer_session(width, height)?;
-        self.buffered = Some((width, height));
+    pub fn frame_buffer(&mut self, format: Format, width: usize, height: usize) -> Result<&mut [u8]> {
+        let (photo, bytes) = self.buffer_session(format, width, height)?;
+        self.buffered = Some((format, width, height));
         let program = &mut last(&mut self.sessions).program;
         if self.device.input_memory(program, photo)?.is_some() {
             return Ok(self.device.input_memory(program, photo)?.expect("it was there"));
@@ -231,11 +237,11 @@ impl Lane {
     /// As [`Lane::run`]; [`Error::Size`] where no frame is there, or another was seen meanwhile.
     pub fn run_buffered(&mut self, results: &mut Results) -> Result<()> {
         results.clear();
-        let Some((width, height)) = self.buffered else {
+        let Some((format, width, height)) = self.buffered else {
             let what = "the frame buffer holds no frame: call frame_buffer and fill it (other frames take its place)";
             return Err(Error::Size(what.to_owned()));
         };
-        let (photo, _) = self.buffer_session(width, height)?;
+        let (photo, _) = self.buffer_session(format, width, height)?;
         let program = &mut last(&mut self.sessions).program;
         if self.device.input_memory(program, photo)?.is_none() {
             self.device.write(program, photo, 0, &self.own_buffer)?;
@@ -249,16 +255,16 @@ impl Lane {
     }
 
     /// The session of a mask of one such frame: its photo and the photo's bytes.
-    fn buffer_session(&mut self, width: usize, height: usize) -> Result<(Buf, usize)> {
-        let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3)).filter(|bytes| *bytes > 0);
+    fn buffer_session(&mut self, format: Format, width: usize, height: usize) -> Result<(Buf, usize)> {
+        let bytes = format.bytes(width, height).filter(|bytes| *bytes > 0);
         let bytes = bytes.ok_or_else(|| {
             Error::Size(format!("a frame of {width}×{height}: at least one pixel, and fewer than memory has"))
         })?;
         self.ready(Outputs::MASK)?;
         let photo = (height, width);
-        let shape = FrameShape { batch: 1, photo, network: self.network_size_for(photo)? };
+        let shape = FrameShape { batch: 1, photo, format, network: self.network_size_for(photo)? };
         self.session(shape, Outputs::MASK, &[])?;
-        Ok((last(&mut self.sessions).io.photo, bytes))
+        Ok((last(&mut self.sessions).io.photo.buf, bytes))
     }
 
     /// Runs a batch and reads the floating-point buffers of these names (`lseg-fast plan` lists them), every one of a name in
@@ -266,8 +272,9 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn inspect(&mut self, frames: &[Frame<'_>], names: &[&str]) -> Result<Vec<Tap>> {
+    pub fn inspect(&mut self, frames: &[Image<'_>], names: &[&str]) -> Result<Vec<Tap>> {
         let wanted = Wanted::of(&[Output::Mask, Output::Scores, Output::Embedding]);
+        self.check_memory(frames)?;
         self.prepare(frames, wanted, names)?;
         self.write_inputs(frames, wanted)?;
         let Lane { device, sessions, network, .. } = self;
@@ -339,13 +346,21 @@ impl Lane {
         Ok(&mut *self.device)
     }
 
+    /// Whether the device takes these frames from where they lie. It comes before all else: of a stream that somebody captures,
+    /// hardly any call of the driver leaves the capture whole.
+    pub(super) fn check_memory(&self, frames: &[Image<'_>]) -> Result<()> {
+        self.device.check()?;
+        frames.iter().try_for_each(|frame| self.device.check_image(frame))
+    }
+
     /// Brings over what a pass of the last session takes in.
-    fn write_inputs(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>) -> Result<()> {
+    fn write_inputs(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<()> {
         self.buffered = None;
         let Lane { device, sessions, palette, .. } = self;
         let Session { program, io, .. } = last(sessions);
         let inputs = HostInputs { frames, points: wanted.points, palette };
-        inputs.each(io, |buf, first, bytes| device.write(program, buf, first, bytes))
+        inputs.each(io, |buf, first, rows| device.write_rows(program, buf, first, rows))?;
+        if are_in_cuda(frames) { device.write_images(program, io.photo.buf, frames) } else { Ok(()) }
     }
 
     /// One pass of the last session, whose inputs are written, and what it yields.
@@ -422,23 +437,42 @@ impl Lane {
 
 /// What a pass takes in.
 pub(super) struct HostInputs<'a> {
-    pub frames: &'a [Frame<'a>],
+    pub frames: &'a [Image<'a>],
     pub points: &'a [[f32; 2]],
     pub palette: &'a [[u8; 4]],
 }
 
 impl HostInputs<'_> {
-    /// Each piece with its buffer and its place there, in bytes.
-    pub fn each(&self, io: &FrameIo, mut write: impl FnMut(Buf, usize, &[u8]) -> Result<()>) -> Result<()> {
-        if let Some(place) = io.palette {
-            write(place, 0, self.palette.as_flattened())?;
-        }
+    /// Each piece with its buffer and its place there, in bytes. Images in CUDA memory are no pieces of the host's.
+    pub fn each(&self, io: &FrameIo, mut write: impl FnMut(Buf, usize, &HostRows<'_>) -> Result<()>) -> Result<()> {
         for (b, frame) in self.frames.iter().enumerate() {
-            write(io.photo, b * frame.rgb.len(), frame.rgb)?;
-            if let Some(place) = io.points {
-                write(place, b * size_of_val(self.points), bytemuck::cast_slice(self.points))?;
-            }
+            write_image(frame, io.photo, b, &mut write)?;
         }
-        Ok(())
+        if let Some(place) = io.palette {
+            write(place, 0, &HostRows::whole(self.palette.as_flattened()))?;
+        }
+        let Some(place) = io.points else { return Ok(()) };
+        let points = HostRows::whole(bytemuck::cast_slice(self.points));
+        (0..self.frames.len()).try_for_each(|b| write(place, b * size_of_val(self.points), &points))
     }
+}
+
+/// Whether frames, which are all in one memory, are in a GPU's.
+pub(super) fn are_in_cuda(frames: &[Image<'_>]) -> bool {
+    frames.iter().any(|frame| frame.in_cuda().is_some())
+}
+
+/// Copies a picture of the host, the one numbered `item` of its batch, to its place: planes, and rows without what pads them.
+pub(super) fn write_image(
+    image: &Image<'_>,
+    photo: Picture,
+    item: usize,
+    mut write: impl FnMut(Buf, usize, &HostRows<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut place = item * photo.bytes();
+    for rows in image.host_rows(&image.check()?) {
+        write(photo.buf, place, &rows)?;
+        place += rows.size.row * rows.size.rows;
+    }
+    Ok(())
 }

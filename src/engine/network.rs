@@ -31,7 +31,7 @@ const RETIRED: usize = 64;
 /// A model's weights on a device: once in memory, however many [`Lane`]s segment with them. It is shared between threads as it is.
 ///
 /// ```
-/// use lseg_fast::{Frame, Network, Options, Wanted};
+/// use lseg_fast::{Image, Network, Options, Wanted};
 ///
 /// # fn main() -> lseg_fast::Result<()> {
 /// let network = Network::load_demo(&Options::default())?;
@@ -43,7 +43,7 @@ const RETIRED: usize = 64;
 ///         let mut lane = network.lane()?;
 ///         lane.set_size("64x64".parse()?);
 ///         lane.set_labels(&labels)?;
-///         let frame = Frame { width: 64, height: 64, rgb: &rgb };
+///         let frame = Image::rgb8(64, 64, &rgb);
 ///         scope.spawn(move || lane.run(&[frame], Wanted::MASK).unwrap().mask(0).unwrap().len());
 ///     }
 ///     Ok(())
@@ -226,6 +226,15 @@ impl Network {
             text_time,
             _held: held,
         }))
+    }
+
+    /// Whether this is the process that loaded it: for those who lock what they hold beside it, which in a forked child nobody may be
+    /// left to open.
+    ///
+    /// # Errors
+    /// [`Error::Device`] in a process that was forked from that one.
+    pub fn check_process(&self) -> Result<()> {
+        self.0.check_process()
     }
 
     /// The text tower's output for a text that has been encoded (a label, or a template filled in): `embed_dim` values, not

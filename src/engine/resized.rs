@@ -3,13 +3,15 @@
 use std::io::{self, Write};
 
 use super::collect::unscale;
-use super::{Frame, Lane, finite};
+use super::lane::write_image;
+use super::{Lane, finite};
 use crate::device::Program;
 use crate::embedding::{At, beyond_f16};
 use crate::error::Result;
 use crate::image::npy::{self, Dtype};
 use crate::model::resized::{ResizedIo, Resizing};
 use crate::ops::Element;
+use crate::pixels::Image;
 use crate::plan;
 
 /// Bytes of a piece at most, where a plane is not larger: eight float16 channels of 1920×1080 pixels, of which a GPU reads the map's
@@ -36,13 +38,13 @@ impl Lane {
     /// ```
     /// use lseg_fast::embedding::At;
     /// use lseg_fast::image::npy::Dtype;
-    /// use lseg_fast::{Engine, Frame, Options};
+    /// use lseg_fast::{Engine, Image, Options};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut engine = Engine::load_demo(&Options::default())?;
     /// engine.set_size("64x96".parse()?);
     /// let rgb = vec![128; 50 * 30 * 3];
-    /// let mut resized = engine.embed_resized(&Frame { width: 50, height: 30, rgb: &rgb }, At::Photo, Dtype::F16, true)?;
+    /// let mut resized = engine.embed_resized(&Image::rgb8(50, 30, &rgb), At::Photo, Dtype::F16, true)?;
     /// let [channels, height, width] = resized.shape();
     /// assert_eq!((height, width), (30, 50));
     ///
@@ -55,8 +57,8 @@ impl Lane {
     ///
     /// # Errors
     /// As [`Lane::run`].
-    pub fn embed_resized(&mut self, frame: &Frame<'_>, at: At, dtype: Dtype, normalise: bool) -> Result<Resized<'_>> {
-        self.device.check()?;
+    pub fn embed_resized(&mut self, frame: &Image<'_>, at: At, dtype: Dtype, normalise: bool) -> Result<Resized<'_>> {
+        self.check_memory(std::slice::from_ref(frame))?;
         let shape = self.frame_shape(std::slice::from_ref(frame))?;
         self.network_size = shape.network;
         let size = if at == At::Full { shape.network } else { shape.photo };
@@ -70,7 +72,10 @@ impl Lane {
         // Not kept: to plan it takes no time beside what is written.
         let mut program = self.compile(plan, &what)?;
         self.forget_buffer();
-        self.device.write(&mut program, io.photo, 0, frame.rgb)?;
+        write_image(frame, io.photo, 0, |buf, first, rows| self.device.write_rows(&mut program, buf, first, rows))?;
+        if frame.in_cuda().is_some() {
+            self.device.write_images(&mut program, io.photo.buf, std::slice::from_ref(frame))?;
+        }
         self.device.run_steps(&mut program, 0..io.made)?;
         self.note_times();
         let beyond_f16 = self.check_map(&program, io)?;

@@ -1,10 +1,11 @@
 //! A frame's way through a lane: planned and compiled once for its size, labels and outputs, then run again and again.
 
-use super::{Frame, Lane, Wanted};
+use super::{Lane, Wanted};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::memory::{self, Held};
-use crate::model::{FrameIo, FrameShape, Outputs};
+use crate::model::{FrameIo, FrameShape, Output, Outputs};
+use crate::pixels::Image;
 use crate::plan::{self, Plan};
 
 /// Sessions kept for sizes and outputs seen before. A plan is small; the arena is one for all.
@@ -27,7 +28,7 @@ pub(super) struct Key {
 
 impl Lane {
     /// The session of these frames, planned if it is new: the last of the list. The labels are what the frames are asked about.
-    pub(super) fn prepare(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>, keep: &[&str]) -> Result<()> {
+    pub(super) fn prepare(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>, keep: &[&str]) -> Result<()> {
         self.ready(wanted.outputs)?;
         self.plan_frames(frames, wanted, keep)
     }
@@ -39,7 +40,7 @@ impl Lane {
     }
 
     /// As [`Lane::prepare`], of labels that were taken.
-    pub(super) fn plan_frames(&mut self, frames: &[Frame<'_>], wanted: Wanted<'_>, keep: &[&str]) -> Result<()> {
+    pub(super) fn plan_frames(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>, keep: &[&str]) -> Result<()> {
         let shape = self.frame_shape(frames)?;
         wanted.check(self.labels_in(wanted.outputs), shape.photo)?;
         let Wanted { colours, alpha, .. } = wanted;
@@ -48,24 +49,28 @@ impl Lane {
         self.session(shape, wanted.outputs, keep)
     }
 
-    pub(super) fn frame_shape(&self, frames: &[Frame<'_>]) -> Result<FrameShape> {
+    pub(super) fn frame_shape(&self, frames: &[Image<'_>]) -> Result<FrameShape> {
         let first = frames.first().ok_or_else(|| Error::Size("a batch of no frames".to_owned()))?;
+        let (w, h, format) = (first.width(), first.height(), first.format());
         for frame in frames {
-            let (Frame { width, height, rgb }, expected) = (frame, first.width.checked_mul(first.height));
-            if (*width, *height) != (first.width, first.height) {
-                let (w, h) = (first.width, first.height);
+            let (width, height) = (frame.width(), frame.height());
+            if (width, height) != (w, h) {
                 return Err(Error::Size(format!(
                     "a frame of {width}×{height} in a batch of {w}×{h}: one size a batch"
                 )));
             }
-            if expected.and_then(|pixels| pixels.checked_mul(3)) != Some(rgb.len()) || rgb.is_empty() {
-                let found = rgb.len();
-                let need = "width × height × 3 bytes of RGB, at least one pixel";
-                return Err(Error::Size(format!("a frame of {width}×{height} with {found} bytes: expected {need}")));
+            if frame.format() != format {
+                let (one, other) = (frame.format().name(), format.name());
+                return Err(Error::Size(format!("a frame of {one} in a batch of {other}: one format a batch")));
             }
+            if frame.in_cuda().is_some() != first.in_cuda().is_some() {
+                let what = "frames of the host's memory and of CUDA memory in a batch: one memory a batch";
+                return Err(Error::Size(what.to_owned()));
+            }
+            frame.check()?;
         }
-        let photo = (first.height, first.width);
-        Ok(FrameShape { batch: frames.len(), photo, network: self.network_size_for(photo)? })
+        let photo = (h, w);
+        Ok(FrameShape { batch: frames.len(), photo, format, network: self.network_size_for(photo)? })
     }
 
     /// Of a photo of (height, width).
@@ -91,7 +96,9 @@ impl Lane {
         let (plan, io) = self.record(shape, outputs, keep);
         let (height, width) = shape.network;
         let with = if labels == 0 { String::new() } else { format!(" with {labels} labels") };
-        let what = format!("this model at {height}×{width}{with}");
+        let resized = outputs.embedding.at.resized(&shape).filter(|_| outputs.has(Output::Embedding));
+        let at = resized.map_or(String::new(), |(h, w)| format!(" with embeddings at {h}×{w}"));
+        let what = format!("this model at {height}×{width}{with}{at}");
         let program = self.compile(plan, &what)?;
         let keep = keep.iter().map(|name| (*name).to_owned()).collect();
         if self.sessions.len() == SESSIONS {

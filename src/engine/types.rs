@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::device::DeviceChoice;
 use crate::device::cuda::ContextKind;
+use crate::model::UNLABELLED;
 
 /// What becomes of labels that have more tokens than the text tower reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,17 +56,6 @@ pub enum Wait {
     Block,
 }
 
-/// A photo in memory: 8-bit RGB, rows from the top, no padding between them.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    /// Pixels of a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// `height · width · 3` bytes
-    pub rgb: &'a [u8],
-}
-
 /// Each pixel's label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segmentation {
@@ -73,12 +63,12 @@ pub struct Segmentation {
     pub width: usize,
     /// Rows, as the frame has.
     pub height: usize,
-    /// `height · width` indices into the labels
+    /// `height · width` indices into the labels, and [`UNLABELLED`](crate::UNLABELLED) where a threshold left a pixel none
     pub mask: Vec<u16>,
 }
 
 impl Segmentation {
-    /// Each label's share of the pixels, for `labels` labels; the sum is 1.
+    /// Each label's share of the pixels, for `labels` labels; the sum is 1, but for the pixels without one.
     pub fn shares(&self, labels: usize) -> Vec<f64> {
         let mut counts = vec![0u64; labels];
         for index in &self.mask {
@@ -87,6 +77,12 @@ impl Segmentation {
             }
         }
         counts.into_iter().map(|count| count as f64 / self.mask.len().max(1) as f64).collect()
+    }
+
+    /// The share of the pixels that a threshold left without a label.
+    pub fn unlabelled(&self) -> f64 {
+        let count = self.mask.iter().filter(|label| **label == UNLABELLED).count();
+        count as f64 / self.mask.len().max(1) as f64
     }
 }
 

@@ -1,10 +1,17 @@
 //! What a frame is asked for, and what it yields.
 
+use half::f16;
+
 use super::label_set::Labels;
 use super::types::Segmentation;
 use crate::error::{Error, Result};
-use crate::model::{Output, Outputs};
+use crate::model::{EmbeddingForm, Output, Outputs, Threshold};
+use crate::ops::Element;
 use crate::points;
+
+/// The labels that masks can tell apart, where no value is taken by what has none.
+const MOST_LABELS: usize = 1 << 16;
+const MOST_LABELS_8: usize = 1 << 8;
 
 /// The weight of the labels' colours in an overlay, the photo's is what is left to 1. Kept in 128ths; a half by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +71,52 @@ impl<'a> Wanted<'a> {
         Wanted { outputs: self.outputs.at_points(points.len()), points, ..self }
     }
 
+    /// Pixels whose confidence ([`Output::Confidence`], before it is rounded) is less have no label: [`UNLABELLED`](crate::UNLABELLED)
+    /// in a mask, [`UNLABELLED_8`](crate::UNLABELLED_8) in one of bytes, the frame's own colour in an overlay.
+    ///
+    /// ```
+    /// use lseg_fast::{Engine, Image, Options, Output, Threshold, UNLABELLED_8, Wanted};
+    ///
+    /// # fn main() -> lseg_fast::Result<()> {
+    /// let mut engine = Engine::load_demo(&Options::default())?;
+    /// engine.set_size("64x64".parse()?);
+    /// engine.set_labels(&["grass", "sky", "other"])?;
+    /// let rgb = vec![90; 64 * 64 * 3];
+    /// let wanted = Wanted::of(&[Output::Mask8, Output::Confidence]).threshold(Threshold::new(0.5).unwrap());
+    /// let results = engine.run(&[Image::rgb8(64, 64, &rgb)], wanted)?;
+    /// let pixels = results.mask8(0).unwrap().iter().zip(results.confidence(0).unwrap());
+    /// for (label, confidence) in pixels {
+    ///     assert!(if *label == UNLABELLED_8 { *confidence <= 128 } else { *confidence >= 127 });
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn threshold(self, threshold: Threshold) -> Self {
+        Wanted { outputs: self.outputs.above(threshold), ..self }
+    }
+
+    /// [`Output::Embedding`] too, in this form.
+    ///
+    /// ```
+    /// use lseg_fast::image::npy::Dtype;
+    /// use lseg_fast::{EmbeddingForm, Engine, Image, Layout, MapSize, Options, Output, Wanted};
+    ///
+    /// # fn main() -> lseg_fast::Result<()> {
+    /// let mut engine = Engine::load_demo(&Options::default())?;
+    /// engine.set_size("64x64".parse()?);
+    /// let rgb = vec![90; 50 * 30 * 3];
+    /// let form = EmbeddingForm { at: MapSize::Photo, dtype: Dtype::F16, layout: Layout::Chw, normalise: true };
+    /// let results = engine.run(&[Image::rgb8(50, 30, &rgb)], Wanted::default().embedding(form))?;
+    /// let [channels, height, width] = results.shape(Output::Embedding).unwrap();
+    /// assert_eq!((height, width), (30, 50));
+    /// assert_eq!(results.halves(Output::Embedding, 0).unwrap().len(), channels * height * width);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn embedding(self, form: EmbeddingForm) -> Self {
+        Wanted { outputs: self.outputs.embedding(form), ..self }
+    }
+
     /// Whether it is among them.
     pub fn has(&self, output: Output) -> bool {
         self.outputs.has(output)
@@ -72,11 +125,22 @@ impl<'a> Wanted<'a> {
     /// Whether they can be had of so many labels and a frame of this (height, width).
     ///
     /// # Errors
-    /// [`Error::Labels`] for more or fewer colours than labels, [`Error::Points`] for no points and for one outside the frame.
+    /// [`Error::Labels`] for more or fewer colours than labels and for more labels than a mask of this kind can tell apart;
+    /// [`Error::Points`] for no points and for one outside the frame.
     pub(super) fn check(&self, labels: usize, (height, width): (usize, usize)) -> Result<()> {
         let colours = self.colours.len();
         if self.has(Output::Overlay) && colours != labels {
             return Err(Error::Labels(format!("{colours} colours for {labels} labels: give one a label")));
+        }
+        let unlabelled = self.outputs.threshold.is_some();
+        let values = if self.has(Output::Mask8) { MOST_LABELS_8 } else { MOST_LABELS };
+        let most = values - usize::from(unlabelled);
+        if self.outputs.need_mask() && labels > most {
+            let bytes = if self.has(Output::Mask8) { " of bytes" } else { "" };
+            let with = if unlabelled { " with a threshold" } else { "" };
+            let ask = if self.has(Output::Mask8) { ", or ask for Output::Mask" } else { "" };
+            let what = format!("{labels} labels for a mask{bytes}{with}: give {most} at most{ask}");
+            return Err(Error::Labels(what));
         }
         if self.has(Output::Points) && self.points.is_empty() {
             return Err(Error::Points("no points: name them with Wanted::at_points".to_owned()));
@@ -92,14 +156,14 @@ impl<'a> Wanted<'a> {
 /// serves again, and nothing is given back in a frame ([`Lane::run_into`](super::Lane::run_into)).
 ///
 /// ```
-/// use lseg_fast::{Engine, Frame, Options, Output, Results, Wanted};
+/// use lseg_fast::{Engine, Image, Options, Output, Results, Wanted};
 ///
 /// # fn main() -> lseg_fast::Result<()> {
 /// let mut engine = Engine::load_demo(&Options::default())?;
 /// engine.set_size("64x64".parse()?);
 /// engine.set_labels(&["snow", "night sky", "other"])?;
 /// let (white, black) = (vec![250; 64 * 64 * 3], vec![10; 64 * 64 * 3]);
-/// let frames = [&white, &black].map(|rgb| Frame { width: 64, height: 64, rgb });
+/// let frames = [&white, &black].map(|rgb| Image::rgb8(64, 64, rgb));
 ///
 /// let mut results = Results::default();
 /// engine.run_into(&frames, Wanted::MASK.and(Output::Scores), &mut results)?;
@@ -120,7 +184,8 @@ pub struct Results {
 /// All frames' values of one output, one frame after the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Array {
-    pub is_wanted: bool,
+    /// What its values are, where there are any.
+    pub element: Option<Element>,
     /// Of one frame.
     pub shape: [usize; 3],
     pub data: Data,
@@ -130,6 +195,7 @@ pub(super) struct Array {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Data {
     pub f32: Vec<f32>,
+    pub f16: Vec<f16>,
     pub u16: Vec<u16>,
     pub u8: Vec<u8>,
 }
@@ -147,29 +213,54 @@ impl Results {
     }
 
     /// Of one frame's array of this output, as [`Output`] tells: a mask has `[height, width, 1]`, points have `[1, points,
-    /// embed_dim]`, an overlay and an embedding `[height, width, channels]`. `None` where it was not wanted.
+    /// embed_dim]`, an overlay `[height, width, channels]`, an embedding what its layout says. `None` where it was not wanted.
     pub fn shape(&self, output: Output) -> Option<[usize; 3]> {
         self.array(output).map(|array| array.shape)
     }
 
     /// A frame's mask, `height · width` indices into the labels.
     pub fn mask(&self, frame: usize) -> Option<&[u16]> {
-        self.of_frame(Output::Mask, frame, |data| &data.u16)
+        self.of_frame(Output::Mask, Element::U16, frame, |data| &data.u16)
+    }
+
+    /// A frame's mask in bytes, `height · width` indices into the labels.
+    pub fn mask8(&self, frame: usize) -> Option<&[u8]> {
+        self.of_frame(Output::Mask8, Element::U8, frame, |data| &data.u8)
+    }
+
+    /// A frame's confidences, `height · width` bytes.
+    pub fn confidence(&self, frame: usize) -> Option<&[u8]> {
+        self.of_frame(Output::Confidence, Element::U8, frame, |data| &data.u8)
     }
 
     /// A frame's overlay, `height · width · 3` bytes of RGB.
     pub fn overlay(&self, frame: usize) -> Option<&[u8]> {
-        self.of_frame(Output::Overlay, frame, |data| &data.u8)
+        self.of_frame(Output::Overlay, Element::U8, frame, |data| &data.u8)
     }
 
-    /// A frame's values of any other output.
+    /// A frame's values of any other output, where they are float32.
     pub fn values(&self, output: Output, frame: usize) -> Option<&[f32]> {
-        self.of_frame(output, frame, |data| &data.f32).filter(|_| !matches!(output, Output::Mask | Output::Overlay))
+        self.of_frame(output, Element::F32, frame, |data| &data.f32)
+    }
+
+    /// A frame's values of an output that was asked for in float16 ([`Wanted::embedding`]).
+    pub fn halves(&self, output: Output, frame: usize) -> Option<&[f16]> {
+        self.of_frame(output, Element::F16, frame, |data| &data.f16)
     }
 
     /// All frames' masks, given away.
     pub fn take_masks(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.take(Output::Mask).u16)
+    }
+
+    /// All frames' masks in bytes, given away.
+    pub fn take_masks8(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.take(Output::Mask8).u8)
+    }
+
+    /// All frames' confidences, given away.
+    pub fn take_confidences(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.take(Output::Confidence).u8)
     }
 
     /// All frames' overlays, given away.
@@ -182,10 +273,15 @@ impl Results {
         std::mem::take(&mut self.take(output).f32)
     }
 
+    /// All frames' values of an output in float16, given away.
+    pub fn take_halves(&mut self, output: Output) -> Vec<f16> {
+        std::mem::take(&mut self.take(output).f16)
+    }
+
     /// Nothing is there from here on; the memory stays.
     pub(super) fn clear(&mut self) {
         self.frames = 0;
-        self.arrays.iter_mut().for_each(|array| array.is_wanted = false);
+        self.arrays.iter_mut().for_each(|array| array.element = None);
     }
 
     /// A frame's mask by `run`, into the caller's memory. Where it fails the caller's mask is as it was, or of no size.
@@ -211,17 +307,23 @@ impl Results {
 
     fn take(&mut self, output: Output) -> &mut Data {
         let array = &mut self.arrays[output as usize];
-        array.is_wanted = false;
+        array.element = None;
         &mut array.data
     }
 
     fn array(&self, output: Output) -> Option<&Array> {
-        Some(&self.arrays[output as usize]).filter(|array| array.is_wanted)
+        Some(&self.arrays[output as usize]).filter(|array| array.element.is_some())
     }
 
-    fn of_frame<T>(&self, output: Output, frame: usize, values: impl Fn(&Data) -> &Vec<T>) -> Option<&[T]> {
-        let array = self.array(output)?;
+    fn of_frame<T>(
+        &self,
+        output: Output,
+        element: Element,
+        frame: usize,
+        values: impl Fn(&Data) -> &Vec<T>,
+    ) -> Option<&[T]> {
+        let array = self.array(output).filter(|array| array.element == Some(element) && frame < self.frames)?;
         let size = array.shape.iter().product::<usize>();
-        values(&array.data).get(frame * size..(frame + 1) * size).filter(|_| frame < self.frames)
+        values(&array.data).get(frame * size..(frame + 1) * size)
     }
 }

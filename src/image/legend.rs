@@ -31,7 +31,8 @@ const LONGEST_LABEL: f32 = 13.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     pub label: &'a str,
-    pub colour: [u8; 3],
+    /// None for what is not coloured.
+    pub colour: Option<[u8; 3]>,
     pub share: f64,
 }
 
@@ -124,10 +125,8 @@ fn rows(entries: &[Entry], fitting: usize) -> Vec<Row> {
     entries.sort_by(|a, b| b.share.total_cmp(&a.share));
     let shown = if entries.len() > fitting { fitting.saturating_sub(1) } else { entries.len() };
     let (shown, others) = entries.split_at(shown);
-    let mut rows: Vec<Row> = shown
-        .iter()
-        .map(|e| Row { colour: Some(e.colour), label: printable(e.label), share: percent(e.share) })
-        .collect();
+    let mut rows: Vec<Row> =
+        shown.iter().map(|e| Row { colour: e.colour, label: printable(e.label), share: percent(e.share) }).collect();
     if !others.is_empty() {
         let share = percent(others.iter().map(|e| e.share).sum());
         rows.push(Row { colour: None, label: format!("+{} more", others.len()), share });
@@ -156,7 +155,9 @@ mod tests {
     use super::*;
 
     fn shares(count: usize) -> Vec<Entry<'static>> {
-        (0..count).map(|i| Entry { label: "grass", colour: [200, i as u8, 0], share: 1.0 / count as f64 }).collect()
+        (0..count)
+            .map(|i| Entry { label: "grass", colour: Some([200, i as u8, 0]), share: 1.0 / count as f64 })
+            .collect()
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_largest_shares_come_first_and_the_rest_is_counted() {
-        let entry = |label, share| Entry { label, colour: [0; 3], share };
+        let entry = |label, share| Entry { label, colour: None, share };
         let entries = [entry("a", 0.05), entry("b", 0.6), entry("c", 0.25), entry("d", 0.1)];
         let shown =
             |fitting| rows(&entries, fitting).iter().map(|r| format!("{} {}", r.label, r.share)).collect::<Vec<_>>();
@@ -194,13 +195,15 @@ mod tests {
         let entries = shares(12);
         let panel = draw(&entries, 640, 480).unwrap();
         for entry in entries {
-            assert!(panel.rgb.chunks_exact(3).any(|pixel| pixel == entry.colour));
+            assert!(
+                panel.rgb.chunks_exact(3).any(|pixel| Some(pixel) == entry.colour.as_ref().map(<[u8; 3]>::as_slice))
+            );
         }
     }
 
     #[test]
     fn labels_of_any_script_can_be_told_apart() {
-        let panel = |label| draw(&[Entry { label, colour: [200, 0, 0], share: 1.0 }], 640, 480).unwrap();
+        let panel = |label| draw(&[Entry { label, colour: Some([200, 0, 0]), share: 1.0 }], 640, 480).unwrap();
         assert_ne!(panel("天"), panel("地"));
         // Line ends and the like are spaces: a label has one row.
         assert_eq!(panel("dog\u{2029}cat\n\u{85}"), panel("dog cat  "));

@@ -9,25 +9,76 @@ use super::idat::{BLOCK, LESS_ABOVE, PLAIN, idat};
 /// The most labels that an 8-bit indexed mask can hold; beyond, masks are 16-bit grey.
 pub const MAX_INDEXED_LABELS: usize = 256;
 
+/// What a pixel of a mask has in the place of a label where its confidence is below the [`Threshold`](crate::Threshold).
+pub const UNLABELLED: u16 = u16::MAX;
+/// The same in masks of bytes.
+pub const UNLABELLED_8: u8 = u8::MAX;
+
+/// The colour of unlabelled pixels in an indexed mask.
+const NO_COLOUR: [u8; 3] = [255; 3];
+
+/// What stands for [`UNLABELLED`] in the file of a mask of so many labels.
+pub fn unlabelled(labels: usize) -> u16 {
+    if labels < MAX_INDEXED_LABELS { UNLABELLED_8.into() } else { UNLABELLED }
+}
+
 /// Writes `mask` [height, width] as a PNG: 8-bit indexed with `colours`, one a label, embedded, or 16-bit grey above
 /// [`MAX_INDEXED_LABELS`] labels.
 ///
 /// # Errors
 /// What writing to `out` yields, and `InvalidInput` if the mask's length, size or a value does not fit.
 pub fn write(out: impl Write, mask: &[u16], width: usize, height: usize, colours: &[[u8; 3]]) -> io::Result<()> {
-    let labels = colours.len();
-    if let Some(&value) = mask.iter().find(|&&value| usize::from(value) >= labels) {
-        return Err(invalid(format!("a mask with the value {value} for {labels} labels")));
+    check(mask.iter(), colours.len())?;
+    let palette = (colours.len() <= MAX_INDEXED_LABELS).then_some(colours);
+    write_values(encoder(out, mask.len(), width, height)?, mask, width, palette)
+}
+
+/// Whether they are labels.
+fn check<'a>(mut values: impl Iterator<Item = &'a u16>, labels: usize) -> io::Result<()> {
+    match values.find(|value| usize::from(**value) >= labels) {
+        Some(value) => Err(invalid(format!("a mask with the value {value} for {labels} labels"))),
+        None => Ok(()),
     }
-    let mut encoder = encoder(out, mask, width, height)?;
-    if labels <= MAX_INDEXED_LABELS {
-        encoder.set_color(ColorType::Indexed);
-        encoder.set_palette(colours.as_flattened().to_vec());
-        write_rows(encoder, mask, width, |value| [value as u8])
-    } else {
-        encoder.set_depth(BitDepth::Sixteen);
-        write_rows(encoder, mask, width, u16::to_be_bytes)
+}
+
+/// 8-bit indexed with a palette, 16-bit grey without.
+fn write_values(
+    mut encoder: Encoder<impl Write>,
+    mask: &[u16],
+    width: usize,
+    palette: Option<&[[u8; 3]]>,
+) -> io::Result<()> {
+    match palette {
+        Some(palette) => {
+            encoder.set_color(ColorType::Indexed);
+            encoder.set_palette(palette.as_flattened().to_vec());
+            write_rows(encoder, mask, width, |value| [value as u8])
+        }
+        None => {
+            encoder.set_depth(BitDepth::Sixteen);
+            write_rows(encoder, mask, width, u16::to_be_bytes)
+        }
     }
+}
+
+/// As [`write()`], of a mask whose pixels may be [`UNLABELLED`]: 8-bit with 255 in the place of that up to 255 labels.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_unlabelled(
+    out: impl Write,
+    mask: &[u16],
+    width: usize,
+    height: usize,
+    colours: &[[u8; 3]],
+) -> io::Result<()> {
+    check(mask.iter().filter(|value| **value != UNLABELLED), colours.len())?;
+    if unlabelled(colours.len()) == UNLABELLED {
+        return write_values(encoder(out, mask.len(), width, height)?, mask, width, None);
+    }
+    let mut palette = colours.to_vec();
+    palette.resize(MAX_INDEXED_LABELS, NO_COLOUR);
+    write_values(encoder(out, mask.len(), width, height)?, mask, width, Some(&palette))
 }
 
 /// Writes where `mask` [height, width] has one `label` as an 8-bit grey PNG: 255 there, 0 elsewhere.
@@ -35,14 +86,22 @@ pub fn write(out: impl Write, mask: &[u16], width: usize, height: usize, colours
 /// # Errors
 /// As [`write()`].
 pub fn write_binary(out: impl Write, mask: &[u16], width: usize, height: usize, label: u16) -> io::Result<()> {
-    let encoder = encoder(out, mask, width, height)?;
+    let encoder = encoder(out, mask.len(), width, height)?;
     write_rows(encoder, mask, width, |value| [if value == label { 255 } else { 0 }])
 }
 
-/// For 8-bit grey, once it is sure that the mask is as large as it says.
-fn encoder<'a, W: Write>(out: W, mask: &[u16], width: usize, height: usize) -> io::Result<Encoder<'a, W>> {
-    if mask.len() != width.saturating_mul(height) || mask.is_empty() {
-        return Err(invalid(format!("a mask of {} values for {width}×{height} pixels", mask.len())));
+/// Writes bytes [height, width], such as confidences, as an 8-bit grey PNG.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_grey(out: impl Write, values: &[u8], width: usize, height: usize) -> io::Result<()> {
+    write_rows(encoder(out, values.len(), width, height)?, values, width, |value| [value])
+}
+
+/// For 8-bit grey, once it is sure that there are as many values as pixels.
+fn encoder<'a, W: Write>(out: W, values: usize, width: usize, height: usize) -> io::Result<Encoder<'a, W>> {
+    if values != width.saturating_mul(height) || values == 0 {
+        return Err(invalid(format!("a mask of {values} values for {width}×{height} pixels")));
     }
     let side = |pixels: usize| u32::try_from(pixels).map_err(|_| invalid(format!("a side of {pixels} pixels")));
     let mut encoder = Encoder::new(out, side(width)?, side(height)?);
@@ -56,11 +115,11 @@ fn invalid(what: String) -> io::Error {
 }
 
 /// In blocks: neither is a second copy of the mask made, nor does each row of a narrow one cost a call.
-fn write_rows<const N: usize>(
+fn write_rows<T: Copy, const N: usize>(
     encoder: Encoder<impl Write>,
-    mask: &[u16],
+    mask: &[T],
     width: usize,
-    bytes: impl Fn(u16) -> [u8; N],
+    bytes: impl Fn(T) -> [u8; N],
 ) -> io::Result<()> {
     let mut writer = encoder.write_header()?;
     let mut data = idat(&mut writer, flate2::Compression::default());
@@ -122,6 +181,38 @@ mod tests {
         let (colour, depth, colours, values) = read(&file);
         assert_eq!((colour, depth, colours), (ColorType::Grayscale, BitDepth::Sixteen, None));
         assert_eq!(values, mask.map(u16::to_be_bytes).as_flattened());
+    }
+
+    #[test]
+    fn unlabelled_pixels_are_the_largest_value() {
+        let mask = [0, UNLABELLED, 254, 7];
+        let (mut file, colours) = (Vec::new(), vec![[1, 2, 3]; 255]);
+        write_unlabelled(&mut file, &mask, 2, 2, &colours).unwrap();
+        let (colour, depth, palette, values) = read(&file);
+        assert_eq!((colour, depth), (ColorType::Indexed, BitDepth::Eight));
+        assert_eq!(palette.unwrap(), [&colours[..], &[NO_COLOUR]].concat().as_flattened());
+        assert_eq!((values, unlabelled(255)), (vec![0, 255, 254, 7], 255));
+        // The value 255 is a label's.
+        let mut file = Vec::new();
+        write_unlabelled(&mut file, &mask, 4, 1, &vec![[0; 3]; 256]).unwrap();
+        let (colour, depth, _, values) = read(&file);
+        assert_eq!((colour, depth), (ColorType::Grayscale, BitDepth::Sixteen));
+        assert_eq!(values, mask.map(u16::to_be_bytes).as_flattened());
+        assert_eq!(unlabelled(256), UNLABELLED);
+        // Only where it may be.
+        for (mask, written) in [([0, UNLABELLED], true), ([0, 3], false)] {
+            let colours = [[0; 3]; 3];
+            assert!(write(io::sink(), &mask, 2, 1, &colours).is_err());
+            assert_eq!(write_unlabelled(io::sink(), &mask, 2, 1, &colours).is_ok(), written);
+        }
+    }
+
+    #[test]
+    fn bytes_are_grey() {
+        let mut file = Vec::new();
+        write_grey(&mut file, &[0, 127, 255, 9], 2, 2).unwrap();
+        assert_eq!(read(&file), (ColorType::Grayscale, BitDepth::Eight, None, vec![0, 127, 255, 9]));
+        assert_eq!(write_grey(io::sink(), &[0], 2, 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Overlay<'a> {
 }
 
 impl Overlay<'_> {
-    /// `colours` has one a label, `shares` the labels' fractions of the photo.
+    /// `colours` has one a label, `shares` the labels' fractions of the photo, and behind them, where pixels may have no label, theirs.
     ///
     /// # Errors
     /// [`Error::Size`] if the lengths do not match or there is no pixel.
@@ -32,7 +32,7 @@ impl Overlay<'_> {
         if rgb.is_empty()
             || rgb.len() != 3 * width * height
             || colours.len() != labels.len()
-            || shares.len() != labels.len()
+            || !(labels.len()..=labels.len() + 1).contains(&shares.len())
         {
             return Err(Error::Size(format!(
                 "an overlay of {width}×{height} pixels and {} labels from {} bytes, {} colours and {} shares",
@@ -42,11 +42,11 @@ impl Overlay<'_> {
                 shares.len()
             )));
         }
-        let entries: Vec<Entry> = labels
-            .iter()
-            .zip(colours)
+        let labelled = labels.iter().zip(colours).map(|(label, colour)| (label.as_str(), Some(*colour)));
+        let entries: Vec<Entry> = labelled
+            .chain([("unlabelled", None)])
             .zip(shares)
-            .map(|((label, &colour), &share)| Entry { label, colour, share })
+            .map(|((label, colour), &share)| Entry { label, colour, share })
             .collect();
         Ok(Overlay { tinted, panel: legend::draw(&entries, *width, *height) })
     }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn parts_that_do_not_match_are_refused() {
         let labels = ["sky".to_owned()];
-        for (bytes, colours, shares) in [(3, 1, 1), (9, 1, 1), (6, 0, 1), (6, 1, 2)] {
+        for (bytes, colours, shares) in [(3, 1, 1), (9, 1, 1), (6, 0, 1), (6, 1, 0), (6, 1, 3)] {
             let photo = Photo { width: 2, height: 1, rgb: vec![0; bytes] };
             let picture = overlay(&photo, &labels, &vec![[0; 3]; colours], &vec![0.5; shares]);
             assert!(matches!(picture, Err(Error::Size(_))));

@@ -25,11 +25,16 @@ pub mod vit;
 pub mod weights;
 
 use self::config::{Config, ImageEncoder};
-pub use self::output::{FrameIo, Output, Outputs};
+pub(crate) use self::output::LARGEST_EMBEDDING;
+pub use self::output::{
+    Count, EmbeddingForm, FrameIo, Layout, MapSize, Output, Outputs, Threshold, UNLABELLED, UNLABELLED_8,
+};
 use self::weights::{Loader, TensorSpec};
 use crate::error::Result;
+use crate::image::npy::Dtype;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Buf, Element, PlanBuilder, Stage, similarity};
+use crate::ops::{Argmax, Buf, Element, FormFeatures, Picture, PlanBuilder, Stage, similarity};
+use crate::pixels::Format;
 
 /// One LSeg: handles of its weights on a device, and how they are used.
 pub struct Model {
@@ -57,6 +62,8 @@ pub struct FrameShape {
     pub batch: usize,
     /// (height, width) of the photo
     pub photo: (usize, usize),
+    /// Of the photos.
+    pub format: Format,
     /// (height, width) of the network's input, multiples of 32
     pub network: (usize, usize),
 }
@@ -98,18 +105,26 @@ impl Model {
         bank: Option<&similarity::Weights>,
         wanted: Outputs,
     ) -> FrameIo {
-        let FrameShape { batch, photo: (h0, w0), network } = shape;
+        let network = shape.network;
         d.stage(Stage::Encoder);
         let labels = bank.map_or(0, |bank| bank.labels.weight.n);
-        let mut io = FrameIo::declare(d, [batch, h0, w0, 3], labels, wanted);
+        let mut io = FrameIo::declare(d, &shape, labels, wanted);
         let path = self.features(d, io.photo, network);
         if wanted.has(Output::Embedding) {
             let embedding = self.head.embedding(d, path);
-            io.give(d, Output::Embedding, embedding);
+            if wanted.on_device || wanted.embedding != EmbeddingForm::default() {
+                self.give_formed(d, &mut io, Output::Embedding, embedding, wanted.embedding, &shape);
+            } else {
+                io.give(d, Output::Embedding, embedding);
+            }
         }
         if let Some(points) = io.points {
             let sampled = self.head.embedding_at(d, path, points, shape.photo);
-            io.give(d, Output::Points, sampled);
+            if wanted.on_device {
+                self.give_formed(d, &mut io, Output::Points, sampled, EmbeddingForm::default(), &shape);
+            } else {
+                io.give(d, Output::Points, sampled);
+            }
         }
         let Some(bank) = bank.filter(|_| wanted.need_labels()) else { return io };
         let logits = self.head.scores(d, path, bank);
@@ -129,28 +144,72 @@ impl Model {
             d.softmax_scores(lse, probabilities);
             io.give(d, Output::Probabilities, probabilities);
         }
-        if !wanted.has(Output::Mask) {
-            return io;
-        }
-        let mask = d.buffer("mask", [batch, h0, w0, 1], Element::of_labels(n));
-        let best = wanted.has(Output::Best).then(|| d.buffer("best", mask.shape, Element::F32));
-        let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
-        d.argmax(logits, mask, best, not_finite);
-        io.give(d, Output::Mask, mask);
-        if let Some(best) = best {
-            io.give(d, Output::Best, best);
-        }
-        d.output(not_finite);
-        io.not_finite = Some(not_finite);
-        if let Some(palette) = io.palette {
-            d.overlay(mask, palette, io.photo);
-            io.give(d, Output::Overlay, io.photo);
+        if wanted.need_mask() {
+            self.give_mask(d, &mut io, logits, wanted, shape);
         }
         io
     }
 
+    /// The mask and what is made beside it and of it.
+    fn give_mask(&self, d: &mut PlanBuilder, io: &mut FrameIo, logits: Buf, wanted: Outputs, shape: FrameShape) {
+        let FrameShape { batch, photo: (h0, w0), .. } = shape;
+        let unlabelled = wanted.threshold.is_some();
+        let mask = d.buffer("mask", [batch, h0, w0, 1], Element::of_mask(logits.channels(), unlabelled));
+        let mut beside = |output, name, element| wanted.has(output).then(|| d.buffer(name, mask.shape, element));
+        let best = beside(Output::Best, "best", Element::F32);
+        let confidence = beside(Output::Confidence, "confidence", Element::U8);
+        let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
+        let threshold = wanted.threshold.map(Threshold::value);
+        d.push(Argmax { logits, mask, best, not_finite, confidence, threshold });
+        let given = [(Output::Mask, Some(mask)), (Output::Mask8, Some(mask)), (Output::Best, best)];
+        for (output, buf) in given.into_iter().chain([(Output::Confidence, confidence)]) {
+            if let Some(buf) = buf.filter(|_| wanted.has(output)) {
+                io.give(d, output, buf);
+            }
+        }
+        io.count(d, Output::Mask, mask, not_finite);
+        if let Some(palette) = io.palette {
+            let photo = d.as_rgb(io.photo);
+            d.overlay(mask, palette, photo, unlabelled);
+            io.give(d, Output::Overlay, photo);
+        }
+    }
+
+    /// A map of embeddings as the network defines them, in a form.
+    fn give_formed(
+        &self,
+        d: &mut PlanBuilder,
+        io: &mut FrameIo,
+        output: Output,
+        map: Buf,
+        form: EmbeddingForm,
+        shape: &FrameShape,
+    ) {
+        d.scope("form", 0);
+        let EmbeddingForm { at, dtype, layout, normalise } = form;
+        let [batch, h, w, channels] = map.shape;
+        let size = at.resized(shape).unwrap_or((h, w));
+        let element = if dtype == Dtype::F16 { Element::F16 } else { Element::F32 };
+        let norms = normalise.then(|| d.buffer("norms", [batch, size.0, size.1, 1], Element::F32));
+        let out = d.buffer("formed", layout.shape(batch, size, channels), element);
+        let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
+        d.form_features(FormFeatures {
+            x: map,
+            resized: at.resized(shape).is_some(),
+            norms,
+            // A vector's length has the scale in it already.
+            factor: if normalise { 1.0 } else { 1.0 / self.scale },
+            limit: self.scale * LARGEST_EMBEDDING,
+            layout,
+            out,
+            not_finite,
+        });
+        io.give(d, output, out);
+        io.count(d, output, out, not_finite);
+    }
+
     /// Photos to path 1, from which every output is made; what follows is the head.
-    fn features(&self, d: &mut PlanBuilder, photo: Buf, network: (usize, usize)) -> Buf {
+    fn features(&self, d: &mut PlanBuilder, photo: Picture, network: (usize, usize)) -> Buf {
         let normalise = Normalise { mean: self.config.mean, std: self.config.std.map(|std| std / self.scale) };
         let hooked = match &self.encoder {
             Encoder::Vit(vit) => vit.forward(d, photo, &normalise, network),

@@ -1,7 +1,7 @@
 //! A frame's embeddings at another size, in pieces of some channels: the whole would be larger than all other memory of a pass.
 
 use super::{FrameShape, Model};
-use crate::ops::{Buf, Element, PlanBuilder, Stage};
+use crate::ops::{Buf, Element, Picture, PlanBuilder, Stage};
 
 /// How embeddings are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Resizing {
 /// The buffers of such a pass and where it pauses.
 #[derive(Clone, Copy, Debug)]
 pub struct ResizedIo {
-    /// `[1, h0, w0, 3]`, u8; filled by the host
-    pub photo: Buf,
+    /// Filled by the host
+    pub photo: Picture,
     /// `[1, H/2, W/2, embed_dim]`: the map that is resized, there from step `made` on
     pub map: Buf,
     /// `[1, 1, 1, 1]`, u32: the piece's first channel; filled by the host before the last step, each time that it runs
@@ -33,11 +33,11 @@ pub struct ResizedIo {
 impl Model {
     /// One frame, from photo to a piece of its resized embeddings.
     pub fn forward_resized(&self, d: &mut PlanBuilder, shape: FrameShape, resizing: &Resizing) -> ResizedIo {
-        let FrameShape { batch, photo: (h0, w0), network } = shape;
+        let FrameShape { batch, photo: size, format, network } = shape;
         let (height, width) = resizing.size;
         d.stage(Stage::Encoder);
-        let photo = d.buffer("photo", [batch, h0, w0, 3], Element::U8);
-        d.input(photo);
+        let photo = d.picture("photo", format, batch, size);
+        d.input(photo.buf);
         let path = self.features(d, photo, network);
         let map = self.head.embedding(d, path);
         let made = d.steps.len();

@@ -5,7 +5,7 @@ use super::config::{ImageEncoder, RESNET_EXPANSION};
 use super::weights::{After, Loader};
 use crate::error::Result;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Buf, Element, Epilogue, Func, PlanBuilder, conv};
+use crate::ops::{Buf, Element, Epilogue, Func, Picture, PlanBuilder, conv};
 
 pub struct Resnet {
     /// `[stem, 7·7·3]`, stride 2
@@ -45,9 +45,15 @@ impl Resnet {
         Ok(Resnet { stem, stages })
     }
 
-    /// Photo `[b, h0, w0, 3]`, taken as `size` = (H, W) → the stages' maps.
-    pub fn forward(&self, d: &mut PlanBuilder, photo: Buf, normalise: &Normalise, size: (usize, usize)) -> [Buf; 4] {
-        let (b, (h, w), channels) = (photo.batch(), size, self.stem.weight.n);
+    /// Photos, taken as `size` = (H, W) → the stages' maps.
+    pub fn forward(
+        &self,
+        d: &mut PlanBuilder,
+        photo: Picture,
+        normalise: &Normalise,
+        size: (usize, usize),
+    ) -> [Buf; 4] {
+        let (b, (h, w), channels) = (photo.buf.batch(), size, self.stem.weight.n);
         d.scope("stem", 0);
         let image = d.buffer("image", [b, h, w, 3], Element::Activation);
         d.patchify(photo, normalise, 1, image);

@@ -5,7 +5,7 @@ use super::transformer::{Block, Style};
 use super::weights::{After, Loader, TensorSpec};
 use crate::error::Result;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Buf, Element, Epilogue, Func, Linear, PlanBuilder, Vector, conv};
+use crate::ops::{Buf, Element, Epilogue, Func, Linear, Picture, PlanBuilder, Vector, conv};
 
 /// As timm names its parts.
 const STYLE: Style = Style {
@@ -63,9 +63,15 @@ impl Vit {
         })
     }
 
-    /// Photo `[b, h0, w0, 3]`, taken as `size` = (H, W) → the hooks' tokens, each `[b, 1, 1 + h·w, dim]`.
-    pub fn forward(&self, d: &mut PlanBuilder, photo: Buf, normalise: &Normalise, size: (usize, usize)) -> [Buf; 4] {
-        let (b, (h, w), dim) = (photo.batch(), (size.0 / self.patch, size.1 / self.patch), self.dim);
+    /// Photos, taken as `size` = (H, W) → the hooks' tokens, each `[b, 1, 1 + h·w, dim]`.
+    pub fn forward(
+        &self,
+        d: &mut PlanBuilder,
+        photo: Picture,
+        normalise: &Normalise,
+        size: (usize, usize),
+    ) -> [Buf; 4] {
+        let (b, (h, w), dim) = (photo.buf.batch(), (size.0 / self.patch, size.1 / self.patch), self.dim);
         let t = 1 + h * w;
         d.scope("patch_embed", 0);
         let patches = d.buffer("patches", [b, h, w, self.patch * self.patch * 3], Element::Activation);

@@ -4,33 +4,48 @@ use super::{Buf, Element, Operand, Operation, PlanBuilder, need};
 
 /// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False) →
 /// the index of the largest at each pixel; the first of equals, and NaN before all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Argmax {
     pub logits: Buf,
-    /// `[b, H, W, 1]`, [`Element::of_labels`]
+    /// `[b, H, W, 1]`, [`Element::of_mask`]
     pub mask: Buf,
     /// Where asked for (`F32`, the mask's shape): that largest value.
     pub best: Option<Buf>,
     /// (`U32`, one) The number of pixels whose largest value is NaN or infinite: their label says nothing.
     pub not_finite: Buf,
+    /// Where asked for (`U8`, the mask's shape): p · 255 rounded to the nearest, of two the even, where p is the winner's softmax among
+    /// all labels' values at that pixel; 0 where it is NaN.
+    pub confidence: Option<Buf>,
+    /// Pixels whose p is less have the largest value of the mask's element in the place of a label.
+    pub threshold: Option<f32>,
 }
 
 impl PlanBuilder {
+    /// The winners alone; their softmax is asked for in [`Argmax`] itself.
     pub fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
-        self.push(Argmax { logits, mask, best, not_finite });
+        self.push(Argmax { logits, mask, best, not_finite, confidence: None, threshold: None });
+    }
+}
+
+impl Argmax {
+    /// Whether it takes the winners' softmax.
+    pub fn is_confident(&self) -> bool {
+        self.confidence.is_some() || self.threshold.is_some()
     }
 }
 
 impl Operation for Argmax {
     fn check(&self) -> Result<(), String> {
-        let Argmax { logits, mask, best, not_finite } = self;
+        let Argmax { logits, mask, best, not_finite, confidence, threshold } = self;
         let labels = logits.channels();
-        need(mask.element == Element::of_labels(labels), || {
+        need(mask.element == Element::of_mask(labels, threshold.is_some()), || {
             format!("a mask of {:?} for {labels} labels", mask.element)
         })?;
         need(mask.batch() == logits.batch() && mask.channels() == 1, || format!("a mask of {:?}", mask.shape))?;
         let fits = best.is_none_or(|best| best.element == Element::F32 && best.shape == mask.shape);
         need(fits, || "the best scores have the mask's shape".to_owned())?;
+        let fits = confidence.is_none_or(|bytes| bytes.element == Element::U8 && bytes.shape == mask.shape);
+        need(fits, || "a byte of confidence for each pixel".to_owned())?;
         need(not_finite.element == Element::U32 && not_finite.len() == 1, || "one count of pixels".to_owned())
     }
 
@@ -41,15 +56,22 @@ impl Operation for Argmax {
             see(Operand::Write(best));
         }
         see(Operand::Write(&mut self.not_finite));
+        if let Some(confidence) = &mut self.confidence {
+            see(Operand::Write(confidence));
+        }
     }
 
+    /// Nine for a score; a difference, an exponential and a sum for its part of the softmax.
     fn flop(&self) -> usize {
-        9 * self.mask.len() * self.logits.channels()
+        (if self.is_confident() { 12 } else { 9 }) * self.mask.len() * self.logits.channels()
     }
 
     fn shapes(&self) -> String {
         let [_, h, w, _] = self.mask.shape;
-        format!("{} → {h}×{w}{}", self.logits.describe(), if self.best.is_some() { " + best" } else { "" })
+        let best = if self.best.is_some() { " + best" } else { "" };
+        let confidence = if self.confidence.is_some() { " + confidence" } else { "" };
+        let threshold = if self.threshold.is_some() { " above a threshold" } else { "" };
+        format!("{} → {h}×{w}{best}{confidence}{threshold}", self.logits.describe())
     }
 }
 
@@ -66,9 +88,19 @@ pub mod cases {
         MaskBesideBest,
         Best,
         NotFinite,
+        Confidence,
+        MaskBesideConfidence,
+        BestBesideConfidence,
+        NotFiniteBesideConfidence,
+        /// Where half of the labels' share is reached.
+        MaskAboveHalf,
+        ConfidenceAboveHalf,
     }
 
-    use Winner::{Best, Mask, MaskBesideBest, NotFinite};
+    use Winner::{
+        Best, BestBesideConfidence, Confidence, ConfidenceAboveHalf, Mask, MaskAboveHalf, MaskBesideBest,
+        MaskBesideConfidence, NotFinite, NotFiniteBesideConfidence,
+    };
 
     pub fn add(all: &mut Cases) {
         // The photo one pixel, smaller, equal to the network's input, larger, uneven.
@@ -93,12 +125,35 @@ pub mod cases {
             (2, (5, 7), 4, (9, 50), NotFinite, Nothing),
             (1, (5, 7), 5, (21, 33), NotFinite, Nan),
             (2, (5, 7), 300, (37, 45), NotFinite, Infinite),
+            // One label is certain; labels in several pieces; as many as bytes have beside what is none, and one more.
+            (1, (1, 1), 1, (3, 2), Confidence, Nothing),
+            (1, (1, 1), 1, (3, 2), MaskAboveHalf, Nothing),
+            (1, (1, 1), 5, (7, 3), Confidence, Nothing),
+            (2, (5, 7), 4, (9, 50), Confidence, Nothing),
+            (2, (5, 7), 4, (9, 50), MaskAboveHalf, Nothing),
+            (1, (13, 9), 33, (26, 18), MaskBesideConfidence, Nothing),
+            (1, (13, 9), 33, (26, 18), BestBesideConfidence, Nothing),
+            (1, (3, 1000), 40, (5, 3), Confidence, Nothing),
+            (1, (5, 400), 20, (9, 50), MaskAboveHalf, Nothing),
+            (1, (9, 20), 150, (40, 37), Confidence, Nothing),
+            (1, (9, 20), 150, (40, 37), MaskAboveHalf, Nothing),
+            (1, (5, 7), 300, (37, 45), Confidence, Nothing),
+            (2, (5, 7), 300, (21, 33), MaskAboveHalf, Nothing),
+            (1, (5, 7), 255, (21, 33), MaskAboveHalf, Nothing),
+            (1, (5, 7), 256, (21, 33), ConfidenceAboveHalf, Nothing),
+            (1, (5, 7), 256, (21, 33), MaskAboveHalf, Nothing),
+            (1, (5, 7), 5, (21, 33), Confidence, Nan),
+            (1, (5, 7), 5, (21, 33), MaskAboveHalf, Nan),
+            (2, (5, 7), 4, (9, 50), Confidence, Infinite),
+            (2, (5, 7), 300, (37, 45), NotFiniteBesideConfidence, Infinite),
         ];
         let made = |(batch, map, labels, mask, winner, plant)| case(batch, map, labels, mask, winner, plant);
         all.awkward.extend(awkward.map(made));
         all.real.push(case(1, (240, 240), 20, (480, 640), Mask, Nothing));
         all.real.push(case(1, (240, 240), 150, (480, 640), Mask, Nothing));
         all.real.push(case(1, (240, 240), 20, (480, 640), MaskBesideBest, Nothing));
+        all.real.push(case(1, (240, 240), 20, (480, 640), ConfidenceAboveHalf, Nothing));
+        all.real.push(case(1, (240, 240), 150, (480, 640), ConfidenceAboveHalf, Nothing));
     }
 
     pub fn case(batch: usize, (h, w): Map, labels: usize, mask: Map, winner: Winner, plant: Plant) -> Case {
@@ -118,15 +173,20 @@ pub mod cases {
         });
         let sizes = format!("{batch}x{h}x{w}x{labels}-{}x{}-{}", mask.0, mask.1, lowercase(winner));
         let shape = [batch, mask.0, mask.1, 1];
-        let mask = c.output(shape, Element::of_labels(labels));
-        let best = matches!(winner, Best | MaskBesideBest).then(|| c.output(shape, Element::F32));
+        let threshold = matches!(winner, MaskAboveHalf | ConfidenceAboveHalf).then_some(0.5);
+        let mask = c.output(shape, Element::of_mask(labels, threshold.is_some()));
+        let has_best = matches!(winner, Best | MaskBesideBest | BestBesideConfidence);
+        let best = has_best.then(|| c.output(shape, Element::F32));
         let not_finite = c.output([1; 4], Element::U32);
+        let has_confidence = !has_best && !matches!(winner, Mask | NotFinite | MaskAboveHalf);
+        let confidence = (has_confidence || winner == BestBesideConfidence).then(|| c.output(shape, Element::U8));
         let out = match winner {
-            Mask | MaskBesideBest => mask,
-            Best => best.unwrap_or(mask),
-            NotFinite => not_finite,
+            Mask | MaskBesideBest | MaskBesideConfidence | MaskAboveHalf => mask,
+            Best | BestBesideConfidence => best.unwrap_or(mask),
+            NotFinite | NotFiniteBesideConfidence => not_finite,
+            Confidence | ConfidenceAboveHalf => confidence.unwrap_or(mask),
         };
-        c.build(sizes, out, Argmax { logits, mask, best, not_finite })
+        c.build(sizes, out, Argmax { logits, mask, best, not_finite, confidence, threshold })
     }
 
     /// Two labels everywhere: at a single pixel, 0·NaN is a matter of how the interpolation is written.

@@ -90,7 +90,9 @@ impl PlanBuilder {
 
     /// The host reads `buf` after the pass: it stays alive until the end.
     pub fn output(&mut self, buf: Buf) {
-        self.outputs.push(buf.index);
+        if !self.outputs.contains(&buf.index) {
+            self.outputs.push(buf.index);
+        }
     }
 
     /// The next operation. Shapes are preconditions: the model derives them all from one checked configuration.

@@ -18,22 +18,27 @@ pub mod conv;
 pub mod conv_transpose;
 pub mod embed_tokens;
 pub mod feature_norms;
+pub mod form_features;
 pub mod gemm;
 pub mod layer_norm;
 pub mod max_pool;
 pub mod overlay;
 pub mod patchify;
+pub mod picture;
 pub mod regularise;
 pub mod resize_features;
 pub mod sample;
 pub mod similarity;
 pub mod softmax_scores;
 pub mod take_rows;
+pub mod to_rgb;
 pub mod upsample;
 pub mod upsample_scores;
 
 pub use self::builder::{PlanBuilder, Stage, Step};
 pub use self::epilogue::{Activation, Epilogue, Func};
+pub use self::form_features::Layout;
+pub use self::picture::Picture;
 pub use self::tensor::{Buf, Element, Linear, Matrix, Rows, Vector, Weight};
 pub use self::upload::Upload;
 
@@ -150,9 +155,11 @@ operations! {
     upsample_scores: UpsampleScores,
     softmax_scores: SoftmaxScores,
     argmax: Argmax,
+    to_rgb: ToRgb,
     overlay: Overlay,
     feature_norms: FeatureNorms,
     resize_features: ResizeFeatures,
+    form_features: FormFeatures,
 }
 
 impl Op {

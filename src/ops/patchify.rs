@@ -1,6 +1,6 @@
 //! A photo resized, normalised and cut in patches.
 
-use super::{Buf, Element, Operand, Operation, PlanBuilder, need};
+use super::{Buf, Operand, Operation, Picture, PlanBuilder, need};
 
 /// Per-channel normalisation of RGB in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,18 +9,18 @@ pub struct Normalise {
     pub std: [f32; 3],
 }
 
-/// Photo (`U8`, `[b, h0, w0, 3]`) → resized (bilinear, align_corners=False, no antialias) to `out`'s height and width times
+/// Photo, of any format → resized (bilinear, align_corners=False, no antialias) to `out`'s height and width times
 /// `patch`, normalised, cut in patches: `out` is `[b, h, w, patch·patch·3]`. A patch of 1 is the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patchify {
-    pub photo: Buf,
+    pub photo: Picture,
     pub normalise: Normalise,
     pub patch: usize,
     pub out: Buf,
 }
 
 impl PlanBuilder {
-    pub fn patchify(&mut self, photo: Buf, normalise: &Normalise, patch: usize, out: Buf) {
+    pub fn patchify(&mut self, photo: Picture, normalise: &Normalise, patch: usize, out: Buf) {
         self.push(Patchify { photo, normalise: *normalise, patch, out });
     }
 }
@@ -28,14 +28,14 @@ impl PlanBuilder {
 impl Operation for Patchify {
     fn check(&self) -> Result<(), String> {
         let Patchify { photo, patch, out, .. } = self;
-        need(photo.element == Element::U8 && photo.channels() == 3, || "a photo has three bytes a pixel".to_owned())?;
-        need(!photo.is_empty(), || "a photo has at least one pixel".to_owned())?;
-        need(out.batch() == photo.batch(), || "photos and patches have one batch".to_owned())?;
+        need(photo.fits(), || format!("{} are no pictures of {}", photo.buf.describe(), photo.describe()))?;
+        need(!photo.buf.is_empty(), || "a photo has at least one pixel".to_owned())?;
+        need(out.batch() == photo.buf.batch(), || "photos and patches have one batch".to_owned())?;
         need(out.channels() == patch * patch * 3, || format!("a patch of {patch} has {} values", patch * patch * 3))
     }
 
     fn operands(&mut self, see: &mut dyn FnMut(Operand<'_>)) {
-        see(Operand::Read(&mut self.photo));
+        see(Operand::Read(&mut self.photo.buf));
         see(Operand::Write(&mut self.out));
     }
 
@@ -51,8 +51,11 @@ impl Operation for Patchify {
 #[cfg(feature = "bench")]
 pub mod cases {
     use super::*;
+    use crate::ops::Element;
     use crate::ops::cases::Plant::Nothing;
-    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, Seeded, Values};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map};
+    use crate::ops::picture::cases::{Fill, formats, others, picture};
+    use crate::pixels::Format;
 
     pub const NORMALISE: Normalise = Normalise { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
@@ -71,14 +74,30 @@ pub mod cases {
         ];
         all.awkward.extend(awkward.map(|(batch, photo, grid, patch)| case(batch, photo, grid, patch)));
         all.real.push(case(1, (480, 640), (30, 30), 16));
+        for format in others() {
+            let of = |batch, photo, grid, patch, fill| case_of(format, batch, photo, grid, patch, fill);
+            // One pixel; odd, an odd number of bytes, a batch of more than two; larger; two blocks a row, the second from an odd pixel on.
+            all.awkward.push(of(1, (1, 1), (1, 1), 3, Fill::Any));
+            all.awkward.push(of(3, (13, 9), (2, 3), 4, Fill::Any));
+            all.awkward.push(of(2, (7, 5), (3, 4), 3, Fill::Any));
+            all.awkward.push(of(1, (5, 1501), (1, 65), 8, Fill::Any));
+            all.awkward.push(of(2, (5, 2), (2, 2), 2, Fill::Least));
+            all.awkward.push(of(2, (5, 2), (2, 2), 2, Fill::Most));
+            all.awkward.push(of(2, (6, 7), (5, 5), 2, Fill::Ends));
+        }
+        all.real.extend(formats(["bgr8", "nv12"]).map(|f| case_of(f, 1, (480, 640), (30, 30), 16, Fill::Any)));
     }
 
-    pub fn case(batch: usize, (h0, w0): Map, (h, w): Map, patch: usize) -> Case {
+    pub fn case(batch: usize, photo: Map, grid: Map, patch: usize) -> Case {
+        case_of(Format::Rgb8, batch, photo, grid, patch, Fill::Any)
+    }
+
+    fn case_of(format: Format, batch: usize, (h0, w0): Map, (h, w): Map, patch: usize, fill: Fill) -> Case {
         let mut c = CaseBuilder::new(Nothing);
-        let draw = move |s: &mut Seeded| Values::U8(s.bytes(batch * h0 * w0 * 3));
-        let photo = c.input_of([batch, h0, w0, 3], Element::U8, draw);
+        let photo = picture(&mut c, format, batch, (h0, w0), fill);
         let out = c.output([batch, h, w, patch * patch * 3], Element::Activation);
         let op = Patchify { photo, normalise: NORMALISE, patch, out };
-        c.build(format!("{batch}x{h0}x{w0}-{h}x{w}-patch{patch}"), out, op)
+        let of = if format == Format::Rgb8 { String::new() } else { format!("-{}", fill.name(format)) };
+        c.build(format!("{batch}x{h0}x{w0}-{h}x{w}-patch{patch}{of}"), out, op)
     }
 }

@@ -22,6 +22,11 @@ impl Element {
         if labels <= 256 { Element::U8 } else { Element::U16 }
     }
 
+    /// The same of masks in which pixels may have none: the largest value is then no label's.
+    pub fn of_mask(labels: usize, unlabelled: bool) -> Element {
+        Element::of_labels(labels + usize::from(unlabelled))
+    }
+
     /// Bytes of one element where activations take `activation` bytes.
     pub fn bytes(self, activation: usize) -> usize {
         match self {

@@ -10,7 +10,7 @@ use lseg_fast::engine::Tap;
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
 use lseg_fast::model::config::Config;
 use lseg_fast::model::detect::{HeadBlockOverride, detect};
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
+use lseg_fast::{DeviceChoice, Engine, Image, Options, Size};
 
 use crate::files::root;
 
@@ -100,8 +100,8 @@ impl Case {
     }
 }
 
-pub fn frame(photo: &Photo) -> Frame<'_> {
-    Frame { width: photo.width, height: photo.height, rgb: &photo.rgb }
+pub fn frame(photo: &Photo) -> Image<'_> {
+    Image::rgb8(photo.width, photo.height, &photo.rgb)
 }
 
 /// Item `b` of a tap as the reference lays it out: tokens as they are, maps channels first, every `step`-th channel.

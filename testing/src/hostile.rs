@@ -15,7 +15,7 @@ use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::model::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Output, Size, Wanted, labels};
+use lseg_fast::{DeviceChoice, Engine, Image, Options, Output, Size, Wanted, labels};
 use torch_file::limits::{MAX_REPEATED_BYTES, MAX_SHARING};
 
 use crate::stranger::{LARGEST_TENSOR, MOST_ELEMENTS, around, shown};
@@ -128,7 +128,7 @@ pub fn engine(bytes: &[u8]) {
     assert!(len <= ENGINE_MEMORY, "{len} bytes of weights in {ENGINE_MEMORY}");
     engine.set_size(Size::Exact { height: 32, width: 32 });
     let rgb: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7919 % 251) as u8).collect();
-    let frame = Frame { width: 32, height: 32, rgb: &rgb };
+    let frame = Image::rgb8(32, 32, &rgb);
     if let Some(map) = shown(engine.embed(&frame)) {
         assert!(map.data.iter().all(|value| value.is_finite()), "an embedding that is no number");
     }

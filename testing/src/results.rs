@@ -1,6 +1,6 @@
 //! Results by the frame, as tests compare them.
 
-use lseg_fast::{Engine, Frame, Output, Result, Results, Scores, Segmentation, Wanted};
+use lseg_fast::{Engine, Image, Output, Result, Results, Scores, Segmentation, Wanted};
 
 /// A frame's mask of some results.
 pub fn segmentation(results: &Results, frame: usize) -> Segmentation {
@@ -15,13 +15,13 @@ pub fn scores(results: &Results, output: Output, frame: usize) -> Scores {
 }
 
 /// Both of one pass.
-pub fn mask_and_scores(engine: &mut Engine, frame: &Frame<'_>) -> Result<(Segmentation, Scores)> {
+pub fn mask_and_scores(engine: &mut Engine, frame: &Image<'_>) -> Result<(Segmentation, Scores)> {
     let results = engine.run(std::slice::from_ref(frame), Wanted::MASK.and(Output::Scores))?;
     Ok((segmentation(&results, 0), scores(&results, Output::Scores, 0)))
 }
 
 /// The masks of a batch.
-pub fn masks(engine: &mut Engine, frames: &[Frame<'_>]) -> Result<Vec<Segmentation>> {
+pub fn masks(engine: &mut Engine, frames: &[Image<'_>]) -> Result<Vec<Segmentation>> {
     let results = engine.run(frames, Wanted::MASK)?;
     Ok((0..results.frames()).map(|frame| segmentation(&results, frame)).collect())
 }

@@ -28,7 +28,9 @@ The convolution of three channels (`conv_64x64_any`) gathers values one by one. 
 leaves out three quarters: below 1.00. Where a depth is cut in parts for more blocks their sums come on top, above 1.00, and stay
 in the L2 cache. No kernel keeps anything in local memory on any architecture: the build would fail.
 
-Not in the tables, for shapes of other models: `similarity_64`, `attention_full_64`, `layer_norm_256`, `patchify_single`.
+Not in the tables, for shapes of other models: `similarity_64`, `attention_full_64`, `layer_norm_256`, `patchify_single` and
+`patchify_…_single`; for photos of other formats: `patchify_yuyv_pairs`, `patchify_float_pairs`, `patchify_half_pairs`, and all of
+`to_rgb.cu` but `to_rgb_nv12`.
 ";
 
 /// The page in the making.

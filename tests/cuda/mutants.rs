@@ -76,14 +76,15 @@ fn descriptions(text: &str) -> BTreeMap<u32, String> {
     starts.iter().zip(ends).map(item).collect()
 }
 
-/// Every mutant of the kernel files; those of a header are tried through gemm where it includes them.
+/// Every mutant that is tried through these kernel files; those of a header are tried through the first that includes it, gemm where
+/// that does.
 fn mutants(only: &str) -> Vec<Mutant> {
     let used = Regex::new(r"\bmutant\((\d+)\)").unwrap();
     let mut modules: Vec<&str> = MODULES.iter().map(|embedded| embedded.module).collect();
     modules.sort_by_key(|module| (*module != "gemm", *module));
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for module in modules.into_iter().filter(|module| module.contains(only)) {
+    for module in modules {
         let sources = sources(&format!("{module}.cu"));
         let mut owners: BTreeMap<u32, &str> = BTreeMap::new();
         for (file, text) in sources.iter().filter(|(file, _)| *file != "common.cuh") {
@@ -103,6 +104,7 @@ fn mutants(only: &str) -> Vec<Mutant> {
             }
         }
     }
+    all.retain(|mutant| mutant.module.contains(only));
     all.sort();
     all
 }

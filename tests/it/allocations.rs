@@ -1,5 +1,7 @@
 //! A frame allocates nothing and float16 weights take half the memory: counted by the allocator, over all threads.
 
+#![allow(unsafe_code)]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +13,10 @@ use lseg_fast::image::npy::Dtype;
 use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::plan_report::plan;
 use lseg_fast::tokenizer::Tokenizer;
-use lseg_fast::{Alpha, DeviceChoice, Engine, Frame, Options, Output, Results, Segmentation, Size, Wanted};
+use lseg_fast::{
+    Alpha, DeviceChoice, EmbeddingForm, Engine, Format, Image, Layout, MapSize, Options, Output, Results, Segmentation,
+    Size, Threshold, Wanted,
+};
 use testing::gpu::found;
 use testing::process::alone;
 
@@ -81,7 +86,7 @@ fn the_budget_counts_what_is_taken() {
     let (width, height) = (2000, 1500);
     let rgb = vec![99; width * height * 3];
     let wanted = Wanted::of(&[Output::Best]).overlay(&[[9; 3]; 200], Alpha::default());
-    let frame = Frame { width, height, rgb: &rgb };
+    let frame = Image::rgb8(width, height, &rgb);
     let before = held(&engine);
     let (_results, live, peak) = taken(|| engine.run(&[frame], wanted).unwrap());
     let (more, results) = (held(&engine) - before, width * height * (2 + 3 + 4));
@@ -101,7 +106,7 @@ fn resized_embeddings_are_never_whole() {
     let before = held(&engine);
     let mut whole = 0;
     let ((), live, peak) = taken(|| {
-        let frame = Frame { width, height, rgb: &rgb };
+        let frame = Image::rgb8(width, height, &rgb);
         let mut resized = engine.embed_resized(&frame, At::Photo, Dtype::F32, true).unwrap();
         whole = 4 * resized.shape().iter().product::<usize>();
         resized.write(&mut std::io::sink()).unwrap().unwrap();
@@ -121,6 +126,7 @@ fn frames_allocate_nothing_and_float16_takes_half() {
         a_float16_file_takes_half_the_memory();
         frames_after_the_first_allocate_nothing();
         replayed_frames_on_a_gpu_allocate_nothing();
+        further_outputs_allocate_nothing();
     });
 }
 
@@ -135,7 +141,7 @@ fn replayed_frames_on_a_gpu_allocate_nothing() {
     engine.set_size(Size::Exact { height: 32, width: 64 });
     let (width, height) = (75, 41);
     let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
-    let frame = Frame { width, height, rgb: &rgb };
+    let frame = Image::rgb8(width, height, &rgb);
     let mut segmentation = Segmentation::default();
     (0..2).for_each(|_| engine.segment_into(&frame, &mut segmentation).unwrap());
     let (count, largest) =
@@ -146,6 +152,58 @@ fn replayed_frames_on_a_gpu_allocate_nothing() {
     let (count, largest) = submitted(&mut engine, &frame, 10);
     assert_eq!(count, 0, "submitted: of up to {largest} bytes");
     assert_eq!(engine.device_calls().allocations - before, SLOTS_MEMORY, "of the driver, all by the first frames");
+    frames_between_kernels_allocate_nothing(&mut engine, &frame);
+}
+
+/// Confidences, masks with a threshold and embeddings in both layouts, on both devices.
+fn further_outputs_allocate_nothing() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
+    let load = |device| Engine::load(&path, &Options { device, threads: Some(2), ..Options::default() });
+    let engines = [Some(load(DeviceChoice::Cpu).unwrap()), found(load(DeviceChoice::Cuda(Some(0))))];
+    let (width, height) = (75, 41);
+    let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let (frame, colours) = (Image::rgb8(width, height, &rgb), [[1, 2, 3], [40, 50, 60], [7, 8, 9]]);
+    let masks = Wanted::of(&[Output::Mask8, Output::Confidence, Output::Best]).threshold(Threshold::new(0.5).unwrap());
+    for mut engine in engines.into_iter().flatten() {
+        engine.set_labels(&["cat", "a wall", "other"]).unwrap();
+        engine.set_size(Size::Exact { height: 32, width: 64 });
+        for layout in [Layout::Hwc, Layout::Chw] {
+            let form = EmbeddingForm { at: MapSize::Photo, dtype: Dtype::F16, layout, normalise: true };
+            let wanted = masks.overlay(&colours, Alpha::default()).embedding(form);
+            let mut results = Results::default();
+            let mut run = || engine.run_into(&[frame], wanted, &mut results).unwrap();
+            (0..3).for_each(|_| run());
+            let (count, largest) = allocations(|| (0..20).for_each(|_| run()));
+            let (_, block) = QUEUE_BLOCK;
+            assert!(count <= 1 && largest <= block, "{layout:?}: {count} allocations of up to {largest} bytes");
+        }
+    }
+}
+
+/// Frames from either memory whose results stay on the GPU, and frames from the GPU's memory that are run. The image there is an
+/// overlay that stays.
+fn frames_between_kernels_allocate_nothing(engine: &mut Engine, frame: &Image<'_>) {
+    let (width, height) = (frame.width(), frame.height());
+    engine.set_device_places(3);
+    let wanted = Wanted::MASK.overlay(&[[200, 30, 90]; 3], Alpha::default());
+    let source = engine.run_on_device(std::slice::from_ref(frame), wanted).unwrap();
+    let (photo, stream) = (source.tensor(Output::Overlay).unwrap(), engine.cuda_stream().unwrap());
+    // SAFETY: the tensor and the engine's stream live longer.
+    let image = unsafe { Image::cuda(Format::Rgb8, width, height, &[(photo.address(), 3 * width)], stream) };
+    let mut results = Results::default();
+    for frame in [frame, &image] {
+        let mut one = || {
+            let frames = std::slice::from_ref(frame);
+            let held = engine.run_on_device(frames, Wanted::MASK).unwrap();
+            let mask = held.tensor(Output::Mask).unwrap().clone();
+            drop(held);
+            engine.run_into(frames, Wanted::MASK, &mut results).unwrap();
+            mask.wait().unwrap();
+        };
+        (0..6).for_each(|_| one());
+        let (count, largest) = allocations(|| (0..10).for_each(|_| one()));
+        assert_eq!(count, 0, "of up to {largest} bytes");
+    }
 }
 
 /// Driver allocations of two slots: each has its inputs on the host and on the GPU, and its outputs on the host.
@@ -153,7 +211,7 @@ const SLOTS_MEMORY: u64 = 2 * 3;
 
 /// Allocations of so many frames and the largest, each submitted before the one before is waited for; with words that change. The
 /// first few, which plan and allocate, do not count.
-fn submitted(engine: &mut Engine, frame: &Frame<'_>, frames: usize) -> (usize, usize) {
+fn submitted(engine: &mut Engine, frame: &Image<'_>, frames: usize) -> (usize, usize) {
     let lists = [["cat", "a wall", "other"], ["other", "cat", "a wall"]];
     let labels = lists.map(|list| engine.network().labels(&list).unwrap());
     let lane = engine.lane_mut();
@@ -182,7 +240,7 @@ fn frames_after_the_first_allocate_nothing() {
         engine.set_size(Size::Exact { height: 32, width: 64 });
         let (width, height) = (75, 41);
         let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
-        let frame = Frame { width, height, rgb: &rgb };
+        let frame = Image::rgb8(width, height, &rgb);
         let mut segmentation = Segmentation::default();
 
         let (first, _) = allocations(|| engine.segment_into(&frame, &mut segmentation).unwrap());

@@ -151,7 +151,7 @@ fn wrong_calls_are_exit_code_2() {
     let run = |more: &[&str]| folder.call(&[&["run", "a.png", "--labels", "dog"], more].concat());
     run(&["--size", "480"]).refused(2, &["\"480\"", "HEIGHTxWIDTH", "long:480"]);
     run(&["--device", "gpu"]).refused(2, &["\"gpu\"", "auto, cpu, cuda or cuda:N"]);
-    run(&["--save", "pictures"]).refused(2, &["mask, overlay, masks, scores, best"]);
+    run(&["--save", "pictures"]).refused(2, &["mask, overlay, masks, confidence, scores, best"]);
 }
 
 /// The demo model stands in, and what it is not good for is said, unless --quiet.
@@ -403,6 +403,66 @@ fn the_overlay_has_the_colours_the_weight_and_the_borders_asked_for() {
     call(&["--alpha", "NaN"]).refused(2, &["from 0 to 1"]);
     call(&["--contours", "--save", "mask"]).refused(2, &["add overlay"]);
     call(&["--palette", "nonsense"]).refused(2, &["nonsense"]);
+}
+
+/// The raw values of a PNG, its colour type and depth.
+fn raw(folder: &Folder, name: &str) -> (png::ColorType, png::BitDepth, Vec<u8>) {
+    let file = std::io::BufReader::new(fs::File::open(folder.path(name)).unwrap());
+    let mut reader = png::Decoder::new(file).read_info().unwrap();
+    let mut values = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut values).unwrap();
+    (reader.info().color_type, reader.info().bit_depth, values)
+}
+
+#[test]
+fn what_is_less_sure_than_the_threshold_is_unlabelled_in_every_file() {
+    let folder = Folder::new();
+    folder.photo("a.png");
+    let model = seeded_model();
+    let all = ["--save", "mask,masks,overlay,confidence", "--size", "64x96"];
+    let run = |more: &[&str]| folder.call(&run_on(&["a.png"], &model, &[&all[..], more].concat()));
+    run(&["--out", "plain"]).done();
+    let (colour, depth, confidences) = raw(&folder, "plain/a.confidence.png");
+    assert_eq!((colour, depth, confidences.len()), (png::ColorType::Grayscale, png::BitDepth::Eight, 70 * 50));
+    let mut sorted = confidences.clone();
+    sorted.sort_unstable();
+    // Between two bytes, so that the file says which pixels are below.
+    let middle = f64::from(sorted[sorted.len() / 2]) + 0.5;
+    let threshold = format!("{}", middle / 255.0);
+    let answer = run(&["--out", "some", "--threshold", &threshold]);
+    assert_eq!(raw(&folder, "some/a.confidence.png").2, confidences);
+    let [(_, _, labels), (colour, depth, mask)] =
+        ["plain", "some"].map(|out| raw(&folder, &format!("{out}/a.mask.png")));
+    assert_eq!((colour, depth), (png::ColorType::Indexed, png::BitDepth::Eight));
+    let (photo, tinted, plain) =
+        (picture(&folder, "a.png"), picture(&folder, "some/a.overlay.png"), picture(&folder, "plain/a.overlay.png"));
+    for (i, label) in labels.iter().enumerate() {
+        let is_sure = f64::from(confidences[i]) > middle;
+        assert_eq!(mask[i], if is_sure { *label } else { 255 }, "pixel {i}");
+        let (x, y) = (i as u32 % 70, i as u32 / 70);
+        let own = if is_sure { plain.get_pixel(x, y) } else { photo.get_pixel(x, y) };
+        assert_eq!(tinted.get_pixel(x, y), own, "pixel {i}");
+    }
+    for (index, name) in ["0.cat", "1.wall", "2.other"].into_iter().enumerate() {
+        let (_, _, binary) = raw(&folder, &format!("some/a.mask.{name}.png"));
+        let right: Vec<u8> = mask.iter().map(|label| if usize::from(*label) == index { 255 } else { 0 }).collect();
+        assert_eq!(binary, right, "{name}");
+    }
+    let unlabelled = mask.iter().filter(|label| **label == 255).count();
+    assert!(unlabelled > 100 && unlabelled < 3400, "{unlabelled} of 3500 pixels: nothing was tested");
+    let share = format!("{:.1} %    255  unlabelled", unlabelled as f64 / 35.0);
+    assert!(answer.done().contains(&share), "{share} in {}", answer.stdout);
+
+    // More labels than bytes hold beside what is none.
+    folder.write("many.txt", (0..256).map(|i| format!("word {i}\n")).collect::<String>());
+    let call = ["run", "a.png", "--labels", "@many.txt", "--model", &model, "--device", "cpu", "--size", "32x32"];
+    folder.call(&[&call[..], &["--save", "mask,overlay", "--contours", "--threshold", "1"]].concat()).done();
+    let (colour, depth, values) = raw(&folder, "out/a.mask.png");
+    assert_eq!((colour, depth), (png::ColorType::Grayscale, png::BitDepth::Sixteen));
+    assert!(values.iter().all(|byte| *byte == 255), "no pixel is certain of one of 256 words");
+    for wrong in ["1.5", "-1", "NaN", "half"] {
+        run(&[&format!("--threshold={wrong}")]).refused(2, &["from 0 to 1"]);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use lseg_fast::image::decode::{DEFAULT_MAX_PIXELS, decode};
-use lseg_fast::{DeviceChoice, Engine, Frame, Options};
+use lseg_fast::{DeviceChoice, Engine, Image, Options};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -141,7 +141,7 @@ impl Tally {
         // Each pixel's label, by its place among `labels`.
         let mut mask = |labels: &[&str]| -> Vec<u16> {
             engine.set_labels(labels).unwrap();
-            engine.segment(&Frame { width: photo.width, height: photo.height, rgb: &photo.rgb }).unwrap().mask
+            engine.segment(&Image::rgb8(photo.width, photo.height, &photo.rgb)).unwrap().mask
         };
         let truth = indices(&file(&format!("{}.truth.png", scene.scene)));
         let is = |pixel: &usize, wanted: &str| scene.names[*pixel].as_deref() == Some(wanted);

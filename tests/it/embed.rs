@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use half::f16;
 use lseg_fast::bench::matmul::Matmul;
 use lseg_fast::checkpoint::Checkpoint;
-use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size};
+use lseg_fast::{DeviceChoice, Engine, Error, Image, Options, Size};
 use tempfile::TempDir;
 
 const GOLDEN: &str = "vit16";
@@ -389,7 +389,7 @@ fn engine() -> Engine {
 }
 
 const RGB: [u8; 20 * 10 * 3] = [77; 20 * 10 * 3];
-const FRAME: Frame<'static> = Frame { width: 20, height: 10, rgb: &RGB };
+const FRAME: Image<'static> = Image::rgb8(20, 10, &RGB);
 
 #[test]
 fn the_scores_follow_from_embeddings_and_the_labels_in_their_templates() {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lseg_fast::bench::matmul::Matmul;
 use lseg_fast::device::cuda::Cuda;
-use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Result, Size, Wanted};
+use lseg_fast::{DeviceChoice, Engine, Error, Image, Options, Result, Size, Wanted};
 use testing::gpu::found;
 use testing::process::alone;
 
@@ -55,7 +55,7 @@ fn an_engine_of_the_parent_is_an_error_in_the_child() {
 
 fn fork_beside_each_engine() {
     let rgb = [100; 32 * 32 * 3];
-    let frame = Frame { width: 32, height: 32, rgb: &rgb };
+    let frame = Image::rgb8(32, 32, &rgb);
     let has_gpu = found(Cuda::new(0)).is_some();
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(Some(0))].into_iter().take(1 + usize::from(has_gpu)) {
         let mut engine = load(device).unwrap();
@@ -67,7 +67,7 @@ fn fork_beside_each_engine() {
             is_told(engine.run(&[frame], Wanted::MASK));
             is_told(engine.scores(&frame));
             is_told(engine.embed(&frame));
-            is_told(engine.frame_buffer(32, 32));
+            is_told(engine.frame_buffer(lseg_fast::Format::Rgb8, 32, 32));
             is_told(engine.lane_mut().inspect(&[frame], &["tokens"]));
             is_told(engine.set_labels(&["cat", "a wall"]));
             is_told(engine.set_labels(&["something new"]));

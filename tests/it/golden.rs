@@ -5,7 +5,7 @@ use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::convert::{self, convert};
 use lseg_fast::model::config::{Activation, HeadBlockKind};
 use lseg_fast::model::detect::{HeadBlockOverride, detect};
-use lseg_fast::{Alpha, DeviceChoice, Engine, Error, Frame, Options, Output, Wanted};
+use lseg_fast::{Alpha, DeviceChoice, Engine, Error, Image, Options, Output, Wanted};
 use testing::golden::{Array, Case, distance, frame, item, largest, range};
 use testing::results::{mask_and_scores, masks, scores, segmentation};
 
@@ -60,7 +60,7 @@ fn check(name: &'static str, flags: &HeadBlockOverride) {
 
     let photos = [case.photo(0), case.photo(1)];
     let batch = if case.folder.join("expected_1.safetensors").exists() { 2 } else { 1 };
-    let frames: Vec<Frame<'_>> = photos[..batch].iter().map(frame).collect();
+    let frames: Vec<Image<'_>> = photos[..batch].iter().map(frame).collect();
     let taps = engine.lane_mut().inspect(&frames, &TAPS).unwrap();
     let masks = masks(&mut engine, &frames).unwrap();
     for (b, mask) in masks.iter().enumerate() {

@@ -122,14 +122,18 @@ fn check_fields(objects: &[Value], section: &str, without: &[&str]) {
 fn every_command_prints_the_documented_fields() {
     let folder = folder();
     let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,masks,scores,best -q --model MODEL";
-    let object = check(&folder, run, &["with `--timings`"]);
+    let object = check(&folder, run, &["with `--timings`", "with `--threshold`"]);
     assert_eq!((&object["height"], &object["network_width"]), (&33.into(), &64.into()));
     let shares = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
     assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9);
     for file in object["files"].as_array().unwrap() {
         assert!(folder.path().join(file["path"].as_str().unwrap()).is_file(), "{file}");
     }
-    check(&folder, &format!("{run} --timings"), &[]);
+    let more = run.replace("best", "best,confidence");
+    let object = check(&folder, &format!("{more} --timings --threshold 0.5"), &[]);
+    let labelled = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
+    let unlabelled = object["unlabelled"]["share"].as_f64().unwrap();
+    assert!((labelled.sum::<f64>() + unlabelled - 1.0).abs() < 1e-9 && object["unlabelled"]["value"] == 255);
     check(&folder, "embed a.png --size 32x64 --model MODEL -q", &[]);
     let object = check(&folder, "embed a.png --points p.csv --normalize --dtype f16 --model MODEL -q", &[]);
     assert_eq!((&object["at"], &object["normalized"]), (&"points".into(), &true.into()));

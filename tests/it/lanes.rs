@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lseg_fast::image::npy::Dtype;
 use lseg_fast::model::config::{HeadBlock, ImageEncoder};
 use lseg_fast::{
-    DeviceChoice, Engine, Error, Frame, LabelSlot, Labels, Lane, Network, Options, Output, Result, Results,
-    Segmentation, Size, Ticket, Wanted,
+    DeviceChoice, EmbeddingForm, Engine, Error, Image, LabelSlot, Labels, Lane, Layout, MapSize, Network, Options,
+    Output, Result, Results, Segmentation, Size, Threshold, Ticket, Wanted,
 };
 use rayon::prelude::*;
 use testing::gpu::found;
 
 const WORDS: [&[&str]; 4] = [&["cat", "dog"], &["sky", "cat", "sea"], &["dog", "cat"], &["a", "b", "c", "d", "e"]];
 const COLOURS: [[u8; 3]; 5] = [[9, 200, 30], [0, 0, 255], [120, 7, 90], [255, 255, 0], [1, 2, 3]];
+const FORM: EmbeddingForm =
+    EmbeddingForm { at: MapSize::Photo, dtype: Dtype::F16, layout: Layout::Chw, normalise: true };
 const POINTS: [[f32; 2]; 2] = [[3.0, 4.5], [18.0, 0.0]];
 const SIZES: [Size; 2] = [Size::Exact { height: 32, width: 32 }, Size::Exact { height: 32, width: 64 }];
 /// Much for what these networks need, little for what they are asked for in error.
@@ -53,8 +56,8 @@ fn rgb((width, height, seed): (usize, usize, usize)) -> Vec<u8> {
     (0..width * height * 3).map(|i| ((i * (2 * seed + 1)) * 7919 % 251) as u8).collect()
 }
 
-fn frame((width, height, _): (usize, usize, usize), rgb: &[u8]) -> Frame<'_> {
-    Frame { width, height, rgb }
+fn frame((width, height, _): (usize, usize, usize), rgb: &[u8]) -> Image<'_> {
+    Image::rgb8(width, height, rgb)
 }
 
 /// The CPU, and a GPU where there is one.
@@ -71,11 +74,12 @@ fn wanted(number: usize, labels: usize) -> Wanted<'static> {
         1 => Wanted::of(&[Output::Scores]),
         2 => Wanted::of(&[Output::Embedding]),
         3 => Wanted::of(&[Output::Best, Output::Probabilities]).overlay(&COLOURS[..labels], Default::default()),
+        4 => Wanted::of(&[Output::Mask8, Output::Confidence]).threshold(Threshold::new(0.4).unwrap()).embedding(FORM),
         _ => Wanted::MASK.at_points(&POINTS),
     }
 }
 
-const ALL_WANTED: usize = 5;
+const ALL_WANTED: usize = 6;
 
 /// Everything of some results, as bits.
 type Bits = Vec<(Output, [usize; 3], Vec<u32>)>;
@@ -86,6 +90,11 @@ fn bits(results: &Results) -> Bits {
             .flat_map(|frame| match output {
                 Output::Mask => results.mask(frame).unwrap().iter().map(|label| u32::from(*label)).collect::<Vec<_>>(),
                 Output::Overlay => results.overlay(frame).unwrap().iter().map(|byte| u32::from(*byte)).collect(),
+                Output::Mask8 => results.mask8(frame).unwrap().iter().map(|label| u32::from(*label)).collect(),
+                Output::Confidence => results.confidence(frame).unwrap().iter().map(|byte| u32::from(*byte)).collect(),
+                _ if results.halves(output, frame).is_some() => {
+                    results.halves(output, frame).unwrap().iter().map(|half| u32::from(half.to_bits())).collect()
+                }
                 _ => results.values(output, frame).unwrap().iter().map(|value| value.to_bits()).collect(),
             })
             .collect();
@@ -180,7 +189,7 @@ fn a_ticket_is_for_its_frame_and_its_lane() {
         let labels = network.labels(WORDS[0]).unwrap();
         [&mut lane, &mut other].into_iter().for_each(|lane| lane.set_labels(&labels).unwrap());
         let bytes = PHOTOS.map(rgb);
-        let frames: Vec<Frame<'_>> = PHOTOS.into_iter().zip(&bytes).map(|(photo, rgb)| frame(photo, rgb)).collect();
+        let frames: Vec<Image<'_>> = PHOTOS.into_iter().zip(&bytes).map(|(photo, rgb)| frame(photo, rgb)).collect();
         let right: Vec<Bits> = frames.iter().map(|frame| bits(&other.run(&[*frame], Wanted::MASK).unwrap())).collect();
 
         // In the other order than they were given in.
@@ -204,7 +213,7 @@ fn a_ticket_is_for_its_frame_and_its_lane() {
         assert_eq!(bits(&lane.wait(ticket).unwrap()), right[1], "{device:?}");
 
         // Errors leave nothing in flight.
-        let short = Frame { rgb: &bytes[0][1..], ..frames[0] };
+        let short = Image::rgb8(frames[0].width(), frames[0].height(), &bytes[0][1..]);
         for _ in 0..3 {
             assert!(matches!(lane.submit(&short, Wanted::MASK), Err(Error::Size(_))));
         }
@@ -266,7 +275,7 @@ fn frames_of_several_lanes_may_be_a_batch() {
         assert!(network.run_batch(&mut [], &[], wanted).unwrap().is_empty());
         // Frames that are none are told, before anything is planned of them.
         lanes.iter_mut().for_each(|lane| lane.set_labels(&labels).unwrap());
-        let endless = Frame { width: 1 << 40, height: 1 << 40, rgb: &[] };
+        let endless = Image::rgb8(1 << 40, 1 << 40, &[]);
         let told = network.run_batch(&mut lanes.each_mut(), &[endless; 3], Wanted::MASK).unwrap_err();
         assert!(matches!(told, Error::Size(_)), "{told}");
         let told = network.run_batch(&mut lanes.each_mut(), &frames, Wanted::of(&[Output::Points])).unwrap_err();
@@ -358,7 +367,7 @@ fn an_error_leaves_the_callers_mask_whole() {
     engine.segment_into(&frame(PHOTOS[0], &bytes[0]), &mut first).unwrap();
     engine.segment_into(&frame(PHOTOS[2], &bytes[2]), &mut second).unwrap();
     let before = first.clone();
-    let short = Frame { rgb: &bytes[1][1..], ..frame(PHOTOS[1], &bytes[1]) };
+    let short = frame(PHOTOS[1], &bytes[1][1..]);
     assert!(engine.segment_into(&short, &mut first).is_err());
     assert_eq!(first, before);
     assert!(engine.segment_buffered(&mut first).is_err());
@@ -611,7 +620,7 @@ fn random_operations(device: DeviceChoice, operations: usize, seed: u64) {
             }
             // What goes wrong, and leaves everything as it was.
             17 => {
-                let short = Frame { rgb: &bytes[photo][3..], ..given };
+                let short = Image::rgb8(given.width(), given.height(), &bytes[photo][3..]);
                 assert!(lane.run_into(&[short], Wanted::of(&[Output::Embedding]), results).is_err(), "{at}");
                 assert!(lane.run_into(&[], Wanted::of(&[Output::Embedding]), results).is_err(), "{at}");
                 assert!(lane.set_labels(&foreign).is_err(), "{at}");

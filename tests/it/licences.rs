@@ -1,4 +1,5 @@
-//! docs/licences/THIRD-PARTY.md names every crate that is in the program, at its version, with the text of its licence.
+//! docs/licences/THIRD-PARTY.md names every crate that is in the program, at its version, with the text of its licence, and
+//! crates/lseg-py/licences/PyO3.txt what the Python wheel has beside.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,10 +7,10 @@ use std::process::Command;
 
 const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
-/// "name version" of all that `cargo tree` finds linked in, but for the project's own.
-fn linked(target: &str) -> BTreeSet<String> {
+/// "name version" of all that `cargo tree` finds linked into a package, but for the project's own.
+fn linked(package: &str, target: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--package", "lseg-fast", "--edges", "normal", "--prefix", "none"])
+        .args(["tree", "--locked", "--package", package, "--edges", "normal", "--prefix", "none"])
         .args(["--target", target])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
@@ -26,18 +27,34 @@ fn linked(target: &str) -> BTreeSet<String> {
     crates.collect()
 }
 
+/// "name version" of what a text names, in lines of a list: one, and then more about it, or several.
+fn named(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("- "));
+    lines.flat_map(|line| line.split(", ")).map(str::to_owned).collect()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
 #[test]
 fn every_crate_in_the_program_is_named_with_its_licence() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/licences/THIRD-PARTY.md");
-    let text = std::fs::read_to_string(file).unwrap();
-    let named: BTreeSet<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("- "))
-        .map(|line| line.split(',').next().unwrap_or_default().to_owned())
-        .collect();
-    let linked: BTreeSet<String> = TARGETS.into_iter().flat_map(linked).collect();
+    let text = read("docs/licences/THIRD-PARTY.md");
+    let named = named(&text);
+    let linked: BTreeSet<String> = TARGETS.into_iter().flat_map(|target| linked("lseg-fast", target)).collect();
     assert!(linked.len() > 50, "{linked:?}");
     let missing: Vec<_> = linked.difference(&named).collect();
     assert!(missing.is_empty(), "make THIRD-PARTY.md again, as its first lines say; it lacks {missing:?}");
     assert!(text.matches("```text").count() >= 5, "the licences' texts");
+}
+
+#[test]
+fn every_crate_in_the_python_wheel_is_named_with_its_licence() {
+    let text = read("crates/lseg-py/licences/PyO3.txt");
+    let named: BTreeSet<String> = named(&text).union(&named(&read("docs/licences/THIRD-PARTY.md"))).cloned().collect();
+    let linked: BTreeSet<String> = TARGETS.into_iter().flat_map(|target| linked("lseg-py", target)).collect();
+    assert!(linked.iter().any(|name| name.starts_with("pyo3 ")), "{linked:?}");
+    let missing: Vec<_> = linked.difference(&named).collect();
+    assert!(missing.is_empty(), "PyO3.txt lacks {missing:?}");
+    assert!(text.contains("Permission is hereby granted"), "the licence's text");
 }

@@ -23,6 +23,8 @@ mod mutations;
 mod numbers;
 mod ops;
 mod out_of_memory;
+mod outputs;
+mod pixels;
 mod regressions;
 mod rewrites;
 mod soak;

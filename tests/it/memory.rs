@@ -12,7 +12,7 @@ use lseg_fast::device::cuda::Cuda;
 use lseg_fast::memory::Usage;
 use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, METADATA_KEY, TextTower};
 use lseg_fast::model::required;
-use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Size};
+use lseg_fast::{DeviceChoice, Engine, Error, Image, Options, Size};
 use testing::checkpoint::{safetensors, tensor, text, torch_zip};
 use testing::gpu::found;
 use testing::models::{self, narrow};
@@ -188,14 +188,14 @@ fn a_default_size_of_32768_is_to_be_asked_for() {
         let mut engine = Engine::load(&model, &options).unwrap();
         engine.set_labels(&["a", "b"]).unwrap();
         let rgb = vec![0; width * height * 3];
-        let frame = Frame { width, height, rgb: &rgb };
+        let frame = Image::rgb8(width, height, &rgb);
         let refused = |result: lseg_fast::Result<()>| match result {
             Err(Error::Size(message)) => assert!(message.contains("--size"), "{message}"),
             other => panic!("{other:?}"),
         };
         refused(engine.segment(&frame).map(drop));
         refused(engine.embed(&frame).map(drop));
-        refused(engine.frame_buffer(width, height).map(drop));
+        refused(engine.frame_buffer(lseg_fast::Format::Rgb8, width, height).map(drop));
         engine.set_size(Size::LongSide(64));
         engine.segment(&frame).unwrap();
     }
@@ -215,7 +215,7 @@ fn the_allowed_memory_is_for_weights_labels_and_frames_together() {
     };
     let (width, height) = (64, 48);
     let rgb = vec![7; width * height * 3];
-    let frame = Frame { width, height, rgb: &rgb };
+    let frame = Image::rgb8(width, height, &rgb);
     refused(load(40_000_000).map(drop), "loading this model needs 55.");
     let mut engine = load(60_000_000).unwrap();
     let Usage { limit, held } = engine.memory().host();
@@ -331,12 +331,12 @@ fn a_gpus_memory_has_a_budget_of_its_own() {
     let mut engine = load(None).unwrap();
     engine.set_labels(&["cat", "tree"]).unwrap();
     engine.set_size("32768x32768".parse().unwrap());
-    match engine.segment(&Frame { width: 1, height: 1, rgb: &[0; 3] }) {
+    match engine.segment(&Image::rgb8(1, 1, &[0; 3])) {
         Err(Error::Memory(message)) => assert!(message.contains("GB are free (three quarters of what "), "{message}"),
         other => panic!("{other:?}"),
     }
     engine.set_size("32x32".parse().unwrap());
-    engine.segment(&Frame { width: 1, height: 1, rgb: &[0; 3] }).unwrap();
+    engine.segment(&Image::rgb8(1, 1, &[0; 3])).unwrap();
 }
 
 /// More threads than four a core only wait for each other.

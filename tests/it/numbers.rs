@@ -6,7 +6,7 @@ use std::process::Command;
 use lseg_fast::device::cpu::Cpu;
 use lseg_fast::model::config::{Activation, HeadBlock, HeadBlockKind, ImageEncoder};
 use lseg_fast::model::required;
-use lseg_fast::{DeviceChoice, Engine, Error, Frame, Options, Output, Wanted};
+use lseg_fast::{DeviceChoice, Engine, Error, Image, Options, Output, Wanted};
 use testing::cases::overflow;
 use testing::network::Network;
 
@@ -93,7 +93,7 @@ fn a_configuration_that_makes_no_image_is_refused() {
 /// Finite weights, and a frame that is none: in the image's encoder behind a LayerNorm, in the decoder, in the head.
 #[test]
 fn a_frame_that_is_no_number_is_an_error() {
-    let frame = Frame { width: 40, height: 30, rgb: &[77; 40 * 30 * 3] };
+    let frame = Image::rgb8(40, 30, &[77; 40 * 30 * 3]);
     let large = [
         ("pretrained.model.pos_embed", 1e30),
         ("pretrained.model.blocks.2.mlp.fc2.weight", 1e38),
@@ -109,7 +109,7 @@ fn a_frame_that_is_no_number_is_an_error() {
         not_finite(engine.segment(&frame), &words);
         not_finite(engine.run(&[frame], Wanted::of(&[Output::Best])), &words);
         not_finite(engine.run(&[frame, frame], Wanted::MASK), &["2400 of 2400 pixels"]);
-        engine.frame_buffer(40, 30).unwrap().fill(9);
+        engine.frame_buffer(lseg_fast::Format::Rgb8, 40, 30).unwrap().fill(9);
         not_finite(engine.segment_buffered(&mut Default::default()), &words);
         not_finite(engine.scores(&frame), &["label \"cat\"", "damaged"]);
         not_finite(engine.embed(&frame), &["embedding", "damaged"]);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use lseg_fast::atomic_file::{Durability, write_atomically};
 use lseg_fast::image::mask;
 use lseg_fast::termination;
-use lseg_fast::{DeviceChoice, Engine, Frame, Options, Size};
+use lseg_fast::{DeviceChoice, Engine, Image, Options, Size};
 use testing::process;
 
 use crate::allocator::{count, refuse, unwatch, watch};
@@ -26,7 +26,7 @@ fn work(folder: &Path) -> lseg_fast::Result<()> {
     let mut engine = Engine::load(&model, &options)?;
     engine.set_labels(&["cat", "a wall", "other"])?;
     engine.set_size(Size::Exact { height: 32, width: 32 });
-    let segmented = engine.segment(&Frame { width: 40, height: 33, rgb: &[7; 3 * 40 * 33] })?;
+    let segmented = engine.segment(&Image::rgb8(40, 33, &[7; 3 * 40 * 33]))?;
     let colours = [[0; 3], [100; 3], [200; 3]];
     write_atomically(&folder.join("mask.png"), Durability::Renamed, |out| {
         mask::write(out, &segmented.mask, segmented.width, segmented.height, &colours)

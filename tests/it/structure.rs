@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["plan"],
     &["memory"],
     &["model", "device"],
-    &["checksum", "plan_report"],
+    &["build", "checksum", "plan_report"],
     &["engine", "convert"],
     &["bench"],
     &["cli"],

@@ -7,7 +7,7 @@ use half::f16;
 use lseg_fast::embedding::At;
 use lseg_fast::image::mask;
 use lseg_fast::image::npy::{self, Dtype};
-use lseg_fast::{DeviceChoice, Embedding, Engine, Frame, Options};
+use lseg_fast::{DeviceChoice, Embedding, Engine, Image, Options};
 
 /// Takes so many writes, then none.
 struct Full {
@@ -63,7 +63,7 @@ fn every_write_that_fails_is_told() {
     for (dtype, normalise) in [(Dtype::F32, false), (Dtype::F16, true)] {
         each_failure_is_told("embedding", |out| embedding.write(out, dtype, normalise));
         let rgb = [99; 21 * 13 * 3];
-        let frame = Frame { width: 21, height: 13, rgb: &rgb };
+        let frame = Image::rgb8(21, 13, &rgb);
         let resized = RefCell::new(engine.embed_resized(&frame, At::Photo, dtype, normalise).unwrap());
         each_failure_is_told("resized embedding", |out| resized.borrow_mut().write(out).unwrap());
     }

@@ -10,7 +10,7 @@ use crate::device::cuda::{Cuda, Effort};
 use crate::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
 use crate::labels::{self, MAX_LABELS};
 use crate::model::config::Config;
-use crate::{DeviceChoice, Engine, Frame, Options, Size};
+use crate::{DeviceChoice, Engine, Image, Options, Size};
 use clap::Args;
 use serde::Serialize;
 
@@ -134,7 +134,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     }
     let photo = photo(arguments, &config)?;
     let (mut engine, labels) = engine(arguments, &checkpoint, &config)?;
-    let frame = Frame { width: photo.width, height: photo.height, rgb: &photo.rgb };
+    let frame = Image::rgb8(photo.width, photo.height, &photo.rgb);
     if arguments.paced {
         return paced(&mut engine, &frame);
     }
@@ -145,7 +145,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let buffered = on_gpu.then(|| frame::measure(&mut engine, &frame, again, true)).transpose()?;
     let stages = frame::stages(&mut engine, &frame, effort.runs)?;
     let result = FrameResult::Measured { frames, buffered, stages };
-    let Frame { width, height, .. } = frame;
+    let (width, height) = (frame.width(), frame.height());
     let device = engine.device().to_owned();
     printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
     Ok(Outcome::Done)
@@ -213,7 +213,7 @@ struct Absent<'a> {
 const WHO: &str = "lseg-fast";
 
 /// Measures when told to, so that contenders can take turns on one GPU.
-fn paced(engine: &mut Engine, frame: &Frame<'_>) -> Result<Outcome, Failure> {
+fn paced(engine: &mut Engine, frame: &Image<'_>) -> Result<Outcome, Failure> {
     let mut printer = Printer::new(true);
     let device = engine.device().to_owned();
     printer.print(&Ready { ready: true, who: WHO, device: &device }, |_| String::new())?;

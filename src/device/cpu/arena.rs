@@ -55,6 +55,16 @@ impl Arena {
         (Inputs { before, after, end: first + len }, out)
     }
 
+    /// Several buffers beside each other; empty in the place of none.
+    pub fn places<const N: usize>(&mut self, bufs: [Option<Buf>; N]) -> [&mut [f32]; N] {
+        let ranges = bufs.map(|buf| {
+            let (first, len) = buf.map_or((0, 0), span);
+            first..first + len
+        });
+        let all = bytemuck::cast_slice_mut::<Line, f32>(&mut self.0);
+        all.get_disjoint_mut(ranges).expect("buffers of one operation lie apart")
+    }
+
     /// `f(inputs, batch item, block of it, the block's place)` for all blocks of `rows` rows, each a task.
     pub fn by_blocks(&mut self, out: Rows, rows: usize, f: impl Fn(Inputs<'_>, usize, usize, &mut [f32]) + Sync) {
         let (inputs, all) = self.split(out.buf);
@@ -84,6 +94,11 @@ impl<'a> Inputs<'a> {
     pub fn item(&self, rows: Rows, b: usize) -> &'a [f32] {
         let c = rows.buf.channels();
         &self.get(rows.buf)[(b * rows.buf.rows() + rows.first) * c..][..rows.count * c]
+    }
+
+    /// All of a buffer, whatever its elements.
+    pub fn bytes(&self, buf: Buf) -> &'a [u8] {
+        &bytemuck::cast_slice(self.get(buf))[..buf.len() * buf.element.bytes(4)]
     }
 
     pub fn get_u8(&self, buf: Buf) -> &'a [u8] {

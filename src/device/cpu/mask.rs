@@ -46,7 +46,7 @@ impl LabelsMut<'_> {
 }
 
 /// The rows of a mask's place in the arena, each with its number.
-pub fn rows_mut(place: &mut [f32], mask: Buf) -> impl ParallelIterator<Item = (usize, LabelsMut<'_>)> {
+pub fn rows_mut(place: &mut [f32], mask: Buf) -> impl IndexedParallelIterator<Item = (usize, LabelsMut<'_>)> {
     let (width, bytes) = (mask.shape[2], mask.element == Element::U8);
     let value = mask.element.bytes(4);
     let rows = bytemuck::cast_slice_mut::<f32, u8>(place)[..mask.len() * value].par_chunks_mut(width * value);

@@ -9,6 +9,7 @@ mod conv;
 mod conv_transpose;
 mod embed_tokens;
 mod feature_norms;
+mod form_features;
 mod gemm;
 mod layer_norm;
 mod max_pool;
@@ -20,6 +21,7 @@ mod sample;
 mod similarity;
 mod softmax_scores;
 mod take_rows;
+mod to_rgb;
 mod upsample;
 mod upsample_scores;
 
@@ -29,6 +31,7 @@ mod epilogue;
 mod half;
 mod mask;
 mod math;
+mod photo;
 mod resized;
 mod scratch;
 mod simd;
@@ -49,7 +52,7 @@ use self::slots::Slots;
 use self::threads::Threads;
 pub use self::threads::make_shared_pool;
 use self::winograd::Filters;
-use super::{Bank, Device, Program, Times, Upload};
+use super::{Bank, Device, Elsewhere, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::Need;
 use crate::ops::{self, Buf, Linear, Matrix, Op, Vector, Weight};
@@ -210,9 +213,11 @@ impl Cpu {
             Op::UpsampleScores(op) => self.upsample_scores(op),
             Op::SoftmaxScores(op) => self.softmax_scores(op),
             Op::Argmax(op) => self.argmax(op),
+            Op::ToRgb(op) => self.to_rgb(op),
             Op::Overlay(op) => self.overlay(op),
             Op::FeatureNorms(op) => self.feature_norms(op),
             Op::ResizeFeatures(op) => self.resize_features(op),
+            Op::FormFeatures(op) => self.form_features(op),
         }
     }
 }
@@ -244,6 +249,7 @@ fn work(plan: &Plan) -> usize {
         Op::Argmax(op) => argmax::work(op),
         Op::FeatureNorms(op) => feature_norms::work(op),
         Op::ResizeFeatures(op) => resize_features::work(op),
+        Op::FormFeatures(op) => form_features::work(op),
         _ => 0,
     });
     works.max().unwrap_or(0)
@@ -358,7 +364,7 @@ impl Device for Cpu {
         })
     }
 
-    fn slot_need(&self, plan: &Plan) -> Need {
+    fn slot_need(&self, plan: &Plan, _is_left: bool) -> Need {
         slots::need(plan)
     }
 
@@ -366,7 +372,7 @@ impl Device for Cpu {
         self.input_of_slot(&program.plan, buf)
     }
 
-    fn submit(&mut self, program: &mut Program, slot: usize) -> Result<()> {
+    fn submit(&mut self, program: &mut Program, slot: usize, _elsewhere: &Elsewhere<'_>) -> Result<()> {
         self.wait_in_arena(program.shared_plan(), slot);
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::ops;
 
 impl Cpu {
     pub(super) fn overlay(&mut self, op: &ops::Overlay) {
-        let ops::Overlay { mask, palette, photo } = *op;
+        let ops::Overlay { mask, palette, photo, .. } = *op;
         let (inputs, photo_all) = self.arena.split(photo);
         let (masks, palette) = (inputs.labels(mask), inputs.get_u8(palette).as_chunks().0);
         let width = mask.shape[2];
@@ -32,7 +32,9 @@ fn row(mask: Labels<'_>, palette: &[[u8; 4]], photo: &mut [u8]) {
 #[inline(always)]
 fn mix(mask: Labels<'_>, palette: &[[u8; 4]], photo: &mut [u8], mixed: impl Fn(u8, u8) -> u8) {
     for (i, pixel) in photo.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-        let colour = &palette[mask.get(i)];
-        *pixel = std::array::from_fn(|channel| mixed(pixel[channel], colour[channel]));
+        // Unlabelled pixels stay as they are.
+        if let Some(colour) = palette.get(mask.get(i)) {
+            *pixel = std::array::from_fn(|channel| mixed(pixel[channel], colour[channel]));
+        }
     }
 }

@@ -26,6 +26,18 @@ struct Params {
     lines: Lines,
 }
 
+/// ArgmaxConfidentParams of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ConfidentParams {
+    argmax: Params,
+    /// 0 where not asked for
+    confidence: u64,
+    /// 0 where there is none: no share is less
+    threshold: f32,
+    unlabelled: u32,
+}
+
 /// ArgmaxClearParams of the kernel file.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -46,8 +58,9 @@ pub(super) fn columns(most: usize, line: usize, width: usize, mask_width: usize)
 }
 
 pub fn compile(op: &Argmax, to: &mut Assembler<'_>) -> Refused {
-    let Argmax { logits, mask, best, not_finite } = *op;
-    let kernel = to.kernel("argmax")?;
+    let Argmax { logits, mask, best, not_finite, confidence, threshold } = *op;
+    let name = if op.is_confident() { "argmax_confident" } else { "argmax" };
+    let kernel = to.find("argmax", |kernel| kernel.name == name)?;
     let spec = kernel.spec;
     let [batch, height, width, labels] = logits.shape;
     let [_, mask_height, mask_width, _] = mask.shape;
@@ -71,7 +84,12 @@ pub fn compile(op: &Argmax, to: &mut Assembler<'_>) -> Refused {
     let clear = to.find("argmax", |kernel| kernel.name == "argmax_clear")?;
     to.launch(clear, [1, 1, 1], &ClearParams { not_finite: params.not_finite })?;
     let grid = [mask_width.div_ceil(columns) * mask_height.div_ceil(spec.rows), batch, 1];
-    to.launch(kernel, grid, &params)
+    if !op.is_confident() {
+        return to.launch(kernel, grid, &params);
+    }
+    let unlabelled = if mask.element == Element::U16 { u16::MAX.into() } else { u8::MAX.into() };
+    let (confidence, threshold) = (to.optional_address(confidence), threshold.unwrap_or(0.0));
+    to.launch(kernel, grid, &ConfidentParams { argmax: params, confidence, threshold, unlabelled })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(crate) mod arch;
 mod argmax;
 mod attention;
 mod bank;
+mod callers;
 mod clock;
 mod codes;
 mod compile;
@@ -19,6 +20,7 @@ mod embed_tokens;
 mod epilogue;
 mod estimate;
 mod feature_norms;
+mod form_features;
 mod gemm;
 mod graph;
 mod host_memory;
@@ -29,6 +31,8 @@ mod memory;
 mod modules;
 mod overlay;
 mod patchify;
+mod photo;
+mod place;
 mod program;
 mod regularise;
 mod resize_features;
@@ -44,6 +48,7 @@ mod steps;
 mod sys;
 mod take_rows;
 mod tiles;
+mod to_rgb;
 mod upsample;
 mod upsample_scores;
 
@@ -63,6 +68,7 @@ use half::f16;
 
 pub use self::attention::choices as queries;
 pub use self::bank::GpuBank;
+use self::callers::Callers;
 use self::clock::Clock;
 use self::compile::{Assembler, Refused};
 pub use self::compile::{Forced, Launch, Launches, Target, compile};
@@ -78,19 +84,20 @@ use self::launcher::Launcher;
 use self::memory::{Arena, Weights};
 use self::modules::Library;
 pub use self::modules::{EmbeddedModule, Kernel, KernelId, LoadedModule, MODULES, Packed, Spec};
+pub use self::place::Place;
 #[cfg(feature = "bench")]
 pub use self::probe::{Effort, Record, Rival};
 pub use self::program::GpuProgram;
 use self::slots::Slots;
-#[cfg(feature = "bench")]
 pub use self::slots::Wait;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
 pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
-use super::{Bank, Calls, Device, Program, Times, Upload};
+use super::{Bank, Calls, Device, Elsewhere, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
 use crate::ops::{Buf, Linear, Matrix, Op, Vector, Weight};
+use crate::pixels::{HostRows, Image as Picture};
 use crate::plan::Plan;
 
 pub struct Cuda {
@@ -104,6 +111,11 @@ pub struct Cuda {
     clock: Clock,
     /// Once a pass was submitted.
     slots: Option<Box<Slots>>,
+    /// Once an image was taken from somebody else's memory.
+    callers: Option<Callers>,
+    /// For trying what happens without it.
+    #[cfg(feature = "bench")]
+    omitted: Option<Wait>,
     /// The slot whose pass is the last that was waited for; none where that was run.
     timed: Option<usize>,
     /// Grows when something that launches point at has moved.
@@ -156,6 +168,9 @@ impl Cuda {
             staging: Staging::new(Arc::clone(&stream)),
             clock: Clock::new(&stream)?,
             slots: None,
+            callers: None,
+            #[cfg(feature = "bench")]
+            omitted: None,
             timed: None,
             generation: 0,
             nodes: 0,
@@ -250,9 +265,11 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::UpsampleScores(op) => upsample_scores::compile(op, to),
         Op::SoftmaxScores(op) => softmax_scores::compile(op, to),
         Op::Argmax(op) => argmax::compile(op, to),
+        Op::ToRgb(op) => to_rgb::compile(op, to),
         Op::Overlay(op) => overlay::compile(op, to),
         Op::FeatureNorms(op) => feature_norms::compile(op, to),
         Op::ResizeFeatures(op) => resize_features::compile(op, to),
+        Op::FormFeatures(op) => form_features::compile(op, to),
     }
 }
 
@@ -340,11 +357,34 @@ impl Device for Cuda {
     }
 
     fn write(&mut self, program: &mut Program, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+        self.write_rows(program, buf, first, &HostRows::whole(bytes))
+    }
+
+    fn write_rows(&mut self, program: &mut Program, buf: Buf, first: usize, rows: &HostRows<'_>) -> Result<()> {
         let stream = Arc::clone(&self.stream);
         let _current = stream.enter()?;
         self.wait_for_slots()?;
         self.link(program)?;
-        self.staging.write(&program.plan, self.arena.memory(), program.plan.placed(buf), first, bytes)
+        GpuProgram::of(program).1.is_brought = false;
+        self.staging.write_rows(&program.plan, self.arena.memory(), program.plan.placed(buf), first, rows)
+    }
+
+    fn check_image(&self, image: &Picture<'_>) -> Result<()> {
+        let _current = self.stream.enter()?;
+        self.check_caller(image)
+    }
+
+    fn write_images(&mut self, program: &mut Program, buf: Buf, images: &[Picture<'_>]) -> Result<()> {
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        self.wait_for_slots()?;
+        self.link(program)?;
+        let brought = self.bring(program.plan.placed(buf), images).inspect_err(|_| {
+            // Nothing of it stays in flight; what else is wrong, the next call will say.
+            let _ = stream.synchronize();
+        });
+        GpuProgram::of(program).1.is_brought = brought.is_ok();
+        brought
     }
 
     fn read(&mut self, program: &Program, buf: Buf, first: usize, bytes: &mut [u8]) -> Result<()> {
@@ -356,6 +396,7 @@ impl Device for Cuda {
         let stream = Arc::clone(&self.stream);
         let _current = stream.enter()?;
         self.link(program)?;
+        GpuProgram::of(program).1.is_brought = false;
         self.staging.input(&program.plan, buf)
     }
 
@@ -364,8 +405,21 @@ impl Device for Cuda {
         self.staging.output(&program.plan, buf)
     }
 
-    fn slot_need(&self, plan: &Plan) -> Need {
-        slots::need(plan, self.stream.info().unified)
+    fn slot_need(&self, plan: &Plan, is_left: bool) -> Need {
+        slots::need(plan, self.stream.info().unified, is_left)
+    }
+
+    fn place_need(&self, plan: &Plan) -> Need {
+        place::need(plan)
+    }
+
+    fn place(&mut self, plan: &Plan) -> Result<Place> {
+        let _current = self.stream.enter()?;
+        Place::new(&self.stream, plan)
+    }
+
+    fn stream_handle(&self) -> Option<u64> {
+        Some(self.handle())
     }
 
     fn estimate(&self, plan: &Plan) -> Option<f64> {
@@ -413,10 +467,11 @@ impl Device for Cuda {
         self.slots()?.input(&program.plan, slot, buf)
     }
 
-    fn submit(&mut self, program: &mut Program, slot: usize) -> Result<()> {
+    fn submit(&mut self, program: &mut Program, slot: usize, elsewhere: &Elsewhere<'_>) -> Result<()> {
         let stream = Arc::clone(&self.stream);
         let _current = stream.enter()?;
-        self.submit_pass(program, slot).map_err(|error| error.with(&format!("; it was {}", program.plan.describe())))
+        self.submit_pass(program, slot, elsewhere)
+            .map_err(|error| error.with(&format!("; it was {}", program.plan.describe())))
     }
 
     fn finish(&mut self, slot: usize) -> Result<()> {

@@ -18,7 +18,7 @@ struct Params {
 }
 
 pub fn compile(op: &Overlay, to: &mut Assembler<'_>) -> Refused {
-    let Overlay { mask, palette, photo } = *op;
+    let Overlay { mask, palette, photo, unlabelled } = *op;
     let params = Params {
         mask: to.address(mask),
         palette: to.address(palette),
@@ -27,6 +27,7 @@ pub fn compile(op: &Overlay, to: &mut Assembler<'_>) -> Refused {
         labels: palette.rows() as u32,
         is_u16: u32::from(mask.element == Element::U16),
     };
-    let kernel = to.kernel("overlay")?;
+    let name = if unlabelled { "overlay_unlabelled" } else { "overlay" };
+    let kernel = to.find("overlay", |kernel| kernel.name == name)?;
     to.launch(kernel, [mask.len().div_ceil(kernel.spec.rows), 1, 1], &params)
 }

@@ -143,6 +143,7 @@ impl Cuda {
     /// # Errors
     /// As for [`Device::submit`](crate::device::Device::submit).
     pub fn omit(&mut self, wait: Option<Wait>) -> Result<()> {
+        self.omitted = wait;
         self.slots()?.omitted = wait;
         Ok(())
     }

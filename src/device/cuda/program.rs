@@ -25,6 +25,8 @@ pub struct GpuProgram {
     /// [`Cuda::generation`] when the launches were made.
     generation: Option<u64>,
     has_run: bool,
+    /// The first input of the next pass is in the arena: it is not the host's.
+    pub(super) is_brought: bool,
     /// Of the copies and the operations.
     graph: Option<Graph>,
     /// Of the operations alone.
@@ -35,15 +37,15 @@ impl GpuProgram {
     pub(super) fn new(stream: &Arc<Stream>) -> GpuProgram {
         let (stream, launches) = (Arc::clone(stream), Launches::default());
         let (graph, operations) = Default::default();
-        GpuProgram { stream, launches, staging: [0; 2], generation: None, has_run: false, graph, operations }
+        let (has_run, is_brought) = Default::default();
+        GpuProgram { stream, launches, staging: [0; 2], generation: None, has_run, is_brought, graph, operations }
     }
 
     pub(super) fn of(program: &mut Program) -> (&Plan, &mut GpuProgram) {
         (&program.plan, program.cuda.as_mut().expect("a program runs on the device that compiled it"))
     }
 
-    /// The launches, for measuring.
-    #[cfg(feature = "bench")]
+    /// The launches.
     pub(super) fn launches(program: &Program) -> &Launches {
         &program.cuda.as_ref().expect("a program runs on the device that compiled it").launches
     }
@@ -57,7 +59,7 @@ fn queue_with_copies(
     (plan, launches): (&Plan, &Launches),
     clock: Option<&mut Clock>,
 ) -> Result<()> {
-    staging.send(plan, arena)?;
+    staging.send(plan, arena, false)?;
     launcher.queue(plan, launches, clock)?;
     staging.receive(plan, arena)
 }
@@ -133,6 +135,9 @@ impl Cuda {
         let _flight = Flight::begin(self.stream.context());
         self.wait_for_slots()?;
         self.link(program)?;
+        if std::mem::take(&mut GpuProgram::of(program).1.is_brought) {
+            return self.pass_of_brought(program);
+        }
         let may_replay = self.may_replay();
         if may_replay {
             self.capture(program)?;
@@ -159,6 +164,21 @@ impl Cuda {
         self.clock.read()
     }
 
+    /// As [`Cuda::pass`], whose first input is in the arena already. Its copies are queued beside the graph: that of the host's
+    /// frames has an upload of this input.
+    fn pass_of_brought(&mut self, program: &mut Program) -> Result<()> {
+        self.capture_operations(program)?;
+        self.clock.start(self.replays_operations(program))?;
+        self.staging.send(&program.plan, self.arena.memory(), true)?;
+        self.queue_operations(program, None)?;
+        self.staging.receive(&program.plan, self.arena.memory())?;
+        self.clock.finish()?;
+        self.stream.synchronize()?;
+        self.staging.ran(&program.plan);
+        self.timed = None;
+        self.clock.read()
+    }
+
     /// Captures the operations of a pass that has run before, unless they are captured already.
     pub(super) fn capture_operations(&mut self, program: &mut Program) -> Result<()> {
         let (plan, gpu_program) = GpuProgram::of(program);
@@ -175,8 +195,8 @@ impl Cuda {
         self.may_replay() && program.cuda.as_ref().is_some_and(|gpu_program| gpu_program.operations.is_some())
     }
 
-    /// Queues a pass without its copies.
-    pub(super) fn queue_operations(&mut self, program: &mut Program, clock: &mut Clock) -> Result<()> {
+    /// Queues a pass without its copies, timed by a slot's clock or the device's own.
+    pub(super) fn queue_operations(&mut self, program: &mut Program, clock: Option<&mut Clock>) -> Result<()> {
         let may_replay = self.may_replay();
         let (plan, gpu_program) = GpuProgram::of(program);
         match gpu_program.operations.as_ref().filter(|_| may_replay) {
@@ -185,6 +205,7 @@ impl Cuda {
                 self.nodes = graph.nodes();
             }
             None => {
+                let clock = clock.unwrap_or(&mut self.clock);
                 self.launcher.queue(plan, &gpu_program.launches, Some(clock))?;
                 gpu_program.has_run = true;
             }

@@ -6,6 +6,9 @@
 //! - its outputs leave the arena when it has ended ([`Wait::Pass`]).
 //!
 //! A slot's own memory needs no event: it is used again only when the host has waited for its pass, and so for all of its copies.
+//!
+//! A pass may take its first input, images, from memory that is the caller's (`callers.rs`), and leave its outputs in a [`Place`] on
+//! the GPU; then the slot has neither.
 
 use std::sync::Arc;
 
@@ -13,24 +16,33 @@ use super::Cuda;
 use super::clock::Clock;
 use super::driver::{Event, Flight, Memory, Stream};
 use super::host_memory::HostMemory;
-use super::staging::{MOST, bytes, place_of, places};
-use crate::device::{Program, SLOTS, Times};
+use super::place::Place;
+use super::staging::{ALIGN, MOST, bytes, place_of, places};
+use crate::device::{Elsewhere, Program, SLOTS, Times};
 use crate::error::Result;
 use crate::memory::Need;
 use crate::ops::Buf;
 use crate::plan::Plan;
 
-/// A wait of one stream for another, which the order of a submitted pass rests on.
+/// A wait of one stream for another, which the order of a pass rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     Inputs,
     ArenaIsFree,
     Pass,
+    /// Of the copy of a caller's image for what the caller has queued.
+    Written,
+    /// Of what the caller queues later for that copy.
+    Taken,
+    /// Of a stream that reads a place for what comes there.
+    Results,
+    /// Of what comes to a place for the streams that read it before.
+    Readers,
 }
 
-/// What one slot takes.
-pub fn need(plan: &Plan, is_unified: bool) -> Need {
-    let [inputs, outputs] = [&plan.inputs, &plan.outputs].map(|list| bytes(plan, list));
+/// What one slot takes. `is_left`: the outputs are left on the GPU.
+pub fn need(plan: &Plan, is_unified: bool, is_left: bool) -> Need {
+    let [inputs, outputs] = [&plan.inputs[..], if is_left { &[] } else { &plan.outputs }].map(|list| bytes(plan, list));
     // Where the host's memory is not page-locked, outputs wait on the GPU.
     let waiting = if is_unified || outputs > MOST { outputs } else { 0 };
     Need { device: (inputs + waiting) as u64, host: (inputs + outputs) as u64, ..Need::default() }
@@ -56,6 +68,8 @@ struct Slot {
     uploaded: Event,
     /// The outputs are on the host.
     received: Event,
+    /// They are in their place; made when it is first needed.
+    left: Option<Event>,
     clock: Clock,
     /// Dropped last: what goes before waits for it.
     pass: Pass,
@@ -64,8 +78,46 @@ struct Slot {
 /// Where a slot's pass is.
 enum Pass {
     None,
-    InFlight { plan: Arc<Plan>, _flight: Flight },
+    InFlight { plan: Arc<Plan>, is_left: bool, _flight: Flight },
     Finished(Arc<Plan>),
+}
+
+/// The inputs in a slot, the plan's first as the last: where that is elsewhere, the others lie where they ever did.
+struct Inputs<'a>(&'a [usize]);
+
+impl<'a> Inputs<'a> {
+    fn all(plan: &'a Plan) -> Inputs<'a> {
+        Inputs(&plan.inputs)
+    }
+
+    fn of(plan: &'a Plan, elsewhere: &Elsewhere<'_>) -> Inputs<'a> {
+        match elsewhere.images {
+            None => Self::all(plan),
+            Some((buf, _)) => {
+                assert_eq!(plan.inputs.first(), Some(&buf.index), "images are the first input of a plan");
+                Inputs(&plan.inputs[1..])
+            }
+        }
+    }
+
+    /// Up to a buffer, which is the last of these.
+    fn up_to(plan: &'a Plan, buf: Buf) -> Inputs<'a> {
+        let at = plan.inputs.iter().position(|index| *index == buf.index);
+        Inputs(&plan.inputs[at.expect("the buffer is an input of the plan")..])
+    }
+
+    fn bytes(&self, plan: &Plan) -> usize {
+        bytes(plan, self.0)
+    }
+
+    /// Each with its place.
+    fn places(&self, plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
+        self.0.iter().rev().scan(0, |next, index| {
+            let place = *next;
+            *next += plan.buffers[*index].bytes.next_multiple_of(ALIGN);
+            Some((*index, place))
+        })
+    }
 }
 
 /// Where buffers of a pass lie outside of the arena, packed.
@@ -100,6 +152,7 @@ impl Slot {
             output: Side::default(),
             uploaded: Event::untimed(up)?,
             received: Event::untimed(down)?,
+            left: None,
             clock: Clock::new(compute)?,
             pass: Pass::None,
         })
@@ -107,6 +160,11 @@ impl Slot {
 
     fn is_in_flight(&self) -> bool {
         matches!(self.pass, Pass::InFlight { .. })
+    }
+
+    /// Whether the pass in flight leaves its outputs on the GPU.
+    fn is_left(&self) -> bool {
+        matches!(self.pass, Pass::InFlight { is_left: true, .. })
     }
 }
 
@@ -128,16 +186,17 @@ impl Slots {
 
     /// The host's memory of an input.
     pub fn input(&mut self, plan: &Plan, slot: usize, buf: Buf) -> Result<&mut [u8]> {
-        self.reserve_input(plan, slot)?;
-        let place = place_of(plan, &plan.inputs, buf).expect("the buffer is an input of the plan");
+        let inputs = Inputs::up_to(plan, buf);
+        self.reserve_input(plan, slot, &inputs)?;
+        let place = inputs.bytes(plan) - bytes(plan, &[buf.index]);
         Ok(&mut self.slots[slot].input.host().slice_mut()?[place..][..plan.buffers[buf.index].bytes])
     }
 
-    fn reserve_input(&mut self, plan: &Plan, slot: usize) -> Result<()> {
+    fn reserve_input(&mut self, plan: &Plan, slot: usize, inputs: &Inputs<'_>) -> Result<()> {
         let Slots { up, slots, .. } = self;
         let slot = &mut slots[slot];
         assert!(!slot.is_in_flight(), "a slot's pass is finished before the slot is used again");
-        let bytes = bytes(plan, &plan.inputs);
+        let bytes = inputs.bytes(plan);
         HostMemory::reserve(&mut slot.input.host, up, bytes)?;
         slot.input.reserve_device(up, bytes)
     }
@@ -153,10 +212,10 @@ impl Slots {
         }
     }
 
-    /// Queues the copy of all inputs to the GPU.
-    fn send(&mut self, plan: &Plan, slot: usize) -> Result<()> {
+    /// Queues the copy of the inputs to the GPU.
+    fn send(&mut self, plan: &Plan, slot: usize, inputs: &Inputs<'_>) -> Result<()> {
         let Slot { input, uploaded, .. } = &mut self.slots[slot];
-        let (bytes, Side { host, device }) = (bytes(plan, &plan.inputs), input);
+        let (bytes, Side { host, device }) = (inputs.bytes(plan), input);
         let (Some(host), Some(device)) = (host, device) else { return Ok(()) };
         match host {
             HostMemory::Pinned(pinned) if bytes > 0 => pinned.send(0, device, 0, bytes)?,
@@ -166,9 +225,11 @@ impl Slots {
         uploaded.record()
     }
 
-    /// What must have happened before the pass.
-    fn order(&self, slot: usize) -> Result<()> {
-        self.follow(&self.compute, &self.slots[slot].uploaded, Wait::Inputs)?;
+    /// What must have happened before the pass, with inputs in the slot or without.
+    fn order(&self, slot: usize, has_inputs: bool) -> Result<()> {
+        if has_inputs {
+            self.follow(&self.compute, &self.slots[slot].uploaded, Wait::Inputs)?;
+        }
         match self.leaving {
             Some(before) => self.follow(&self.compute, &self.slots[before].received, Wait::ArenaIsFree),
             None => Ok(()),
@@ -176,9 +237,9 @@ impl Slots {
     }
 
     /// Queues the copies of the inputs to their places in the arena.
-    fn enter(&self, plan: &Plan, slot: usize, arena: &Memory) -> Result<()> {
-        let device = self.slots[slot].input.device();
-        places(plan, &plan.inputs).try_for_each(|(index, place)| {
+    fn enter(&self, plan: &Plan, slot: usize, inputs: &Inputs<'_>, arena: &Memory) -> Result<()> {
+        inputs.places(plan).try_for_each(|(index, place)| {
+            let device = self.slots[slot].input.device();
             let buffer = &plan.buffers[index];
             self.compute.copy(device, place, arena, buffer.offset, buffer.bytes)
         })
@@ -202,6 +263,18 @@ impl Slots {
         }
         self.leaving = Some(slot);
         received.record()
+    }
+
+    /// As [`Slots::leave`], to a place on the GPU.
+    fn leave_in(&mut self, place: &Place, plan: &Plan, slot: usize, arena: &Memory) -> Result<()> {
+        place.fill(plan, arena, self.omits(Wait::Readers))?;
+        self.leaving = None;
+        let Slot { left, clock, .. } = &mut self.slots[slot];
+        clock.finish()?;
+        if left.is_none() {
+            *left = Some(Event::untimed(&self.compute)?);
+        }
+        left.as_ref().map_or(Ok(()), Event::record)
     }
 
     fn follow(&self, stream: &Stream, event: &Event, wait: Wait) -> Result<()> {
@@ -229,8 +302,10 @@ impl Slots {
     /// Waits for the slot's pass and its outputs.
     fn wait(&mut self, slot: usize, plan: &Plan) -> Result<()> {
         let Slots { down, slots, .. } = self;
-        let Slot { output: Side { host, device }, uploaded, received, clock, .. } = &mut slots[slot];
+        let is_left = slots[slot].is_left();
+        let Slot { output: Side { host, device }, uploaded, received, left, clock, .. } = &mut slots[slot];
         match (host, device) {
+            _ if is_left => left.as_ref().expect("it was recorded behind the pass").wait()?,
             (Some(HostMemory::Plain(plain)), Some(device)) => {
                 down.follow(clock.end())?;
                 down.download(device, 0, &mut plain[..bytes(plan, &plan.outputs)])?;
@@ -245,9 +320,10 @@ impl Slots {
         clock.read()
     }
 
-    /// Waits for the passes in flight, which are still to be finished: the arena is free.
+    /// Waits for the passes in flight, which are still to be finished: the arena is free. Those that leave their outputs on the GPU
+    /// need no wait: only the stream that computes uses the arena for them.
     fn settle(&mut self) -> Result<()> {
-        if self.slots.iter().any(Slot::is_in_flight) {
+        if self.slots.iter().any(|slot| slot.is_in_flight() && !slot.is_left()) {
             self.compute.synchronize()?;
             self.down.synchronize()?;
             self.leaving = None;
@@ -295,31 +371,59 @@ impl Cuda {
         self.slots.as_mut().map_or(Ok(()), |slots| slots.settle())
     }
 
-    pub(super) fn submit_pass(&mut self, program: &mut Program, slot: usize) -> Result<()> {
+    pub(super) fn submit_pass(&mut self, program: &mut Program, slot: usize, elsewhere: &Elsewhere<'_>) -> Result<()> {
         self.link(program)?;
-        self.slots()?.reserve_input(&program.plan, slot)?;
-        self.slots()?.reserve_output(&program.plan, slot)?;
+        self.reserve_slot(&program.plan, slot, elsewhere)?;
         self.capture_operations(program)?;
         let mut slots = self.slots.take().expect("they were just made");
         let flight = Flight::begin(self.stream.context());
-        let queued = self.queue_submitted(&mut slots, program, slot);
+        let queued = self.queue_submitted(&mut slots, program, slot, elsewhere);
+        let (plan, is_left) = (program.shared_plan(), elsewhere.place.is_some());
         match queued {
-            Ok(()) => slots.slots[slot].pass = Pass::InFlight { plan: program.shared_plan(), _flight: flight },
+            Ok(()) => slots.slots[slot].pass = Pass::InFlight { plan, is_left, _flight: flight },
             Err(_) => slots.abandon(slot),
         }
         self.slots = Some(slots);
         queued
     }
 
-    fn queue_submitted(&mut self, slots: &mut Slots, program: &mut Program, slot: usize) -> Result<()> {
-        slots.send(&program.plan, slot)?;
-        slots.order(slot)?;
+    fn reserve_slot(&mut self, plan: &Plan, slot: usize, elsewhere: &Elsewhere<'_>) -> Result<()> {
+        let (slots, inputs) = (self.slots()?, Inputs::of(plan, elsewhere));
+        if !inputs.0.is_empty() {
+            slots.reserve_input(plan, slot, &inputs)?;
+        }
+        if elsewhere.place.is_some() { Ok(()) } else { slots.reserve_output(plan, slot) }
+    }
+
+    fn queue_submitted(
+        &mut self,
+        slots: &mut Slots,
+        program: &mut Program,
+        slot: usize,
+        elsewhere: &Elsewhere<'_>,
+    ) -> Result<()> {
+        let plan = program.shared_plan();
+        let inputs = Inputs::of(&plan, elsewhere);
+        if !inputs.0.is_empty() {
+            slots.send(&plan, slot, &inputs)?;
+        }
+        slots.order(slot, !inputs.0.is_empty())?;
+        if let Some((buf, images)) = elsewhere.images {
+            self.bring(plan.placed(buf), images)?;
+        }
         let clock = &mut slots.slots[slot].clock;
         clock.set_recording(self.clock.is_recording());
         clock.start(self.replays_operations(program))?;
-        slots.enter(&program.plan, slot, self.arena.memory())?;
-        self.queue_operations(program, &mut slots.slots[slot].clock)?;
-        slots.leave(&program.plan, slot, self.arena.memory())
+        slots.enter(&plan, slot, &inputs, self.arena.memory())?;
+        self.queue_operations(program, Some(&mut slots.slots[slot].clock))?;
+        match elsewhere.place {
+            None => slots.leave(&plan, slot, self.arena.memory()),
+            Some(place) => {
+                #[cfg(feature = "bench")]
+                place.omits_results.store(self.omits(Wait::Results), std::sync::atomic::Ordering::Relaxed);
+                slots.leave_in(place, &plan, slot, self.arena.memory())
+            }
+        }
     }
 
     /// The slot is free again, whatever became of its pass.

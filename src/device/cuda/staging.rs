@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::driver::{Memory, Pinned, Stream};
 use crate::error::Result;
 use crate::ops::Buf;
+use crate::pixels::HostRows;
 use crate::plan::Plan;
 
 /// Page-locked memory each way, at most: page-locked pages are taken from the whole machine.
 pub const MOST: usize = 64 << 20;
 /// Between staged buffers.
-const ALIGN: usize = 256;
+pub const ALIGN: usize = 256;
 
 pub struct Staging {
     stream: Arc<Stream>,
@@ -77,24 +78,33 @@ impl Staging {
         Ok(Some(&mut pinned.slice_mut()?[place..place + plan.buffers[buf.index].bytes]))
     }
 
-    /// To the arena, or to where the pass takes it from.
-    pub fn write(&mut self, plan: &Plan, arena: &Memory, buf: Buf, first: usize, bytes: &[u8]) -> Result<()> {
+    /// Rows to the arena, or to where the pass takes them from.
+    pub fn write_rows(
+        &mut self,
+        plan: &Plan,
+        arena: &Memory,
+        buf: Buf,
+        first: usize,
+        rows: &HostRows<'_>,
+    ) -> Result<()> {
         // Outputs may be written before a pass as well.
         self.received = None;
+        let HostRows { bytes, pitch, size } = *rows;
         match self.input(plan, buf)? {
             Some(memory) => {
-                memory[first..first + bytes.len()].copy_from_slice(bytes);
+                rows.copy_into(&mut memory[first..]);
                 Ok(())
             }
-            None => self.stream.upload(arena, buf.offset + first, bytes),
+            None if size.rows == 1 => self.stream.upload(arena, buf.offset + first, &bytes[..size.row]),
+            None => self.stream.upload_rows(arena, buf.offset + first, bytes, pitch, size),
         }
     }
 
-    /// Queues the copies of the plan's inputs, before its operations.
-    pub fn send(&mut self, plan: &Plan, arena: &Memory) -> Result<()> {
+    /// Queues the copies of the plan's inputs, before its operations; without the first, where that `is_brought` already.
+    pub fn send(&mut self, plan: &Plan, arena: &Memory, is_brought: bool) -> Result<()> {
         let whole = bytes(plan, &plan.inputs);
         let Some(pinned) = fitting_mut(&mut self.input, whole) else { return Ok(()) };
-        places(plan, &plan.inputs).try_for_each(|(index, place)| {
+        places(plan, &plan.inputs).skip(usize::from(is_brought)).try_for_each(|(index, place)| {
             pinned.send(place, arena, plan.buffers[index].offset, plan.buffers[index].bytes)
         })
     }

@@ -18,7 +18,8 @@ impl Cuda {
         let Cuda { staging, arena, launcher, clock, .. } = self;
         clock.start(false)?;
         if begins {
-            staging.send(&program.plan, arena.memory())?;
+            let is_brought = std::mem::take(&mut GpuProgram::of(program).1.is_brought);
+            staging.send(&program.plan, arena.memory(), is_brought)?;
         }
         launcher.queue_steps(&program.plan, GpuProgram::launches(program), steps, Some(clock))?;
         if ends {

@@ -2,6 +2,7 @@
 
 pub mod overflow;
 mod pass;
+mod photo;
 pub mod reference;
 pub mod sensitivity;
 

@@ -9,9 +9,13 @@
 //! largest Σ|terms| of its pixels stands for each.
 
 use lseg_fast::ops::conv::Shape;
-use lseg_fast::ops::{Activation, AddPositions, Buf, Element, Func, Gemm, Op, Patchify, Regularise, ResizeFeatures};
+use lseg_fast::ops::{
+    Activation, AddPositions, Argmax, Buf, Element, FormFeatures, Func, Gemm, Layout, Op, Patchify, Regularise,
+    ResizeFeatures,
+};
 use rayon::prelude::*;
 
+use super::photo::{self, Colours};
 use super::{Case, Map, Prepared};
 
 const EPS: f64 = f32::EPSILON as f64;
@@ -226,8 +230,7 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
     };
     let values = match case.op {
         Op::Patchify(op) => {
-            let photos = p.inputs[0].values.u8().chunks_exact(op.photo.rows() * 3);
-            photos.flat_map(|photo| patchify(photo, &op)).collect()
+            photo::colours(&op.photo, &p.inputs[0]).iter().flat_map(|photo| patchify(photo, &op)).collect()
         }
         Op::AddPositions(op) => maps(&|x| add_positions(x, &v(0), &v(1), &op)),
         Op::Gemm(op) => return Expected::Partly(gemm(&op, p)),
@@ -288,22 +291,41 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
             (0..doubled.len()).map(|i| doubled[i % pixels * labels + i / pixels]).collect()
         }),
         Op::SoftmaxScores(op) => maps(&|x| softmax(x, op.scores.shape[1])),
+        Op::ToRgb(op) => {
+            let photos = photo::colours(&op.photo, &p.inputs[0]).into_iter();
+            let colours = photos.flatten().flatten().flatten();
+            return Expected::Choices(colours.map(photo::bytes).collect());
+        }
         Op::Overlay(_) => {
             let [photo, palette] = [0, 1].map(|i| p.inputs[i].values.u8());
             let labels = p.inputs[2].values.labels();
-            let colours = labels.iter().flat_map(|label| &palette[4 * usize::from(*label)..][..3]);
             let weight = f64::from(palette[3]) / 128.0;
-            let mix = |(a, b): (&u8, &u8)| exact(((1.0 - weight) * f64::from(*a) + weight * f64::from(*b)).floor());
-            photo.iter().zip(colours).map(mix).collect()
+            let mix = |(i, own): (usize, &u8)| {
+                let own = f64::from(*own);
+                let colour = palette.get(4 * usize::from(labels[i / 3]) + i % 3);
+                exact(colour.map_or(own, |colour| ((1.0 - weight) * own + weight * f64::from(*colour)).floor()))
+            };
+            photo.iter().enumerate().map(mix).collect()
         }
         Op::FeatureNorms(op) => feature_norms(&x(0), map(op.x), op.x.channels(), map(op.out)),
         Op::ResizeFeatures(op) => return Expected::Partly(resize_features(&op, p)),
+        Op::FormFeatures(op) => {
+            let values = maps(&|x| form_features(&op, x));
+            if case.out == op.not_finite {
+                return Expected::Choices(vec![vec![not_finite(&op, &x(0)) as u16]]);
+            }
+            values
+        }
         Op::Argmax(op) => {
             let (from, labels, mask) = (map(op.logits), op.logits.channels(), map(op.mask));
+            let choices = |f: &dyn Fn(&[f64]) -> Vec<Vec<u16>>| {
+                Expected::Choices(x(0).chunks_exact(op.logits.rows() * labels).flat_map(f).collect())
+            };
             if case.out == op.mask {
-                let all = x(0);
-                let items = all.chunks_exact(op.logits.rows() * labels);
-                return Expected::Choices(items.flat_map(|x| argmax(x, from, labels, mask)).collect());
+                return choices(&|x| masked(&op, x));
+            }
+            if Some(case.out) == op.confidence {
+                return choices(&|x| shares(x, from, labels, mask).into_iter().map(confidence).collect());
             }
             let winners = maps(&|x| best(x, from, labels, mask));
             if case.out == op.not_finite {
@@ -343,17 +365,23 @@ fn exact(value: f64) -> Near {
     Near { value, bound: 0.0 }
 }
 
-fn patchify(photo: &[u8], op: &Patchify) -> Vec<Near> {
-    let ((h0, w0), (h, w), patch) = (map(op.photo), map(op.out), op.patch);
+fn patchify(photo: &Colours, op: &Patchify) -> Vec<Near> {
+    let ((h0, w0), (h, w), patch) = ((op.photo.height, op.photo.width), map(op.out), op.patch);
     let mut out = Vec::new();
     for (py, px) in (0..h).flat_map(|py| (0..w).map(move |px| (py, px))) {
         for (ky, kx) in (0..patch).flat_map(|ky| (0..patch).map(move |kx| (ky, kx))) {
             let (y, x) = (edges(py * patch + ky, h0, h * patch), edges(px * patch + kx, w0, w * patch));
-            for c in 0..3 {
-                let colour = bilinear(|y, x| f64::from(photo[(y * w0 + x) * 3 + c]) / 255.0, y, x);
+            out.extend((0..3).map(|c| {
+                let mut of_pixels = 0.0f64;
+                let pixel = |y: usize, x: usize| {
+                    let Near { value, bound } = photo[y][x][c];
+                    of_pixels = of_pixels.max(bound);
+                    value
+                };
+                let colour = bilinear(pixel, y, x);
                 let (mean, std) = (f64::from(op.normalise.mean[c]), f64::from(op.normalise.std[c]));
-                out.push(Near { value: (colour.value - mean) / std, bound: (colour.bound + 4.0 * EPS) / std });
-            }
+                Near { value: (colour.value - mean) / std, bound: (colour.bound + of_pixels + 4.0 * EPS) / std }
+            }));
         }
     }
     out
@@ -520,16 +548,17 @@ fn resized(x: &[f64], from: Map, channels: usize, to: Map) -> Vec<Vec<Near>> {
 
 /// 1 / the length of each vector of the resized map.
 fn feature_norms(x: &[f64], from: Map, channels: usize, to: Map) -> Vec<Near> {
-    let inverse = |vector: Vec<Near>| {
-        let length = vector.iter().map(|near| near.value * near.value).sum::<f64>().sqrt();
-        if length == 0.0 {
-            return exact(0.0);
-        }
-        let error = vector.iter().map(|near| near.value.abs() * near.bound).sum::<f64>() / length;
-        let relative = error / length + EPS * (2.0 + (channels as f64).sqrt());
-        Near { value: 1.0 / length, bound: relative / length }
-    };
-    resized(x, from, channels, to).into_iter().map(inverse).collect()
+    resized(x, from, channels, to).iter().map(|vector| inverse_length(vector)).collect()
+}
+
+fn inverse_length(vector: &[Near]) -> Near {
+    let length = vector.iter().map(|near| near.value * near.value).sum::<f64>().sqrt();
+    if length == 0.0 {
+        return exact(0.0);
+    }
+    let error = vector.iter().map(|near| near.value.abs() * near.bound).sum::<f64>() / length;
+    let relative = error / length + EPS * (2.0 + (vector.len() as f64).sqrt());
+    Near { value: 1.0 / length, bound: relative / length }
 }
 
 fn resize_features(op: &ResizeFeatures, p: &Prepared) -> Vec<Option<Near>> {
@@ -544,6 +573,49 @@ fn resize_features(op: &ResizeFeatures, p: &Prepared) -> Vec<Option<Near>> {
         Some(Near { value, bound: bound + rounded })
     };
     (0..planes * pixels).map(one).collect()
+}
+
+/// Each pixel's vector of one map, as it is or resized.
+fn vectors(op: &FormFeatures, x: &[f64]) -> Vec<Vec<Near>> {
+    let channels = op.x.channels();
+    if op.resized {
+        return resized(x, map(op.x), channels, op.size());
+    }
+    x.chunks_exact(channels).map(|vector| vector.iter().copied().map(exact).collect()).collect()
+}
+
+/// One map's part of the output.
+fn form_features(op: &FormFeatures, x: &[f64]) -> Vec<Near> {
+    let formed = |vector: Vec<Near>| -> Vec<Near> {
+        let norm = if op.norms.is_some() { inverse_length(&vector) } else { exact(1.0) };
+        let factor = f64::from(op.factor);
+        let one = |near: &Near| {
+            let value = near.value * norm.value * factor;
+            let bound = (near.bound * norm.value.abs() + near.value.abs() * norm.bound) * factor.abs();
+            let bound = bound + 2.0 * EPS * value.abs();
+            match op.out.element {
+                Element::F16 if value.abs() >= 65_520.0 => exact(f64::INFINITY.copysign(value)),
+                Element::F16 => Near { value, bound: bound + half_unit(value) },
+                _ => Near { value, bound },
+            }
+        };
+        vector.iter().map(one).collect()
+    };
+    let pixels: Vec<Vec<Near>> = vectors(op, x).into_iter().map(formed).collect();
+    match op.layout {
+        Layout::Hwc => pixels.concat(),
+        Layout::Chw => (0..op.x.channels()).flat_map(|k| pixels.iter().map(move |vector| vector[k])).collect(),
+    }
+}
+
+/// The values of all maps that are no numbers.
+fn not_finite(op: &FormFeatures, x: &[f64]) -> usize {
+    let maps = x.chunks_exact(op.x.rows() * op.x.channels());
+    let number = |value: &Near| value.value.abs() <= f64::from(op.limit);
+    let large = |x| vectors(op, x).into_iter().flatten().filter(|near| !number(near)).count();
+    let infinite = |x| form_features(op, x).into_iter().filter(|near| near.value.is_infinite()).count();
+    // No case has both.
+    maps.map(|x| large(x).max(infinite(x))).sum()
 }
 
 /// Half a unit in the last place of the float16 nearest to a value.
@@ -623,6 +695,46 @@ fn best(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Near> {
     let largest = |scores: Vec<f64>| scores.iter().fold(f64::NEG_INFINITY, larger);
     let pixels = scores_of_pixels(logits, map, labels, mask).into_iter();
     pixels.map(|scores| Near { value: largest(scores), bound }).collect()
+}
+
+/// The winner's softmax at each pixel; NaN where its score is no finite number.
+pub fn shares(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Near> {
+    let winners = best(logits, map, labels, mask);
+    let share = |(scores, winner): (Vec<f64>, Near)| {
+        if !winner.value.is_finite() {
+            return Near { value: f64::NAN, bound: 0.0 };
+        }
+        let value = 1.0 / scores.iter().map(|score| (score - winner.value).exp()).sum::<f64>();
+        Near { value, bound: (4.0 * winner.bound + EPS * (16.0 + (labels as f64).sqrt())) * value }
+    };
+    scores_of_pixels(logits, map, labels, mask).into_iter().zip(winners).map(share).collect()
+}
+
+/// The bytes that may stand for a share; 0 for what is no number.
+fn confidence(share: Near) -> Vec<u16> {
+    if share.value.is_nan() {
+        return vec![0];
+    }
+    let [least, most] = [-1.0, 1.0].map(|sign| 255.0 * (share.value + sign * share.bound));
+    (least.round_ties_even() as u16..=most.round_ties_even() as u16).collect()
+}
+
+/// The labels that may be taken, and whether none may.
+fn masked(op: &Argmax, logits: &[f64]) -> Vec<Vec<u16>> {
+    let (from, labels, mask) = (map(op.logits), op.logits.channels(), map(op.mask));
+    let winners = argmax(logits, from, labels, mask);
+    let Some(threshold) = op.threshold.map(f64::from) else { return winners };
+    let none = if op.mask.element == Element::U8 { u8::MAX.into() } else { u16::MAX };
+    let choice = |(mut allowed, share): (Vec<u16>, Near)| {
+        if share.value + share.bound < threshold {
+            allowed.clear();
+        }
+        if share.value - share.bound < threshold {
+            allowed.push(none);
+        }
+        allowed
+    };
+    winners.into_iter().zip(shares(logits, from, labels, mask)).map(choice).collect()
 }
 
 /// The labels within rounding of the best score.

@@ -19,6 +19,8 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
         Op::Sample(op) => op.photo.0 == 1,
         Op::FeatureNorms(op) => op.out.shape[1] < 2 * op.x.shape[1],
         Op::ResizeFeatures(op) => op.out.shape[2] < 2 * op.x.shape[1],
+        // Counts are of what is planted.
+        Op::FormFeatures(op) => case.out == op.not_finite || op.resized && op.size().0 < 2 * op.x.shape[1],
         _ => false,
     };
     let planted = !matches!(case.plant, Plant::Nothing | Plant::Outliers);

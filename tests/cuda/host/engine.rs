@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lseg_fast::device::Calls;
 use lseg_fast::{
-    Alpha, DeviceChoice, Engine, Error, Frame, Options, Output, Results, Segmentation, Size, Wait, Wanted,
+    Alpha, DeviceChoice, Engine, Error, Image, Options, Output, Results, Segmentation, Size, Wait, Wanted,
 };
 
 use testing::files::root;
@@ -30,8 +30,8 @@ fn photo(seed: usize) -> Vec<u8> {
     (0..40 * 20 * 3).map(|i| ((i + seed * 31) * 7919 % 251) as u8).collect()
 }
 
-fn frame(rgb: &[u8]) -> Frame<'_> {
-    Frame { width: 40, height: 20, rgb }
+fn frame(rgb: &[u8]) -> Image<'_> {
+    Image::rgb8(40, 20, rgb)
 }
 
 const FIRST: DeviceChoice = DeviceChoice::Cuda(Some(0));
@@ -130,7 +130,7 @@ fn frames_may_be_written_where_the_device_takes_them() {
         let mut got = Segmentation::default();
         assert!(engine.segment_buffered(&mut got).unwrap_err().to_string().contains("holds no frame"));
         for i in 0..6 {
-            engine.frame_buffer(40, 20).unwrap().copy_from_slice(&photos[i % 2]);
+            engine.frame_buffer(lseg_fast::Format::Rgb8, 40, 20).unwrap().copy_from_slice(&photos[i % 2]);
             let before = engine.device_calls();
             engine.segment_buffered(&mut got).unwrap();
             assert_eq!(got, masks[i % 2], "{device:?}");
@@ -142,12 +142,12 @@ fn frames_may_be_written_where_the_device_takes_them() {
         assert_eq!(got, masks[1]);
         engine.segment(&frame(&photos[0])).unwrap();
         assert!(engine.segment_buffered(&mut got).is_err(), "another frame was seen");
-        engine.frame_buffer(40, 20).unwrap().copy_from_slice(&photos[1]);
+        engine.frame_buffer(lseg_fast::Format::Rgb8, 40, 20).unwrap().copy_from_slice(&photos[1]);
         // Known words leave it, and plan anew where they are more.
         engine.set_labels(&LABELS[..2]).unwrap();
         let two = engine.segment(&frame(&photos[1])).unwrap();
         engine.set_labels(&LABELS).unwrap();
-        engine.frame_buffer(40, 20).unwrap().copy_from_slice(&photos[1]);
+        engine.frame_buffer(lseg_fast::Format::Rgb8, 40, 20).unwrap().copy_from_slice(&photos[1]);
         engine.set_labels(&LABELS[..2]).unwrap();
         engine.segment_buffered(&mut got).unwrap();
         assert_eq!(got, two, "{device:?}");
@@ -156,7 +156,7 @@ fn frames_may_be_written_where_the_device_takes_them() {
         engine.segment_buffered(&mut got).unwrap();
         assert_eq!(got, engine.segment(&frame(&photos[1])).unwrap(), "{device:?}");
         for (width, height) in [(0, 20), (40, 0), (usize::MAX, 2)] {
-            let reason = engine.frame_buffer(width, height).unwrap_err().to_string();
+            let reason = engine.frame_buffer(lseg_fast::Format::Rgb8, width, height).unwrap_err().to_string();
             assert!(reason.contains("at least one pixel"), "{reason}");
         }
     }

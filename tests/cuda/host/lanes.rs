@@ -13,7 +13,7 @@ use lseg_fast::model::weights::Loader;
 use lseg_fast::model::{FrameShape, Model, Outputs};
 use lseg_fast::ops::Weight;
 use lseg_fast::{
-    DeviceChoice, Engine, Error, Frame, Labels, Lane, Network, Options, Output, Result, Results, Size, Ticket, Wanted,
+    DeviceChoice, Engine, Error, Image, Labels, Lane, Network, Options, Output, Result, Results, Size, Ticket, Wanted,
     plan,
 };
 
@@ -53,9 +53,9 @@ fn rgb(photo: usize) -> Vec<u8> {
     (0..width * height * 3).map(|i| ((i * (2 * photo + 3)) * 7919 % 251) as u8).collect()
 }
 
-fn frame(photo: usize, rgb: &[u8]) -> Frame<'_> {
+fn frame(photo: usize, rgb: &[u8]) -> Image<'_> {
     let (width, height) = PHOTOS[photo];
-    Frame { width, height, rgb }
+    Image::rgb8(width, height, rgb)
 }
 
 /// Of mask and scores, every bit.
@@ -437,7 +437,7 @@ fn a_lost_context_is_told_to_every_lane() {
             one.run(0).unwrap_err(),
             two.run(0).unwrap_err(),
             two.submit(0).unwrap_err(),
-            two.lane.frame_buffer(24, 20).unwrap_err(),
+            two.lane.frame_buffer(lseg_fast::Format::Rgb8, 24, 20).unwrap_err(),
             network.lane().err().unwrap(),
             network.labels(&words(0)).unwrap_err(),
             network.labels(&["new"]).unwrap_err(),
@@ -486,7 +486,7 @@ fn plan_two_lanes() {
     let taken = || {
         let before = free(&probe);
         let mut flow = Flow::new(&network, &labels).unwrap();
-        flow.lane.frame_buffer(24, 20).unwrap();
+        flow.lane.frame_buffer(lseg_fast::Format::Rgb8, 24, 20).unwrap();
         (before - free(&probe), flow)
     };
     let ((first, one), (second, two)) = (taken(), taken());
@@ -523,7 +523,7 @@ fn give_to_the_real_model() {
     }
     let weights = empty - free(&cuda);
     assert_eq!(weights, cuda.weight_bytes(list.weights()));
-    let shape = FrameShape { batch: 1, photo: (480, 480), network: (480, 480) };
+    let shape = FrameShape { batch: 1, photo: (480, 480), format: lseg_fast::Format::Rgb8, network: (480, 480) };
     let bank = model.head.similarity_shape(5);
     let (real, _) = plan::record(2, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let layers = Layers::new(&mut cuda, 16);

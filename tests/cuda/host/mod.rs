@@ -1,9 +1,13 @@
 //! What users see of the CUDA device beside its results: which device is chosen and why, what happens when something is
 //! missing, runs out or breaks, and that a replayed frame is the frame.
 
+mod caller;
 mod engine;
 mod failures;
 mod halfway;
+mod interop;
+mod interop_memory;
+mod interop_waits;
 mod lanes;
 mod lost;
 mod moved;

@@ -2,7 +2,7 @@
 
 use lseg_fast::Result;
 use lseg_fast::device::cuda::Cuda;
-use lseg_fast::device::{Bank, Calls, Device, Program, Upload};
+use lseg_fast::device::{Bank, Calls, Device, Elsewhere, Program, Upload};
 use lseg_fast::ops::{Buf, Element, Epilogue, Linear, layer_norm};
 use lseg_fast::plan::{self, Plan};
 
@@ -83,7 +83,7 @@ impl Small {
     pub fn submit(&mut self, cuda: &mut Cuda, slot: usize, seed: usize) -> Result<()> {
         let bytes = cuda.slot_input(&mut self.program, slot, self.x)?;
         bytes.copy_from_slice(bytemuck::cast_slice(&pattern(self.x.len(), seed)));
-        cuda.submit(&mut self.program, slot)
+        cuda.submit(&mut self.program, slot, &Elsewhere::default())
     }
 
     /// The bits of its result.

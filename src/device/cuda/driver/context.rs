@@ -114,6 +114,11 @@ impl Context {
         &self.info
     }
 
+    /// The handle, as the driver tells whose memory is.
+    pub(super) fn address(&self) -> usize {
+        self.raw.addr()
+    }
+
     pub(super) fn options(&self) -> ContextOptions {
         self.options
     }
@@ -133,6 +138,12 @@ impl Context {
         // SAFETY: the context lives as long as self.
         unsafe { sys::cuCtxPushCurrent_v2(self.raw) }?;
         Ok(Current::new())
+    }
+
+    /// Waits for everything that anybody has queued in it, which is current.
+    pub(super) fn synchronize(&self) -> CallResult {
+        // SAFETY: it takes nothing.
+        unsafe { sys::cuCtxSynchronize() }
     }
 
     /// Makes it current on this thread so that something of it can be given back; `None` where nothing is left of it.

@@ -20,14 +20,16 @@ pub(super) const DISABLE_TIMING: u32 = 2;
 
 /// A point of its stream, and when it was reached.
 pub struct Event {
-    event: sys::CUevent,
-    stream: Arc<Stream>,
+    pub(super) event: sys::CUevent,
+    pub(super) stream: Arc<Stream>,
     /// What was queued last when it was recorded.
-    ticket: AtomicU64,
+    pub(super) ticket: AtomicU64,
 }
 
 // SAFETY: as for modules.
 unsafe impl Send for Event {}
+// SAFETY: as for contexts; the ticket is atomic.
+unsafe impl Sync for Event {}
 
 impl Event {
     /// One that tells the time.

@@ -69,6 +69,11 @@ impl Stream {
         self.check(self.context.push(), || "making the CUDA context current".to_owned())
     }
 
+    /// As [`Stream::enter`], so that something can be given back; `None` where nothing is left of it, or none of it can be waited for.
+    pub fn enter_to_free(&self) -> Option<Current<'_>> {
+        self.context.enter_to_free()
+    }
+
     /// The result, or its error in words; one that ends the context is what every later call answers with.
     pub(super) fn check<T>(&self, result: std::result::Result<T, Code>, what: impl FnOnce() -> String) -> Result<T> {
         result.map_err(|code| self.failed(code, &what()))

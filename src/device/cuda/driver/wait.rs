@@ -43,6 +43,15 @@ impl Stream {
         self.context.wait_without_limit(&self.queue)
     }
 
+    /// Waits for everything that anybody has queued in the context, which is current.
+    ///
+    /// # Errors
+    /// As [`Stream::synchronize`].
+    pub fn synchronize_context(&self) -> Result<()> {
+        increment(&self.counters.synchronisations);
+        self.check(self.context.synchronize(), || WAITING.to_owned())
+    }
+
     /// Before a copy of memory that is only borrowed, and so cannot be left to the GPU when the time is over: what may hang is
     /// waited for first.
     pub(super) fn settle(&self) -> Result<()> {
