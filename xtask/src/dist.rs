@@ -1,5 +1,5 @@
 //! target/dist: what a release offers for download. An archive with the program, its manual pages, shell completions and the
-//! licences of all that is inside, one with its symbols, and their checksums.
+//! licences of all that is inside, one with its symbols, one with the library for C, the wheel for Python, and their checksums.
 
 use std::fs;
 use std::io::Read;
@@ -9,7 +9,7 @@ use std::process::Command;
 use flate2::read::ZlibDecoder;
 
 use crate::bundle::{copy, replace, write};
-use crate::{Outcome, Places, cargo, nvcc, run};
+use crate::{Outcome, Places, capi, cargo, nvcc, run, wheel};
 
 /// Files of the repository, and their places in the archive.
 const FILES: &[(&str, &str)] = &[
@@ -23,35 +23,92 @@ const FILES: &[(&str, &str)] = &[
     ("weights/vocab/LICENSE", "licences/CLIP-vocabulary.txt"),
     ("weights/train/README.md", "licences/demo-model.md"),
 ];
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A release with its symbols in it, of Cargo.toml.
 const PROFILE: &str = "symbols";
 /// How a zlib stream begins that was compressed as well as can be: build.rs makes such of the kernels' images.
 const ZLIB: [u8; 2] = [0x78, 0xDA];
 
 pub fn make(places: &Places, target: Option<&str>) -> Outcome {
-    let host = said(rustc().arg("-vV"))?;
-    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc -vV names no host")?;
-    let target = target.unwrap_or(host);
-    let linker = if target == host { None } else { Some(linker(target)?) };
-    let objcopy = Objcopy::find(host, target)?;
+    let release = Release::of(target)?;
+    let Release { host, target, .. } = &release;
     let changed = said(Command::new("git").current_dir(&places.root).args(["status", "--porcelain"]))?;
     if !changed.is_empty() {
         return Err(format!("a release is of a commit, and these files are not committed:\n{}", changed.trim_end()));
     }
     // Before the build: others may commit meanwhile.
     let commit = said(Command::new("git").current_dir(&places.root).args(["rev-parse", "--short=12", "HEAD"]))?;
-    let program = build(places, target, linker.as_deref())?;
+    let mut build = release.cargo(places)?;
+    run(build.args(["--package", "lseg-fast", "--bin", "lseg-fast"]), "building the program")?;
+    let program = release.folder(places).join("lseg-fast");
+    let wheel = wheel::make(places, wheel::Build::Release, Some(target))?;
     let folder = places.target.join("dist");
-    let name = format!("lseg-fast-{}-{target}", env!("CARGO_PKG_VERSION"));
+    let name = format!("lseg-fast-{VERSION}-{target}");
+    let contents = [name.clone(), format!("{name}-symbols"), format!("lseg-fast-c-{VERSION}-{target}")];
     let fresh = places.target.join(format!("dist.{}", std::process::id()));
     let stripped = fresh.join(&name).join("lseg-fast");
-    let made = fill(places, &objcopy, &program, &fresh.join(&name), &fresh.join(format!("{name}-symbols")))
+    let made = fill(places, &release, &program, &fresh.join(&name), &fresh.join(format!("{name}-symbols")))
         .and_then(|()| refuse_leaks(places, &stripped))
         .and_then(|()| refuse_stale(commit.trim(), started(&stripped, host, target)))
-        .and_then(|()| pack(places, &fresh, &name, &folder));
+        .and_then(|()| capi::install(places, Some(target), &fresh.join(&contents[2])))
+        .and_then(|()| pack(places, &fresh, &contents, &folder))
+        .and_then(|()| copy(&wheel, &folder.join(wheel.file_name().unwrap_or_default())))
+        .and_then(|()| sums(&folder));
     // The archives have all of it; of a failure nothing is of use.
     let _ = fs::remove_dir_all(&fresh);
     made
+}
+
+/// The licences of all that is inside, and their places beside it.
+pub fn licences() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FILES
+        .iter()
+        .copied()
+        .filter(|(from, _)| from.contains("LICENSE") || from.contains("licences") || from.contains("train"))
+}
+
+/// What builds for a machine, this one or another.
+pub struct Release {
+    host: String,
+    target: String,
+    linker: Option<String>,
+    objcopy: Objcopy,
+}
+
+impl Release {
+    /// # Errors
+    /// A linker, Rust's library or a tool for that machine is not here.
+    pub fn of(target: Option<&str>) -> Outcome<Release> {
+        let host = said(rustc().arg("-vV"))?;
+        let host = host.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc -vV names no host")?;
+        let target = target.unwrap_or(host);
+        let linker = if target == host { None } else { Some(linker(target)?) };
+        let objcopy = Objcopy::find(host, target)?;
+        Ok(Release { host: host.to_owned(), target: target.to_owned(), linker, objcopy })
+    }
+
+    /// A build with symbols, and without the builder's folders in its messages: cargo has no setting for that yet.
+    pub fn cargo(&self, places: &Places) -> Outcome<Command> {
+        let mut build = cargo();
+        build.current_dir(&places.root).args(["build", "--locked", "--profile", PROFILE, "--target", &self.target]);
+        build.env("CARGO_ENCODED_RUSTFLAGS", remapping(places)).env("LSEG_NVCC", nvcc::find_or_fetch(places)?);
+        // A release has every architecture, whatever its builder works with.
+        build.env_remove("LSEG_CUDA_ARCHS");
+        if let Some(linker) = &self.linker {
+            build.env(variable(&self.target, "LINKER"), linker);
+        }
+        Ok(build)
+    }
+
+    /// Where cargo puts it.
+    pub fn folder(&self, places: &Places) -> PathBuf {
+        places.target.join(&self.target).join(PROFILE)
+    }
+
+    /// The program that takes symbols out of what was built.
+    pub fn objcopy(&self) -> Command {
+        self.objcopy.command()
+    }
 }
 
 /// What the command says on stdout.
@@ -103,25 +160,15 @@ fn linker(target: &str) -> Outcome<String> {
     }
 }
 
-/// The program with its symbols, and without the builder's folders in its messages: cargo has no setting for that yet.
-fn build(places: &Places, target: &str, linker: Option<&str>) -> Outcome<PathBuf> {
+/// Flags for rustc, as cargo takes them encoded, that keep the builder's folders out of messages.
+pub fn remapping(places: &Places) -> String {
     let mut flags =
         std::env::var("RUSTFLAGS").unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     // Of several that fit, rustc takes the last.
     for (folder, name) in folders(places).iter().zip(["home", "cargo", "lseg-fast"]) {
         flags.push(format!("--remap-path-prefix={folder}={name}"));
     }
-    let mut build = cargo();
-    build.current_dir(&places.root).args(["build", "--locked", "--package", "lseg-fast", "--bin", "lseg-fast"]);
-    build.args(["--profile", PROFILE, "--target", target]);
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("LSEG_NVCC", nvcc::find_or_fetch(places)?);
-    // A release has every architecture, whatever its builder works with.
-    build.env_remove("LSEG_CUDA_ARCHS");
-    if let Some(linker) = linker {
-        build.env(variable(target, "LINKER"), linker);
-    }
-    run(&mut build, "building the program")?;
-    Ok(places.target.join(target).join(PROFILE).join("lseg-fast"))
+    flags.join("\u{1f}")
 }
 
 /// What nobody else needs to know: the builder's home, cargo's, and this checkout.
@@ -131,13 +178,13 @@ fn folders(places: &Places) -> [String; 3] {
     [home, cargo, places.root.display().to_string()]
 }
 
-fn fill(places: &Places, objcopy: &Objcopy, program: &Path, folder: &Path, symbols: &Path) -> Outcome {
+fn fill(places: &Places, release: &Release, program: &Path, folder: &Path, symbols: &Path) -> Outcome {
     let (stripped, debug) = (folder.join("lseg-fast"), symbols.join("lseg-fast.debug"));
     copy(program, &stripped)?;
     fs::create_dir_all(symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
-    run(objcopy.command().arg("--only-keep-debug").arg(program).arg(&debug), "objcopy")?;
+    run(release.objcopy().arg("--only-keep-debug").arg(program).arg(&debug), "objcopy")?;
     let link = format!("--add-gnu-debuglink={}", debug.display());
-    run(objcopy.command().arg("--strip-all").arg(link).arg(&stripped), "objcopy")?;
+    run(release.objcopy().arg("--strip-all").arg(link).arg(&stripped), "objcopy")?;
     for (from, to) in FILES {
         copy(&places.root.join(from), &folder.join(to))?;
     }
@@ -182,7 +229,7 @@ impl Objcopy {
 }
 
 /// An error if the program, or a kernel's image in it, names a folder of the builder.
-fn refuse_leaks(places: &Places, program: &Path) -> Outcome {
+pub fn refuse_leaks(places: &Places, program: &Path) -> Outcome {
     let bytes = fs::read(program).map_err(|e| format!("{}: {e}", program.display()))?;
     let found = folders(places).into_iter().find_map(|folder| leak(&bytes, &format!("{folder}/")));
     found.map_or(Ok(()), |text| Err(format!("{} names the builder's folders: {text}", program.display())))
@@ -230,12 +277,12 @@ fn refuse_stale(commit: &str, started: Option<Command>) -> Outcome {
     if says.contains(commit) { Ok(()) } else { Err(format!("the program is not of commit {commit}")) }
 }
 
-/// The two folders as archives, and the checksums of all archives of this version.
-fn pack(places: &Places, fresh: &Path, name: &str, folder: &Path) -> Outcome {
+/// The folders as archives.
+fn pack(places: &Places, fresh: &Path, contents: &[String], folder: &Path) -> Outcome {
     // The commit's time: the same commit gives the same archive.
     let time = said(Command::new("git").current_dir(&places.root).args(["log", "-1", "--format=@%ct"]))?;
     fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    for content in [name.to_owned(), format!("{name}-symbols")] {
+    for content in contents {
         let archive = format!("{content}.tar.xz");
         let mut tar = Command::new("tar");
         tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]);
@@ -244,16 +291,24 @@ fn pack(places: &Places, fresh: &Path, name: &str, folder: &Path) -> Outcome {
             .arg(fresh)
             .arg("-cJf")
             .arg(fresh.join(&archive))
-            .arg(&content);
+            .arg(content);
         run(&mut tar, "tar (with xz)")?;
         replace(&fresh.join(&archive), &folder.join(&archive))?;
         let bytes = fs::metadata(folder.join(&archive)).map_err(|e| format!("{archive}: {e}"))?.len();
         eprintln!("made {}, {:.1} MiB", folder.join(&archive).display(), bytes as f64 / f64::from(1 << 20));
     }
+    Ok(())
+}
+
+/// The checksums of all that is there of this version.
+fn sums(folder: &Path) -> Outcome {
+    let is_ours = |file: &str| {
+        ["lseg-fast", "lseg-fast-c", "lseg_fast"].iter().any(|name| file.starts_with(&format!("{name}-{VERSION}-")))
+    };
     let mut archives: Vec<String> = fs::read_dir(folder)
         .map_err(|e| format!("{}: {e}", folder.display()))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|file| file.starts_with(concat!("lseg-fast-", env!("CARGO_PKG_VERSION"), "-")))
+        .filter(|file| is_ours(file))
         .collect();
     archives.sort();
     let sums = said(Command::new("sha256sum").current_dir(folder).arg("--").args(&archives))?;

@@ -3,6 +3,7 @@
 
 mod built;
 mod bundle;
+mod capi;
 mod demo;
 mod dist;
 mod kernels;
@@ -11,6 +12,7 @@ mod nvcc;
 mod package;
 mod rehearsal;
 mod rust_version;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -19,6 +21,7 @@ use gpu_run::Outcome;
 use gpu_run::import::{self, Import};
 
 use self::bundle::Profile;
+use self::wheel::Build;
 
 const HELP: &str = "\
 Chores of this workspace.
@@ -42,7 +45,15 @@ Usage: cargo xtask <command>
   rust-version  see whether the oldest Rust that the manifests promise is enough
   package       make the packages for crates.io, unpack them into an empty folder, build and test them there
   dist [--target TRIPLE]
-                target/dist: the release's archives (program, manual pages, completions, licences; symbols) and SHA256SUMS
+                target/dist: the release's archives (program, manual pages, completions, licences; symbols; library for C), its
+                wheel for Python, and SHA256SUMS
+  wheel [--fast] [--target TRIPLE]
+                target/wheels: the Python package, for Python 3.10 and later on Linux; with --fast as the tests have it
+  py-test [ARGS]
+                build such a wheel and test it in fresh environments; with ARGS for pytest (-k NAME) its tests alone
+  capi [--target TRIPLE]
+                target/capi: the library for C and C++ as it is installed (header files, liblseg_fast, CMake, pkg-config)
+  capi-test     a quick build of it, and what holds it: gcc and clang, CMake, pkg-config, valgrind, its symbols
 
 nvcc is the one of LSEG_NVCC, CUDA_HOME or PATH; without any, NVIDIA's wheels that kernels/requirements.txt pins are
 fetched once with python3 and pip (about 100 MB) into target/cuda; a build with LSEG_NVCC=fetched takes that one.";
@@ -148,6 +159,16 @@ fn import(places: &Places, arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
+fn wheel(places: &Places, words: &[&str]) -> Outcome {
+    let (build, target) = match words {
+        [] => (Build::Release, None),
+        ["--fast"] => (Build::Fast, None),
+        ["--target", target] => (Build::Release, Some(*target)),
+        _ => return Err("wheel takes --fast, or --target TRIPLE".to_owned()),
+    };
+    wheel::make(places, build, target).map(|_| ())
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -165,8 +186,13 @@ fn main() -> ExitCode {
         ["package"] => Places::find().and_then(|places| package::check(&places)),
         ["dist"] => Places::find().and_then(|places| dist::make(&places, None)),
         ["dist", "--target", target] => Places::find().and_then(|places| dist::make(&places, Some(target))),
-        ["package" | "dist" | "rust-version", ..] => {
-            Err("dist takes --target TRIPLE, package and rust-version take nothing".to_owned())
+        ["wheel", words @ ..] => Places::find().and_then(|places| wheel(&places, words)),
+        ["py-test", ..] => Places::find().and_then(|places| wheel::test(&places, &arguments[1..])),
+        ["capi"] => Places::find().and_then(|places| capi::make(&places, None).map(|_| ())),
+        ["capi", "--target", target] => Places::find().and_then(|places| capi::make(&places, Some(target)).map(|_| ())),
+        ["capi-test"] => Places::find().and_then(|places| capi::test(&places)),
+        ["package" | "dist" | "rust-version" | "capi" | "capi-test", ..] => {
+            Err("dist and capi take --target TRIPLE, package, capi-test and rust-version take nothing".to_owned())
         }
         ["import", words @ ..] => Places::find().and_then(|places| import(&places, words)),
         [unknown, ..] => Err(format!("there is no command {unknown:?}; `cargo xtask` alone lists them")),
