@@ -195,7 +195,7 @@ fn embeddings_are_those_of_the_rust_library() {
 
 /// Run by hand: `cargo test --release -p lseg-c overhead -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "measures what a call costs, which a busy machine spoils: run by hand"]
 fn overhead() {
     let model = CString::new(format!("{}/../../tests/golden/vit32/model.ckpt", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let handle = opened(Some(&model), "32x32");
