@@ -62,13 +62,14 @@ pub trait Device: Upload + Send {
         rows.each().enumerate().try_for_each(|(i, row)| self.write(program, buf, first + i * rows.size.row, row))
     }
 
-    /// Whether the device can take this image from where it lies. It is asked before anything is done with one.
+    /// Where the device takes an image from that lies in its own memory; `None` for one of the host's. It is asked before anything
+    /// is done with one.
     ///
     /// # Errors
-    /// [`Error::Device`]: why not. One of the host's memory all take.
-    fn check_image(&self, image: &Image<'_>) -> Result<()> {
+    /// [`Error::Device`]: why it cannot.
+    fn locate(&self, image: &Image<'_>) -> Result<Option<cuda::Located>> {
         match image.in_cuda() {
-            None => Ok(()),
+            None => Ok(None),
             Some(_) => Err(Error::Device(format!(
                 "this engine is on {}, which takes no image from CUDA memory: copy it to the host, or choose a GPU",
                 self.describe()
@@ -76,10 +77,9 @@ pub trait Device: Upload + Send {
         }
     }
 
-    /// As [`Device::write`], of images in the device's own memory, one behind the other, which are all of an input. They were
-    /// checked.
-    fn write_images(&mut self, _program: &mut Program, _buf: Buf, _images: &[Image<'_>]) -> Result<()> {
-        unreachable!("no image in CUDA memory passes check_image")
+    /// As [`Device::write`], of images in the device's own memory, one behind the other, which are all of an input.
+    fn write_images(&mut self, _program: &mut Program, _buf: Buf, _images: &[cuda::Located]) -> Result<()> {
+        unreachable!("no image is located on a device without memory of its own")
     }
 
     /// Arena to host, after a pass: the buffer's bytes from `first` on.
@@ -182,8 +182,8 @@ pub trait Device: Upload + Send {
 /// What a submitted pass takes and leaves elsewhere than in its slot.
 #[derive(Clone, Copy, Default)]
 pub struct Elsewhere<'a> {
-    /// The plan's first input, and images in the device's memory that are all of it, one behind the other. They were checked.
-    pub images: Option<(Buf, &'a [Image<'a>])>,
+    /// The plan's first input, and images in the device's memory that are all of it, one behind the other.
+    pub images: Option<(Buf, &'a [cuda::Located])>,
     /// Where its outputs go, which the slot then does not have.
     pub place: Option<&'a cuda::Place>,
 }

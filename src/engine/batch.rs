@@ -75,7 +75,7 @@ fn together(lanes: &mut [&mut Lane], frames: &[Image<'_>], wanted: Wanted<'_>) -
     if rest.is_empty() || frames.iter().any(|frame| !frame.is_like(&frames[0])) {
         return Ok(false);
     }
-    first.check_memory(frames)?;
+    first.locate(frames)?;
     first.ready(wanted.outputs)?;
     let shape = first.frame_shape(frames)?;
     wanted.check(first.labels_in(wanted.outputs), shape.photo)?;

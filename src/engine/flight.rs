@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::collect::{Source, collect};
 use super::label_set::Labels;
-use super::lane::{HostInputs, are_in_cuda};
+use super::lane::HostInputs;
 use super::places::User;
 use super::session::{Session, last};
 use super::{DeviceResults, Lane, Results, Wanted};
@@ -62,7 +62,7 @@ impl Lane {
     /// As [`Lane::run`]; [`Error::Busy`] where two frames are in flight already.
     pub fn submit(&mut self, frame: &Image<'_>, wanted: Wanted<'_>) -> Result<Ticket> {
         let frames = std::slice::from_ref(frame);
-        self.check_memory(frames)?;
+        self.locate(frames)?;
         let slot = self.free_slot()?;
         self.prepare(frames, wanted, &[])?;
         let labels = self.current_labels(wanted.outputs);
@@ -103,7 +103,7 @@ impl Lane {
     /// As [`Lane::run`], but what is told later; [`Error::Busy`] where results are held in all places, and where two frames are in
     /// flight whose tickets wait; [`Error::Device`] on a CPU.
     pub fn run_on_device(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<DeviceResults> {
-        self.check_memory(frames)?;
+        self.locate(frames)?;
         if self.cuda_stream().is_none() {
             let device = self.device.describe();
             let what = format!("this engine is on {device}, and results stay on a GPU alone: take them with run");
@@ -142,7 +142,7 @@ impl Lane {
 
     /// Gives the last session's pass to the device.
     fn queue(&mut self, slot: usize, frames: &[Image<'_>], wanted: Wanted<'_>, user: Option<&User>) -> Result<()> {
-        let Lane { device, sessions, flights, palette, .. } = self;
+        let Lane { device, sessions, flights, palette, located, .. } = self;
         let Session { program, io, .. } = last(sessions);
         let need = device.slot_need(program.plan(), user.is_some()).times(SLOTS as u64);
         if !flights.held.covers(need) {
@@ -153,7 +153,7 @@ impl Lane {
             rows.copy_into(&mut device.slot_input(program, slot, buf)?[first..]);
             Ok(())
         })?;
-        let images = are_in_cuda(frames).then_some((io.photo.buf, frames));
+        let images = (!located.is_empty()).then_some((io.photo.buf, &**located));
         let place = user.map(|user| &user.place().memory);
         device.submit(program, slot, &Elsewhere { images, place })
     }

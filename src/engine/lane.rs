@@ -15,6 +15,7 @@ use super::texts::bank_bytes;
 use super::types::Tap;
 use super::wanted::{Results, Wanted};
 use super::{Network, flight};
+use crate::device::cuda::Located;
 use crate::device::{Calls, Device};
 use crate::error::{Error, Result};
 use crate::image::decode::Photo;
@@ -73,6 +74,8 @@ pub struct Lane {
     pub(super) flights: flight::Flights,
     /// Where results stay on a GPU.
     pub(super) places: Places,
+    /// The frames to come, where they are in CUDA memory; none where they are the host's.
+    pub(super) located: Vec<Located>,
     stage_times: Vec<(&'static str, Duration)>,
     /// The format and size (width, height) of a frame that the caller writes or has written, and its memory where the device has none.
     buffered: Option<(Format, usize, usize)>,
@@ -101,6 +104,7 @@ impl Lane {
             sessions: Vec::new(),
             flights,
             places,
+            located: Vec::new(),
             stage_times: Vec::with_capacity(Stage::ALL.len()),
             buffered: None,
             own_buffer: Vec::new(),
@@ -181,7 +185,7 @@ impl Lane {
     /// As [`Lane::run`].
     pub fn run_into(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>, results: &mut Results) -> Result<()> {
         results.clear();
-        self.check_memory(frames)?;
+        self.locate(frames)?;
         self.ready(wanted.outputs)?;
         self.run_planned(frames, wanted, results)
     }
@@ -206,6 +210,7 @@ impl Lane {
     pub fn run_photo(&mut self, photo: Photo, wanted: Wanted<'_>) -> Result<Results> {
         let Photo { width, height, rgb } = photo;
         let frames = [Image::rgb8(width, height, &rgb)];
+        self.locate(&frames)?;
         self.prepare(&frames, wanted, &[])?;
         self.write_inputs(&frames, wanted)?;
         drop(rgb);
@@ -274,7 +279,7 @@ impl Lane {
     /// As [`Lane::run`].
     pub fn inspect(&mut self, frames: &[Image<'_>], names: &[&str]) -> Result<Vec<Tap>> {
         let wanted = Wanted::of(&[Output::Mask, Output::Scores, Output::Embedding]);
-        self.check_memory(frames)?;
+        self.locate(frames)?;
         self.prepare(frames, wanted, names)?;
         self.write_inputs(frames, wanted)?;
         let Lane { device, sessions, network, .. } = self;
@@ -346,21 +351,25 @@ impl Lane {
         Ok(&mut *self.device)
     }
 
-    /// Whether the device takes these frames from where they lie. It comes before all else: of a stream that somebody captures,
-    /// hardly any call of the driver leaves the capture whole.
-    pub(super) fn check_memory(&self, frames: &[Image<'_>]) -> Result<()> {
+    /// Where the device takes these frames from. It comes before all else: of a stream that somebody captures, hardly any call of
+    /// the driver leaves the capture whole.
+    pub(super) fn locate(&mut self, frames: &[Image<'_>]) -> Result<()> {
         self.device.check()?;
-        frames.iter().try_for_each(|frame| self.device.check_image(frame))
+        self.located.clear();
+        for frame in frames {
+            self.located.extend(self.device.locate(frame)?);
+        }
+        Ok(())
     }
 
     /// Brings over what a pass of the last session takes in.
     fn write_inputs(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<()> {
         self.buffered = None;
-        let Lane { device, sessions, palette, .. } = self;
+        let Lane { device, sessions, palette, located, .. } = self;
         let Session { program, io, .. } = last(sessions);
         let inputs = HostInputs { frames, points: wanted.points, palette };
         inputs.each(io, |buf, first, rows| device.write_rows(program, buf, first, rows))?;
-        if are_in_cuda(frames) { device.write_images(program, io.photo.buf, frames) } else { Ok(()) }
+        if located.is_empty() { Ok(()) } else { device.write_images(program, io.photo.buf, located) }
     }
 
     /// One pass of the last session, whose inputs are written, and what it yields.
@@ -455,11 +464,6 @@ impl HostInputs<'_> {
         let points = HostRows::whole(bytemuck::cast_slice(self.points));
         (0..self.frames.len()).try_for_each(|b| write(place, b * size_of_val(self.points), &points))
     }
-}
-
-/// Whether frames, which are all in one memory, are in a GPU's.
-pub(super) fn are_in_cuda(frames: &[Image<'_>]) -> bool {
-    frames.iter().any(|frame| frame.in_cuda().is_some())
 }
 
 /// Copies a picture of the host, the one numbered `item` of its batch, to its place: planes, and rows without what pads them.

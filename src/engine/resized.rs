@@ -58,7 +58,7 @@ impl Lane {
     /// # Errors
     /// As [`Lane::run`].
     pub fn embed_resized(&mut self, frame: &Image<'_>, at: At, dtype: Dtype, normalise: bool) -> Result<Resized<'_>> {
-        self.check_memory(std::slice::from_ref(frame))?;
+        self.locate(std::slice::from_ref(frame))?;
         let shape = self.frame_shape(std::slice::from_ref(frame))?;
         self.network_size = shape.network;
         let size = if at == At::Full { shape.network } else { shape.photo };
@@ -73,8 +73,8 @@ impl Lane {
         let mut program = self.compile(plan, &what)?;
         self.forget_buffer();
         write_image(frame, io.photo, 0, |buf, first, rows| self.device.write_rows(&mut program, buf, first, rows))?;
-        if frame.in_cuda().is_some() {
-            self.device.write_images(&mut program, io.photo.buf, std::slice::from_ref(frame))?;
+        if !self.located.is_empty() {
+            self.device.write_images(&mut program, io.photo.buf, &self.located)?;
         }
         self.device.run_steps(&mut program, 0..io.made)?;
         self.note_times();

@@ -2,7 +2,7 @@
 //! ([`Wait::Written`]), and what the caller queues there later begins when it has been read ([`Wait::Taken`]).
 
 use super::Cuda;
-use super::driver::{Event, ForeignRows, ForeignStream, Memory, Stream};
+use super::driver::{Event, ForeignRows, ForeignStream, Stream};
 use super::slots::Wait;
 use crate::error::Result;
 use crate::ops::Buf;
@@ -14,49 +14,44 @@ pub struct Callers {
     taken: Event,
 }
 
-/// An image's rows in its planes, as few pieces as they are: planes that follow each other in one allocation are one.
-struct Pieces {
+/// An image that was found in memory of this GPU: its rows, as few pieces as they are (planes that follow each other in one
+/// allocation are one), and the stream that has it.
+#[derive(Clone, Copy)]
+pub struct Located {
     rows: [Option<ForeignRows>; MOST_PLANES],
+    stream: u64,
 }
 
-impl Pieces {
+impl Located {
     /// # Errors
-    /// As [`Image::check`]; whatever the driver answers.
-    fn of(image: &Image<'_>, cuda: &CudaImage, stream: &Stream) -> Result<Pieces> {
+    /// As [`crate::device::Device::locate`] and [`Image::check`].
+    pub(super) fn of(image: &Image<'_>, cuda: &CudaImage, ours: &Stream) -> Result<Located> {
+        ours.check_foreign(ForeignStream::new(cuda.stream()))?;
         let sizes = image.check()?;
-        let mut pieces = Pieces { rows: [None; MOST_PLANES] };
+        let mut located = Located { rows: [None; MOST_PLANES], stream: cuda.stream() };
         let mut last: Option<usize> = None;
         for (at, ((address, pitch), size)) in cuda.planes().zip(sizes).enumerate() {
             let rows = ForeignRows { address, pitch, size };
-            match last.and_then(|last| pieces.rows[last].as_mut()) {
+            match last.and_then(|last| located.rows[last].as_mut()) {
                 // Two allocations may lie side by side.
-                Some(before) if before.goes_on_in(&rows) && stream.is_one_memory(before.address, address)? => {
+                Some(before) if before.goes_on_in(&rows) && ours.is_one_memory(before.address, address)? => {
                     before.size.rows += size.rows;
                 }
-                _ => (pieces.rows[at], last) = (Some(rows), Some(at)),
+                _ => (located.rows[at], last) = (Some(rows), Some(at)),
             }
         }
-        Ok(pieces)
+        located.pieces().try_for_each(|rows| ours.check_memory(rows))?;
+        Ok(located)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &ForeignRows> {
+    fn pieces(&self) -> impl Iterator<Item = &ForeignRows> {
         self.rows.iter().flatten()
     }
 }
 
 impl Cuda {
-    /// Whether frames can be made of an image that lies where this one does.
-    ///
-    /// # Errors
-    /// As [`crate::device::Device::check_image`].
-    pub(super) fn check_caller(&self, image: &Image<'_>) -> Result<()> {
-        let Some(cuda) = image.in_cuda() else { return Ok(()) };
-        self.stream.check_foreign(ForeignStream::new(cuda.stream()))?;
-        Pieces::of(image, cuda, &self.stream)?.iter().try_for_each(|rows| self.stream.check_memory(rows))
-    }
-
-    /// Queues copies of images to the arena, one behind the other, without what pads their rows. They were checked.
-    pub(super) fn bring(&mut self, to: Buf, images: &[Image<'_>]) -> Result<()> {
+    /// Queues copies of images to the arena, one behind the other, without what pads their rows.
+    pub(super) fn bring(&mut self, to: Buf, images: &[Located]) -> Result<()> {
         if self.callers.is_none() {
             self.callers =
                 Some(Callers { written: Event::untimed(&self.stream)?, taken: Event::untimed(&self.stream)? });
@@ -71,8 +66,9 @@ impl Cuda {
             }
         }
         let mut place = to.offset;
-        for image in images {
-            place = self.copy(image, arena.memory(), place)?;
+        for rows in images.iter().flat_map(Located::pieces) {
+            compute.take(rows, arena.memory(), place)?;
+            place += rows.size.row * rows.size.rows;
         }
         if self.streams_of(images).next().is_some() {
             taken.record()?;
@@ -83,22 +79,11 @@ impl Cuda {
         self.streams_of(images).try_for_each(|stream| taken.hold(stream))
     }
 
-    /// Where the next one goes.
-    fn copy(&self, image: &Image<'_>, arena: &Memory, mut place: usize) -> Result<usize> {
-        let Some(cuda) = image.in_cuda() else { return Ok(place) };
-        for rows in Pieces::of(image, cuda, &self.stream)?.iter() {
-            self.stream.take(rows, arena, place)?;
-            place += rows.size.row * rows.size.rows;
-        }
-        Ok(place)
-    }
-
     /// The callers' streams, each once, without that of this device, in whose order everything is.
-    fn streams_of<'a>(&'a self, images: &'a [Image<'_>]) -> impl Iterator<Item = ForeignStream> + 'a {
-        let handle = |image: &Image<'_>| image.in_cuda().map(CudaImage::stream);
-        let is_first = move |at: usize, stream| images[..at].iter().all(|before| handle(before) != Some(stream));
-        let found = images.iter().enumerate().filter_map(move |(at, image)| handle(image).filter(|s| is_first(at, *s)));
-        found.filter(|stream| *stream != self.handle()).map(ForeignStream::new)
+    fn streams_of<'a>(&'a self, images: &'a [Located]) -> impl Iterator<Item = ForeignStream> + 'a {
+        let is_first = |at: usize| images[..at].iter().all(|before| before.stream != images[at].stream);
+        let streams = images.iter().enumerate().filter(move |(at, _)| is_first(*at)).map(|(_, image)| image.stream);
+        streams.filter(|stream| *stream != self.handle()).map(ForeignStream::new)
     }
 
     #[cfg(feature = "bench")]

@@ -69,6 +69,7 @@ use half::f16;
 pub use self::attention::choices as queries;
 pub use self::bank::GpuBank;
 use self::callers::Callers;
+pub use self::callers::Located;
 use self::clock::Clock;
 use self::compile::{Assembler, Refused};
 pub use self::compile::{Forced, Launch, Launches, Target, compile};
@@ -369,12 +370,13 @@ impl Device for Cuda {
         self.staging.write_rows(&program.plan, self.arena.memory(), program.plan.placed(buf), first, rows)
     }
 
-    fn check_image(&self, image: &Picture<'_>) -> Result<()> {
+    fn locate(&self, image: &Picture<'_>) -> Result<Option<Located>> {
+        let Some(cuda) = image.in_cuda() else { return Ok(None) };
         let _current = self.stream.enter()?;
-        self.check_caller(image)
+        Located::of(image, cuda, &self.stream).map(Some)
     }
 
-    fn write_images(&mut self, program: &mut Program, buf: Buf, images: &[Picture<'_>]) -> Result<()> {
+    fn write_images(&mut self, program: &mut Program, buf: Buf, images: &[Located]) -> Result<()> {
         let stream = Arc::clone(&self.stream);
         let _current = stream.enter()?;
         self.wait_for_slots()?;

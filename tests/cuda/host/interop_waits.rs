@@ -50,8 +50,8 @@ impl Subject {
     }
 
     fn submit(&mut self, slot: usize, image: Image<'_>, place: Option<usize>) -> Result<()> {
-        self.cuda.check_image(&image)?;
-        let (images, place) = (Some((self.small.x, &[image][..])), place.map(|place| &self.places[place]));
+        let located = [self.cuda.locate(&image)?.expect("it is in CUDA memory")];
+        let (images, place) = (Some((self.small.x, &located[..])), place.map(|place| &self.places[place]));
         self.cuda.submit(&mut self.small.program, slot, &Elsewhere { images, place })
     }
 
