@@ -23,7 +23,7 @@ mod wanted;
 use std::path::Path;
 use std::time::Duration;
 
-pub use self::device_results::{DeviceResults, DeviceTensor, TensorElement};
+pub use self::device_results::{DeviceResults, DeviceTensor, Progress, TensorElement};
 pub use self::flight::Ticket;
 pub use self::label_set::{LabelSlot, Labels};
 pub use self::lane::Lane;

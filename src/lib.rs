@@ -102,8 +102,8 @@ mod unit_vector;
 pub use embedding::Embedding;
 pub use engine::{
     Alpha, ContextKind, DeviceChoice, DeviceResults, DeviceTensor, EmbeddingForm, Engine, LabelOptions, LabelSlot,
-    Labels, Lane, Layout, LongLabels, MapSize, Network, Options, Output, Resized, Results, Scores, Segmentation,
-    TensorElement, Threshold, Ticket, UNLABELLED, UNLABELLED_8, Wait, Wanted,
+    Labels, Lane, Layout, LongLabels, MapSize, Network, Options, Output, Progress, Resized, Results, Scores,
+    Segmentation, TensorElement, Threshold, Ticket, UNLABELLED, UNLABELLED_8, Wait, Wanted,
 };
 pub use error::{Error, Result};
 pub use pixels::{CudaImage, Format, Image, Plane, PlaneSize, Yuv, YuvMatrix, YuvRange};

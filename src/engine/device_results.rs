@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code)]
 
+use std::fmt;
+
 use super::label_set::Labels;
 use super::places::User;
 use super::{finite, fork_guard};
-use crate::device::cuda::Place;
+use crate::device::cuda::{Done, Place};
 use crate::error::{Error, Result};
 use crate::model::{FrameIo, Output};
 use crate::ops::{Buf, Element};
@@ -66,6 +68,15 @@ pub struct DeviceResults {
     tensors: [Option<DeviceTensor>; Output::ALL.len()],
 }
 
+/// How far some frames are whose results stay on the GPU. It holds none of them: where a later frame has taken their place, it tells
+/// of that one, which is computed behind them.
+#[derive(Clone)]
+pub struct Progress {
+    done: Done,
+    /// The process that it is of.
+    process: u32,
+}
+
 impl DeviceResults {
     /// Of a pass of this plan, which leaves its outputs with this user.
     pub(super) fn new(user: User, plan: &Plan, io: &FrameIo, labels: Option<Labels>) -> DeviceResults {
@@ -97,12 +108,44 @@ impl DeviceResults {
         self.tensors[output as usize].as_ref()
     }
 
+    /// Of these frames: when they are computed, the memory of their images is the caller's again.
+    pub fn progress(&self) -> Progress {
+        let place = self.user.place();
+        Progress { done: place.memory.done().clone(), process: place.process }
+    }
+
     /// Waits until the frames are computed.
     ///
     /// # Errors
     /// [`Error::NotFinite`] where a mask's winning score, or a value of embeddings, is no finite number; whatever went wrong in the pass.
     pub fn wait(&self) -> Result<()> {
         self.user.wait()
+    }
+}
+
+impl Progress {
+    /// Whether the frames are computed; waits for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where a GPU fails, and in a forked process; [`Error::Lost`].
+    pub fn is_done(&self) -> Result<bool> {
+        fork_guard::check(self.process)?;
+        self.done.is_reached()
+    }
+
+    /// Waits until they are.
+    ///
+    /// # Errors
+    /// As [`Progress::is_done`].
+    pub fn wait(&self) -> Result<()> {
+        fork_guard::check(self.process)?;
+        self.done.wait()
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").field("is_done", &self.is_done()).finish()
     }
 }
 
@@ -178,7 +221,7 @@ impl User {
     fn wait(&self) -> Result<()> {
         self.check()?;
         let place = self.place();
-        place.memory.wait()?;
+        place.memory.done().wait()?;
         place.counts().iter().flatten().try_for_each(|(at, count)| {
             let mut found = [0u32];
             place.memory.read(*at, bytemuck::cast_slice_mut(&mut found))?;

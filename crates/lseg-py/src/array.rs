@@ -109,6 +109,7 @@ impl Array {
 }
 
 /// What keeps an array's memory, to be dropped with Python attached.
+#[expect(dead_code, reason = "nothing is asked of it but that it stays")]
 pub enum Keep {
     /// The object itself.
     Object(Py<PyAny>),

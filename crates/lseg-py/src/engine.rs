@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lseg_fast::image::palette::palette;
 use lseg_fast::{
-    Alpha, DeviceResults, Error, Format, Image, LabelOptions, Labels, Network, Output, Results, Wanted, labels,
+    Alpha, DeviceResults, DeviceTensor, Error, Format, Image, LabelOptions, Labels, Network, Output, Results, Wanted,
+    labels,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -15,9 +16,10 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::array::{self, Element, Keep, Room, as_array};
 use crate::errors;
 use crate::image::{Picture, Ready, pictures};
+use crate::lent::Lent;
 use crate::options::{self, AnySize, Texts};
 use crate::outputs::{self, Host};
-use crate::tensor::{OnDevice, Tensor};
+use crate::tensor::Tensor;
 
 /// Results that may be held on a GPU at once.
 const PLACES: usize = 4;
@@ -28,6 +30,7 @@ pub struct Engine {
     network: Network,
     /// The CUDA stream that it computes on; none on a CPU.
     stream: Option<u64>,
+    lent: Lent,
     inner: Mutex<Inner>,
 }
 
@@ -70,7 +73,7 @@ impl Engine {
         engine.set_device_places(PLACES);
         let (network, size) = (engine.network().clone(), engine.config().default_size.clone());
         let inner = Inner { engine, results: Results::default(), frames: 0, size };
-        Ok(Engine { network, stream: inner.engine.cuda_stream(), inner: Mutex::new(inner) })
+        Ok(Engine { network, stream: inner.engine.cuda_stream(), lent: Lent::default(), inner: Mutex::new(inner) })
     }
 
     /// The labels that were set last, in the order of the mask's values.
@@ -320,8 +323,10 @@ impl Engine {
         }
         let results =
             self.with_images(py, input, wanted, |inner, images, wanted| inner.engine.run_on_device(images, wanted))?;
-        let images = input.is_in_cuda().then(|| Arc::clone(&input.keep));
-        let made = asked.iter().map(|output| Made::on_device(&results, *output, images.clone())).collect();
+        if input.is_in_cuda() {
+            self.lent.keep(py, results.progress(), Arc::clone(&input.keep));
+        }
+        let made = asked.iter().map(|output| Made::on_device(&results, *output)).collect();
         Ok((made, names(results.labels())))
     }
 
@@ -406,7 +411,7 @@ struct Made {
 
 enum MadeIn {
     Host(Arc<Host>),
-    Cuda(Arc<OnDevice>),
+    Cuda(Arc<DeviceTensor>),
 }
 
 impl Made {
@@ -415,12 +420,11 @@ impl Made {
         Made { output, shape, memory: MadeIn::Host(Arc::new(Host::take(results, output))) }
     }
 
-    /// `images` are those in a GPU's memory that the frames are made of.
-    fn on_device(results: &DeviceResults, output: Output, images: Option<Arc<Vec<Keep>>>) -> Made {
+    fn on_device(results: &DeviceResults, output: Output) -> Made {
         let tensor = results.tensor(output).expect("what was wanted is there").clone();
         let [_, shape @ ..] = tensor.shape();
         let shape = outputs::trimmed(output, shape);
-        Made { output, shape, memory: MadeIn::Cuda(Arc::new(OnDevice::new(tensor, images))) }
+        Made { output, shape, memory: MadeIn::Cuda(Arc::new(tensor)) }
     }
 
     fn tensor(&self, frame: usize) -> Tensor {

@@ -6,6 +6,7 @@ mod dlpack;
 mod engine;
 mod errors;
 mod image;
+mod lent;
 mod options;
 mod outputs;
 mod tensor;

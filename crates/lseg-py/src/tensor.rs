@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
-use crate::array::{Element, Keep, as_array};
+use crate::array::{Element, as_array};
 use crate::dlpack::{self, Outgoing};
 use crate::errors;
 use crate::outputs::Host;
@@ -35,44 +35,16 @@ enum Memory {
     /// From this byte on.
     Host(Arc<Host>, usize),
     /// The same, in a GPU's memory.
-    Cuda(Arc<OnDevice>, usize),
+    Cuda(Arc<DeviceTensor>, usize),
 }
 
-/// A result in a GPU's memory, with the images that its frames are computed of: they must live until then.
-pub struct OnDevice {
-    tensor: DeviceTensor,
-    images: Option<Arc<Vec<Keep>>>,
-}
-
-impl OnDevice {
-    /// `images` are those in a GPU's memory, which others may use again when they are let go.
-    pub fn new(tensor: DeviceTensor, images: Option<Arc<Vec<Keep>>>) -> OnDevice {
-        OnDevice { tensor, images }
-    }
-
-    fn element(&self) -> Element {
-        match self.tensor.element() {
-            TensorElement::U8 => Element::U8,
-            TensorElement::U16 => Element::U16,
-            TensorElement::F16 => Element::F16,
-            TensorElement::F32 => Element::F32,
-        }
-    }
-}
-
-impl Drop for OnDevice {
-    /// On any thread. What went wrong in the pass is of no use to anybody any more.
-    fn drop(&mut self) {
-        let Some(images) = self.images.take() else { return };
-        let (tensor, mut images) = (&self.tensor, Some(images));
-        let given_back = Python::try_attach(|py| {
-            let _ = py.detach(|| tensor.wait());
-            images = None;
-        });
-        if given_back.is_none() {
-            // The interpreter is at its end, and so is what they keep.
-            std::mem::forget(images);
-        }
+/// How a GPU's values are called here.
+fn element(tensor: &DeviceTensor) -> Element {
+    match tensor.element() {
+        TensorElement::U8 => Element::U8,
+        TensorElement::U16 => Element::U16,
+        TensorElement::F16 => Element::F16,
+        TensorElement::F32 => Element::F32,
     }
 }
 
@@ -80,7 +52,7 @@ impl Memory {
     fn address(&self) -> usize {
         match self {
             Memory::Host(host, at) => host.address + at,
-            Memory::Cuda(result, at) => result.tensor.address() as usize + at,
+            Memory::Cuda(result, at) => result.address() as usize + at,
         }
     }
 
@@ -88,7 +60,7 @@ impl Memory {
     fn device(&self) -> (i32, i32) {
         match self {
             Memory::Host(..) => (dlpack::CPU, 0),
-            Memory::Cuda(result, _) => (dlpack::CUDA, result.tensor.ordinal() as i32),
+            Memory::Cuda(result, _) => (dlpack::CUDA, result.ordinal() as i32),
         }
     }
 }
@@ -102,8 +74,8 @@ impl Tensor {
     }
 
     /// The same of results in a GPU's memory.
-    pub fn on_device(result: Arc<OnDevice>, shape: Vec<usize>, frame: usize) -> Tensor {
-        let element = result.element();
+    pub fn on_device(result: Arc<DeviceTensor>, shape: Vec<usize>, frame: usize) -> Tensor {
+        let element = element(&result);
         let at = frame * shape.iter().product::<usize>() * element.bytes();
         Tensor::new(Memory::Cuda(result, at), shape, element)
     }
@@ -139,10 +111,10 @@ impl Tensor {
                 Ok(Memory::Host(Arc::new(copy), 0))
             }
             Memory::Cuda(result, at) => {
-                let bytes = result.tensor.bytes();
+                let bytes = result.bytes();
                 let copy = Host::zeros(self.element, bytes / self.element.bytes());
                 // SAFETY: it has so many bytes, and is nobody else's yet.
-                result.tensor.read(unsafe { copy.bytes_mut(bytes) })?;
+                result.read(unsafe { copy.bytes_mut(bytes) })?;
                 Ok(Memory::Host(Arc::new(copy), *at))
             }
         });
@@ -167,7 +139,7 @@ impl Tensor {
             }
         };
         // SAFETY: the protocol's consumer says that it is a stream of this device, and keeps it while it uses the tensor.
-        unsafe { result.tensor.follow(stream) }.map_err(|error| errors::raised(py, &error))
+        unsafe { result.follow(stream) }.map_err(|error| errors::raised(py, &error))
     }
 
     /// The memory, whose address is told to somebody who will keep this tensor for it.

@@ -2,11 +2,12 @@
 
 import gc
 import sys
+import weakref
 
 import cuda_driver
 import numpy as np
-from conftest import make_engine
 from cuda_driver import Context, DeviceArray, read
+from small_network import make_engine
 
 import lseg_fast
 
@@ -195,6 +196,33 @@ def lifetime():
     del tensor
     gc.collect()
     same(read(managed.data, shape, dtype, stream), expected)
+
+
+def lent():
+    """Images are kept while frames read them, and let go with a later frame or with the engine."""
+    engine, context = setting()
+    stream, image = context.stream(), an_image()
+    expected, kept = engine.segment(image), []
+
+    def segment():
+        array = DeviceArray(image, stream=stream).write()
+        kept.append(weakref.ref(array))
+        return engine.segment(array, on_device=True)
+
+    def alive():
+        return [one() is not None for one in kept]
+
+    for _ in range(40):
+        segment()
+        assert sum(alive()) <= 8, alive()
+    same(segment().numpy(), expected)
+    last = segment()
+    assert not any(alive()[:-1]), alive()
+    same(last.numpy(), expected)
+    del engine
+    gc.collect()
+    assert not any(alive()), alive()
+    same(last.numpy(), expected)
 
 
 def errors():

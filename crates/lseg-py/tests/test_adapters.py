@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_engine
+from small_network import make_engine
 
 import lseg_fast
 from lseg_fast.adapters import RayFrontsEncoder, get_lseg_feat

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from small_network import ROOT
 from PIL import Image
 
 import lseg_fast

@@ -3,7 +3,7 @@
 import importlib.util
 import re
 
-from conftest import ROOT
+from small_network import ROOT
 
 PAGE = ROOT / "docs/python.md"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LABELS, NETWORK, make_engine
+from small_network import LABELS, NETWORK, make_engine
 
 import lseg_fast
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import NETWORK, ROOT, make_engine
+from small_network import NETWORK, ROOT, make_engine
 
 import lseg_fast
 from lseg_fast import errors

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_engine, resident_kib
+from conftest import resident_kib
+from small_network import make_engine
 from dlpack_capsule import api, take
 
 import lseg_fast
@@ -177,7 +178,7 @@ def test_capsules_alive_at_exit_do_no_harm():
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from conftest import make_engine
+from small_network import make_engine
 import numpy as np
 engine = make_engine()
 tensor = engine.embed(np.zeros((32, 32, 3), np.uint8))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LABELS, make_engine
+from small_network import LABELS, make_engine
 
 import lseg_fast
 
-IMPORT = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from conftest import *\n"
+IMPORT = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import numpy as np; from small_network import *\n"
 
 
 def test_two_threads_on_one_engine(engine, image):
@@ -135,6 +135,9 @@ if __name__ == "__main__":
 
 def test_the_keyboard_ends_a_loop_between_frames():
     program = IMPORT + """
+import signal
+# Of what is started in the background, shells have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 engine, frame = make_engine(), np.zeros((32, 32, 3), np.uint8)
 engine.segment(frame)
 try:
@@ -148,7 +151,10 @@ except KeyboardInterrupt:
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "running\n"
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=60)[0] == "interrupted\n" and child.returncode == 0
+    try:
+        assert child.communicate(timeout=60)[0] == "interrupted\n" and child.returncode == 0
+    finally:
+        child.kill()
 
 
 def test_importing_takes_little_time():

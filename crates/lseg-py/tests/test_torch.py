@@ -4,7 +4,8 @@ import gc
 
 import numpy as np
 import pytest
-from conftest import make_engine, resident_kib
+from conftest import resident_kib
+from small_network import make_engine
 
 import lseg_fast
 from lseg_fast.adapters import RayFrontsEncoder

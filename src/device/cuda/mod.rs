@@ -85,7 +85,7 @@ use self::launcher::Launcher;
 use self::memory::{Arena, Weights};
 use self::modules::Library;
 pub use self::modules::{EmbeddedModule, Kernel, KernelId, LoadedModule, MODULES, Packed, Spec};
-pub use self::place::Place;
+pub use self::place::{Done, Place};
 #[cfg(feature = "bench")]
 pub use self::probe::{Effort, Record, Rival};
 pub use self::program::GpuProgram;

@@ -18,11 +18,18 @@ pub struct Place {
     down: Arc<Stream>,
     memory: Memory,
     /// The outputs of the last pass are here.
-    done: Event,
+    done: Done,
     readers: Mutex<Readers>,
     /// For trying what happens without the wait for `done`.
     #[cfg(feature = "bench")]
     pub(super) omits_results: std::sync::atomic::AtomicBool,
+}
+
+/// When the outputs of a place's last pass are there; it outlives the place.
+#[derive(Clone)]
+pub struct Done {
+    event: Arc<Event>,
+    compute: Arc<Stream>,
 }
 
 /// The streams that read what is here.
@@ -46,7 +53,7 @@ impl Place {
         Ok(Place {
             down: compute.another()?,
             memory: compute.allocate(bytes(plan, &plan.outputs), "a frame's results on the GPU")?,
-            done: Event::untimed(compute)?,
+            done: Done { event: Arc::new(Event::untimed(compute)?), compute: Arc::clone(compute) },
             readers: Mutex::default(),
             compute: Arc::clone(compute),
             #[cfg(feature = "bench")]
@@ -81,7 +88,7 @@ impl Place {
             let buffer = &plan.buffers[index];
             self.compute.copy(arena, buffer.offset, &self.memory, place, buffer.bytes)
         })?;
-        self.done.record()
+        self.done.event.record()
     }
 
     fn await_readers(&self, omits: bool) -> Result<()> {
@@ -109,7 +116,7 @@ impl Place {
             readers.events.push(Event::untimed(&self.compute)?);
         }
         if !self.omits_results() {
-            self.done.hold(stream)?;
+            self.done.event.hold(stream)?;
         }
         if !readers.streams.contains(&stream) {
             readers.streams.push(stream);
@@ -148,27 +155,43 @@ impl Place {
         event.record_on(stream)
     }
 
-    /// Waits until the outputs are here.
-    ///
-    /// # Errors
-    /// Whatever went wrong in the pass.
-    pub fn wait(&self) -> Result<()> {
-        let _current = self.compute.enter()?;
-        self.done.wait()
+    /// When the outputs are here.
+    pub fn done(&self) -> &Done {
+        &self.done
     }
 
     /// Bytes of an output, from the place's byte `at` on; waits.
     ///
     /// # Errors
-    /// As [`Place::wait`].
+    /// As [`Done::wait`].
     pub fn read(&self, at: usize, into: &mut [u8]) -> Result<()> {
         let _current = self.compute.enter()?;
-        self.done.wait()?;
+        self.done.event.wait()?;
         self.down.download(&self.memory, at, into)
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Done {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// Whatever went wrong in the pass.
+    pub fn wait(&self) -> Result<()> {
+        let _current = self.compute.enter()?;
+        self.event.wait()
+    }
+
+    /// Whether it is so; waits for nothing.
+    ///
+    /// # Errors
+    /// As [`Done::wait`].
+    pub fn is_reached(&self) -> Result<bool> {
+        let _current = self.compute.enter()?;
+        self.event.is_reached()
     }
 }
 

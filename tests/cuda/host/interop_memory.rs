@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use lseg_fast::{
-    ContextKind, DeviceChoice, DeviceResults, Engine, Error, Format, Image, Options, Output, Size, Wanted,
+    ContextKind, DeviceChoice, DeviceResults, Engine, Error, Format, Image, Options, Output, Progress, Size, Wanted,
 };
 
 use std::sync::mpsc::channel;
@@ -93,6 +93,25 @@ fn cameras_of_both_memories_are_run_one_by_one() {
     assert!(matches!(engine.run(&images, Wanted::MASK), Err(Error::Size(_))));
 }
 
+/// Whoever only wants to know when an image is its own again holds no result, and may outlive the engine.
+#[test]
+fn a_frame_s_progress_holds_none_of_its_places() {
+    if !is_there() {
+        return;
+    }
+    let mut engine = engine();
+    let caller = Caller::new(0, is_virtual());
+    let photo = caller.bytes(&bytes(3 * PIXELS));
+    let image = cuda(Format::Rgb8, &[(photo.address, 3 * WIDTH)], caller.stream());
+    let mut frame = || engine.run_on_device(&[image], Wanted::MASK).unwrap().progress();
+    let all: Vec<Progress> = (0..6).map(|_| frame()).collect();
+    assert!(all.iter().all(|progress| progress.wait().is_ok() && progress.is_done().unwrap()), "{all:?}");
+    let last = frame();
+    drop(engine);
+    last.wait().unwrap();
+    assert!(last.is_done().unwrap());
+}
+
 /// Nobody takes untouched memory for the picture.
 #[test]
 fn no_bytes_are_copied_of_what_the_host_does_not_have() {
@@ -136,7 +155,7 @@ fn results_are_dropped_on_other_threads_while_frames_go_on() {
             give
         });
         let (mut frame, mut busy) = (0, 0);
-        while frame < 240 {
+        while frame < 120 {
             match engine.run_on_device(&[images[frame % 2]], Wanted::of(&[Output::Mask8])) {
                 Ok(results) => {
                     users[frame % 3].send((frame, results)).unwrap();

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import make_engine
+from small_network import make_engine
 
 import lseg_fast
 
