@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use gpu_run::stages::date;
 
 use crate::built::{self, Built};
+use crate::wheel::{self, Build};
 use crate::{Outcome, Places, library, nvcc};
 
 const MOST_BYTES: u64 = 60 << 20;
@@ -20,6 +21,7 @@ const DATA: &[&str] = &[
     "tests/golden/resnet",
     "weights/seeded",
     "weights/photos",
+    "crates/lseg-py/tests",
 ];
 /// What is compiled or interpreted there: a folder, whose places are kept, and files that lie beside it.
 const GPU_FOLDER: &str = "benches/gpu";
@@ -115,6 +117,8 @@ fn fill(places: &Places, profile: Profile, built: &Built, nvcc: Option<&Path>, f
     place(&built.tests, &folder.join("bin/tests"))?;
     if profile == Profile::Release {
         strip(folder)?;
+        let wheel = wheel::make(places, Build::Bundle, None)?;
+        copy(&wheel, &folder.join("wheel").join(wheel.file_name().unwrap_or_default()))?;
     }
     for file in tracked(places, DATA)? {
         let path = Path::new(&file);

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bundle::replace;
-use crate::{Outcome, Places, cargo, dist, library, nvcc, run};
+use crate::bundle::{Profile, replace};
+use crate::{Outcome, Places, built, dist, library, nvcc, run};
 
 /// The crate.
 const CRATE: &str = "crates/lseg-py";
@@ -22,6 +22,8 @@ const PYTHONS: &[&str] = &["3.10", "3.11", "3.12", "3.13", "3.14"];
 pub enum Build {
     /// As it is released.
     Release,
+    /// The same with the architectures that LSEG_CUDA_ARCHS names, for the bundle.
+    Bundle,
     /// For tests: of Cargo.toml's profile for them, and with the architectures that LSEG_CUDA_ARCHS names.
     Fast,
 }
@@ -29,8 +31,16 @@ pub enum Build {
 impl Build {
     fn profile(self) -> &'static str {
         match self {
-            Build::Release => "release",
+            Build::Release | Build::Bundle => "release",
             Build::Fast => "wheel-test",
+        }
+    }
+
+    /// Of the wheel, under target/wheels.
+    fn folder(self) -> &'static str {
+        match self {
+            Build::Bundle => "bundle",
+            Build::Release | Build::Fast => self.profile(),
         }
     }
 }
@@ -39,7 +49,7 @@ impl Build {
 pub fn make(places: &Places, build: Build, target: Option<&str>) -> Outcome<PathBuf> {
     let tools = tools(places)?;
     let wheels = places.target.join("wheels");
-    let folder = wheels.join(build.profile());
+    let folder = wheels.join(build.folder());
     let fresh = places.target.join(format!("wheels.{}", std::process::id()));
     let mut maturin = Command::new(tools.join("bin/maturin"));
     maturin.current_dir(&places.root).args(["build", "--locked", "--zig", "--strip", "--compatibility", COMPATIBILITY]);
@@ -130,15 +140,15 @@ fn path_with(folder: &Path) -> Outcome<OsString> {
 pub fn test(places: &Places, arguments: &[String]) -> Outcome {
     library::build(places)?;
     let wheel = make(places, Build::Fast, None)?;
-    let mut program = cargo();
-    program.current_dir(&places.root).args(["build", "--locked", "--quiet", "--bin", "lseg-fast"]);
-    run(&mut program, "building the program")?;
+    // The one that `cargo xtask test` has built.
+    let nvcc = nvcc::find_or_fetch(places)?;
+    let program = built::programs(places, Profile::Dev, Some(&nvcc))?.program;
     let fresh = places.target.join("py-test");
     environment("python3", &fresh)?;
     let pins = places.root.join(CRATE).join("tests/requirements.txt");
     run(pip(&fresh).arg(&wheel).arg("--requirement").arg(&pins), "installing the wheel and what its tests need")?;
     let python = fresh.join("bin/python");
-    pytest(places, &python, &[], arguments)?;
+    pytest(places, &python, &[("LSEG_FAST_PROGRAM", &program)], arguments)?;
     if !arguments.is_empty() {
         return Ok(());
     }
@@ -164,7 +174,7 @@ fn pytest(places: &Places, python: &Path, environment: &[(&str, &Path)], argumen
         .args(["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"])
         .args(arguments);
     tests.env("LD_LIBRARY_PATH", library::search_path(places)?);
-    tests.env("LSEG_FAST_PROGRAM", places.target.join("debug/lseg-fast")).env_remove("PYTHONPATH");
+    tests.env_remove("PYTHONPATH");
     tests.envs(environment.iter().copied());
     run(&mut tests, "pytest")
 }

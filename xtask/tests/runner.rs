@@ -28,6 +28,8 @@ impl Machine {
         install(Path::new(env!("CARGO_BIN_EXE_stages")), &machine.folder.join("bundle/bin/stages"));
         fs::create_dir_all(machine.folder.join("bundle/gpu")).unwrap();
         fs::write(machine.folder.join("bundle/commit.txt"), "0123456789abcdef\n").unwrap();
+        fs::create_dir_all(machine.folder.join("bundle/wheel")).unwrap();
+        fs::write(machine.folder.join("bundle/wheel/lseg_fast-0.0.0-cp310-abi3-any.whl"), "").unwrap();
         machine
     }
 
@@ -150,6 +152,7 @@ fn nine_stages_on_a_machine_that_has_everything() {
     assert!(frames.iter().any(|frame| frame["data"]["who"] == "graph" && frame["data"]["what"] == "embed"));
     assert_eq!(ran.record(4, "agreement")["data"]["agreement"], 0.997);
     assert_eq!(ran.record(1, "micro")["data"]["median"], 3000.5);
+    assert_eq!(ran.record(2, "wheel: PyTorch, CuPy")["data"]["passed"], 6);
     let text = stdout(&ran.output);
     let table: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("== ")).collect();
     assert!((10..=60).contains(&table.len()), "{text}");
@@ -203,6 +206,18 @@ fn what_is_not_correct_fails_the_run_and_ends_nothing() {
     });
     ran.ends(1, "failed");
     ran.failed(2, "tests results", "no test passed");
+    let ran = machine.run("wheel", |command| {
+        command.env("STAGES", "2");
+    });
+    ran.ends(1, "failed");
+    ran.failed(2, "wheel: places", "exit code 3");
+    assert_eq!(ran.record(2, "wheel: errors")["ok"], true);
+    fs::remove_dir_all(machine.folder.join("bundle/wheel")).unwrap();
+    let ran = machine.run("", |command| {
+        command.env("STAGES", "2");
+    });
+    ran.ends(1, "failed");
+    ran.failed(2, "wheel", "bundle/wheel");
     let ran = machine.run("agree", |command| {
         command.env("STAGES", "4");
     });

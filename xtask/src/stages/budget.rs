@@ -31,11 +31,11 @@ pub struct Budget {
 pub const STAGES: [Budget; 9] = [
     Budget { stage: 0, name: "env", real: 20, dry: 60, quick: 10, decides: false },
     Budget { stage: 1, name: "micro", real: 45, dry: 150, quick: 40, decides: false },
-    Budget { stage: 2, name: "correct", real: 65, dry: 270, quick: 85, decides: true },
+    Budget { stage: 2, name: "correct", real: 81, dry: 280, quick: 60, decides: true },
     Budget { stage: 3, name: "sanitizer", real: 62, dry: 10, quick: 1, decides: true },
     Budget { stage: 4, name: "frame", real: 125, dry: 180, quick: 15, decides: false },
     Budget { stage: 5, name: "kernels", real: 60, dry: 100, quick: 8, decides: false },
-    Budget { stage: 6, name: "sweep", real: 105, dry: 80, quick: 8, decides: false },
+    Budget { stage: 6, name: "sweep", real: 95, dry: 80, quick: 8, decides: false },
     Budget { stage: 7, name: "ncu", real: 42, dry: 10, quick: 1, decides: false },
     Budget { stage: 8, name: "fault", real: 10, dry: 30, quick: 10, decides: false },
 ];
@@ -75,6 +75,6 @@ mod tests {
         let whole = deadline(8, &all, Mode::Real, 1.0);
         assert_eq!(whole.as_secs(), STAGES.iter().map(|b| b.real).sum::<u64>());
         assert_eq!(deadline(4, &[4, 6], Mode::Real, 1.0).as_secs(), 125);
-        assert_eq!(deadline(6, &[4, 6], Mode::Real, 0.5).as_secs(), 115);
+        assert_eq!(deadline(6, &[4, 6], Mode::Real, 0.5).as_secs(), 110);
     }
 }

@@ -1,9 +1,10 @@
-//! Stage 2: whether the kernels are right: the suite's tests that need a GPU, and the program's own check.
+//! Stage 2: whether the kernels are right: the suite's tests that need a GPU, the program's own check, and the Python wheel.
 
 use serde_json::json;
 
 use super::budget::Mode;
 use super::stage::{Output, Stage, Step, Verdict};
+use super::wheel;
 
 /// It ends the process' CUDA context: stage 8.
 pub const FAULT: &str = "host::lost::a_faulting_kernel_loses_its_engine_and_no_other";
@@ -11,18 +12,21 @@ pub const FAULT: &str = "host::lost::a_faulting_kernel_loses_its_engine_and_no_o
 pub fn run(stage: &mut Stage) {
     check(stage);
     let seconds = limit(stage, 20.0);
-    let mut filters = vec!["host::", "--skip", FAULT];
-    if !stage.session.is_real() {
-        // In eight schedules of the virtual GPU they take minutes, and the suite has just run them.
-        filters.extend(["--skip", "host::interop"]);
-    }
-    tests(stage, "host", &filters, seconds);
+    let filters: &[&str] = match stage.session.mode() {
+        Mode::Real => &["host::", "--skip", FAULT],
+        // In eight schedules of the virtual GPU they take minutes.
+        Mode::Dry => &["host::", "--skip", FAULT, "--skip", "host::interop"],
+        // The suite has just run all of them: whether these find what they need in a bundle.
+        Mode::Quick => &["host::program", "host::primary", "host::refused"],
+    };
+    tests(stage, "host", filters, seconds);
     if stage.session.mode() == Mode::Quick {
         return;
     }
     let seconds = limit(stage, 35.0);
     tests(stage, "results", &["operations::", "golden::"], seconds);
     kernels(stage);
+    wheel::run(stage);
 }
 
 /// In a rehearsal the stage's own deadline is the limit.

@@ -23,6 +23,7 @@ mod stage;
 mod tail;
 mod tools;
 mod torch;
+mod wheel;
 
 use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;

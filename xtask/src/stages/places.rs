@@ -32,6 +32,15 @@ impl Bundle {
         self.folder.join("bin/tests")
     }
 
+    /// The Python package, of whatever version.
+    pub fn wheel(&self) -> Outcome<PathBuf> {
+        let folder = self.folder.join("wheel");
+        let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let mut wheels = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let found = wheels.find(|path| path.extension().is_some_and(|ending| ending == "whl"));
+        found.ok_or(format!("{}: no wheel is in it", folder.display()))
+    }
+
     /// What stands for the repository's root in the tests.
     pub fn root(&self) -> PathBuf {
         self.folder.join("root")
