@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lseg_fast::atomic_file::{Durability, write_atomically};
@@ -65,7 +66,7 @@ fn child(folder: &Path, nth: usize, from_then_on: bool) -> (Option<i32>, String)
             child.kill().unwrap();
             panic!("allocation {nth}: it hangs");
         }
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
@@ -82,16 +83,29 @@ fn whichever_allocation_fails_the_end_is_clean() {
     let whole = std::fs::read(&mask).unwrap();
     // All of them, or the first ones, the last ones and a few between.
     let (dense, stride) = if std::env::var_os("LSEG_LONG_TESTS").is_some() { (all, 1) } else { (40, all / 80) };
-    let tried = (0..all).filter(|n| *n < dense || *n + dense >= all || n % stride == 0);
-    let mut refused = 0;
-    for nth in tried {
+    let tried: Vec<usize> = (0..all).filter(|n| *n < dense || *n + dense >= all || n % stride == 0).collect();
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let (tried, whole) = (&tried, &whole);
+    let refused: usize = thread::scope(|scope| {
+        let some = |worker| move || tried.iter().skip(worker).step_by(workers).filter(in_a_folder(all, whole)).count();
+        let counts: Vec<_> = (0..workers).map(|worker| scope.spawn(some(worker))).collect();
+        counts.into_iter().map(|count| count.join().unwrap()).sum()
+    });
+    assert!(refused > 100, "{refused} refusals were noticed");
+}
+
+/// Whether the Nth allocation's refusal was noticed, tried in a folder of its own; what it leaves there is the whole mask or nothing.
+fn in_a_folder(all: usize, whole: &[u8]) -> impl FnMut(&&usize) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let mask = folder.path().join("mask.png");
+    move |nth| {
+        let nth = **nth;
         let _ = std::fs::remove_file(&mask);
         let (code, stderr) = child(folder.path(), nth, nth % 2 == 1);
         match code {
             Some(0) => {}
             Some(1) => {
                 assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{nth} of {all}: {stderr}");
-                refused += 1;
             }
             _ => panic!("{nth} of {all}: {code:?}: {stderr}"),
         }
@@ -100,6 +114,6 @@ fn whichever_allocation_fails_the_end_is_clean() {
             assert_eq!(path, mask, "{nth} of {all}");
             assert!(std::fs::read(path).unwrap() == whole, "{nth} of {all}: another mask");
         }
+        code == Some(1)
     }
-    assert!(refused > 100, "{refused} refusals were noticed");
 }
