@@ -11,8 +11,8 @@ use crate::{Outcome, Places, cargo};
 /// The test program that makes sense on a GPU.
 const TESTS: &str = "cuda";
 
-/// Machine code in it; other GPUs run its PTX. Everything twice would be too large.
-const TEST_ARCHS: &str = "90";
+/// Machine code in it, and in the wheel; other GPUs run their PTX. Everything thrice would be too large.
+pub const TEST_ARCHS: &str = "90";
 
 pub struct Built {
     pub program: PathBuf,

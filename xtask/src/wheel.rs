@@ -22,7 +22,7 @@ const PYTHONS: &[&str] = &["3.10", "3.11", "3.12", "3.13", "3.14"];
 pub enum Build {
     /// As it is released.
     Release,
-    /// The same with the architectures that LSEG_CUDA_ARCHS names, for the bundle.
+    /// The same with the architectures of the bundle's tests.
     Bundle,
     /// For tests: of Cargo.toml's profile for them, and with the architectures that LSEG_CUDA_ARCHS names.
     Fast,
@@ -62,6 +62,9 @@ pub fn make(places: &Places, build: Build, target: Option<&str>) -> Outcome<Path
     if build == Build::Release {
         // A release has every architecture, whatever its builder works with.
         maturin.env_remove("LSEG_CUDA_ARCHS").env("CARGO_ENCODED_RUSTFLAGS", dist::remapping(places));
+    }
+    if build == Build::Bundle {
+        maturin.env("LSEG_CUDA_ARCHS", built::TEST_ARCHS);
     }
     run(&mut maturin, "maturin")?;
     fs::create_dir_all(&wheels).map_err(|e| format!("{}: {e}", wheels.display()))?;
