@@ -23,12 +23,15 @@ impl Lent {
         let mut done = Vec::new();
         let mut frames = self.frames();
         frames.push_back((progress, images));
-        while frames.len() > MOST || frames.front().is_some_and(|(progress, _)| is_done(progress)) {
+        while frames.front().is_some_and(|(progress, _)| is_done(progress)) {
             done.extend(frames.pop_front());
         }
+        let oldest = if frames.len() > MOST { frames.pop_front() } else { None };
         // What an image's owner does when it is let go may lead here again.
         drop(frames);
-        wait(py, &done);
+        if let Some(oldest) = oldest {
+            wait(py, &[oldest]);
+        }
     }
 
     fn frames(&self) -> MutexGuard<'_, VecDeque<Frame>> {

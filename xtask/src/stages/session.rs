@@ -73,18 +73,10 @@ impl Session {
         command.env("VGPU_LIB", self.libraries.virtual_gpu.as_deref().unwrap_or(Path::new("none")));
         command.env("LSEG_NVCC", self.tools.nvcc.as_deref().unwrap_or(Path::new("none")));
         command.env("LSEG_TEST_ROOT", self.bundle.root()).env("LSEG_TEST_BIN", self.bundle.program());
-        if !self.is_real() {
-            self.rehearse(&mut command);
-        }
-        command
-    }
-
-    /// Has it find the virtual GPU.
-    pub fn rehearse(&self, command: &mut Command) {
-        command.env("LD_LIBRARY_PATH", &self.libraries.path);
-        if ["VGPU_DEVICE", "VGPU_DEVICES"].iter().all(|name| std::env::var_os(name).is_none()) {
+        if !self.is_real() && ["VGPU_DEVICE", "VGPU_DEVICES"].iter().all(|name| std::env::var_os(name).is_none()) {
             command.env("VGPU_DEVICE", "h100");
         }
+        command
     }
 
     /// PyTorch's side: it finds its own libraries.

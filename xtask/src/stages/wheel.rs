@@ -63,11 +63,8 @@ fn python(stage: &Stage) -> Result<PathBuf, String> {
 
 /// Python with the wheel, and the driver that our programs find. On a GPU PyTorch's libraries are its own to find.
 fn command(stage: &Stage, python: &Path, site: &Path) -> Command {
-    let mut command = Command::new(python);
+    let mut command = if stage.session.is_real() { Command::new(python) } else { stage.session.ours(python) };
     command.env("PYTHONPATH", site).env("PYTHONDONTWRITEBYTECODE", "1");
-    if !stage.session.is_real() {
-        stage.session.rehearse(&mut command);
-    }
     command
 }
 
