@@ -1,5 +1,8 @@
 //! Compiles kernels/*.cu with nvcc and embeds them. Without nvcc the program is built without CUDA kernels.
 //!
+//! kernels/*.cu are for every architecture, kernels/sm90/*.cu for compute capability 9.0 alone. Code for 9.0 is made as sm_90a, from
+//! the PTX of compute_90a that is embedded beside it.
+//!
 //! `LSEG_NVCC` names the compiler (else CUDA_HOME and PATH are searched); `LSEG_NVCC=fetched` is the one that `cargo xtask vgpu`
 //! fetched. `LSEG_CUDA_ARCHS` narrows the architectures ("80,89"; "ptx" for the PTX alone, which every build has). What has not
 //! changed is not compiled again; in a checkout all profiles, targets and packages share it (`LSEG_KERNELS`, a folder that
@@ -26,8 +29,10 @@ use flate2::write::ZlibEncoder;
 const ARCHS: &[u32] = &[80, 86, 87, 89, 90, 100, 120];
 /// What every image is compiled with.
 const FLAGS: &[&str] = &["-std=c++17", "-lineinfo", "-O3"];
-/// The PTX runs on every driver from CUDA 11.4 on: nvcc's text, with the version it needs instead of the newest.
-const PTX_VERSION: &str = "7.4";
+/// Hopper's: 90 stands for sm_90a, which runs on 9.0 and nothing else, as sm_90 would.
+const HOPPER: u32 = 90;
+/// Where its own kernels are.
+const HOPPER_KERNELS: &str = "kernels/sm90";
 /// The oldest nvcc that is tried, and the oldest that knows every architecture.
 const OLDEST_NVCC: (u32, u32) = (12, 0);
 const NVCC_OF_ALL_ARCHS: (u32, u32) = (12, 8);
@@ -35,6 +40,8 @@ const NVCC_OF_ALL_ARCHS: (u32, u32) = (12, 8);
 const JOB_MEMORY: usize = 1 << 30;
 /// Under cargo's target directory: where `cargo xtask vgpu` puts NVIDIA's wheels.
 const FETCHED_NVCC: &str = "cuda/nvidia/cu13/bin/nvcc";
+/// ptxas' codes for warpgroup products that wait for each other and for register counts that it ignores.
+const SLOWED: &[&str] = &["C7504", "C7508", "C7509", "C7510", "C7511", "C7512", "C7513", "C7514", "C7515"];
 /// What kernels declare, and how.
 const SPEC: &str = "kernels/spec.cuh";
 
@@ -189,6 +196,13 @@ impl Compiler {
         ])
     }
 
+    /// Puts an image into the file that is embedded.
+    fn pack(&self, image: &Path, to: &Path) -> Outcome<()> {
+        let mut bytes = fs::read(image).map_err(|e| at(image, e))?;
+        self.folders()?.iter().for_each(|folder| folder.blank(&mut bytes));
+        write(to, &deflated(&bytes)?)
+    }
+
     fn ptxas(&self) -> PathBuf {
         self.nvcc.with_file_name("ptxas")
     }
@@ -219,31 +233,61 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// One run of nvcc: a source to machine code (`Some(arch)`) or to PTX.
+/// A text that is embedded: which GPUs it is for, and the version that their drivers know, in the place of nvcc's own.
+struct Text {
+    /// 80 for compute_80.
+    level: u32,
+    compute: &'static str,
+    sm: &'static str,
+    version: &'static str,
+}
+
+/// For every GPU, by any driver from CUDA 11.4 on.
+const PORTABLE: &Text = &Text { level: 80, compute: "compute_80", sm: "sm_80", version: "7.4" };
+/// For 9.0 alone, by any driver from CUDA 12.0 on.
+const OF_HOPPER: &Text = &Text { level: HOPPER, compute: "compute_90a", sm: "sm_90a", version: "8.0" };
+
+#[derive(Clone, Copy)]
+enum Target {
+    /// nvcc's machine code.
+    Cubin(u32),
+    /// nvcc's text, and what ptxas makes of it.
+    Ptx(&'static Text),
+}
+
+/// A source to one image.
 struct Job {
     source: PathBuf,
-    arch: Option<u32>,
+    target: Target,
     output: PathBuf,
 }
 
 fn build(compiler: &Compiler, archs: &[u32], out: &Path, spec: &str) -> Outcome<String> {
-    let mut sources: Vec<PathBuf> = fs::read_dir("kernels")
-        .map_err(|e| format!("kernels: {e}"))?
-        .map(|entry| entry.map(|e| e.path()).map_err(|e| format!("kernels: {e}")))
-        .collect::<Outcome<_>>()?;
-    sources.retain(|path| path.extension().is_some_and(|e| e == "cu"));
-    sources.sort();
-    let jobs: Vec<Job> = sources
-        .iter()
-        .flat_map(|source| archs.iter().copied().map(Some).chain([None]).map(move |arch| Job::new(source, arch, out)))
-        .collect();
+    let portable = || archs.iter().copied().filter(|arch| *arch != HOPPER).map(Target::Cubin);
+    let everywhere: Vec<Target> = portable().chain([Target::Ptx(PORTABLE), Target::Ptx(OF_HOPPER)]).collect();
+    let of = |folder, targets: &[Target]| -> Outcome<Vec<Job>> {
+        let sources = sources(Path::new(folder))?;
+        Ok(sources.iter().flat_map(|source| targets.iter().map(|target| Job::new(source, *target, out))).collect())
+    };
+    let mut jobs = of("kernels", &everywhere)?;
+    jobs.extend(of(HOPPER_KERNELS, &[Target::Ptx(OF_HOPPER)])?);
     run_all(&jobs, |job| job.run(compiler))?;
     let mut table = "pub static MODULES: &[EmbeddedModule] = &[\n".to_owned();
     for of_source in jobs.chunk_by(|a, b| a.source == b.source) {
-        table += &entry(of_source, spec)?;
+        table += &entry(of_source, archs.contains(&HOPPER), spec)?;
     }
     table += "];\n";
     Ok(table)
+}
+
+/// The .cu files of a folder.
+fn sources(folder: &Path) -> Outcome<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|e| at(folder, e))?;
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|e| e.path()).map_err(|e| at(folder, e))).collect::<Outcome<_>>()?;
+    found.retain(|path| path.extension().is_some_and(|e| e == "cu"));
+    found.sort();
+    Ok(found)
 }
 
 /// As many at a time as there are cores, and memory for.
@@ -274,9 +318,13 @@ fn available_memory() -> Option<usize> {
 }
 
 impl Job {
-    fn new(source: &Path, arch: Option<u32>, out: &Path) -> Job {
-        let ending = arch.map_or("ptx".to_owned(), |arch| format!("sm_{arch}.cubin"));
-        Job { source: source.to_owned(), arch, output: out.join(format!("{}.{ending}", stem(source))) }
+    fn new(source: &Path, target: Target, out: &Path) -> Job {
+        let ending = match target {
+            Target::Cubin(arch) => format!("sm_{arch}.cubin"),
+            Target::Ptx(text) => format!("{}.ptx", text.compute),
+        };
+        let name = module(source).replace('/', "_");
+        Job { source: source.to_owned(), target, output: out.join(format!("{name}.{ending}")) }
     }
 
     /// A file beside the output: "gemm.ptx.log".
@@ -295,14 +343,14 @@ impl Job {
     /// What the output depends on: the source with the headers it includes, the flags, the compiler, this file.
     fn fingerprint(&self, compiler: &Compiler) -> Outcome<String> {
         let mut hasher = DefaultHasher::new();
-        (include_str!("build.rs"), &compiler.nvcc, &compiler.version, self.arch).hash(&mut hasher);
+        (include_str!("build.rs"), &compiler.nvcc, &compiler.version, &self.output).hash(&mut hasher);
         let mut seen = vec![self.source.clone()];
         let mut at = 0;
         while let Some(path) = seen.get(at).cloned() {
             let text = read(&path)?;
             text.hash(&mut hasher);
             let names = text.lines().filter_map(|line| line.trim().strip_prefix("#include \"")?.strip_suffix('"'));
-            for header in names.map(|name| path.with_file_name(name)) {
+            for header in names.map(|name| Path::new("kernels").join(name)) {
                 if !seen.contains(&header) {
                     seen.push(header);
                 }
@@ -314,35 +362,39 @@ impl Job {
 
     fn run(&self, compiler: &Compiler) -> Outcome<()> {
         let (state, stamp) = (self.fingerprint(compiler)?, self.beside("made-from"));
-        let packed = self.beside("z");
-        if packed.is_file() && fs::read_to_string(&stamp).is_ok_and(|made| made == state) {
+        if self.beside("z").is_file() && fs::read_to_string(&stamp).is_ok_and(|made| made == state) {
             return Ok(());
         }
+        let here = std::env::current_dir().map_err(|e| format!("the current folder: {e}"))?;
         let mut nvcc = Command::new(&compiler.nvcc);
-        nvcc.args(FLAGS).arg(&self.source).arg("-o").arg(&self.output);
-        let said = match self.arch {
-            Some(arch) => output(nvcc.args(["-cubin", "-Xptxas", "-v"]).arg(format!("-arch=sm_{arch}")))?,
-            None => {
-                output(nvcc.args(["-ptx", "-arch=compute_80"]))?;
-                self.lower(compiler)?;
-                self.check_lowered(compiler)?
+        nvcc.args(FLAGS).arg("-I").arg(here.join("kernels")).arg(&self.source).arg("-o").arg(&self.output);
+        let said = match self.target {
+            Target::Cubin(arch) => output(nvcc.args(["-cubin", "-Xptxas", "-v"]).arg(format!("-arch=sm_{arch}")))?,
+            Target::Ptx(text) => {
+                output(nvcc.args(["-ptx", "-arch"]).arg(text.compute))?;
+                self.lower(compiler, text)?;
+                self.assemble(compiler, text)?
             }
         };
         self.refuse_spills(&said)?;
+        self.refuse_serialised(&said)?;
         write(&self.beside("log"), said.as_bytes())?;
-        let mut image = fs::read(&self.output).map_err(|e| at(&self.output, e))?;
-        compiler.folders()?.iter().for_each(|folder| folder.blank(&mut image));
-        write(&packed, &deflated(&image)?)?;
+        compiler.pack(&self.output, &self.beside("z"))?;
         write(&stamp, state.as_bytes())
     }
 
+    /// What ptxas makes of the text.
+    fn assembled(&self) -> PathBuf {
+        self.beside("cubin")
+    }
+
     /// Gives the PTX the version that old drivers take, and its sources names without the builder's folders.
-    fn lower(&self, compiler: &Compiler) -> Outcome<()> {
-        let version = format!(".version {PTX_VERSION}");
+    fn lower(&self, compiler: &Compiler, to: &Text) -> Outcome<()> {
+        let version = format!(".version {}", to.version);
         let text = read(&self.output)?;
         let lines = text
             .lines()
-            // A hint for loads whose bytes are not all used, which that version does not know.
+            // A hint for loads whose bytes are not all used, which those versions do not know.
             .filter(|line| !line.trim_start().starts_with(".pragma \"used_bytes_mask"))
             .map(|line| if line.starts_with(".version ") { &version } else { line });
         let mut lowered: String = lines.flat_map(|line| [line, "\n"]).collect();
@@ -352,30 +404,40 @@ impl Job {
         write(&self.output, lowered.as_bytes())
     }
 
-    /// Has ptxas confirm that the lowered PTX is still right; what it says of registers.
-    fn check_lowered(&self, compiler: &Compiler) -> Outcome<String> {
-        let scratch = self.beside("check");
+    /// Makes machine code of the lowered PTX, which must still be right; what ptxas says of registers.
+    fn assemble(&self, compiler: &Compiler, text: &Text) -> Outcome<String> {
+        let cubin = self.assembled();
         let mut ptxas = Command::new(compiler.ptxas());
-        let said = output(ptxas.args(["-v", "-arch=sm_80"]).arg(&self.output).arg("-o").arg(&scratch))
-            .map_err(|reason| format!("{} as PTX {PTX_VERSION}: {reason}", self.source.display()))?;
-        fs::remove_file(&scratch).map_err(|e| at(&scratch, e))?;
+        ptxas.args(["-v", "-lineinfo", "-O3", "-arch", text.sm]).arg(&self.output).arg("-o").arg(&cubin);
+        let said = output(&mut ptxas)
+            .map_err(|reason| format!("{} as PTX {}: {reason}", self.source.display(), text.version))?;
+        compiler.pack(&cubin, &cubin.with_extension("cubin.z"))?;
         Ok(said)
     }
 
     fn refuse_spills(&self, log: &str) -> Outcome<()> {
-        let name = self.source.display();
-        let arch = self.arch.map_or("PTX".to_owned(), |arch| format!("sm_{arch}"));
+        let (name, image) = (self.source.display(), self.output.display());
         match used(log).iter().find(|(_, used)| used.local > 0) {
             Some((kernel, Used { local, .. })) => {
-                Err(format!("{name}: {kernel} ({arch}) keeps {local} bytes of registers or arrays in local memory"))
+                Err(format!("{name}: {kernel} ({image}) keeps {local} bytes of registers or arrays in local memory"))
             }
+            None => Ok(()),
+        }
+    }
+
+    /// What ptxas notes, and goes on, when it waits after each warpgroup product or leaves setmaxnreg out: twice the time and more.
+    fn refuse_serialised(&self, log: &str) -> Outcome<()> {
+        match log.lines().find(|line| SLOWED.iter().any(|code| line.contains(code))) {
+            Some(line) => Err(format!("{}: {line}", self.source.display())),
             None => Ok(()),
         }
     }
 }
 
-fn stem(source: &Path) -> &str {
-    source.file_stem().and_then(|name| name.to_str()).expect("kernels' names are plain")
+/// A source's name in the table: "gemm", "sm90/gemm".
+fn module(source: &Path) -> String {
+    let name = source.with_extension("");
+    name.strip_prefix("kernels").unwrap_or(&name).display().to_string()
 }
 
 fn at(path: &Path, error: std::io::Error) -> String {
@@ -403,20 +465,33 @@ fn output(command: &mut Command) -> Outcome<String> {
     if output.status.success() { Ok(said) } else { Err(format!("{command:?}: {}\n{said}", output.status)) }
 }
 
-/// The table's entry of a module, from the jobs of its source; the last is its PTX.
-fn entry(jobs: &[Job], spec: &str) -> Outcome<String> {
-    let (ptx, cubins) = jobs.split_last().expect("every source becomes PTX");
-    let module = stem(&ptx.source);
+/// The table's entry of a module, from the jobs of its source: cubins, then texts.
+fn entry(jobs: &[Job], with_hopper: bool, spec: &str) -> Outcome<String> {
+    let module = module(&jobs[0].source);
     let mut text = format!("    EmbeddedModule {{ module: {module:?}, cubins: &[");
-    let mut most: BTreeMap<String, Used> = used(&ptx.log()?);
-    for job in cubins {
-        let _ = write!(text, "({}, Packed(include_bytes!({:?}))), ", job.arch.unwrap_or_default(), job.beside("z"));
+    let mut most: BTreeMap<String, Used> = BTreeMap::new();
+    let mut texts = String::new();
+    for job in jobs {
+        let packed = job.beside("z");
+        match job.target {
+            Target::Cubin(arch) => {
+                let _ = write!(text, "({arch}, Packed(include_bytes!({packed:?}))), ");
+            }
+            Target::Ptx(of) => {
+                let _ = write!(texts, "({}, Packed(include_bytes!({packed:?}))), ", of.level);
+                if of.level == HOPPER && with_hopper {
+                    let cubin = job.assembled().with_extension("cubin.z");
+                    let _ = write!(text, "({HOPPER}, Packed(include_bytes!({cubin:?}))), ");
+                }
+            }
+        }
         for (kernel, used) in used(&job.log()?) {
             let most = most.entry(kernel).or_default();
             *most = most.max(used);
         }
     }
-    let _ = writeln!(text, "], ptx: Packed(include_bytes!({:?})), kernels: &[", ptx.beside("z"));
+    let _ = writeln!(text, "], ptx: &[{texts}], kernels: &[");
+    let ptx = jobs.iter().find(|job| matches!(job.target, Target::Ptx(_))).expect("every source becomes PTX");
     let code = read(&ptx.output)?;
     for Declared { name, threads, params } in declared(&code) {
         let spec = spec_of(&name, &code, spec).ok_or_else(|| {

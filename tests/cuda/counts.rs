@@ -109,10 +109,12 @@ fn complaints_of(cuda: &mut Cuda, cases: impl Iterator<Item = &'static Case>, pa
 fn no_kernel_has_local_memory() {
     let local = Regex::new(r"\.local\b").unwrap();
     for embedded in MODULES {
-        let ptx = embedded.ptx.unpacked();
-        let ptx = String::from_utf8_lossy(&ptx);
-        let line = ptx.lines().find(|line| local.is_match(line));
-        assert_eq!(line, None, "{}", embedded.module);
+        for (level, ptx) in embedded.ptx {
+            let ptx = ptx.unpacked();
+            let ptx = String::from_utf8_lossy(&ptx);
+            let line = ptx.lines().find(|line| local.is_match(line));
+            assert_eq!(line, None, "{} for compute_{level}", embedded.module);
+        }
         for kernel in embedded.kernels {
             assert_eq!(kernel.spills, 0, "{} spills", kernel.name);
         }

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use flate2::read::ZlibDecoder;
 
+use super::codes::Code;
 use super::driver::{Function, Image, Module, Stream};
-use crate::error::Result;
 
-/// What build.rs made of one kernels/*.cu.
+use crate::error::{Error, Result};
+
+/// What build.rs made of one kernels/*.cu or kernels/sm90/*.cu.
 pub struct EmbeddedModule {
-    /// "gemm" for kernels/gemm.cu
+    /// "gemm" for kernels/gemm.cu, "sm90/gemm" for kernels/sm90/gemm.cu
     pub module: &'static str,
-    /// By architecture (80 is sm_80).
+    /// By architecture: 80 is sm_80, 90 is sm_90a.
     pub cubins: &'static [(u32, Packed)],
-    /// For GPUs and drivers that take none of these.
-    pub ptx: Packed,
+    /// For GPUs and drivers that take none of these: 80 is compute_80, for all of them, 90 is compute_90a, for 9.0 alone.
+    pub ptx: &'static [(u32, Packed)],
     pub kernels: &'static [Kernel],
 }
 
@@ -72,6 +74,16 @@ pub struct Spec {
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
+/// sm_90a, compute_90a.
+const HOPPER: u32 = 90;
+
+impl EmbeddedModule {
+    /// Whether every GPU can have it.
+    fn is_for_all(&self) -> bool {
+        self.ptx.iter().any(|(level, _)| *level != HOPPER)
+    }
+}
+
 /// A kernel of the program: its place in [`MODULES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelId {
@@ -105,7 +117,7 @@ pub struct Library {
 /// A module as a GPU has it.
 #[derive(Clone, Debug)]
 pub struct LoadedModule {
-    /// "gemm" for kernels/gemm.cu
+    /// "gemm" for kernels/gemm.cu, "sm90/gemm" for kernels/sm90/gemm.cu
     pub module: &'static str,
     pub image: Image,
     /// The machine code for this GPU that the driver did not take, and its error, where the image is PTX for that reason.
@@ -113,7 +125,8 @@ pub struct LoadedModule {
 }
 
 impl Library {
-    /// Each module as machine code where the GPU and its driver take it, else as PTX; by its name from `replaced` instead.
+    /// Each module as machine code where the GPU and its driver take it, else as PTX; by its name from `replaced` instead. Modules
+    /// for other GPUs, and for newer drivers, are left out.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device): a GPU or driver too old.
@@ -121,12 +134,20 @@ impl Library {
         let (mut modules, mut functions) = (Vec::new(), Vec::new());
         for embedded in MODULES {
             let loader = Loader { stream, replaced };
-            let (module, refused) = loader.module(embedded)?;
+            let Some((module, refused)) = loader.module(embedded)? else {
+                functions.push(Vec::new());
+                continue;
+            };
             modules.push(LoadedModule { module: embedded.module, image: module.image(), refused });
             let function = |kernel| module.function(stream, kernel);
             functions.push(embedded.kernels.iter().map(function).collect::<Result<_>>()?);
         }
         Ok(Library { modules, functions })
+    }
+
+    /// Whether kernels/`module`.cu is loaded.
+    pub fn has(&self, module: &str) -> bool {
+        self.modules.iter().any(|loaded| loaded.module == module)
     }
 
     pub fn modules(&self) -> &[LoadedModule] {
@@ -145,42 +166,56 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The module, and which machine code the driver refused although it should fit.
-    fn module(&self, embedded: &EmbeddedModule) -> Result<(Arc<Module>, Option<String>)> {
+    /// The module, and which machine code the driver refused although it should fit; none of one that is not for this GPU and
+    /// driver.
+    fn module(&self, embedded: &'static EmbeddedModule) -> Result<Option<(Arc<Module>, Option<String>)>> {
         if let Some((name, ptx)) = self.replaced.iter().find(|(name, _)| *name == embedded.module) {
             let ended = [ptx.as_bytes(), &[0]].concat();
             let module = self
                 .stream
                 .module(Image::Ptx, &ended)
                 .map_err(|code| self.stream.failed(code, &format!("loading the PTX given for {name}.cu")))?;
-            return Ok((module, None));
+            return Ok(Some((module, None)));
         }
-        let (major, minor) = self.stream.info().capability;
-        // Code runs on its own architecture and later ones of the same major number.
-        let fits = |arch: u32| arch / 10 == major && arch % 10 <= minor;
-        let best = embedded.cubins.iter().filter(|(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
-        let mut refused = None;
-        if let Some((arch, cubin)) = best {
-            match self.stream.module(Image::Cubin(*arch), &cubin.unpacked()) {
-                Ok(module) => return Ok((module, None)),
-                Err(code) if code.refuses_image() => refused = Some(format!("cubin sm_{arch}: CUDA error {}", code.0)),
-                Err(code) => {
-                    let what = format!("loading the kernels of {}.cu (cubin sm_{arch})", embedded.module);
+        let (mut refused, mut last) = (None, None);
+        for (image, packed) in self.candidates(embedded) {
+            match self.stream.module(image, &packed.unpacked()) {
+                Ok(module) => return Ok(Some((module, refused))),
+                Err(code) if !code.refuses_image() => {
+                    let what = format!("loading the kernels of {}.cu ({image})", embedded.module);
                     return Err(self.stream.failed(code, &what));
+                }
+                Err(code) => {
+                    last = Some(code);
+                    if image != Image::Ptx {
+                        refused = Some(format!("{image}: CUDA error {}", code.0));
+                    }
                 }
             }
         }
-        let module = self.stream.module(Image::Ptx, &embedded.ptx.unpacked()).map_err(|code| {
-            let (info, name) = (self.stream.info(), embedded.module);
-            let what = format!("loading the kernels of {name}.cu (PTX)");
-            if !code.refuses_image() {
-                return self.stream.failed(code, &what);
-            }
-            let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
-            let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";
-            let has = format!("{} has compute capability {major}.{minor} and a driver for CUDA {version}", info.name);
-            self.stream.failed(code, &format!("{what}: {has}, and {need}"))
-        })?;
-        Ok((module, refused))
+        match last.filter(|_| embedded.is_for_all()) {
+            Some(code) => Err(self.too_old(embedded, code)),
+            None => Ok(None),
+        }
+    }
+
+    fn too_old(&self, embedded: &EmbeddedModule, code: Code) -> Error {
+        let (info, name) = (self.stream.info(), embedded.module);
+        let (major, minor) = info.capability;
+        let version = format!("{}.{}", info.driver / 1000, info.driver % 1000 / 10);
+        let need = "a GPU of compute capability 8.0 and a driver for CUDA 11.4 (470) or newer are needed";
+        let has = format!("{} has compute capability {major}.{minor} and a driver for CUDA {version}", info.name);
+        self.stream.failed(code, &format!("loading the kernels of {name}.cu (PTX): {has}, and {need}"))
+    }
+
+    /// The images that should fit, best first.
+    fn candidates(&self, embedded: &'static EmbeddedModule) -> impl Iterator<Item = (Image, &'static Packed)> {
+        let (major, minor) = self.stream.info().capability;
+        // Code runs on its own architecture and later ones of the same major number; Hopper's, which is sm_90a, on its own alone.
+        let fits = move |arch: u32| arch / 10 == major && (arch % 10 == minor || arch % 10 < minor && arch != HOPPER);
+        let cubin = embedded.cubins.iter().filter(move |(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
+        let texts = embedded.ptx.iter().rev().filter(move |(level, _)| *level != HOPPER || fits(HOPPER));
+        let cubin = cubin.map(|(arch, packed)| (Image::Cubin(*arch), packed));
+        cubin.into_iter().chain(texts.map(|(_, packed)| (Image::Ptx, packed)))
     }
 }
