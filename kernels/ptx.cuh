@@ -11,6 +11,21 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// Until all earlier launches of the stream that this one may overlap have ended, and what they wrote is here. Every thread that
+// reads or writes global memory of a pass comes here first. Launched without that permission it costs nothing.
+__device__ __forceinline__ void grid_wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next launch may begin, as far as it waits by `grid_wait`, when every block has come here or ended. One thread is enough.
+__device__ __forceinline__ void grid_launch_dependents() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // Copies 16 bytes from global to shared memory, or writes 16 zeros where `take` is false. Both addresses: multiples of 16.
 __device__ __forceinline__ void cp_async_16(uint32_t to, const void* from, bool take) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
