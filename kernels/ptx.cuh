@@ -99,6 +99,13 @@ __device__ __forceinline__ void store_shared_8(uint32_t to, uint32_t low, uint32
     asm volatile("st.shared.v2.u32 [%0], {%1, %2};" :: "r"(to), "r"(low), "r"(high) : "memory");
 }
 
+// Reads 8 bytes of shared memory; the address a multiple of 8.
+__device__ __forceinline__ float2 load_shared_float2(uint32_t from) {
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
+    return v;
+}
+
 // Reads 16 bytes of shared memory; the address a multiple of 16.
 __device__ __forceinline__ void load_shared_16(uint32_t (&v)[4], uint32_t from) {
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"

@@ -4,7 +4,7 @@
 //
 // leaves in the PTX, beside the kernel, a constant that no instruction reads:
 //
-//     .const .align 4 .b8 spec_gemm_64x64_float[28] = {0, 192, 0, 0, 64, …};
+//     .const .align 4 .b8 spec_gemm_64x64_float[36] = {0, 192, 0, 0, 64, …};
 //
 // the fields below in their order, little-endian words, zeros at the end left out. build.rs reads it there, as it reads the threads
 // of the launch bounds and the parameter's bytes, and writes it as `Spec` of src/device/cuda/modules.rs; it fails where a kernel
@@ -30,6 +30,10 @@ struct Spec {
     uint32_t room_ = 0;
     // Which of the kernels of its file it is beside that: flags.
     uint32_t variant_ = 0;
+    // Blocks of a cluster, along x; 0: none.
+    uint32_t cluster_ = 0;
+    // Parts of the depth that blocks of a cluster sum up together; 0: it has no such blocks.
+    uint32_t parts_ = 0;
 
     constexpr Spec& shared(uint32_t bytes) { return shared_ = bytes, *this; }
     constexpr Spec& rows(uint32_t of_block) { return rows_ = of_block, *this; }
@@ -38,6 +42,8 @@ struct Spec {
     constexpr Spec& most(uint32_t served) { return most_ = served, *this; }
     constexpr Spec& room(uint32_t own) { return room_ = own, *this; }
     constexpr Spec& variant(uint32_t flags) { return variant_ = flags, *this; }
+    constexpr Spec& cluster(uint32_t blocks) { return cluster_ = blocks, *this; }
+    constexpr Spec& parts(uint32_t of_depth) { return parts_ = of_depth, *this; }
 };
 
 namespace variant {

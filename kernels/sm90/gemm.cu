@@ -1,0 +1,86 @@
+// out = func(x · wᵀ + bias + Σ add) on the warpgroups of compute capability 9.0: gemm.cu's products for it, in kernels of their own.
+// With `shuffle` it is a transposed convolution whose stride is its kernel.
+//
+//   x     [batch, rows, depth]   f16, or f32 that is rounded on the way in (the residual stream)
+//   w     [columns, stride]      f16
+//   bias  [columns]              f32, or none
+//   add   [batch, rows, columns] f16 or f32, or one row for a batch item; up to two
+//   out   [batch, rows, columns] f16 or f32; sums in f32
+//
+// Tensor maps, all with the 128-byte swizzle: x {depth, rows, batch} in boxes of 128 bytes × the block's rows; w {depth, columns} in
+// boxes of 64 × the block's columns / blocks that share them; out {columns, rows, batch} in boxes of 128 bytes × 64, or with
+// `shuffle` {channels, kx, x, ky, y} in boxes of 128 bytes of one tap's channels and 64 pixels of a line.
+//
+// Needs: depth, columns and, with `shuffle`, channels multiples of 8, 8 and 64; every address and distance of rows a multiple of
+// 16 bytes. Rows: any number from 1 on.
+// Launch: clusters of BLOCKS along x, grid (⌈columns / COLUMNS⌉ · ⌈rows / (ROWS · CLUSTER)⌉ · BLOCKS, 1, batch).
+//
+// Cost: 2·rows·columns·depth FLOP, whole tiles charged. From the L2 cache (rows·depth / COLUMNS + columns·depth / (ROWS · CLUSTER))
+// values a block. wgmma reads both operands from shared memory: 128 bytes a clock suffice from 128×128 on (docs/kernels.md).
+
+#include "sm90/store.cuh"
+
+struct GemmParams {
+    TensorMap x, w, out;
+    Epilogue epilogue;
+    uint32_t depth;
+    uint32_t padding;
+};
+
+template <typename S>
+__device__ __forceinline__ void gemm(const GemmParams& p) {
+    extern __shared__ unsigned char shared[];
+    const Place<S> place(ptx::shared_address(shared), p.epilogue.rows, p.depth);
+    prepare(place, p.x, p.w, p.out);
+    if (threadIdx.x < GROUP_THREADS) {
+        if constexpr (S::MOVES_REGISTERS) ptx::fewer_registers<S::PRODUCER_REGISTERS>();
+        if (threadIdx.x == 0) Producer<S>{place, p.x, p.w}.run();
+        __syncwarp();
+        join_idle<S>();
+    } else {
+        if constexpr (S::MOVES_REGISTERS) ptx::more_registers<S::CONSUMER_REGISTERS>();
+        const int group = threadIdx.x / GROUP_THREADS - 1;
+        const Addends addends{p.epilogue, place.item};
+        const Store<S> store{place, p.out, p.epilogue, group};
+        float sum[S::SUMS], own[S::OWN_SUMS], early[S::OWN_SUMS];
+        // What is added may be the result of the kernel before; and it may still read what is written here.
+        if (!mutant(71)) ptx::grid_wait();
+        store.load_early(addends, early);
+        Consumer<S>{place, group}.run(sum);
+        join(place, sum, own, group);
+        store.run(addends, own, early);
+    }
+    // Peers copy into this block's stages and arrive at its barriers: it must not end before them.
+    if (S::CLUSTER > 1 && S::PARTS == 1 && !mutant(70)) {
+        __syncwarp();
+        ptx::cluster_arrive();
+        ptx::cluster_wait();
+    }
+}
+
+extern "C" {
+
+#define KERNEL(NAME, ...)                                                                                            \
+    SPEC(NAME, declared<Shape<__VA_ARGS__>>())                                                                       \
+    __global__ void __launch_bounds__(Shape<__VA_ARGS__>::THREADS, Shape<__VA_ARGS__>::RESIDENT)                     \
+    NAME(const __grid_constant__ GemmParams p) {                                                                     \
+        gemm<Shape<__VA_ARGS__>>(p);                                                                                 \
+    }
+
+// Groups of 64 rows, columns, blocks that share columns, parts of the depth, f32.
+KERNEL(wgmma_192x192, 3, 192)
+KERNEL(wgmma_128x256, 2, 256)
+KERNEL(wgmma_128x256_c2, 2, 256, 2)
+KERNEL(wgmma_128x192, 2, 192)
+KERNEL(wgmma_128x192_c2, 2, 192, 2)
+KERNEL(wgmma_128x128, 2, 128)
+KERNEL(wgmma_128x128_p2, 2, 128, 1, 2)
+KERNEL(wgmma_128x128_c2_p2, 2, 128, 2, 2)
+KERNEL(wgmma_128x64, 2, 64)
+KERNEL(wgmma_128x64_c2, 2, 64, 2)
+KERNEL(wgmma_64x64, 1, 64)
+KERNEL(wgmma_64x128_p2, 1, 128, 1, 2)
+KERNEL(wgmma_128x64_float, 2, 64, 1, 1, true)
+KERNEL(wgmma_128x128_p2_float, 2, 128, 1, 2, true)
+
+}

@@ -1,0 +1,283 @@
+// Products on warpgroups of compute capability 9.0: a block's sums of x [rows, depth] · w [columns, depth], f16 operands, f32 sums.
+//
+// One warpgroup produces: a thread of it has boxes of x and w copied (TMA) into a ring of stages. The others consume: each has
+// 64 rows of the block's tile and multiplies every stage by wgmma. A stage is full when its bytes have come (`full`, one arrival
+// and the bytes), and empty when every group that reads it has given it back (`empty`).
+//
+// Blocks of a cluster share: CLUSTER blocks, one below the other, have the same columns of w, each has its share of them copied to
+// all; PARTS blocks have the same tile and different parts of the depth, joined by `join` of store.cuh.
+//
+// What lies outside of x and w arrives as zeros: any number of rows, columns, and depth.
+//
+// Mutants: 20 waits for no empty stage, 21 parity of an empty stage, 22 bytes of w not announced, 23 more bytes than come, 24 one
+// reader too many, 25 one reader too few, 26 barriers not made known, 27 first barrier not made, 28 peers not waited for at the
+// start, 29 x before the grid's wait, 30 share of w to this block alone, 31 share at the wrong rows, 32 full stage not waited for,
+// 33 parity of a full stage, 34 one warp does not wait, 35 no fence before products, 36 no commit, 37 products not waited for, 38
+// stage given back while it is read, 39 given back to this block alone, 40 step of depth, 41 rows of another group, 42 depth of a
+// part, 43 sums not begun anew, 44 halves of f32 in the wrong order, 45 registers of x loaded while they are read, 46 another warp
+// multiplies other rows.
+#pragma once
+
+#include "epilogue.cuh"
+#include "sm90/ptx.cuh"
+
+// Bytes that a block can have.
+constexpr int MOST_SHARED = 227 * 1024;
+// Tiles of shared memory that are swizzled begin at multiples of it.
+constexpr int ALIGNMENT = 1024;
+constexpr int GROUP_THREADS = 128;
+constexpr int GROUP_ROWS = 64;
+// Depth of a stage: 128 bytes of halves, a row of the swizzle.
+constexpr int DEPTH = 64;
+constexpr int ROW_BYTES = 128;
+
+template <int GROUPS_, int COLUMNS_, int CLUSTER_ = 1, int PARTS_ = 1, bool FLOAT_ = false>
+struct Shape {
+    static constexpr int GROUPS = GROUPS_, ROWS = GROUP_ROWS * GROUPS, COLUMNS = COLUMNS_;
+    static constexpr int CLUSTER = CLUSTER_, PARTS = PARTS_, BLOCKS = CLUSTER * PARTS;
+    // x is f32, rounded on its way to the tensor cores.
+    static constexpr bool FLOAT = FLOAT_;
+    static constexpr int THREADS = GROUP_THREADS * (1 + GROUPS);
+    // Blocks that a multiprocessor holds.
+    static constexpr int RESIDENT = GROUPS == 1 ? 2 : 1;
+
+    // x in boxes of 128 bytes of depth.
+    static constexpr int X_BOXES = FLOAT ? 2 : 1, X_BOX_DEPTH = DEPTH / X_BOXES;
+    static constexpr int X_BOX_BYTES = ROWS * ROW_BYTES, X_BYTES = X_BOXES * X_BOX_BYTES;
+    static constexpr int W_BYTES = COLUMNS * ROW_BYTES, W_SHARE = COLUMNS / CLUSTER;
+    static constexpr int STAGE_BYTES = X_BYTES + W_BYTES;
+    static constexpr int ROOM = MOST_SHARED / RESIDENT - 2 * ALIGNMENT;
+    static constexpr int STAGES = ROOM / STAGE_BYTES < 8 ? ROOM / STAGE_BYTES : 8;
+    static constexpr int BARRIERS = STAGES * STAGE_BYTES;
+    static constexpr int SHARED_BYTES = ALIGNMENT + BARRIERS + 2 * 8 * STAGES;
+
+    // Registers of a thread: what is left by the producers, who need few, goes to the consumers.
+    static constexpr bool MOVES_REGISTERS = GROUPS > 1;
+    static constexpr int PRODUCER_REGISTERS = GROUPS == 2 ? 24 : 32, CONSUMER_REGISTERS = GROUPS == 2 ? 240 : 160;
+
+    static constexpr int SUMS = COLUMNS / 2;
+    // Columns that a block stores when the parts are joined.
+    static constexpr int OWN_COLUMNS = COLUMNS / PARTS, OWN_SUMS = SUMS / PARTS;
+
+    static_assert(STAGES >= 3, "one is read, one has come, one is under way");
+    static_assert(W_SHARE % 8 == 0 && OWN_COLUMNS % 64 == 0, "shares are whole swizzled atoms, what is stored whole boxes");
+};
+
+// What a kernel of this shape declares.
+template <typename S>
+constexpr Spec declared() {
+    return Spec().shared(S::SHARED_BYTES).rows(S::ROWS).columns(S::COLUMNS).step(DEPTH).cluster(S::BLOCKS).parts(S::PARTS)
+        .variant(S::FLOAT ? variant::FLOAT_INPUT : 0);
+}
+
+// Where a block's tile lies, and its part of the depth, in stages. Blocks of a cluster follow each other.
+template <typename S>
+struct Place {
+    uint32_t stages, barriers;
+    int rank, part;
+    int item, row, column;
+    int first, tiles;
+
+    __device__ __forceinline__ Place(uint32_t shared, uint32_t rows, uint32_t depth) {
+        stages = (shared + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        barriers = stages + S::BARRIERS;
+        rank = S::BLOCKS == 1 ? 0 : blockIdx.x % S::BLOCKS;
+        part = rank % S::PARTS;
+        // Neighbours have the same columns: their weights are read together.
+        const int tile = blockIdx.x / S::BLOCKS, groups = ceil_div(rows, S::ROWS * S::CLUSTER);
+        item = blockIdx.z;
+        row = (tile % groups * S::CLUSTER + rank / S::PARTS) * S::ROWS;
+        column = tile / groups * S::COLUMNS;
+        const int all = ceil_div(depth, DEPTH);
+        first = all * part / S::PARTS + (mutant(42) ? 1 : 0);
+        tiles = all * (part + 1) / S::PARTS - first;
+    }
+
+    __device__ __forceinline__ uint32_t stage(int tile) const { return stages + tile % S::STAGES * S::STAGE_BYTES; }
+    __device__ __forceinline__ uint32_t full(int tile) const { return barriers + 8 * (tile % S::STAGES); }
+    __device__ __forceinline__ uint32_t empty(int tile) const { return full(tile) + 8 * S::STAGES; }
+    // How often its stage was used before, as a phase's parity.
+    __device__ __forceinline__ uint32_t parity(int tile) const { return tile / S::STAGES % 2; }
+    // The cluster's block that has the same part of the depth, `i` below the first.
+    __device__ __forceinline__ int sharer(int i) const { return i * S::PARTS + part; }
+};
+
+template <typename S>
+__device__ __forceinline__ void prepare(const Place<S>& place, const TensorMap& x, const TensorMap& w, const TensorMap& out) {
+    if (threadIdx.x == 0) {
+        ptx::prefetch_map(x);
+        ptx::prefetch_map(w);
+        ptx::prefetch_map(out);
+        // Groups that read a stage here, and those that read this block's share of w elsewhere.
+        const int readers = S::GROUPS * S::CLUSTER + (mutant(24) ? 1 : 0) - (mutant(25) ? 1 : 0);
+        for (int stage = mutant(27) ? 1 : 0; stage < S::STAGES; stage++) {
+            ptx::mbarrier_init(place.full(stage), 1);
+            ptx::mbarrier_init(place.empty(stage), readers);
+        }
+        if (!mutant(26)) ptx::fence_mbarrier_init();
+    }
+    if (S::BLOCKS > 1 && !mutant(28)) {
+        __syncwarp();
+        ptx::cluster_arrive_relaxed();
+        ptx::cluster_wait();
+    } else {
+        __syncthreads();
+    }
+}
+
+template <typename S>
+struct Producer {
+    const Place<S>& place;
+    const TensorMap &x, &w;
+    // Weights are used once a pass, activations come from the kernel before.
+    uint64_t once = ptx::evict_first(), soon = ptx::evict_last();
+
+    __device__ __forceinline__ void announce_and_load_w(int tile) const {
+        const int depth = (place.first + tile) * DEPTH, share = place.rank / S::PARTS * S::W_SHARE;
+        const uint32_t full = place.full(tile), to = place.stage(tile) + S::X_BYTES;
+        ptx::mbarrier_expect(full, mutant(22) ? S::X_BYTES : mutant(23) ? S::STAGE_BYTES + 16 : S::STAGE_BYTES);
+        if constexpr (S::CLUSTER == 1) {
+            ptx::load_box(to, w, full, depth, place.column, once);
+        } else {
+            uint16_t blocks = 0;
+            for (int i = 0; i < S::CLUSTER; i++) blocks |= 1 << place.sharer(i);
+            if (mutant(30)) blocks = 1 << place.rank;
+            const uint32_t at = to + (mutant(31) ? 0 : share * ROW_BYTES);
+            ptx::load_box_for(blocks, at, w, full, depth, place.column + share, once);
+        }
+    }
+
+    __device__ __forceinline__ void load_x(int tile) const {
+#pragma unroll
+        for (int box = 0; box < S::X_BOXES; box++) {
+            const int depth = (place.first + tile) * DEPTH + box * S::X_BOX_DEPTH;
+            ptx::load_box(place.stage(tile) + box * S::X_BOX_BYTES, x, place.full(tile), depth, place.row, place.item, soon);
+        }
+    }
+
+    // One thread.
+    __device__ __forceinline__ void run() const {
+        const int begun = min(place.tiles, S::STAGES);
+        // Weights are nobody's result: they need not wait for the kernel before.
+        for (int tile = 0; tile < begun; tile++) announce_and_load_w(tile);
+        if (!mutant(29)) ptx::grid_wait();
+        for (int tile = 0; tile < begun; tile++) load_x(tile);
+        for (int tile = begun; tile < place.tiles; tile++) {
+            if (!mutant(20)) ptx::mbarrier_wait(place.empty(tile), place.parity(tile) ^ (mutant(21) ? 0 : 1));
+            announce_and_load_w(tile);
+            load_x(tile);
+        }
+        ptx::grid_launch_dependents();
+    }
+};
+
+// A consuming group.
+template <typename S>
+struct Consumer {
+    const Place<S>& place;
+    int group;
+
+    __device__ __forceinline__ void wait_full(int tile) const {
+        if (mutant(32) || (mutant(34) && threadIdx.x / 32 % 4 == 2)) return;
+        ptx::mbarrier_wait(place.full(tile), place.parity(tile) ^ (mutant(33) ? 1 : 0));
+    }
+
+    // No product of this group reads the stage any more.
+    __device__ __forceinline__ void give_back(int tile) const {
+        const int thread = threadIdx.x % GROUP_THREADS;
+        if constexpr (S::CLUSTER == 1) {
+            if (thread == 0) ptx::mbarrier_arrive(place.empty(tile));
+        } else if (thread < S::CLUSTER) {
+            const int to = mutant(39) ? place.rank : place.sharer(thread);
+            ptx::mbarrier_arrive_remote(ptx::map_to_rank(place.empty(tile), to));
+        }
+    }
+
+    __device__ __forceinline__ uint32_t x_rows(int tile) const {
+        return place.stage(tile) + (mutant(41) ? S::GROUPS - 1 - group : group) * GROUP_ROWS * ROW_BYTES;
+    }
+
+    __device__ __forceinline__ uint64_t w_matrix(int tile, int step) const {
+        return ptx::matrix_descriptor(place.stage(tile) + S::X_BYTES + step * (mutant(40) ? 16 : 32));
+    }
+
+    static __device__ __forceinline__ void fence() {
+        if (!mutant(35)) ptx::wgmma_fence();
+    }
+
+    static __device__ __forceinline__ void commit() {
+        if (!mutant(36)) ptx::wgmma_commit();
+    }
+
+    __device__ __forceinline__ void multiply_halves(float (&sum)[S::SUMS], int tile) const {
+        const uint32_t strange = mutant(46) && threadIdx.x / 32 % 4 == 1 ? 1024 : 0;
+        fence();
+#pragma unroll
+        for (int step = 0; step < DEPTH / 16; step++) {
+            const uint64_t x_matrix = ptx::matrix_descriptor(x_rows(tile) + strange + step * 32);
+            ptx::Wgmma<S::COLUMNS>::shared(sum, x_matrix, w_matrix(tile, step), mutant(43) || tile > 0 || step > 0);
+        }
+        commit();
+    }
+
+    // Two steps' fragments of x, of f32 that a box holds. Lanes of odd rows read the second step's first, so that the eight bytes
+    // of each of four rows lie in different banks.
+    __device__ __forceinline__ void load_floats(uint32_t (&x)[2][4], uint32_t box) const {
+        const int lane = threadIdx.x % 32, row = threadIdx.x / 32 % 4 * 16 + lane / 4, column = lane % 4;
+        const bool odd = row % 2 != 0 && !mutant(44);
+        uint32_t read[4][2];
+#pragma unroll
+        for (int pair = 0; pair < 4; pair++)
+#pragma unroll
+            for (int lower = 0; lower < 2; lower++) {
+                const int chunk = 2 * (pair ^ (row % 2 != 0 ? 2 : 0)) + column / 2;
+                const float2 v = ptx::load_shared_float2(box + swizzled(row + 8 * lower, chunk) + column % 2 * 8);
+                read[pair][lower] = ptx::pack_half2(v.x, v.y);
+            }
+#pragma unroll
+        for (int step = 0; step < 2; step++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const int pair = 2 * step + e / 2;
+                x[step][e] = odd ? read[pair ^ 2][e % 2] : read[pair][e % 2];
+            }
+    }
+
+    __device__ __forceinline__ void multiply_registers(float (&sum)[S::SUMS], uint32_t (&x)[2][4], int tile, int box) const {
+        load_floats(x, x_rows(tile) + box * S::X_BOX_BYTES);
+        fence();
+#pragma unroll
+        for (int step = 0; step < 2; step++) {
+            const uint32_t add = mutant(43) || tile > 0 || box > 0 || step > 0;
+            ptx::Wgmma<S::COLUMNS>::registers(sum, x[step], w_matrix(tile, 2 * box + step), add);
+        }
+        commit();
+    }
+
+    // The block's part of the sums, the group's rows.
+    __device__ __forceinline__ void run(float (&sum)[S::SUMS]) const {
+        if constexpr (!S::FLOAT) {
+            for (int tile = 0; tile < place.tiles; tile++) {
+                wait_full(tile);
+                multiply_halves(sum, tile);
+                if (mutant(38)) give_back(tile);
+                // The stage before has been read.
+                ptx::wgmma_wait<1>();
+                if (tile > 0 && !mutant(38)) give_back(tile - 1);
+            }
+        } else {
+            uint32_t x[2][2][4];
+            for (int tile = 0; tile < place.tiles; tile++) {
+                wait_full(tile);
+                // Registers are free for new values when the products that read them have ended: of two sets one at a time.
+                if (!mutant(45)) ptx::wgmma_wait<1>();
+                multiply_registers(sum, x[0], tile, 0);
+                if (!mutant(45)) ptx::wgmma_wait<1>();
+                if (tile > 0) give_back(tile - 1);
+                multiply_registers(sum, x[1], tile, 1);
+            }
+        }
+        if (!mutant(37)) ptx::wgmma_wait<0>();
+        ptx::pin(sum);
+    }
+};

@@ -1,0 +1,266 @@
+// What happens to the sums of product.cuh on their way out: parts of the depth become one, then out = func(sum + bias + Σ add),
+// by way of shared memory and TMA.
+//
+// Mutants: 50 parts joined before all have multiplied, 51 parts read before they have come, 52 part forgotten, 53 another's
+// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 57 swizzle left out (f16), 58 banks collide
+// (f32), 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
+// read, 63 rows of another group, 64 staged over what is read, 65 line of the map, 66 place in the line, 67 tap, 68 last line left
+// out, 69 staged while another group multiplies, 70 block ends before its peers, 71 written before the grid's wait.
+#pragma once
+
+#include "sm90/product.cuh"
+
+// What is added to a thread's two neighbouring sums.
+struct Addends {
+    const Epilogue& epilogue;
+    int item;
+
+    __device__ __forceinline__ float2 at(uint32_t row, uint32_t column) const {
+        float2 sum = make_float2(0.0f, 0.0f);
+        if ((row >= epilogue.rows && !mutant(55)) || (column >= epilogue.columns && !mutant(54))) return sum;
+        if (epilogue.bias) sum = *reinterpret_cast<const float2*>(epilogue.bias + column);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const Residual& add = epilogue.add[i];
+            if (!add.rows) continue;
+            const uint32_t of = mutant(56) ? 0 : row;
+            const size_t from = item * add.batch_stride + static_cast<size_t>(of) * add.row_stride + column;
+            const float2 more = add.is_float
+                                    ? *reinterpret_cast<const float2*>(static_cast<const float*>(add.rows) + from)
+                                    : __half22float2(*reinterpret_cast<const half2*>(static_cast<const half*>(add.rows) + from));
+            sum = make_float2(sum.x + more.x, sum.y + more.y);
+        }
+        return sum;
+    }
+};
+
+// Sums of a thread: eight columns of two rows after the other. Where the j-th eight columns' pair of a row is.
+__device__ __forceinline__ constexpr int pair_at(int eight, int lower) {
+    return 4 * eight + 2 * lower;
+}
+
+// Parts of the depth become one: each block takes an equal share of the columns, from every part in the parts' order, so that the
+// result does not depend on who was first. `own`: its share. Every thread of the cluster's blocks comes here or to `join_idle`.
+template <typename S>
+__device__ __forceinline__ void join(const Place<S>& place, const float (&sum)[S::SUMS], float (&own)[S::OWN_SUMS], int group) {
+    if constexpr (S::PARTS == 1) {
+#pragma unroll
+        for (int i = 0; i < S::SUMS; i++) own[i] = sum[i];
+    } else {
+        constexpr int VECTORS = S::OWN_SUMS / 4, CONSUMERS = GROUP_THREADS * S::GROUPS;
+        constexpr int SLOT_BYTES = VECTORS * CONSUMERS * 16, RECEIVED = (S::PARTS - 1) * SLOT_BYTES;
+        // Behind the stages whose first tiles the results leave through.
+        constexpr int AT = S::BARRIERS - RECEIVED;
+        static_assert(AT >= S::OWN_COLUMNS / 32 * S::STAGE_BYTES, "what comes does not lie where results are staged");
+        const uint32_t thread = group * GROUP_THREADS + threadIdx.x % GROUP_THREADS;
+        auto slot = [&](int from, int to) { return place.stages + AT + (from < to ? from : from - 1) * SLOT_BYTES + thread * 16; };
+
+        // The peers' stages are memory again when they have multiplied all of them.
+        if (!mutant(50)) {
+            ptx::cluster_arrive();
+            ptx::cluster_wait();
+        }
+#pragma unroll
+        for (int to = 0; to < S::PARTS; to++) {
+            if (to == place.part) continue;
+            const int block = place.rank - place.part + to;
+            const uint32_t mapped = ptx::map_to_rank(slot(place.part, to), block);
+#pragma unroll
+            for (int v = 0; v < VECTORS; v++) {
+                const float* s = sum + to * S::OWN_SUMS + 4 * v;
+                ptx::store_cluster_16(mapped + v * CONSUMERS * 16, make_float4(s[0], s[1], s[2], s[3]));
+            }
+        }
+        ptx::cluster_arrive();
+        if (!mutant(51)) ptx::cluster_wait();
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++) {
+            float4 mine;
+#pragma unroll
+            for (int of = 0; of < S::PARTS; of++) {
+                const float* s = sum + (mutant(53) ? S::PARTS - 1 - of : of) * S::OWN_SUMS + 4 * v;
+                if (of == place.part) mine = make_float4(s[0], s[1], s[2], s[3]);
+            }
+            float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+            for (int from = 0; from < S::PARTS - (mutant(52) ? 1 : 0); from++) {
+                uint32_t taken[4];
+                if (from != place.part) ptx::load_shared_16(taken, slot(from, place.part) + v * CONSUMERS * 16);
+                const float4 add = from == place.part ? mine
+                                                      : make_float4(__uint_as_float(taken[0]), __uint_as_float(taken[1]),
+                                                                    __uint_as_float(taken[2]), __uint_as_float(taken[3]));
+                total = make_float4(total.x + add.x, total.y + add.y, total.z + add.z, total.w + add.w);
+            }
+            own[4 * v] = total.x, own[4 * v + 1] = total.y, own[4 * v + 2] = total.z, own[4 * v + 3] = total.w;
+        }
+        if (mutant(51)) ptx::cluster_wait();
+    }
+}
+
+// The part in it of threads without sums.
+template <typename S>
+__device__ __forceinline__ void join_idle() {
+    if constexpr (S::PARTS > 1) {
+        for (int barrier = mutant(50) ? 1 : 0; barrier < 2; barrier++) {
+            ptx::cluster_arrive();
+            ptx::cluster_wait();
+        }
+    }
+}
+
+template <int N>
+__device__ __forceinline__ void apply_all(uint32_t func, float (&v)[N]) {
+    switch (func) {
+    case RELU:
+#pragma unroll
+        for (float& x : v) x = apply(RELU, x);
+        break;
+    case GELU:
+#pragma unroll
+        for (float& x : v) x = gelu(x);
+        break;
+    case QUICK_GELU:
+#pragma unroll
+        for (float& x : v) x = apply(QUICK_GELU, x);
+        break;
+    default: break;
+    }
+}
+
+// The group's rows of the block's own columns, one box of 128 bytes a row after the other.
+template <typename S>
+struct Store {
+    const Place<S>& place;
+    const TensorMap& map;
+    const Epilogue& epilogue;
+    int group;
+
+    // The group's rows of x in the stages: nobody else reads or writes there when all tiles have come and been multiplied.
+    __device__ __forceinline__ uint32_t staging(int box) const {
+        return place.stages + box % S::STAGES * S::STAGE_BYTES + group * GROUP_ROWS * ROW_BYTES + (mutant(69) ? S::X_BYTES : 0);
+    }
+
+    __device__ __forceinline__ bool leads() const { return threadIdx.x % GROUP_THREADS == 0; }
+    __device__ __forceinline__ void barrier() const { ptx::named_barrier(1 + group, GROUP_THREADS); }
+    __device__ __forceinline__ int first_row() const {
+        return place.row + (mutant(63) ? S::GROUPS - 1 - group : group) * GROUP_ROWS;
+    }
+    __device__ __forceinline__ int first_column() const { return place.column + place.part * S::OWN_COLUMNS; }
+
+    // A thread's first row and column of eight, in the group's.
+    static __device__ __forceinline__ int thread_row() { return threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4; }
+    static __device__ __forceinline__ int thread_column() { return threadIdx.x % 4 * 2; }
+
+    __device__ __forceinline__ float2 addend(const Addends& addends, int eight, int lower) const {
+        return addends.at(first_row() + thread_row() + 8 * lower, first_column() + 8 * eight + thread_column());
+    }
+
+    // Before the products, where registers are left for it: so that nobody waits for them afterwards.
+    static constexpr bool EARLY = S::OWN_SUMS <= 32;
+
+    __device__ __forceinline__ void load_early(const Addends& addends, float (&early)[S::OWN_SUMS]) const {
+        if constexpr (EARLY) {
+#pragma unroll
+            for (int eight = 0; eight < S::OWN_COLUMNS / 8; eight++)
+#pragma unroll
+                for (int lower = 0; lower < 2; lower++) {
+                    const float2 a = addend(addends, eight, lower);
+                    early[pair_at(eight, lower)] = a.x, early[pair_at(eight, lower) + 1] = a.y;
+                }
+        }
+    }
+
+    __device__ __forceinline__ void stage_halves(const float (&v)[32], uint32_t to) const {
+        const int row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 16;
+#pragma unroll
+        for (int eight = 0; eight < 8; eight += 2) {
+            uint32_t packed[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int at = pair_at(eight + i / 2, i % 2);
+                packed[i] = ptx::pack_half2(v[at], v[at + 1]);
+            }
+            const int chunk = eight + threadIdx.x % 32 / 16;
+            const uint32_t at = mutant(57) ? row * ROW_BYTES + chunk * CHUNK_BYTES : swizzled(row, chunk);
+            ptx::stmatrix_x4(to + at, packed[0], packed[1], packed[2], packed[3]);
+        }
+    }
+
+    // Lanes of odd rows write the box's other half first, so that the eight bytes of each of four rows lie in different banks.
+    __device__ __forceinline__ void stage_floats(const float (&v)[16], uint32_t to) const {
+        const bool odd = thread_row() % 2 != 0 && !mutant(58);
+#pragma unroll
+        for (int eight = 0; eight < 4; eight++)
+#pragma unroll
+            for (int lower = 0; lower < 2; lower++) {
+                const int here = pair_at(eight, lower), other = pair_at(eight ^ 2, lower);
+                const float x = odd ? v[other] : v[here], y = odd ? v[other + 1] : v[here + 1];
+                const int chunk = 2 * (odd ? eight ^ 2 : eight) + threadIdx.x % 4 / 2;
+                ptx::store_shared_8(to + swizzled(thread_row() + 8 * lower, chunk) + threadIdx.x % 2 * 8, __float_as_uint(x),
+                                    __float_as_uint(y));
+            }
+    }
+
+    // One thread. Rows and columns outside are left out.
+    __device__ __forceinline__ void copy_out(uint32_t from, int column) const {
+        const int row = first_row(), rows = epilogue.rows;
+        if (column >= static_cast<int>(epilogue.columns) || row >= rows) return;
+        if (epilogue.shuffle == 0) {
+            ptx::store_box(map, from, column, row, place.item);
+            return;
+        }
+        // Pixels of several lines: the same box once for each line, shifted, so that its own pixels alone lie inside.
+        const int scale = epilogue.shuffle, width = epilogue.width, channels = epilogue.columns / (scale * scale);
+        const int tap = column / channels, last = min(row + GROUP_ROWS, rows) - 1;
+        for (int y = row / width; y <= last / width - (mutant(68) ? 1 : 0); y++) {
+            const int x = row - y * width + (mutant(66) ? 1 : 0), kx = tap % scale, ky = tap / scale;
+            const int line = place.item * (rows / width) + y + (mutant(65) ? 1 : 0);
+            ptx::store_box(map, from, column % channels, mutant(67) ? ky : kx, x, mutant(67) ? kx : ky, line);
+        }
+    }
+
+    // BOX columns at a time: 64 of f16, 32 of f32.
+    template <int BOX>
+    __device__ __forceinline__ void run_as(const Addends& addends, float (&own)[S::OWN_SUMS], const float (&early)[S::OWN_SUMS]) const {
+#pragma unroll
+        for (int box = 0; box < S::OWN_COLUMNS / BOX; box++) {
+            const int column = first_column() + box * BOX;
+            float v[BOX / 2];
+#pragma unroll
+            for (int eight = 0; eight < BOX / 8; eight++)
+#pragma unroll
+                for (int lower = 0; lower < 2; lower++) {
+                    const int to = pair_at(eight, lower), at = box * BOX / 2 + to;
+                    const float2 add = EARLY ? make_float2(early[at], early[at + 1])
+                                             : addend(addends, box * BOX / 8 + eight, lower);
+                    v[to] = own[at] + add.x, v[to + 1] = own[at + 1] + add.y;
+                }
+            apply_all(epilogue.func, v);
+            if (box >= S::STAGES) {
+                if (leads() && !mutant(64)) ptx::bulk_wait_read();
+                barrier();
+            }
+            if constexpr (BOX == 64) {
+                stage_halves(v, staging(box));
+            } else {
+                stage_floats(v, staging(box));
+            }
+            if (!mutant(59)) ptx::fence_proxy_async();
+            if (!mutant(60)) barrier();
+            if (leads()) {
+                copy_out(staging(box), column);
+                if (!mutant(61)) ptx::bulk_commit();
+            }
+        }
+        // A block's shared memory is the next one's when it ends.
+        if (leads() && !mutant(62)) ptx::bulk_wait_read();
+    }
+
+    __device__ __forceinline__ void run(const Addends& addends, float (&own)[S::OWN_SUMS], const float (&early)[S::OWN_SUMS]) const {
+        if (epilogue.out_is_float) {
+            run_as<32>(addends, own, early);
+        } else {
+            run_as<64>(addends, own, early);
+        }
+    }
+};
