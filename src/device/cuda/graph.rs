@@ -7,29 +7,39 @@
 use std::sync::Arc;
 
 use super::driver::{Executable, Stream};
+use crate::device::Calls;
 use crate::error::{Error, Result};
 
 pub struct Graph {
     executable: Executable,
     nodes: usize,
+    /// Of its edges, those that let a kernel begin before the one before it has ended.
+    programmatic_edges: usize,
 }
 
 impl Graph {
     /// Captures what `pass` queues.
     ///
     /// # Errors
-    /// Those of `pass`; something in it that cannot be captured, or that is neither launch nor copy.
+    /// Those of `pass`; something in it that cannot be captured, or that is neither launch nor copy; a launch that overlaps what is
+    /// no launch, so that nothing is gained.
     pub fn capture(stream: &Arc<Stream>, pass: impl FnOnce() -> Result<()>) -> Result<Graph> {
         let capture = stream.capture()?;
-        let before = queued(stream);
+        let before = stream.calls();
         pass()?;
-        let queued = queued(stream) - before;
+        let after = stream.calls();
         let captured = capture.end()?;
-        let nodes = captured.nodes(stream)?;
+        let (queued, nodes) = (queued(&after) - queued(&before), captured.nodes(stream)?);
         if nodes != queued {
             return Err(Error::Device(format!("a captured pass of {queued} launches and copies has {nodes} nodes")));
         }
-        Ok(Graph { nodes, executable: captured.executable(stream)? })
+        let overlapping = (after.overlapping - before.overlapping) as usize;
+        let programmatic_edges = captured.programmatic_edges(stream)?.unwrap_or(0);
+        if programmatic_edges != overlapping {
+            let has = format!("has {programmatic_edges} programmatic edges");
+            return Err(Error::Device(format!("a captured pass of {overlapping} overlapping launches {has}")));
+        }
+        Ok(Graph { nodes, programmatic_edges, executable: captured.executable(stream)? })
     }
 
     /// Captures what another library queues beside us.
@@ -41,7 +51,8 @@ impl Graph {
         let capture = stream.capture()?;
         pass()?;
         let captured = capture.end()?;
-        Ok(Graph { nodes: captured.nodes(stream)?, executable: captured.executable(stream)? })
+        let (nodes, programmatic_edges) = (captured.nodes(stream)?, 0);
+        Ok(Graph { nodes, programmatic_edges, executable: captured.executable(stream)? })
     }
 
     /// Queues the whole pass.
@@ -52,10 +63,13 @@ impl Graph {
     pub fn nodes(&self) -> usize {
         self.nodes
     }
+
+    pub fn programmatic_edges(&self) -> usize {
+        self.programmatic_edges
+    }
 }
 
-/// Launches and copies so far.
-fn queued(stream: &Stream) -> usize {
-    let calls = stream.calls();
+/// Launches and copies.
+fn queued(calls: &Calls) -> usize {
     (calls.launches + calls.copies_in + calls.copies_out + calls.copies_within) as usize
 }

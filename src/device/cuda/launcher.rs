@@ -52,7 +52,7 @@ impl Launcher {
                 clock.step()?;
             }
             for launch in launches.of_step(i) {
-                self.stream.launch(self.library.function(launch.kernel), launch.grid, launch.params())?;
+                self.stream.launch(self.library.function(launch.kernel), launch.grid, launch.params(), false)?;
                 #[cfg(feature = "bench")]
                 self.probe.note(&self.stream, &self.library, launch)?;
             }

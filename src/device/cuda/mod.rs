@@ -123,6 +123,8 @@ pub struct Cuda {
     generation: u64,
     /// Nodes of the graph that was launched last.
     nodes: usize,
+    /// Of its edges, those between kernels that may overlap.
+    programmatic_edges: usize,
     /// For trying what the device would not choose.
     forced: Forced,
 }
@@ -175,6 +177,7 @@ impl Cuda {
             timed: None,
             generation: 0,
             nodes: 0,
+            programmatic_edges: 0,
             forced: Forced::default(),
             stream: Arc::clone(&stream),
         })
@@ -498,7 +501,7 @@ impl Device for Cuda {
     }
 
     fn calls(&self) -> Calls {
-        Calls { graph_nodes: self.nodes, ..self.stream.calls() }
+        Calls { graph_nodes: self.nodes, programmatic_edges: self.programmatic_edges, ..self.stream.calls() }
     }
 }
 

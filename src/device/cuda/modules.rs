@@ -70,6 +70,8 @@ pub struct Spec {
     pub room: usize,
     /// Which of the kernels of its file it is beside that: flags of `variant`.
     pub variant: u32,
+    /// Blocks of a cluster, along x; 0: none.
+    pub cluster: u32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -173,13 +175,13 @@ impl Loader<'_> {
             let ended = [ptx.as_bytes(), &[0]].concat();
             let module = self
                 .stream
-                .module(Image::Ptx, &ended)
+                .module(Image::Ptx, level_of(ptx), &ended)
                 .map_err(|code| self.stream.failed(code, &format!("loading the PTX given for {name}.cu")))?;
             return Ok(Some((module, None)));
         }
         let (mut refused, mut last) = (None, None);
-        for (image, packed) in self.candidates(embedded) {
-            match self.stream.module(image, &packed.unpacked()) {
+        for (image, level, packed) in self.candidates(embedded) {
+            match self.stream.module(image, level, &packed.unpacked()) {
                 Ok(module) => return Ok(Some((module, refused))),
                 Err(code) if !code.refuses_image() => {
                     let what = format!("loading the kernels of {}.cu ({image})", embedded.module);
@@ -208,14 +210,20 @@ impl Loader<'_> {
         self.stream.failed(code, &format!("loading the kernels of {name}.cu (PTX): {has}, and {need}"))
     }
 
-    /// The images that should fit, best first.
-    fn candidates(&self, embedded: &'static EmbeddedModule) -> impl Iterator<Item = (Image, &'static Packed)> {
+    /// The images that should fit, best first, each with what it was compiled for.
+    fn candidates(&self, embedded: &'static EmbeddedModule) -> impl Iterator<Item = (Image, u32, &'static Packed)> {
         let (major, minor) = self.stream.info().capability;
         // Code runs on its own architecture and later ones of the same major number; Hopper's, which is sm_90a, on its own alone.
         let fits = move |arch: u32| arch / 10 == major && (arch % 10 == minor || arch % 10 < minor && arch != HOPPER);
         let cubin = embedded.cubins.iter().filter(move |(arch, _)| fits(*arch)).max_by_key(|(arch, _)| *arch);
         let texts = embedded.ptx.iter().rev().filter(move |(level, _)| *level != HOPPER || fits(HOPPER));
-        let cubin = cubin.map(|(arch, packed)| (Image::Cubin(*arch), packed));
-        cubin.into_iter().chain(texts.map(|(_, packed)| (Image::Ptx, packed)))
+        let cubin = cubin.map(|(arch, packed)| (Image::Cubin(*arch), *arch, packed));
+        cubin.into_iter().chain(texts.map(|(level, packed)| (Image::Ptx, *level, packed)))
     }
+}
+
+/// 90 of a text with `.target sm_90a`; 0 of one without.
+fn level_of(ptx: &str) -> u32 {
+    let target = ptx.split_once("\n.target sm_").map_or("", |(_, target)| target);
+    target.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }

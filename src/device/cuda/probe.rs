@@ -257,7 +257,7 @@ impl Cuda {
     fn launch(&self, name: &str, blocks: u32, params: &impl NoUninit) -> Result<()> {
         let kernel =
             kernels("probe").find(|kernel| kernel.name == name).expect("probe.cu has the kernels of this file");
-        self.stream.launch(self.launcher.library.function(kernel), [blocks, 1, 1], bytemuck::bytes_of(params))
+        self.stream.launch(self.launcher.library.function(kernel), [blocks, 1, 1], bytemuck::bytes_of(params), false)
     }
 
     fn evict(&self, flush: &Memory) -> Result<()> {

@@ -147,7 +147,7 @@ impl Cuda {
             Some(graph) => {
                 self.clock.start(true)?;
                 graph.launch()?;
-                self.nodes = graph.nodes();
+                (self.nodes, self.programmatic_edges) = (graph.nodes(), graph.programmatic_edges());
             }
             None => {
                 let Cuda { staging, arena, launcher, clock, .. } = self;
@@ -202,7 +202,7 @@ impl Cuda {
         match gpu_program.operations.as_ref().filter(|_| may_replay) {
             Some(graph) => {
                 graph.launch()?;
-                self.nodes = graph.nodes();
+                (self.nodes, self.programmatic_edges) = (graph.nodes(), graph.programmatic_edges());
             }
             None => {
                 let clock = clock.unwrap_or(&mut self.clock);

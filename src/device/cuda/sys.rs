@@ -1,7 +1,7 @@
 //! The driver's functions that are called, with numbers for results: a newer driver answers with numbers that no enum of
 //! today has, and a Rust enum without its value is undefined behaviour. Types, and enums that are only given, are cudarc's.
 //!
-//! Every function here exists in the driver of CUDA 11.4.
+//! Every function of the first table exists in the driver of CUDA 11.4; those of the second, [`newer`], are looked for.
 
 #![allow(unsafe_code)]
 
@@ -61,6 +61,35 @@ macro_rules! functions {
 }
 #[cfg(feature = "bench")]
 pub(super) use functions;
+
+/// Declares functions of the driver that an older one lacks: a table with what there is of them, to be called where the library is
+/// there, as NVIDIA's documentation asks. What they answer is a [`Code`](super::codes::Code)'s number.
+macro_rules! newer_functions {
+    ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
+        #[allow(non_snake_case)]
+        pub struct Newer {
+            $(pub $name: Option<unsafe extern "C" fn($($argument: $type),*) -> u32>,)*
+        }
+
+        /// The driver's newer functions. The library must be there.
+        pub fn newer() -> &'static Newer {
+            static NEWER: std::sync::OnceLock<Newer> = std::sync::OnceLock::new();
+            NEWER.get_or_init(|| {
+                // SAFETY: the library is there, as the callers of `missing` have seen; each type is the function's in NVIDIA's header,
+                // with a number of the same size for the enums.
+                unsafe {
+                    let library = culib();
+                    Newer { $(
+                        $name: library
+                            .get::<unsafe extern "C" fn($($type),*) -> u32>(concat!(stringify!($name), "\0").as_bytes())
+                            .ok()
+                            .map(|found| *found),
+                    )* }
+                }
+            })
+        }
+    };
+}
 
 functions! {
     culib;
@@ -135,3 +164,96 @@ functions! {
     fn cuGraphDestroy(graph: CUgraph);
     fn cuGraphExecDestroy(executable: CUgraphExec);
 }
+
+newer_functions! {
+    // CUDA 11.8
+    fn cuLaunchKernelEx(
+        config: *const LaunchConfig,
+        function: CUfunction,
+        parameters: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    );
+    // CUDA 12.0; the numbers are those of CUtensorMapDataType, -Interleave, -Swizzle, -L2promotion and -FloatOOBfill.
+    fn cuTensorMapEncodeTiled(
+        map: *mut AlignedTensorMap,
+        element: u32,
+        rank: u32,
+        address: *mut c_void,
+        dims: *const u64,
+        strides: *const u64,
+        tile: *const u32,
+        element_strides: *const u32,
+        interleave: u32,
+        swizzle: u32,
+        l2_promotion: u32,
+        fill: u32,
+    );
+    // CUDA 12.3
+    fn cuGraphGetEdges_v2(
+        graph: CUgraph,
+        from: *mut CUgraphNode,
+        to: *mut CUgraphNode,
+        data: *mut EdgeData,
+        count: *mut usize,
+    );
+}
+
+/// CUlaunchConfig
+#[repr(C)]
+pub struct LaunchConfig {
+    pub grid: [c_uint; 3],
+    pub block: [c_uint; 3],
+    pub dynamic_shared: c_uint,
+    pub stream: CUstream,
+    pub attributes: *const LaunchAttribute,
+    pub attribute_count: c_uint,
+}
+
+/// CUlaunchAttribute: its number, then a union of 64 bytes, here as its first words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct LaunchAttribute {
+    id: u32,
+    padding: u32,
+    value: [u32; 16],
+}
+
+/// CUtensorMap
+#[repr(C, align(64))]
+pub struct AlignedTensorMap(pub [u64; 16]);
+
+/// CUgraphEdgeData
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct EdgeData {
+    pub from_port: u8,
+    pub to_port: u8,
+    /// [`PROGRAMMATIC_EDGE`] or 0.
+    pub kind: u8,
+    pub reserved: [u8; 5],
+}
+
+/// CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC
+pub const PROGRAMMATIC_EDGE: u8 = 1;
+
+impl LaunchAttribute {
+    /// CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: blocks of a cluster, along x.
+    pub fn cluster(blocks: u32) -> Self {
+        Self::new(4, [blocks, 1, 1])
+    }
+
+    /// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: it may begin before the kernel before it in its stream has ended.
+    pub fn overlaps() -> Self {
+        Self::new(6, [1, 0, 0])
+    }
+
+    fn new(id: u32, [x, y, z]: [u32; 3]) -> Self {
+        let mut value = [0; 16];
+        value[..3].copy_from_slice(&[x, y, z]);
+        LaunchAttribute { id, padding: 0, value }
+    }
+}
+
+// As they are on 64 bits.
+const _: () = assert!(size_of::<LaunchConfig>() == 56 && size_of::<LaunchAttribute>() == 72);
+const _: () = assert!(size_of::<AlignedTensorMap>() == 128 && size_of::<EdgeData>() == 8);

@@ -64,13 +64,16 @@ const REPLAYED: Calls = Calls {
     copies_out: 0,
     copies_within: 0,
     launches: 0,
+    overlapping: 0,
     graph_launches: 1,
     graph_nodes: 4,
+    programmatic_edges: 0,
     records: 2,
     waits: 0,
     synchronisations: 1,
 };
 
+/// Without which kernels may overlap, which is the board's.
 fn difference(before: Calls, after: Calls) -> Calls {
     Calls {
         allocations: after.allocations - before.allocations,
@@ -78,8 +81,10 @@ fn difference(before: Calls, after: Calls) -> Calls {
         copies_out: after.copies_out - before.copies_out,
         copies_within: after.copies_within - before.copies_within,
         launches: after.launches - before.launches,
+        overlapping: 0,
         graph_launches: after.graph_launches - before.graph_launches,
         graph_nodes: after.graph_nodes,
+        programmatic_edges: 0,
         records: after.records - before.records,
         waits: after.waits - before.waits,
         synchronisations: after.synchronisations - before.synchronisations,

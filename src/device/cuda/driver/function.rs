@@ -10,9 +10,13 @@ use super::calls::increment;
 use super::module::{Image, Module};
 use super::out_param;
 use super::stream::Stream;
+use crate::device::cuda::codes::check;
 use crate::device::cuda::modules::Kernel;
-use crate::device::cuda::sys::{self, CUfunction_attribute as FunctionAttribute};
-use crate::error::Result;
+use crate::device::cuda::sys::{self, CUfunction_attribute as FunctionAttribute, LaunchAttribute, LaunchConfig};
+use crate::error::{Error, Result};
+
+/// The compute capability from which on kernels are compiled with what waits for the launch before.
+const WAITING_LEVEL: u32 = 90;
 
 /// A kernel, ready to launch.
 #[derive(Clone)]
@@ -73,6 +77,11 @@ impl Function {
         self.module.image()
     }
 
+    /// Whether it waits for the launch before it (`grid_wait` of kernels/ptx.cuh), so that it may begin before that has ended.
+    pub fn waits(&self) -> bool {
+        self.module.level() >= WAITING_LEVEL
+    }
+
     pub fn registers(&self) -> u32 {
         self.registers
     }
@@ -83,19 +92,45 @@ impl Function {
 }
 
 impl Stream {
-    /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes.
-    pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8]) -> Result<()> {
+    /// Queues a launch. The kernel's one parameter is a struct: `params` are its bytes. One that `overlaps` may begin before the
+    /// kernel that was queued before it has ended: its kernel waits for that before it touches memory
+    /// ([`Function::waits`]).
+    pub fn launch(&self, function: &Function, grid: [u32; 3], params: &[u8], overlaps: bool) -> Result<()> {
         assert_eq!(params.len(), function.kernel.params, "{} takes a struct of another size", function.kernel.name);
+        assert!(!overlaps || function.waits(), "{} would not wait", function.kernel.name);
         increment(&self.counters.launches);
+        if overlaps {
+            increment(&self.counters.overlapping);
+        }
         self.queue.ticket();
         let (x, y, z) = (grid[0], grid[1], grid[2]);
         let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
         let (function, Kernel { name, threads, spec, .. }) = (function.function, function.kernel);
-        // SAFETY: the driver copies the parameter, whose size is the kernel's, before it returns. What the kernel does
-        // with the addresses inside is the business of the operation that computed them.
-        let launched = unsafe {
-            let (params, extra) = (pointers.as_mut_ptr(), ptr::null_mut());
-            sys::cuLaunchKernel(function, x, y, z, *threads, 1, 1, spec.shared, self.queue.raw(), params, extra)
+        let (params, extra, stream) = (pointers.as_mut_ptr(), ptr::null_mut(), self.queue.raw());
+        let mut attributes = [LaunchAttribute::overlaps(); 2];
+        let mut attribute_count = usize::from(overlaps);
+        if spec.cluster > 1 {
+            attributes[attribute_count] = LaunchAttribute::cluster(spec.cluster);
+            attribute_count += 1;
+        }
+        let launched = if attribute_count == 0 {
+            // SAFETY: the driver copies the parameter, whose size is the kernel's, before it returns. What the kernel does
+            // with the addresses inside is the business of the operation that computed them.
+            unsafe { sys::cuLaunchKernel(function, x, y, z, *threads, 1, 1, spec.shared, stream, params, extra) }
+        } else {
+            let Some(launch) = sys::newer().cuLaunchKernelEx else {
+                return Err(Error::Device(format!("launching {name} needs a driver for CUDA 11.8 or newer")));
+            };
+            let config = LaunchConfig {
+                grid,
+                block: [*threads, 1, 1],
+                dynamic_shared: spec.shared,
+                stream,
+                attributes: attributes.as_ptr(),
+                attribute_count: attribute_count as u32,
+            };
+            // SAFETY: as above, and the attributes live until it returns.
+            check(unsafe { launch(&raw const config, function, params, extra) })
         };
         self.check(launched, || format!("launching {name} on a grid of {x}×{y}×{z}"))
     }

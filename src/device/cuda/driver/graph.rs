@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::calls::increment;
 use super::out_param;
 use super::stream::Stream;
-use crate::device::cuda::sys;
+use crate::device::cuda::codes::check;
+use crate::device::cuda::sys::{self, EdgeData, PROGRAMMATIC_EDGE};
 use crate::error::Result;
 
 /// A capture that has begun; dropping it ends it, so that the stream never stays capturing.
@@ -63,6 +64,22 @@ impl Captured {
         // SAFETY: the graph is alive; without a list only the number is written.
         let counted = out_param(0, |nodes| unsafe { sys::cuGraphGetNodes(self.0, ptr::null_mut(), nodes) });
         stream.check(counted, || "counting the nodes of a graph".to_owned())
+    }
+
+    /// Edges that let a kernel begin before the one before it has ended; `None` where the driver is too old to tell.
+    pub fn programmatic_edges(&self, stream: &Stream) -> Result<Option<usize>> {
+        let Some(edges) = sys::newer().cuGraphGetEdges_v2 else { return Ok(None) };
+        let what = || "asking for the edges of a graph".to_owned();
+        let (none, no_data) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the graph is alive; without lists only the number is written.
+        let counted = out_param(0, |count| check(unsafe { edges(self.0, none, none, no_data, count) }));
+        let mut count = stream.check(counted, what)?;
+        let (mut from, mut to) = (vec![ptr::null_mut(); count], vec![ptr::null_mut(); count]);
+        let mut data = vec![EdgeData::default(); count];
+        // SAFETY: the graph is alive, and each list has room for so many.
+        let told = unsafe { edges(self.0, from.as_mut_ptr(), to.as_mut_ptr(), data.as_mut_ptr(), &raw mut count) };
+        stream.check(check(told), what)?;
+        Ok(Some(data.iter().filter(|edge| edge.kind == PROGRAMMATIC_EDGE).count()))
     }
 
     /// Made ready, and brought to the GPU.

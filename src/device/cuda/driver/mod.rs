@@ -20,6 +20,7 @@ mod pinned;
 mod queue;
 mod start;
 mod stream;
+mod tensor_map;
 mod virtual_gpu;
 mod wait;
 
@@ -35,6 +36,8 @@ pub use module::{Image, Module};
 pub use pinned::Pinned;
 pub use start::{count, file, is_present, unusable};
 pub use stream::Stream;
+#[allow(unused_imports, reason = "for kernels of compute capability 9.0")]
+pub use tensor_map::{L2Promotion, TensorElement, TensorMap, TensorMapSpec, encode};
 #[cfg(feature = "bench")]
 pub use virtual_gpu::{last_counts, set_virtual_devices};
 pub use wait::Waiting;

@@ -17,6 +17,7 @@ pub struct Module {
     context: Arc<Context>,
     pub(super) module: sys::CUmodule,
     image: Image,
+    level: u32,
 }
 
 /// What a kernel's code was loaded from.
@@ -43,19 +44,24 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 impl Stream {
-    /// Loads an image: a cubin, or PTX, with a NUL at its end.
-    pub fn module(&self, image: Image, bytes: &[u8]) -> std::result::Result<Arc<Module>, Code> {
+    /// Loads an image: a cubin, or PTX, with a NUL at its end, compiled for this compute capability (90 is 9.0).
+    pub fn module(&self, image: Image, level: u32, bytes: &[u8]) -> std::result::Result<Arc<Module>, Code> {
         assert_eq!(bytes.last(), Some(&0), "images end with NUL");
         let image_start = bytes.as_ptr().cast();
         // SAFETY: the driver reads an ELF file's own length, or up to the NUL.
         let module = out_param(ptr::null_mut(), |module| unsafe { sys::cuModuleLoadData(module, image_start) })?;
-        Ok(Arc::new(Module { context: Arc::clone(&self.context), module, image }))
+        Ok(Arc::new(Module { context: Arc::clone(&self.context), module, image, level }))
     }
 }
 
 impl Module {
     pub fn image(&self) -> Image {
         self.image
+    }
+
+    /// The compute capability that its source was compiled for: 90 is 9.0.
+    pub fn level(&self) -> u32 {
+        self.level
     }
 }
 
