@@ -15,7 +15,7 @@
 // 33 parity of a full stage, 34 one warp does not wait, 35 no fence before products, 36 no commit, 37 products not waited for, 38
 // stage given back while it is read, 39 given back to this block alone, 40 step of depth, 41 rows of another group, 42 depth of a
 // part, 43 sums not begun anew, 44 halves of f32 in the wrong order, 45 registers of x loaded while they are read, 46 another warp
-// multiplies other rows.
+// multiplies other rows, 47 lanes not waited for that read f32.
 #pragma once
 
 #include "epilogue.cuh"
@@ -276,6 +276,8 @@ struct Consumer {
                 if (tile > 0) give_back(tile - 1);
                 multiply_registers(sum, x[1], tile, 1);
             }
+            // Results are staged where other lanes of the warp have read x.
+            if (!mutant(47)) __syncwarp();
         }
         if (!mutant(37)) ptx::wgmma_wait<0>();
         ptx::pin(sum);

@@ -9,13 +9,11 @@ use serde::Serialize;
 use super::case;
 use super::peaks::Peaks;
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{
-    self, Config, Cuda, Effort, Forced, GpuLimits, Launched, LibraryGemm, MOST_PARTS, Record, Rival, Target,
-};
+use crate::device::cuda::{self, Cuda, Effort, Forced, GpuLimits, Launched, LibraryGemm, Record, Rival, Target};
 use crate::device::{Device, Program, Upload};
 use crate::error::{Error, Result};
 use crate::ops::cases::{self, Case, Prepared, Weights, awkward, real};
-use crate::ops::{Element, Func, Op, Weight};
+use crate::ops::{Conv, ConvTranspose, Element, Func, Gemm, Op, Rows, Weight};
 
 /// ‖difference‖ / ‖result‖ that float16 explains: its rounding is 2⁻¹¹ of a value, and few operations round more than twice.
 const TOLERANCE: f64 = 2e-3;
@@ -438,11 +436,11 @@ pub(super) fn ways(op: &Op) -> Vec<Forced> {
             let queries = cuda::queries();
             queries.map(|queries| Forced { queries: Some(queries), ..Forced::default() }).collect()
         }
-        Op::Gemm(op) if op.x.buf.element == Element::F32 => Vec::new(),
-        Op::Gemm(_) | Op::Conv(_) | Op::ConvTranspose(_) => cuda::tiles()
-            .flat_map(|tile| (1..=MOST_PARTS).map(move |parts| Config { tile, parts }))
-            .map(|config| Forced { config: Some(config), ..Forced::default() })
-            .collect(),
+        Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
+        | Op::Conv(Conv { x, .. })
+        | Op::ConvTranspose(ConvTranspose { x, .. }) => {
+            cuda::configs(x.element).map(|config| Forced { config: Some(config), ..Forced::default() }).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Cuda, Record, set_virtual_devices};
 
-use crate::{host, mutants, operations};
+use crate::{host, mutants, operations, warpgroups};
 use testing::cases::{Case, Prepared, numbers, run};
 use testing::gpu::found;
 
@@ -13,7 +13,12 @@ use testing::gpu::found;
 /// board of their own, is what VGPU_DEVICE says.
 static BOARDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let first = std::env::var("VGPU_DEVICE").unwrap_or_else(|_| "rtx4090".to_owned());
-    let others = operations::BOARDS.into_iter().chain(mutants::BOARDS).chain(host::BOARDS).map(str::to_owned);
+    let others = operations::BOARDS
+        .into_iter()
+        .chain(mutants::BOARDS)
+        .chain(host::BOARDS)
+        .chain(warpgroups::BOARDS)
+        .map(str::to_owned);
     let boards: Vec<String> = [first].into_iter().chain(others).collect();
     set_virtual_devices(&boards.join(",")).expect("no test starts the driver before");
     boards

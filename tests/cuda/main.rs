@@ -15,3 +15,4 @@ mod kernels_page;
 mod mutants;
 mod numbers;
 mod operations;
+mod warpgroups;

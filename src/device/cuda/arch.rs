@@ -85,6 +85,11 @@ impl Arch {
         by_registers.min(by_shared).min(by_threads).min(self.blocks).max(1)
     }
 
+    /// Multiply-adds of the newest instructions for products.
+    pub fn multiply_adds(&self) -> f64 {
+        f64::from(self.tensor_flop / 2)
+    }
+
     /// Floating operations of mma.sync with float32 sums.
     pub fn mma_sync_flop(&self) -> f64 {
         (self.mma_sync_share * f64::from(self.tensor_flop)).round()

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use bytemuck::NoUninit;
+use bytemuck::{NoUninit, Zeroable};
 
 use super::ACTIVATION_BYTES;
+use super::driver::{self, TensorMap, TensorMapSpec};
 use super::memory::{self, Weights};
 use super::modules::{self, KernelId};
 use super::split_k::{SplitK, Workspace};
@@ -15,7 +16,7 @@ use crate::ops::{Buf, Matrix, Rows, Vector};
 use crate::plan::Plan;
 
 /// The largest parameter struct, in words of eight bytes.
-const PARAM_WORDS: usize = 24;
+const PARAM_WORDS: usize = 64;
 
 /// One launch, ready to be queued.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -178,6 +179,14 @@ impl Assembler<'_> {
             self.workspace_bytes = self.workspace_bytes.max(bytes);
         }
         self.target.workspace.split_k(place, parts)
+    }
+
+    /// What a kernel is told of a tensor for bulk copies; nothing of one on a GPU that is not there.
+    pub fn tensor_map(&self, spec: &TensorMapSpec<'_>) -> std::result::Result<TensorMap, String> {
+        match self.target.weights {
+            Some(_) => driver::encode(spec).map_err(|error| error.to_string()),
+            None => Ok(TensorMap::zeroed()),
+        }
     }
 
     /// The kernel of this name in the file that is named as it.

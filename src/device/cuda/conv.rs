@@ -79,7 +79,7 @@ fn choose(to: &Assembler<'_>, op: &Conv, problem: Problem) -> Result<(KernelId, 
         }
         _ => {
             memory::aligned("input channels", op.x.channels())?;
-            tiles::choose(to, "conv", takes, problem)?
+            tiles::choose(to, "conv", takes, problem, false)?
         }
     };
     let most = kernel.spec.most;

@@ -21,12 +21,12 @@ struct Residual {
 pub struct Epilogue {
     bias: u64,
     add: [Residual; 2],
-    out: u64,
-    batch_stride: u64,
+    pub out: u64,
+    pub batch_stride: u64,
     pub rows: u32,
     pub columns: u32,
     func: u32,
-    out_is_float: u32,
+    pub out_is_float: u32,
     pub shuffle: u32,
     pub width: u32,
 }

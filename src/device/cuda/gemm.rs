@@ -1,13 +1,13 @@
-//! Host side of kernels/gemm.cu.
+//! Host side of kernels/gemm.cu, and the choice between it and kernels/sm90/gemm.cu.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::memory;
-use super::modules::variant;
 use super::split_k::SplitK;
 use super::tiles::{self, Config, Problem};
+use super::wgmma;
 use crate::ops::{Element, Gemm, Rows};
 
 #[repr(C)]
@@ -59,8 +59,10 @@ pub fn launch(to: &mut Assembler<'_>, element: Element, items: usize, mut params
     let (rows, columns) = (params.epilogue.rows as usize, params.epilogue.columns as usize);
     let problem = Problem { items, rows, columns, depth: params.depth as usize };
     memory::aligned("a depth", problem.depth)?;
-    let takes = if element == Element::F32 { variant::FLOAT_INPUT } else { 0 };
-    let (kernel, tiling) = tiles::choose(to, "gemm", takes, problem)?;
+    let (kernel, tiling) = tiles::choose(to, "gemm", tiles::takes(element), problem, wgmma::takes(element, &params))?;
+    if tiling.config.tile.is_of_warpgroups() {
+        return wgmma::launch(to, (kernel, tiling), element, items, &params);
+    }
     let Config { tile, parts } = tiling.config;
     params.split_k = to.split_k(&tiling);
     let grid = [problem.tiles(tile) / items, 1, items * parts];

@@ -51,6 +51,7 @@ mod tiles;
 mod to_rgb;
 mod upsample;
 mod upsample_scores;
+mod wgmma;
 
 #[cfg(feature = "bench")]
 mod counters;
@@ -93,7 +94,7 @@ use self::slots::Slots;
 pub use self::slots::Wait;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
-pub use self::tiles::{Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, tiles};
+pub use self::tiles::{Cluster, Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, configs};
 use super::{Bank, Calls, Device, Elsewhere, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
@@ -162,8 +163,10 @@ impl Cuda {
     /// A device of its own on this stream.
     fn on(stream: Arc<Stream>, library: Arc<Library>, weights: Weights) -> Result<Cuda> {
         let _current = stream.enter()?;
+        let limits = GpuLimits::of(stream.info());
+        let limits = if library.has_warpgroups() { limits } else { limits.without_warpgroups() };
         Ok(Cuda {
-            limits: GpuLimits::of(stream.info()),
+            limits,
             launcher: Launcher::new(&stream, library),
             split_k: SplitKMemory::new(&stream)?,
             weights,

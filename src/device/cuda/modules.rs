@@ -8,6 +8,8 @@ use flate2::read::ZlibDecoder;
 
 use super::codes::Code;
 use super::driver::{Function, Image, Module, Stream};
+use super::sys;
+use super::tiles::WARPGROUPS;
 
 use crate::error::{Error, Result};
 
@@ -72,6 +74,8 @@ pub struct Spec {
     pub variant: u32,
     /// Blocks of a cluster, along x; 0: none.
     pub cluster: u32,
+    /// Parts of the depth that blocks of a cluster sum up together; 0: it has no such blocks.
+    pub parts: u32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -147,9 +151,12 @@ impl Library {
         Ok(Library { modules, functions })
     }
 
-    /// Whether kernels/`module`.cu is loaded.
-    pub fn has(&self, module: &str) -> bool {
-        self.modules.iter().any(|loaded| loaded.module == module)
+    /// Whether products of warpgroups can be launched: their kernels are loaded, and the driver describes tensors and takes clusters.
+    pub fn has_warpgroups(&self) -> bool {
+        let newer = sys::newer();
+        self.modules.iter().any(|loaded| loaded.module == WARPGROUPS)
+            && newer.cuTensorMapEncodeTiled.is_some()
+            && newer.cuLaunchKernelEx.is_some()
     }
 
     pub fn modules(&self) -> &[LoadedModule] {

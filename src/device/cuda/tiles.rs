@@ -1,10 +1,15 @@
-//! Which tile a product gets, and in how many parts its depth is cut: by a small model of time, from the problem and the
-//! GPU's limits alone. The tiles themselves are the kernels' own (kernels/gemm_mainloop.cuh).
+//! Which tile a product gets, in how many parts its depth is cut, and whether warpgroups compute it: by a small model of time, from
+//! the problem and the GPU's limits alone. The tiles themselves are the kernels' own (kernels/gemm_mainloop.cuh,
+//! kernels/sm90/product.cuh).
 
 use super::arch::{Arch, RESERVED_SHARED};
 use super::compile::Assembler;
 use super::driver::Info;
 use super::modules::{Kernel, KernelId, kernels, variant};
+use crate::ops::Element;
+
+/// Code for it runs nowhere else.
+const WARPGROUPS_CAPABILITY: (u32, u32) = (9, 0);
 
 /// Rows and columns of the output that a block makes, and in which steps of the depth, as its kernel declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +21,17 @@ pub struct Tile {
     /// Threads of a block, and bytes of its shared memory.
     threads: usize,
     shared: usize,
+    /// Of warpgroups' kernels.
+    cluster: Option<Cluster>,
+}
+
+/// What the blocks of a cluster share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Blocks, one below the other, that have the same columns.
+    pub sharers: usize,
+    /// Parts of the depth that they sum up together.
+    pub parts: usize,
 }
 
 /// A tile, and the parts of the depth that different blocks sum up.
@@ -48,6 +64,8 @@ pub struct GpuLimits {
     /// Bytes of shared memory of a multiprocessor.
     pub shared: usize,
     pub arch: &'static Arch,
+    /// Whether kernels/sm90 runs there.
+    pub warpgroups: bool,
 }
 
 /// Threads that a multiprocessor's registers hold: two blocks of four warps, or one of eight.
@@ -63,6 +81,17 @@ const EIGHT_WARP_WAITS: f64 = 32.0;
 const ENDS: f64 = 1500.0;
 /// Bytes a clock that a multiprocessor writes or reads of parts.
 const BYTES: f64 = 32.0;
+/// Of a warpgroups' kernel: clocks until the first products begin and from the last to the end, and of each value that a
+/// multiprocessor stores.
+const WARPGROUP_ENDS: f64 = 2500.0;
+const STORED_VALUE: f64 = 0.08;
+/// Clocks in which a cluster's blocks wait for each other, twice, where parts are joined.
+const JOIN: f64 = 1000.0;
+/// Bytes a clock from shared memory, or to that of another block.
+const SHARED_BYTES: f64 = 128.0;
+const CLUSTER_BYTES: f64 = 32.0;
+/// Clusters of more than two blocks do not come out even on all of a GPU's multiprocessors: 30 of 4 on an H100's 132.
+const LARGE_CLUSTERS: f64 = 0.9;
 /// Parts must gain at least a tenth: their way through memory is in the way of others.
 const SPLIT_GAIN: f64 = 1.1;
 
@@ -74,13 +103,24 @@ impl Kernel {
     pub fn tile(&self) -> Tile {
         let spec = &self.spec;
         let (threads, shared) = (self.threads as usize, spec.shared as usize);
-        Tile { rows: spec.rows, columns: spec.columns, step: spec.step, threads, shared }
+        let (blocks, parts) = (spec.cluster as usize, spec.parts as usize);
+        let cluster = (parts > 0).then(|| Cluster { sharers: blocks / parts, parts });
+        Tile { rows: spec.rows, columns: spec.columns, step: spec.step, threads, shared, cluster }
     }
 }
 
-/// The tiles of products and convolutions.
-pub fn tiles() -> impl Iterator<Item = Tile> {
-    candidates("gemm", 0).map(|kernel| kernel.tile())
+/// The warpgroups' file beside kernels/gemm.cu.
+pub const WARPGROUPS: &str = "sm90/gemm";
+
+/// Every tile of products and convolutions of f16, or of products of f32, in as many parts as it may have.
+pub fn configs(element: Element) -> impl Iterator<Item = Config> {
+    let takes = takes(element);
+    candidates("gemm", takes).chain(candidates(WARPGROUPS, takes)).flat_map(|kernel| kernel.tile().configs())
+}
+
+/// The flag of kernels that take rows of this kind.
+pub fn takes(element: Element) -> u32 {
+    if element == Element::F32 { variant::FLOAT_INPUT } else { 0 }
 }
 
 /// The kernels of a file that take an input in this way.
@@ -91,6 +131,20 @@ fn candidates(module: &str, takes: u32) -> impl Iterator<Item = KernelId> + use<
 impl Tile {
     fn area(self) -> usize {
         self.rows * self.columns
+    }
+
+    /// Blocks, one below the other, that have the same columns and load them together.
+    pub fn sharers(self) -> usize {
+        self.cluster.map_or(1, |cluster| cluster.sharers)
+    }
+
+    pub fn is_of_warpgroups(self) -> bool {
+        self.cluster.is_some()
+    }
+
+    fn configs(self) -> impl Iterator<Item = Config> {
+        let parts = self.cluster.map_or(1..=MOST_PARTS, |cluster| cluster.parts..=cluster.parts);
+        parts.map(move |parts| Config { tile: self, parts })
     }
 
     /// What of the tensor cores' rate shared memory lets it use, by the sums that a thread holds: a clock moves 128 bytes, in which
@@ -106,7 +160,7 @@ impl Tile {
 
     /// Blocks that a multiprocessor's registers hold.
     fn most_resident(self) -> usize {
-        RESIDENT_THREADS / self.threads
+        (RESIDENT_THREADS / self.threads).max(1)
     }
 }
 
@@ -115,13 +169,19 @@ impl GpuLimits {
         Self::with(gpu.capability, gpu.multiprocessors, gpu.shared_per_block + RESERVED)
     }
 
+    /// Without the kernels of warpgroups: a driver that does not take them.
+    pub fn without_warpgroups(self) -> GpuLimits {
+        GpuLimits { warpgroups: false, ..self }
+    }
+
     /// Of a GPU of this capability with so many multiprocessors, which need not be here.
     pub fn absent(capability: (u32, u32), multiprocessors: u32) -> GpuLimits {
         Self::with(capability, multiprocessors, Arch::like(capability).shared as usize)
     }
 
     fn with(capability: (u32, u32), multiprocessors: u32, shared: usize) -> GpuLimits {
-        GpuLimits { multiprocessors: multiprocessors as usize, shared, arch: Arch::like(capability) }
+        let (multiprocessors, warpgroups) = (multiprocessors as usize, capability == WARPGROUPS_CAPABILITY);
+        GpuLimits { multiprocessors, shared, arch: Arch::like(capability), warpgroups }
     }
 
     /// Blocks that one multiprocessor holds.
@@ -129,9 +189,15 @@ impl GpuLimits {
         (self.shared / (tile.shared + RESERVED)).clamp(1, tile.most_resident())
     }
 
+    /// The same by their threads: two blocks of two warpgroups, one of more.
+    fn resident_threads(&self, tile: Tile) -> usize {
+        (self.shared / (tile.shared + RESERVED)).min(2 * RESIDENT_THREADS / tile.threads).max(1)
+    }
+
     /// Bytes for the sums of parts: what as many blocks as every multiprocessor's registers hold write.
     pub fn workspace_bytes(&self) -> usize {
-        let sums = tiles().map(|tile| tile.most_resident() * tile.area()).max().unwrap_or(0);
+        let tiles = candidates("gemm", 0).map(|kernel| kernel.tile());
+        let sums = tiles.map(|tile| tile.most_resident() * tile.area()).max().unwrap_or(0);
         self.multiprocessors * sums * size_of::<f32>()
     }
 
@@ -148,31 +214,39 @@ impl Problem {
     }
 }
 
-/// The kernel of kernels/`module`.cu that takes its input in this way, and how it is used: what is forced, where the problem
-/// allows it and there is a choice, else the quickest by the model.
+/// The kernel of kernels/`module`.cu that takes its input in this way, or where `warpgroups` says that they could, of sm90/gemm.cu;
+/// and how it is used: what is forced, where the problem allows it and there is a choice, else the quickest by the model.
 ///
 /// # Errors
 /// There is no such kernel.
-pub fn choose(to: &Assembler<'_>, module: &str, takes: u32, problem: Problem) -> Result<(KernelId, Tiling), String> {
+pub fn choose(
+    to: &Assembler<'_>,
+    module: &str,
+    takes: u32,
+    problem: Problem,
+    warpgroups: bool,
+) -> Result<(KernelId, Tiling), String> {
     let gpu = to.limits();
     let none = || format!("no kernel of {module}.cu takes it");
-    let all = || candidates(module, takes).map(|kernel| kernel.tile());
-    let forced = to.forced().config.filter(|_| takes & variant::FLOAT_INPUT == 0);
-    let forced = forced.filter(|config| allowed(problem, *config, gpu) && all().any(|tile| tile == config.tile));
-    let config = forced.or_else(|| quickest(all(), problem, gpu)).ok_or_else(none)?;
-    let kernel = candidates(module, takes).find(|kernel| kernel.tile() == config.tile).ok_or_else(none)?;
+    let second = Some(WARPGROUPS).filter(|_| warpgroups && gpu.warpgroups);
+    let all = || candidates(module, takes).chain(second.into_iter().flat_map(move |module| candidates(module, takes)));
+    let configs = || all().flat_map(|kernel| kernel.tile().configs()).filter(|config| allowed(problem, *config, gpu));
+    let forced = to.forced().config.filter(|config| configs().any(|other| other == *config));
+    let config = forced.or_else(|| quickest(configs(), problem, gpu)).ok_or_else(none)?;
+    let kernel = all().find(|kernel| kernel.tile() == config.tile).ok_or_else(none)?;
     Ok((kernel, Tiling { problem, config }))
 }
 
-/// The quickest of some tiles and all parts by the model; none of no tiles.
-fn quickest(tiles: impl Iterator<Item = Tile>, problem: Problem, gpu: GpuLimits) -> Option<Config> {
-    let all = tiles.flat_map(|tile| (1..=MOST_PARTS).map(move |parts| Config { tile, parts }));
-    all.filter(|config| allowed(problem, *config, gpu))
-        .min_by(|a, b| clocks(problem, *a, gpu).total_cmp(&clocks(problem, *b, gpu)))
+/// The quickest of some by the model; none of none.
+fn quickest(configs: impl Iterator<Item = Config>, problem: Problem, gpu: GpuLimits) -> Option<Config> {
+    configs.min_by(|a, b| clocks(problem, *a, gpu).total_cmp(&clocks(problem, *b, gpu)))
 }
 
 fn allowed(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> bool {
     let (tiles, steps) = (problem.tiles(tile), problem.depth.div_ceil(tile.step));
+    if tile.is_of_warpgroups() {
+        return steps >= parts;
+    }
     let fits = tiles <= gpu.most_split_tiles() && tiles * parts * tile.area() * 4 <= gpu.workspace_bytes();
     parts == 1 || (fits && steps >= 4 * parts)
 }
@@ -190,7 +264,36 @@ impl Tiling {
     }
 }
 
-fn clocks(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f64 {
+fn clocks(problem: Problem, config: Config, gpu: GpuLimits) -> f64 {
+    match config.tile.cluster {
+        Some(cluster) => clocks_of_warpgroups(problem, config.tile, cluster, gpu),
+        None => clocks_of_warps(problem, config, gpu),
+    }
+}
+
+/// Of the kernels of sm90/gemm.cu: one block at a time on a multiprocessor, or two small ones.
+fn clocks_of_warpgroups(problem: Problem, tile: Tile, cluster: Cluster, gpu: GpuLimits) -> f64 {
+    let Cluster { sharers, parts } = cluster;
+    let (rows, columns) = (tile.rows as f64, tile.columns as f64);
+    let row_tiles = problem.rows.div_ceil(tile.rows).next_multiple_of(sharers);
+    let blocks = problem.items * row_tiles * problem.columns.div_ceil(tile.columns) * parts;
+    let depth = (problem.depth.div_ceil(tile.step).div_ceil(parts) * tile.step) as f64;
+    // A warpgroup's product reads its 64 rows and all columns from shared memory, where both are written first.
+    let groups = rows / 64.0;
+    let multiplied = rows * columns * depth / gpu.arch.multiply_adds();
+    let shared = 2.0 * depth * (rows + groups * columns + rows + columns) / SHARED_BYTES;
+    let resident = gpu.resident_threads(tile) as f64;
+    let large = if sharers * parts > 2 { LARGE_CLUSTERS } else { 1.0 };
+    let multiprocessors = (gpu.multiprocessors as f64 * large).floor();
+    let rounds = (blocks as f64 / multiprocessors).ceil();
+    let loaded = 2.0 * depth * (rows + columns / sharers as f64) * blocks as f64;
+    let sums = (multiplied.max(shared) * rounds).max(loaded / (gpu.arch.l2_bytes * gpu.multiprocessors as f64));
+    let own = rows * columns / parts as f64;
+    let joined = if parts > 1 { JOIN + (parts - 1) as f64 * own * 8.0 / CLUSTER_BYTES } else { 0.0 };
+    sums + (WARPGROUP_ENDS + joined + STORED_VALUE * own) * (rounds / resident).ceil()
+}
+
+fn clocks_of_warps(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f64 {
     let area = tile.area() as f64;
     let stages = problem.depth.div_ceil(tile.step).div_ceil(parts);
     // Blocks that the busiest multiprocessor does: as many as it can at a time, then what is left.
@@ -217,7 +320,7 @@ mod tests {
 
     fn gpus() -> [GpuLimits; 4] {
         [((8, 7), 16), ((8, 0), 108), ((8, 9), 128), ((9, 0), 132)]
-            .map(|(capability, count)| GpuLimits::absent(capability, count))
+            .map(|(capability, count)| GpuLimits::absent(capability, count).without_warpgroups())
     }
 
     /// The products of vitl16 at 480×480: rows, depth, columns.
@@ -240,6 +343,7 @@ mod tests {
 
     /// 128×128, 128×64 and 64×64; none in a build without kernels.
     fn usual() -> Option<[Tile; 3]> {
+        let tiles = || candidates("gemm", 0).map(|kernel| kernel.tile());
         let of =
             |(rows, columns)| tiles().find(|tile| (tile.rows, tile.columns) == (rows, columns)).expect("a usual tile");
         if tiles().next().is_none() {
@@ -249,8 +353,11 @@ mod tests {
         Some([(128, 128), (128, 64), (64, 64)].map(of))
     }
 
+    /// Of warps, or of all where the GPU has them.
     fn choose(problem: Problem, gpu: GpuLimits) -> Config {
-        quickest(tiles(), problem, gpu).expect("there are tiles")
+        let may = |config: &Config| gpu.warpgroups || !config.tile.is_of_warpgroups();
+        quickest(configs(Element::Activation).filter(may).filter(|config| allowed(problem, *config, gpu)), problem, gpu)
+            .expect("there are tiles")
     }
 
     #[test]
@@ -314,9 +421,7 @@ mod tests {
             for (rows, depth, columns) in REAL.into_iter().chain(odd) {
                 for items in [1, 3] {
                     let shape = Problem { items, ..shape((rows, depth, columns)) };
-                    for config in
-                        [Some(choose(shape, gpu)), quickest([t64x64].into_iter(), shape, gpu)].into_iter().flatten()
-                    {
+                    for config in [choose(shape, gpu), Config { tile: t64x64, parts: 1 }] {
                         let Config { tile, parts } = config;
                         let (tiles, steps) = (shape.tiles(tile), depth.div_ceil(tile.step));
                         assert!((1..=steps).contains(&parts), "every part has something to sum");

@@ -1,6 +1,6 @@
 //! Calls of the driver that fail half way through something: nothing uses what is gone by then, and the device works on.
 
-use lseg_fast::device::cuda::{Config, Cuda, Forced, tiles};
+use lseg_fast::device::cuda::{Cuda, Forced, configs};
 use lseg_fast::device::{Device, Upload};
 use lseg_fast::ops::{Element, Epilogue, Linear, layer_norm};
 use lseg_fast::{Error, Result, plan};
@@ -47,8 +47,9 @@ fn a_bank_that_cannot_be_set_leaves_the_one_before() {
 
 /// A product of these rows that is cut in so many parts, which meet in the device's workspace where there is more than one.
 fn cut(cuda: &mut Cuda, layers: &Layers, rows: usize, parts: usize) -> Result<Small> {
-    let tile = tiles().max_by_key(|tile| tile.rows * tile.columns).unwrap();
-    cuda.force(Forced { config: Some(Config { tile, parts }), ..Forced::default() });
+    let cut = configs(Element::Activation).filter(|config| config.parts == parts && !config.tile.is_of_warpgroups());
+    let config = cut.max_by_key(|config| config.tile.rows * config.tile.columns);
+    cuda.force(Forced { config, ..Forced::default() });
     let (plan, [x, out]) = plan::record(cuda.activation_bytes(), &[], |d| {
         let x = d.buffer("x", [1, 1, rows, DEEP], Element::F32);
         d.input(x);

@@ -1,7 +1,6 @@
 //! Tensor maps: what bulk copies of tensors (TMA) of compute capability 9.0 are told about one, as a kernel's parameter has it.
 
 #![allow(unsafe_code)]
-#![allow(dead_code, reason = "for kernels of compute capability 9.0 to come")]
 
 use std::ffi::c_void;
 use std::ptr;

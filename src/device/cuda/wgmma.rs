@@ -1,0 +1,143 @@
+//! Host side of kernels/sm90/gemm.cu: products on warpgroups, whose operands and results are described by tensor maps.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::compile::{Assembler, Refused};
+use super::driver::{L2Promotion, TensorElement, TensorMap, TensorMapSpec};
+use super::epilogue::Epilogue;
+use super::gemm;
+use super::modules::KernelId;
+use super::tiles::Tiling;
+use crate::ops::Element;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    x: TensorMap,
+    w: TensorMap,
+    out: TensorMap,
+    epilogue: Epilogue,
+    depth: u32,
+    padding: u32,
+    /// A tensor map's alignment.
+    tail: [u64; 3],
+}
+
+/// Rows of a box of results: a warpgroup's.
+const GROUP_ROWS: u32 = 64;
+/// Bytes of a row of every box: the swizzle's.
+const ROW_BYTES: usize = 128;
+/// What every address and every distance must be a multiple of.
+const ALIGNMENT: usize = 16;
+/// Channels of a pixel that a box of results holds, of the pixels that a transposed convolution shuffles.
+const SHUFFLED_CHANNELS: usize = 64;
+
+fn bytes(element: TensorElement) -> usize {
+    match element {
+        TensorElement::F16 => 2,
+        TensorElement::F32 => 4,
+    }
+}
+
+/// Whether tensor maps can describe a product's operands and results.
+pub fn takes(element: Element, params: &gemm::Params) -> bool {
+    let Epilogue { columns, shuffle, .. } = params.epilogue;
+    let (columns, scale) = (columns as usize, shuffle as usize);
+    let x_bytes = if element == Element::F32 { 4 } else { 2 };
+    let is_aligned = |bytes: usize| bytes.is_multiple_of(ALIGNMENT);
+    let channels = if scale == 0 { SHUFFLED_CHANNELS } else { columns / (scale * scale) };
+    is_aligned(2 * columns)
+        && is_aligned(x_bytes * params.depth as usize)
+        && is_aligned(params.epilogue.out as usize)
+        && channels.is_multiple_of(SHUFFLED_CHANNELS)
+}
+
+/// `items` products by this kernel of warpgroups.
+pub fn launch(
+    to: &mut Assembler<'_>,
+    (kernel, tiling): (KernelId, Tiling),
+    element: Element,
+    items: usize,
+    params: &gemm::Params,
+) -> Refused {
+    let tile = tiling.config.tile;
+    let params = Params {
+        x: x_map(to, element, items, params, tile.rows as u32)?,
+        w: w_map(to, params, (tile.columns / tile.sharers()) as u32)?,
+        out: if params.epilogue.shuffle == 0 {
+            out_map(to, items, &params.epilogue)?
+        } else {
+            shuffled_map(to, items, &params.epilogue)?
+        },
+        epilogue: params.epilogue,
+        depth: params.depth,
+        padding: 0,
+        tail: [0; 3],
+    };
+    let row_tiles = tiling.problem.rows.div_ceil(tile.rows * tile.sharers());
+    let column_tiles = tiling.problem.columns.div_ceil(tile.columns);
+    let grid = [row_tiles * column_tiles * kernel.spec.cluster as usize, 1, items];
+    to.launch_tiled(kernel, grid, &params, Some(tiling))
+}
+
+type Map = Result<TensorMap, String>;
+
+/// `{depth, rows, batch}`, in boxes of a block's rows.
+fn x_map(to: &Assembler<'_>, element: Element, items: usize, params: &gemm::Params, rows: u32) -> Map {
+    let element = if element == Element::F32 { TensorElement::F32 } else { TensorElement::F16 };
+    let (depth, value) = (u64::from(params.depth), bytes(element) as u64);
+    to.tensor_map(&TensorMapSpec {
+        element,
+        address: params.x,
+        dims: &[depth, u64::from(params.epilogue.rows), items as u64],
+        strides: &[value * depth, value * params.x_batch_stride],
+        tile: &[(ROW_BYTES / bytes(element)) as u32, rows, 1],
+        l2_promotion: L2Promotion::Bytes128,
+    })
+}
+
+/// `{depth, columns}`, in boxes of the columns that a block loads.
+fn w_map(to: &Assembler<'_>, params: &gemm::Params, columns: u32) -> Map {
+    to.tensor_map(&TensorMapSpec {
+        element: TensorElement::F16,
+        address: params.w,
+        dims: &[u64::from(params.depth), u64::from(params.epilogue.columns)],
+        strides: &[2 * u64::from(params.stride)],
+        tile: &[(ROW_BYTES / 2) as u32, columns],
+        l2_promotion: L2Promotion::Bytes256,
+    })
+}
+
+fn out_element(epilogue: &Epilogue) -> TensorElement {
+    if epilogue.out_is_float == 0 { TensorElement::F16 } else { TensorElement::F32 }
+}
+
+/// `{columns, rows, batch}`
+fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
+    let element = out_element(epilogue);
+    let (columns, value) = (u64::from(epilogue.columns), bytes(element) as u64);
+    to.tensor_map(&TensorMapSpec {
+        element,
+        address: epilogue.out,
+        dims: &[columns, u64::from(epilogue.rows), items as u64],
+        strides: &[value * columns, value * epilogue.batch_stride],
+        tile: &[(ROW_BYTES / bytes(element)) as u32, GROUP_ROWS, 1],
+        l2_promotion: L2Promotion::Bytes128,
+    })
+}
+
+/// `{channels, kx, x, ky, y}` of a transposed convolution whose stride is its kernel; y goes on in the next batch item.
+fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
+    let element = out_element(epilogue);
+    let (scale, width, value) = (u64::from(epilogue.shuffle), u64::from(epilogue.width), bytes(element) as u64);
+    let (channels, lines) = (u64::from(epilogue.columns) / (scale * scale), u64::from(epilogue.rows) / width);
+    let pixel = value * channels;
+    to.tensor_map(&TensorMapSpec {
+        element,
+        address: epilogue.out,
+        dims: &[channels, scale, width, scale, lines * items as u64],
+        strides: &[pixel, pixel * scale, pixel * scale * width, pixel * scale * width * scale],
+        tile: &[(ROW_BYTES / bytes(element)) as u32, 1, GROUP_ROWS, 1, 1],
+        l2_promotion: L2Promotion::Bytes128,
+    })
+}
