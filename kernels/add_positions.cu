@@ -23,6 +23,7 @@ constexpr int THREADS = 256;
 
 SPEC(add_positions, Spec().rows(1))
 extern "C" __global__ void __launch_bounds__(THREADS) add_positions(const __grid_constant__ AddPositionsParams p) {
+    begin_kernel();
     const size_t channels = p.channels;
     float* token = p.tokens + (blockIdx.z * static_cast<size_t>(gridDim.x) + blockIdx.x) * channels;
     if (blockIdx.x == 0 && !mutant(1)) {

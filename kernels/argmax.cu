@@ -135,15 +135,18 @@ __device__ __forceinline__ void largest_of(const ArgmaxParams& p, const ArgmaxCo
 
 SPEC(argmax, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax(const __grid_constant__ ArgmaxParams p) {
+    begin_kernel();
     largest_of<false>(p, nullptr);
 }
 
 SPEC(argmax_confident, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax_confident(const __grid_constant__ ArgmaxConfidentParams p) {
+    begin_kernel();
     largest_of<true>(p.argmax, &p);
 }
 
 SPEC(argmax_clear, Spec())
 extern "C" __global__ void __launch_bounds__(32) argmax_clear(const __grid_constant__ ArgmaxClearParams p) {
+    begin_kernel();
     if (threadIdx.x == 0 && !mutant(10)) *p.not_finite = 0;
 }

@@ -350,16 +350,19 @@ extern "C" {
 
 SPEC(attention_full_128, Block<2, 2>::declared())
 __global__ void __launch_bounds__(Block<2, 2>::THREADS, 1) attention_full_128(const __grid_constant__ AttentionParams p) {
+    begin_kernel();
     attention<2, 2, false>(p);
 }
 
 SPEC(attention_full_64, Block<1, 1>::declared())
 __global__ void __launch_bounds__(Block<1, 1>::THREADS, 3) attention_full_64(const __grid_constant__ AttentionParams p) {
+    begin_kernel();
     attention<1, 1, false>(p);
 }
 
 SPEC(attention_causal_64, Block<1, 1>::declared().variant(variant::CAUSAL))
 __global__ void __launch_bounds__(Block<1, 1>::THREADS, 3) attention_causal_64(const __grid_constant__ AttentionParams p) {
+    begin_kernel();
     attention<1, 1, true>(p);
 }
 

@@ -14,6 +14,15 @@ __host__ __device__ constexpr bool mutant(int n) {
     return MUTANT == n;
 }
 
+// How every kernel begins, before it touches global memory, so that it may be launched while the one before it in the stream runs
+// (`Stream::launch` of src/device/cuda/driver/function.rs). When it is past this all earlier ones have ended, since the one before
+// began like this, too. What follows may then be brought to the multiprocessors that are free, and waits there. Mutant 90 of every
+// kernel: it does not wait.
+__device__ __forceinline__ void begin_kernel() {
+    if (!mutant(90)) ptx::grid_wait();
+    ptx::grid_launch_dependents();
+}
+
 __host__ __device__ constexpr int ceil_div(int a, int b) {
     return (a + b - 1) / b;
 }

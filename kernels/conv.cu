@@ -65,46 +65,55 @@ extern "C" {
 
 SPEC(conv_128x256, tiles<T128x256>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(T128x256::THREADS, 1) conv_128x256(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T128x256, true, Unchanged>(p);
 }
 
 SPEC(conv_128x256_relu, tiles<T128x256>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(T128x256::THREADS, 1) conv_128x256_relu(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T128x256, true, ReluIn>(p);
 }
 
 SPEC(conv_128x128, tiles<T128x128>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(T128x128::THREADS, 2) conv_128x128(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T128x128, true, Unchanged>(p);
 }
 
 SPEC(conv_128x128_relu, tiles<T128x128>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(T128x128::THREADS, 2) conv_128x128_relu(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T128x128, true, ReluIn>(p);
 }
 
 SPEC(conv_128x64, tiles<T128x64>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(T128x64::THREADS, 2) conv_128x64(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T128x64, true, Unchanged>(p);
 }
 
 SPEC(conv_128x64_relu, tiles<T128x64>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(T128x64::THREADS, 2) conv_128x64_relu(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T128x64, true, ReluIn>(p);
 }
 
 SPEC(conv_64x64, tiles<T64x64>().most(LARGEST_KERNEL))
 __global__ void __launch_bounds__(T64x64::THREADS, 2) conv_64x64(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T64x64, true, Unchanged>(p);
 }
 
 SPEC(conv_64x64_relu, tiles<T64x64>().most(LARGEST_KERNEL).variant(variant::RELU_INPUT))
 __global__ void __launch_bounds__(T64x64::THREADS, 2) conv_64x64_relu(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T64x64, true, ReluIn>(p);
 }
 
 SPEC(conv_64x64_any, tiles<T64x64>().most(LARGEST_KERNEL).variant(variant::ANY_SHAPE))
 __global__ void __launch_bounds__(T64x64::THREADS, 2) conv_64x64_any(const __grid_constant__ ConvParams p) {
+    begin_kernel();
     conv<T64x64, false, Unchanged>(p);
 }
 

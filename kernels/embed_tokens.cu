@@ -24,6 +24,7 @@ constexpr int THREADS = 128;
 
 SPEC(embed_tokens, Spec().rows(1))
 extern "C" __global__ void __launch_bounds__(THREADS) embed_tokens(const __grid_constant__ EmbedTokensParams p) {
+    begin_kernel();
     const uint32_t token = blockIdx.x % p.tokens;
     const size_t place = blockIdx.x;
     const half* row = p.table + static_cast<size_t>(p.ids[place]) * p.stride;

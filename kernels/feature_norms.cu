@@ -18,6 +18,7 @@ struct FeatureNormsParams {
 
 SPEC(feature_norms, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) feature_norms(const __grid_constant__ FeatureNormsParams p) {
+    begin_kernel();
     __shared__ float shared[WARPS][LINE];
     const Resizing& r = p.resizing;
     const Strip strip(r);

@@ -69,6 +69,7 @@ __device__ __forceinline__ bool store_formed(const FormFeaturesParams& p, T* out
 
 SPEC(form_features_norms, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) form_features_norms(const __grid_constant__ FormFeaturesParams p) {
+    begin_kernel();
     __shared__ float shared[WARPS][LINE];
     const Resizing& r = p.resizing;
     const Strip strip(r);
@@ -136,25 +137,30 @@ __device__ __forceinline__ void vectors(const FormFeaturesParams& p) {
 
 SPEC(form_features_hwc, Spec().columns(WARPS))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) form_features_hwc(const __grid_constant__ FormFeaturesParams p) {
+    begin_kernel();
     vectors<float>(p);
 }
 
 SPEC(form_features_hwc_half, Spec().columns(WARPS))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) form_features_hwc_half(const __grid_constant__ FormFeaturesParams p) {
+    begin_kernel();
     vectors<half>(p);
 }
 
 SPEC(form_features_chw, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) form_features_chw(const __grid_constant__ FormFeaturesParams p) {
+    begin_kernel();
     planes<float>(p);
 }
 
 SPEC(form_features_chw_half, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) form_features_chw_half(const __grid_constant__ FormFeaturesParams p) {
+    begin_kernel();
     planes<half>(p);
 }
 
 SPEC(form_features_clear, Spec())
 extern "C" __global__ void __launch_bounds__(32) form_features_clear(const __grid_constant__ FormFeaturesClearParams p) {
+    begin_kernel();
     if (threadIdx.x == 0 && !mutant(12)) *p.not_finite = 0;
 }

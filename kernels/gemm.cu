@@ -79,31 +79,37 @@ extern "C" {
 
 SPEC(gemm_128x256_half, tiles<T128x256>())
 __global__ void __launch_bounds__(T128x256::THREADS, 1) gemm_128x256_half(const __grid_constant__ GemmParams p) {
+    begin_kernel();
     gemm<T128x256, RowLoader<T128x256, T128x256::BLOCK_M>, half>(p);
 }
 
 SPEC(gemm_128x128_half, tiles<T128x128>())
 __global__ void __launch_bounds__(T128x128::THREADS, 2) gemm_128x128_half(const __grid_constant__ GemmParams p) {
+    begin_kernel();
     gemm<T128x128, RowLoader<T128x128, T128x128::BLOCK_M>, half>(p);
 }
 
 SPEC(gemm_128x64_half, tiles<T128x64>())
 __global__ void __launch_bounds__(T128x64::THREADS, 2) gemm_128x64_half(const __grid_constant__ GemmParams p) {
+    begin_kernel();
     gemm<T128x64, RowLoader<T128x64, T128x64::BLOCK_M>, half>(p);
 }
 
 SPEC(gemm_64x64_half, tiles<T64x64>())
 __global__ void __launch_bounds__(T64x64::THREADS, 2) gemm_64x64_half(const __grid_constant__ GemmParams p) {
+    begin_kernel();
     gemm<T64x64, RowLoader<T64x64, T64x64::BLOCK_M>, half>(p);
 }
 
 SPEC(gemm_64x64_float, tiles<T64x64>().variant(variant::FLOAT_INPUT))
 __global__ void __launch_bounds__(T64x64::THREADS, 2) gemm_64x64_float(const __grid_constant__ GemmParams p) {
+    begin_kernel();
     gemm<T64x64, FloatLoader<T64x64, T64x64::BLOCK_M>, float>(p);
 }
 
 SPEC(gemv_float, Spec().rows(1).columns(GEMV_WARPS).variant(variant::FLOAT_INPUT))
 __global__ void __launch_bounds__(32 * GEMV_WARPS) gemv_float(const __grid_constant__ GemmParams p) {
+    begin_kernel();
     gemv(p);
 }
 

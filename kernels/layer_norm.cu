@@ -88,11 +88,13 @@ extern "C" {
 
 SPEC(layer_norm_256, declared<2>())
 __global__ void __launch_bounds__(32 * WARPS) layer_norm_256(const __grid_constant__ LayerNormParams p) {
+    begin_kernel();
     layer_norm<2>(p);
 }
 
 SPEC(layer_norm_1024, declared<8>())
 __global__ void __launch_bounds__(32 * WARPS) layer_norm_1024(const __grid_constant__ LayerNormParams p) {
+    begin_kernel();
     layer_norm<8>(p);
 }
 

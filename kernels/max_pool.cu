@@ -41,6 +41,7 @@ struct Window {
 
 SPEC(max_pool_8, Spec().step(CHUNK))
 extern "C" __global__ void __launch_bounds__(THREADS) max_pool_8(const __grid_constant__ MaxPoolParams p) {
+    begin_kernel();
     const uint32_t groups = p.channels / CHUNK, out_width = (p.width + 1) / 2;
     const uint32_t at = blockIdx.x * THREADS + threadIdx.x, column = at / groups, y = blockIdx.y, item = blockIdx.z;
     if (column >= out_width) return;

@@ -145,10 +145,12 @@ __device__ __forceinline__ void tint(const OverlayParams& p) {
 
 SPEC(overlay, Spec().rows(WARPS * PIXELS))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay(const __grid_constant__ OverlayParams p) {
+    begin_kernel();
     tint<false>(p);
 }
 
 SPEC(overlay_unlabelled, Spec().rows(WARPS * PIXELS))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) overlay_unlabelled(const __grid_constant__ OverlayParams p) {
+    begin_kernel();
     tint<true>(p);
 }

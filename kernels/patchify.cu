@@ -93,10 +93,12 @@ constexpr Spec declared() {
 #define KERNELS(pairs, single, Source, Params, ...)                                                            \
     SPEC(pairs, declared<2>().variant(variant::PAIRS))                                                        \
     extern "C" __global__ void __launch_bounds__(__VA_ARGS__) pairs(const __grid_constant__ Params p) {       \
+        begin_kernel();                                                                                       \
         patchify<2, Source>(p);                                                                               \
     }                                                                                                         \
     SPEC(single, declared<1>())                                                                               \
     extern "C" __global__ void __launch_bounds__(__VA_ARGS__) single(const __grid_constant__ Params p) {      \
+        begin_kernel();                                                                                       \
         patchify<1, Source>(p);                                                                               \
     }
 

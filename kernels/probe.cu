@@ -13,6 +13,7 @@ struct EvictParams {
 // Launch: 256 threads, as many blocks as one likes.
 SPEC(evict, Spec())
 extern "C" __global__ void __launch_bounds__(256) evict(const __grid_constant__ EvictParams p) {
+    begin_kernel();
     uint32_t sum = 0;
     const uint64_t step = static_cast<uint64_t>(gridDim.x) * 256;
     for (uint64_t i = static_cast<uint64_t>(blockIdx.x) * 256 + threadIdx.x; i < p.chunks; i += step) {
@@ -30,6 +31,7 @@ struct SmClockParams {
 // Clocks that pass while so many nanoseconds do, as the first thread sees it.  Launch: 32 threads.
 SPEC(sm_clock, Spec())
 extern "C" __global__ void __launch_bounds__(32) sm_clock(const __grid_constant__ SmClockParams p) {
+    begin_kernel();
     auto now = [] {
         uint64_t t;
         asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t) :: "memory");

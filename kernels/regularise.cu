@@ -41,6 +41,7 @@ __device__ __forceinline__ float activate(uint32_t activation, float v) {
 
 SPEC(regularise, Spec().step(STRIP))
 extern "C" __global__ void __launch_bounds__(THREADS) regularise(const __grid_constant__ RegulariseParams p) {
+    begin_kernel();
     const uint32_t lane = threadIdx.x % p.lanes, across = ceil_div(p.width, STRIP);
     const uint32_t wanted = blockIdx.x * (THREADS / p.lanes) + threadIdx.x / p.lanes;
     // Threads behind the last strip help with it: all of a warp must meet in the shuffles.

@@ -53,10 +53,12 @@ __device__ __forceinline__ void planes(const ResizeFeaturesParams& p) {
 
 SPEC(resize_features, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) resize_features(const __grid_constant__ ResizeFeaturesParams p) {
+    begin_kernel();
     planes<float>(p);
 }
 
 SPEC(resize_features_half, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) resize_features_half(const __grid_constant__ ResizeFeaturesParams p) {
+    begin_kernel();
     planes<half>(p);
 }

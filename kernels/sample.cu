@@ -37,6 +37,7 @@ constexpr int THREADS = 128;
 
 SPEC(sample, Spec().rows(1))
 extern "C" __global__ void __launch_bounds__(THREADS) sample(const __grid_constant__ SampleParams p) {
+    begin_kernel();
     const size_t place = static_cast<size_t>(blockIdx.z) * gridDim.x + blockIdx.x;
     const Pair x = pixels(p.points[2 * place + (mutant(1) ? 1 : 0)], p.photo_width);
     const Pair y = pixels(p.points[2 * place + (mutant(1) ? 0 : 1)], p.photo_height);

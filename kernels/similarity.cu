@@ -260,11 +260,13 @@ extern "C" {
 
 SPEC(similarity_256, declared<256>())
 __global__ void __launch_bounds__(THREADS, 2) similarity_256(const __grid_constant__ SimilarityParams p) {
+    begin_kernel();
     similarity<256>(p);
 }
 
 SPEC(similarity_64, declared<64>())
 __global__ void __launch_bounds__(THREADS, 2) similarity_64(const __grid_constant__ SimilarityParams p) {
+    begin_kernel();
     similarity<64>(p);
 }
 

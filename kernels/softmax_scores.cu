@@ -23,6 +23,7 @@ constexpr int THREADS = 256;
 
 SPEC(softmax_scores, Spec().rows(1).columns(THREADS))
 extern "C" __global__ void __launch_bounds__(THREADS) softmax_scores(const __grid_constant__ SoftmaxScoresParams p) {
+    begin_kernel();
     const uint64_t pixel = static_cast<uint64_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (pixel >= p.pixels && !mutant(2)) return;
     float* scores = p.scores + blockIdx.y * p.labels * p.pixels + pixel;

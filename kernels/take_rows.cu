@@ -21,6 +21,7 @@ constexpr int THREADS = 128;
 
 SPEC(take_rows, Spec().rows(1))
 extern "C" __global__ void __launch_bounds__(THREADS) take_rows(const __grid_constant__ TakeRowsParams p) {
+    begin_kernel();
     const size_t item = blockIdx.x;
     const float* row = p.x + (item * p.rows + p.index[mutant(1) ? 0 : item]) * p.width;
     for (uint32_t c = threadIdx.x; c < p.width; c += THREADS) p.out[item * p.width + c] = row[c];

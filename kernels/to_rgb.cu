@@ -63,6 +63,7 @@ __device__ __forceinline__ void to_rgb(const ToRgbParams& p) {
 #define KERNEL(name, Source)                                                                            \
     SPEC(name, Spec().rows(1).columns(COLUMNS))                                                         \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) name(const __grid_constant__ ToRgbParams p) { \
+        begin_kernel();                                                                                         \
         to_rgb<Source>(p);                                                                              \
     }
 

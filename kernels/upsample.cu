@@ -49,6 +49,7 @@ __device__ __forceinline__ float2 between(float2 a, float2 b, float t) {
 
 SPEC(upsample_8, Spec().step(CHUNK))
 extern "C" __global__ void __launch_bounds__(THREADS) upsample_8(const __grid_constant__ UpsampleParams p) {
+    begin_kernel();
     const uint32_t groups = p.channels / CHUNK;
     const uint32_t at = blockIdx.x * THREADS + threadIdx.x, cell = at / groups, item = blockIdx.z;
     if (cell > p.width) return;

@@ -24,6 +24,7 @@ constexpr int WARPS = 4, COLUMNS = 32;
 
 SPEC(upsample_scores, Spec().rows(WARPS).columns(COLUMNS).room(LINE))
 extern "C" __global__ void __launch_bounds__(32 * WARPS) upsample_scores(const __grid_constant__ UpsampleScoresParams p) {
+    begin_kernel();
     __shared__ float shared[WARPS][LINE];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t out_height = 2 * p.height, out_width = 2 * p.width, across = ceil_div(out_width, COLUMNS);
