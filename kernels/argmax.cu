@@ -145,6 +145,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) argmax_confident(const 
     largest_of<true>(p.argmax, &p);
 }
 
+// The next launch counts in it, which waits for this one, as this one does for the pass before.
 SPEC(argmax_clear, Spec())
 extern "C" __global__ void __launch_bounds__(32) argmax_clear(const __grid_constant__ ArgmaxClearParams p) {
     begin_kernel();

@@ -159,6 +159,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) form_features_chw_half(
     planes<half>(p);
 }
 
+// The next launches count in it, which wait for this one, as this one does for the pass before.
 SPEC(form_features_clear, Spec())
 extern "C" __global__ void __launch_bounds__(32) form_features_clear(const __grid_constant__ FormFeaturesClearParams p) {
     begin_kernel();

@@ -308,7 +308,8 @@ __device__ __forceinline__ void gemm_mainloop(Sums<S>& sum, A& load_a, B& load_b
 }
 
 // Depth cut in parts for products with too few tiles to fill the GPU: each block writes its sums to `partial_sums`, and the tile's
-// last block adds them up in the order of the parts, so that the result does not depend on who came last.
+// last block adds them up in the order of the parts, so that the result does not depend on who came last. The next product may
+// have the same memory: where launches overlap it waits for this one before it writes (`begin_kernel`).
 struct SplitK {
     float* partial_sums; // [tiles of the output, parts, BLOCK_M · BLOCK_N]
     uint32_t* arrived;   // [tiles of the output], zeros before and after

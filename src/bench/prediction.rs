@@ -35,6 +35,8 @@ pub struct Board {
     pub memory_gb_per_s: f64,
     /// From one kernel of a graph to the next.
     pub launch_us: f64,
+    /// The same where the second one may begin before the first has ended.
+    pub overlapped_launch_us: f64,
     /// Until a block's first data has come and its last has gone.
     pub fill_clocks: f64,
     /// Where these numbers come from.
@@ -86,9 +88,13 @@ pub fn emulated_boards() -> Result<Vec<(&'static Board, usize)>> {
 pub fn assumptions() -> String {
     let rates = boards().iter().map(|board| {
         let Board { name, ghz, l2_gb_per_s, memory_gb_per_s, launch_us, fill_clocks, source, .. } = board;
+        let overlapped = match board.overlapped_launch_us {
+            us if us == *launch_us => String::new(),
+            us => format!(" or {us} where it overlaps the one before"),
+        };
         format!(
             "{name}: {ghz:.2} GHz, mma.sync {} FLOP a clock and multiprocessor, L2 {:.1} and memory {:.2} TB/s, \
-             {launch_us} µs a launch, {fill_clocks} clocks to fill and drain each wave of blocks ({source})",
+             {launch_us} µs a launch{overlapped}, {fill_clocks} clocks to fill and drain each wave of blocks ({source})",
             board.tensor_flop(),
             l2_gb_per_s / 1e3,
             memory_gb_per_s / 1e3
@@ -161,7 +167,7 @@ impl Board {
         let us = |bytes: f64, gb_per_s: f64| bytes / (gb_per_s * REACHED * 1e3);
         let (l2, memory) = (SECTOR * sectors as f64 + bulk as f64, SECTOR * unique as f64);
         let kernel = (clocks / (self.ghz * 1e3)).max(us(l2, self.l2_gb_per_s)).max(us(memory, self.memory_gb_per_s));
-        kernel + self.launch_us
+        kernel + if launch.overlaps { self.overlapped_launch_us } else { self.launch_us }
     }
 }
 
@@ -180,6 +186,7 @@ mod tests {
             threads: 128,
             shared: 48 << 10,
             registers: 128,
+            overlaps: false,
             counts,
         }
     }
@@ -208,6 +215,16 @@ mod tests {
         let board = Board::named("rtx4090").unwrap();
         let us = board.predict(&launch(1, Counts::default()));
         assert!((us - (1.3 + 1000.0 / 2520.0)).abs() < 1e-9, "{us}");
+    }
+
+    #[test]
+    fn an_overlapping_launch_takes_what_is_left_of_it() {
+        for board in boards() {
+            let plain = launch(1, Counts::default());
+            let gain = board.predict(&plain) - board.predict(&Launched { overlaps: true, ..plain });
+            assert!((gain - (board.launch_us - board.overlapped_launch_us)).abs() < 1e-9, "{}", board.name);
+            assert_eq!(gain > 0.0, board.limits().overlaps, "{}", board.name);
+        }
     }
 
     #[test]

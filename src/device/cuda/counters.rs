@@ -20,6 +20,8 @@ pub struct Launched {
     pub shared: u32,
     /// Of a thread.
     pub registers: u32,
+    /// It may begin before the launch before it has ended.
+    pub overlaps: bool,
     /// Zeros where nothing was counted.
     pub counts: Counts,
 }
@@ -76,7 +78,7 @@ pub struct Instructions {
 impl Launched {
     /// By the function that its kernel is. Of PTX the virtual GPU knows no registers: ptxas' are taken, for the architecture that
     /// needs most.
-    pub(super) fn of(launch: &Launch, function: &Function, is_virtual: bool) -> Launched {
+    pub(super) fn of(launch: &Launch, function: &Function, is_virtual: bool, overlaps: bool) -> Launched {
         let kernel = &launch.kernel;
         let (registers, fixed) = match is_virtual {
             true => (kernel.registers, kernel.static_shared),
@@ -90,6 +92,7 @@ impl Launched {
             threads: kernel.threads,
             shared: fixed + kernel.spec.shared,
             registers,
+            overlaps,
             counts: Counts::default(),
         }
     }

@@ -15,15 +15,18 @@ use crate::plan::Plan;
 pub struct Launcher {
     pub(super) stream: Arc<Stream>,
     pub(super) library: Arc<Library>,
+    /// Kernels may begin before the one before has ended.
+    overlaps: bool,
     #[cfg(feature = "bench")]
     pub(super) probe: Probe,
 }
 
 impl Launcher {
-    pub fn new(stream: &Arc<Stream>, library: Arc<Library>) -> Launcher {
+    pub fn new(stream: &Arc<Stream>, library: Arc<Library>, overlaps: bool) -> Launcher {
         Launcher {
             stream: Arc::clone(stream),
             library,
+            overlaps,
             #[cfg(feature = "bench")]
             probe: Probe::default(),
         }
@@ -34,13 +37,31 @@ impl Launcher {
         self.queue_steps(plan, launches, 0..plan.steps.len(), clock)
     }
 
-    /// As [`Launcher::queue`], of some steps.
+    /// As [`Launcher::queue`], of some steps. Every launch but the first may overlap the one before it: the first follows copies, or
+    /// what others have queued, of which nobody knows whether it waits.
     pub fn queue_steps(
         &mut self,
         plan: &Plan,
         launches: &Launches,
         steps: Range<usize>,
+        clock: Option<&mut Clock>,
+    ) -> Result<()> {
+        self.queue_all(plan, launches, steps, clock, false)
+    }
+
+    /// As [`Launcher::queue`], right behind another plan's launches, the last of which the first one may overlap, too.
+    #[cfg(feature = "bench")]
+    pub fn queue_behind(&mut self, plan: &Plan, launches: &Launches) -> Result<()> {
+        self.queue_all(plan, launches, 0..plan.steps.len(), None, true)
+    }
+
+    fn queue_all(
+        &mut self,
+        plan: &Plan,
+        launches: &Launches,
+        steps: Range<usize>,
         mut clock: Option<&mut Clock>,
+        mut follows: bool,
     ) -> Result<()> {
         let mut stage = None;
         for (i, step) in steps.clone().zip(&plan.steps[steps]) {
@@ -52,9 +73,12 @@ impl Launcher {
                 clock.step()?;
             }
             for launch in launches.of_step(i) {
-                self.stream.launch(self.library.function(launch.kernel), launch.grid, launch.params(), false)?;
+                let function = self.library.function(launch.kernel);
+                let overlaps = self.overlaps && follows && function.waits();
+                follows = true;
+                self.stream.launch(function, launch.grid, launch.params(), overlaps)?;
                 #[cfg(feature = "bench")]
-                self.probe.note(&self.stream, &self.library, launch)?;
+                self.probe.note(&self.stream, &self.library, launch, overlaps)?;
             }
         }
         Ok(())

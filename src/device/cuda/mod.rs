@@ -164,10 +164,14 @@ impl Cuda {
     fn on(stream: Arc<Stream>, library: Arc<Library>, weights: Weights) -> Result<Cuda> {
         let _current = stream.enter()?;
         let limits = GpuLimits::of(stream.info());
-        let limits = if library.has_warpgroups() { limits } else { limits.without_warpgroups() };
+        let limits = GpuLimits {
+            overlaps: limits.overlaps && library.waits(),
+            warpgroups: limits.warpgroups && library.has_warpgroups(),
+            ..limits
+        };
         Ok(Cuda {
             limits,
-            launcher: Launcher::new(&stream, library),
+            launcher: Launcher::new(&stream, library, limits.overlaps),
             split_k: SplitKMemory::new(&stream)?,
             weights,
             arena: Arena::new(Arc::clone(&stream)),
@@ -230,6 +234,19 @@ impl Cuda {
         compile(plan, Target::absent(self.limits)).map(drop)
     }
 
+    /// Whether a pass's kernels may begin before the one before has ended, in words: why they do not.
+    pub fn overlap(&self) -> &'static str {
+        let info = self.info();
+        match self.limits.overlaps {
+            true => OVERLAP,
+            false if !GpuLimits::absent(info.capability, info.multiprocessors).overlaps => {
+                "launches do not overlap: the GPU is older than compute capability 9.0"
+            }
+            false if !info.launches_overlap => "launches do not overlap: the driver is older than CUDA 12.3",
+            false => "launches do not overlap: this build's kernels for the GPU do not wait for each other",
+        }
+    }
+
     pub fn info(&self) -> &Info {
         self.stream.info()
     }
@@ -280,6 +297,8 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
     }
 }
 
+/// A pass's kernels may begin before the one before has ended, in words.
+pub const OVERLAP: &str = "launches overlap: programmatic edges";
 /// float16.
 const ACTIVATION_BYTES: usize = 2;
 

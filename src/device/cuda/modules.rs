@@ -159,6 +159,11 @@ impl Library {
             && newer.cuLaunchKernelEx.is_some()
     }
 
+    /// Whether kernels wait for the launch before them, so that they may overlap it.
+    pub fn waits(&self) -> bool {
+        self.functions.iter().flatten().any(Function::waits)
+    }
+
     pub fn modules(&self) -> &[LoadedModule] {
         &self.modules
     }

@@ -87,12 +87,12 @@ impl Probe {
 
     /// Keeps what the launch just made is, and did, where that is wanted. On a real GPU nothing waits: whoever times launches
     /// records them too.
-    pub(super) fn note(&mut self, stream: &Stream, library: &Library, launch: &Launch) -> Result<()> {
+    pub(super) fn note(&mut self, stream: &Stream, library: &Library, launch: &Launch, overlaps: bool) -> Result<()> {
         if !self.is_recording() {
             return Ok(());
         }
         let is_virtual = stream.info().is_virtual;
-        let mut launched = Launched::of(launch, library.function(launch.kernel), is_virtual);
+        let mut launched = Launched::of(launch, library.function(launch.kernel), is_virtual, overlaps);
         if self.record == Record::Counts && is_virtual {
             stream.synchronize()?;
             launched = launched.counted();
@@ -174,8 +174,11 @@ impl Cuda {
         stream.synchronize()?;
         let record = std::mem::take(&mut self.launcher.probe.record);
         let launcher = &mut self.launcher;
-        let mut queue = |program: &Program| launcher.queue(&program.plan, GpuProgram::launches(program), None);
-        let graph = Graph::capture(&stream, || programs.iter().try_for_each(&mut queue));
+        let mut queue = |(i, program): (usize, &Program)| match i {
+            0 => launcher.queue(&program.plan, GpuProgram::launches(program), None),
+            _ => launcher.queue_behind(&program.plan, GpuProgram::launches(program)),
+        };
+        let graph = Graph::capture(&stream, || programs.iter().enumerate().try_for_each(&mut queue));
         self.launcher.probe.record = record;
         let seconds = replayed(&stream, &graph?, effort)?;
         Ok(seconds.into_iter().map(|seconds| seconds / programs.len() as f64).collect())

@@ -10,7 +10,8 @@ use crate::error::Result;
 
 const WORKSPACE: &str = "the products' workspace";
 
-/// The memory in which they meet where the arena has no room. One product at a time uses it: they follow each other on one stream.
+/// The memory in which they meet where the arena has no room. One product at a time uses it: they follow each other on one stream,
+/// and of overlapping launches each waits before it touches memory (`begin_kernel` of kernels/common.cuh).
 pub struct SplitKMemory {
     /// As large as a program needed it.
     partial_sums: Option<Memory>,

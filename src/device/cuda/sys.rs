@@ -236,6 +236,13 @@ pub struct EdgeData {
 /// CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC
 pub const PROGRAMMATIC_EDGE: u8 = 1;
 
+impl Newer {
+    /// Whether kernels can be launched so that they overlap, and the graphs they make be looked at.
+    pub fn launches_overlap(&self) -> bool {
+        self.cuLaunchKernelEx.is_some() && self.cuGraphGetEdges_v2.is_some()
+    }
+}
+
 impl LaunchAttribute {
     /// CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: blocks of a cluster, along x.
     pub fn cluster(blocks: u32) -> Self {

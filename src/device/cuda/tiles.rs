@@ -66,8 +66,12 @@ pub struct GpuLimits {
     pub arch: &'static Arch,
     /// Whether kernels/sm90 runs there.
     pub warpgroups: bool,
+    /// A pass's kernels may begin before the one before has ended.
+    pub overlaps: bool,
 }
 
+/// GPUs have programmatic dependent launches from here on.
+const OVERLAPPING: (u32, u32) = (9, 0);
 /// Threads that a multiprocessor's registers hold: two blocks of four warps, or one of eight.
 const RESIDENT_THREADS: usize = 256;
 /// A block of four warps: one for each tensor core of a multiprocessor.
@@ -166,7 +170,8 @@ impl Tile {
 
 impl GpuLimits {
     pub fn of(gpu: &Info) -> GpuLimits {
-        Self::with(gpu.capability, gpu.multiprocessors, gpu.shared_per_block + RESERVED)
+        let limits = Self::with(gpu.capability, gpu.multiprocessors, gpu.shared_per_block + RESERVED);
+        GpuLimits { overlaps: limits.overlaps && gpu.launches_overlap, ..limits }
     }
 
     /// Without the kernels of warpgroups: a driver that does not take them.
@@ -180,8 +185,9 @@ impl GpuLimits {
     }
 
     fn with(capability: (u32, u32), multiprocessors: u32, shared: usize) -> GpuLimits {
-        let (multiprocessors, warpgroups) = (multiprocessors as usize, capability == WARPGROUPS_CAPABILITY);
-        GpuLimits { multiprocessors, shared, arch: Arch::like(capability), warpgroups }
+        let (overlaps, warpgroups) = (capability >= OVERLAPPING, capability == WARPGROUPS_CAPABILITY);
+        let (multiprocessors, arch) = (multiprocessors as usize, Arch::like(capability));
+        GpuLimits { multiprocessors, shared, arch, warpgroups, overlaps }
     }
 
     /// Blocks that one multiprocessor holds.

@@ -26,6 +26,8 @@ pub struct Info {
     pub unified: bool,
     /// 13000 is CUDA 13.0: the newest that the driver knows.
     pub driver: u32,
+    /// The driver launches kernels that overlap, and tells the edges that they become in a graph: CUDA 12.3.
+    pub launches_overlap: bool,
     /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from. Each, and the cache, is 0 where the
     /// driver does not tell.
     pub clock_khz: u32,
@@ -44,6 +46,8 @@ pub fn info(ordinal: usize) -> Result<Info> {
     Info::of(ordinal, device(ordinal)?)
 }
 
+/// CUDA 12.3.
+const OVERLAPPING_DRIVER: i32 = 12_030;
 /// Of a device's name.
 const LONGEST_NAME: usize = 256;
 
@@ -77,6 +81,7 @@ impl Info {
             memory,
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
+            launches_overlap: driver >= OVERLAPPING_DRIVER && sys::newer().launches_overlap(),
             clock_khz: optional(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE) as u32,
             memory_clock_khz: optional(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE) as u32,
             memory_bus_bits: optional(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH) as u32,
