@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Cuda, Record, set_virtual_devices};
 
-use crate::{host, mutants, operations, warpgroups};
+use crate::{host, mutants, operations, overlap, warpgroups};
 use testing::cases::{Case, Prepared, numbers, run};
 use testing::gpu::found;
 
@@ -17,6 +17,7 @@ static BOARDS: LazyLock<Vec<String>> = LazyLock::new(|| {
         .into_iter()
         .chain(mutants::BOARDS)
         .chain(host::BOARDS)
+        .chain(overlap::BOARDS)
         .chain(warpgroups::BOARDS)
         .map(str::to_owned);
     let boards: Vec<String> = [first].into_iter().chain(others).collect();
@@ -24,7 +25,7 @@ static BOARDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     boards
 });
 
-/// The number of a board that [`operations`], [`mutants`] or [`host`] asks for: of the virtual GPU alone.
+/// The number of a board that [`operations`], [`mutants`], [`host`] or [`overlap`] asks for: of the virtual GPU alone.
 pub fn ordinal(board: &str) -> usize {
     1 + BOARDS[1..].iter().position(|known| known == board).expect("its test names it")
 }

@@ -15,4 +15,5 @@ mod kernels_page;
 mod mutants;
 mod numbers;
 mod operations;
+mod overlap;
 mod warpgroups;

@@ -26,12 +26,21 @@ const NOTHING: &str = "nothing";
 const AT_A_TIME: usize = 2;
 
 /// By schedule. A loop that a mutant makes endless ends soon.
-pub const BOARDS: [&str; 2] = ["rtx4090:sched=0:limit=100000000", "rtx4090:sched=1:limit=100000000"];
+pub const BOARDS: [&str; 4] = [
+    "rtx4090:sched=0:limit=100000000",
+    "rtx4090:sched=1:limit=100000000",
+    "h100:sched=0:limit=100000000",
+    "h100:sched=1:limit=100000000",
+];
+/// The kernels for compute capability 9.0 alone.
+const HOPPER: &str = "sm90/";
+/// How a mistake's description ends that shows there alone, in a kernel for all.
+const ON_HOPPER: &str = "(9.0)";
 
 /// A planned mistake and the kernel file through which it is tried.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mutant {
-    /// "gemm.cu", "gemm_mainloop.cuh"
+    /// "gemm.cu", "gemm_mainloop.cuh", "sm90/gemm.cu"
     file: String,
     number: u32,
     module: String,
@@ -54,12 +63,27 @@ fn sources(file: &str) -> BTreeMap<String, String> {
     let mut open = vec![file.to_owned()];
     while let Some(file) = open.pop() {
         if let Entry::Vacant(place) = found.entry(file) {
+            let folder = Path::new(place.key()).parent().map(Path::to_path_buf).unwrap_or_default();
             let text = read(place.key());
             let text = place.insert(text);
-            open.extend(include.captures_iter(text).map(|c| c[1].to_owned()));
+            open.extend(include.captures_iter(text).map(|c| included(&folder, &c[1])));
         }
     }
     found
+}
+
+/// A header as a file of this folder names it, as nvcc finds it: there, or else in kernels/.
+fn included(folder: &Path, name: &str) -> String {
+    let beside = folder.join(name);
+    let path = if kernels().join(&beside).is_file() { beside } else { PathBuf::from(name) };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.to_str().expect("names are text").split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// "// Mutants: 1 no barrier, 2 no limit of rows." over one or more lines of comment.
@@ -81,7 +105,7 @@ fn descriptions(text: &str) -> BTreeMap<u32, String> {
 fn mutants(only: &str) -> Vec<Mutant> {
     let used = Regex::new(r"\bmutant\((\d+)\)").unwrap();
     let mut modules: Vec<&str> = MODULES.iter().map(|embedded| embedded.module).collect();
-    modules.sort_by_key(|module| (*module != "gemm", *module));
+    modules.sort_by_key(|module| (module.starts_with(HOPPER), *module != "gemm", *module));
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for module in modules {
@@ -114,12 +138,14 @@ impl Mutant {
     fn compile(&self, nvcc: &Path, into: &Path) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         (sources(&format!("{}.cu", self.module)), nvcc).hash(&mut hasher);
-        let ptx = into.join(format!("{}-{}-{:016x}.ptx", self.module, self.number, hasher.finish()));
+        let arch = if self.is_on_hopper() { "compute_90a" } else { "compute_80" };
+        let name = self.module.replace('/', "-");
+        let ptx = into.join(format!("{name}-{arch}-{}-{:016x}.ptx", self.number, hasher.finish()));
         if !ptx.is_file() {
             let part = ptx.with_extension(format!("{}.part", std::process::id()));
             let mut compile = Command::new(nvcc);
-            compile.args(["-ptx", "-arch=compute_80", "-std=c++17", "-lineinfo", "-O3"]);
-            compile.arg(format!("-DMUTANT={}", self.number));
+            compile.args(["-ptx", "-std=c++17", "-lineinfo", "-O3"]).arg(format!("-arch={arch}"));
+            compile.arg("-I").arg(kernels()).arg(format!("-DMUTANT={}", self.number));
             compile.arg(kernels().join(format!("{}.cu", self.module))).arg("-o").arg(&part);
             let output = compile.output().expect("nvcc starts");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -128,16 +154,21 @@ impl Mutant {
         ptx
     }
 
+    fn is_on_hopper(&self) -> bool {
+        self.module.starts_with(HOPPER) || self.description.ends_with(ON_HOPPER)
+    }
+
     /// Whether the case is computed by its module.
     fn concerns(&self, case: &Case) -> bool {
-        let operation = case.op.name();
-        let is_its = operation == self.module || operation == "conv_transpose" && self.module == "gemm";
+        let (operation, module) = (case.op.name(), self.module.trim_start_matches(HOPPER));
+        let is_its = operation == module || operation == "conv_transpose" && module == "gemm";
         is_its && !is_refused(&case.op)
     }
 
     /// What catches it, in schedule 0 or else in schedule 1.
     fn tried(&self, ptx: &str, subjects: &mut Subjects) -> String {
-        let [in_order, shuffled] = BOARDS.map(ordinal);
+        let [usual @ .., in_order, shuffled] = BOARDS.map(ordinal);
+        let [in_order, shuffled] = if self.is_on_hopper() { [in_order, shuffled] } else { usual };
         self.caught(ptx, in_order, subjects)
             .or_else(|| Some(format!("{}, in schedule 1", self.caught(ptx, shuffled, subjects)?)))
             .unwrap_or_else(|| NOTHING.to_owned())
@@ -197,6 +228,21 @@ impl Subjects {
     }
 }
 
+/// The PTX of a module of kernels/ with a mistake of every kernel (kernels/common.cuh), or for 0 with none, for 9.0 or for all;
+/// `None`, and a message, without nvcc.
+pub fn of_every_kernel(number: u32, module: &str, on_hopper: bool) -> Option<String> {
+    let description = if on_hopper { ON_HOPPER } else { "" }.to_owned();
+    let mutant = Mutant { file: "common.cuh".to_owned(), number, module: module.to_owned(), description };
+    Some(fs::read_to_string(mutant.compile(&nvcc()?, &folder())).expect("compiled"))
+}
+
+/// Where their PTX is kept.
+fn folder() -> PathBuf {
+    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    fs::create_dir_all(&into).expect("a directory");
+    into
+}
+
 /// The nvcc that compiles them; `None`, and a message, if there is none.
 fn nvcc() -> Option<PathBuf> {
     let found = std::env::var_os("LSEG_NVCC").map(PathBuf::from);
@@ -225,8 +271,7 @@ fn every_mutant_is_caught() {
     if virtual_device().is_none() {
         return;
     }
-    let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    fs::create_dir_all(&into).expect("a directory");
+    let into = folder();
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
     let mutants = mutants(&only);
     compile_all(&mutants, &nvcc, &into);

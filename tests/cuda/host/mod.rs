@@ -17,7 +17,7 @@ mod program;
 mod refused;
 mod siblings;
 mod slots;
-mod small;
+pub mod small;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -27,7 +27,8 @@ pub struct Board {
 const USUAL: &str = "rtx4090";
 
 /// Settings that a board of VGPU_DEVICES may have of its own, and the variable that holds for all others.
-const OF_A_BOARD: [(&str, &str); 6] = [
+const OF_A_BOARD: [(&str, &str); 7] = [
+    ("driver", "VGPU_DRIVER"),
     ("sched", "VGPU_SCHED"),
     ("tensor", "VGPU_TENSOR"),
     ("jitter", "VGPU_JITTER"),
@@ -53,7 +54,7 @@ impl Settings {
             (_, Some(list)) => list.split(',').map(|entry| Board::of_entry(entry, &read)).collect::<Result<_, _>>()?,
             (one, None) => {
                 let profile = profile("VGPU_DEVICE", one.as_deref().unwrap_or(USUAL))?;
-                vec![Board { profile, options: options(|variable| given(variable, &read))? }]
+                vec![Board::new(profile, |variable| given(variable, &read))?]
             }
         };
         Ok(Settings {
@@ -83,11 +84,22 @@ impl Board {
                 )
             })?);
         }
-        let options = options(|variable| {
+        Board::new(profile, |variable| {
             let of_its_own = own.iter().find(|(known, _)| *known == variable).map(|(_, value)| value.clone());
             of_its_own.or_else(|| given(variable, read))
-        })?;
-        Ok(Board { profile, options })
+        })
+    }
+
+    /// `given` answers what was given for a variable.
+    fn new(profile: Profile, given: impl Fn(&str) -> Given) -> Result<Board, String> {
+        let driver_version = match given("VGPU_DRIVER") {
+            None => profile.driver_version,
+            Some((name, text)) => match text.parse() {
+                Ok(version @ 11_000..=13_990) => version,
+                _ => return Err(format!("{name}={text} is not a driver's version such as 12020, from 11000 on")),
+            },
+        };
+        Ok(Board { profile: Profile { driver_version, ..profile }, options: options(given)? })
     }
 }
 
@@ -190,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_may_be_older_than_its_board_has_it() {
+        let versions =
+            |list| with("VGPU_DEVICES", list).map(|s| s.boards.iter().map(|b| b.profile.driver_version).collect());
+        assert_eq!(versions("h100:driver=12020,h100"), Ok(vec![12_020, 13_000]));
+        assert_eq!(with("VGPU_DRIVER", "11040").map(|s| s.boards[0].profile.driver_version), Ok(11_040));
+        for wrong in ["12.2", "470", "99000"] {
+            assert!(with("VGPU_DRIVER", wrong).is_err_and(|e| e.contains("such as 12020")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_unknown_value_names_the_choices() {
         for (variable, value) in [("VGPU_DEVICE", "v100"), ("VGPU_DEVICES", "orin,v100,a100")] {
             let error = with(variable, value).expect_err("no such profile");
@@ -199,7 +222,7 @@ mod tests {
         assert!(with("VGPU_DEVICES", "").is_err_and(|e| e.contains("choose one of")));
         assert!(with("VGPU_DEVICE", "h100,orin").is_err_and(|e| e.contains("VGPU_DEVICE=h100,orin is not known")));
         for wrong in ["h100:sched", "h100:speed=1", "h100:"] {
-            assert!(with("VGPU_DEVICES", wrong).is_err_and(|e| e.contains("sched, tensor, jitter")), "{wrong}");
+            assert!(with("VGPU_DEVICES", wrong).is_err_and(|e| e.contains("driver, sched, tensor, jitter")), "{wrong}");
         }
         assert!(with("VGPU_DEVICES", "h100:tensor=slow").is_err_and(|e| e.contains("tensor=slow")));
         assert!(with("VGPU_TENSOR", "slow").is_err_and(|e| e.contains("fast or hw")));
