@@ -19,6 +19,9 @@ use crate::plan::{self, Planned};
 pub struct PlanReport {
     #[serde(rename = "operations")]
     pub ops: Vec<PlanOp>,
+    /// On a GPU that was named: whether a kernel may begin before the one before it has ended, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<&'static str>,
     pub buffers: Vec<PlanBuffer>,
     pub arena_bytes: usize,
     /// The weights of image and text side, without the label bank, as the device keeps them, at most.
@@ -116,6 +119,7 @@ pub fn plan(
     }
     Ok(PlanReport {
         ops,
+        overlap: gpu.map(GpuLimits::overlap),
         buffers: plan.buffers.iter().map(|planned| buffer(planned, value_bytes)).collect(),
         arena_bytes: plan.arena_bytes,
         weight_bytes,

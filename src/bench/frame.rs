@@ -124,6 +124,8 @@ pub struct Prediction {
     pub gpu: String,
     pub milliseconds: f64,
     pub launches: u64,
+    /// Of these, those that may begin before the one before has ended.
+    pub overlapping: u64,
     pub arena_bytes: usize,
     /// The costliest first.
     pub kernels: Vec<Cost>,
@@ -189,6 +191,7 @@ pub fn predict(
         gpu: board.name.clone(),
         milliseconds: kernels.iter().map(|cost| cost.microseconds).sum::<f64>() / 1e3,
         launches: launches.len() as u64,
+        overlapping: launches.iter().filter(|launch| launch.overlaps).count() as u64,
         arena_bytes,
         kernels,
     })

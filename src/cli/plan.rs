@@ -132,7 +132,7 @@ fn render(report: &PlanReport) -> String {
     let launches = if report.ops.iter().all(|op| op.launches.is_empty()) {
         String::new()
     } else {
-        format!("{}\n", launches.render())
+        format!("{}{}\n\n", launches.render(), report.overlap.unwrap_or_default())
     };
 
     let mut buffers = Table::headed(

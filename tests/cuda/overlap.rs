@@ -1,7 +1,7 @@
 //! Launches that begin before the one before them has ended (programmatic dependent launches, compute capability 9.0): which do,
 //! that results keep their bits, and that a kernel which does not wait is found.
 
-use lseg_fast::device::cuda::{Cuda, OVERLAP, set_virtual_devices};
+use lseg_fast::device::cuda::{Cuda, EmbeddedModule, MODULES, OVERLAP, set_virtual_devices};
 use lseg_fast::device::{Calls, Device};
 use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::{DeviceChoice, Engine, Options, Segmentation};
@@ -97,6 +97,33 @@ fn a_kernel_that_does_not_wait_is_found() {
         pass(&right).unwrap();
         let report = pass(&wrong).unwrap_err().to_string();
         assert!(report.contains("GridDependency"), "{report}");
+    }
+}
+
+/// In the text for 9.0 no kernel for all GPUs touches global memory before it has waited; those for 9.0 alone wait somewhere.
+#[test]
+fn every_kernel_waits_before_it_touches_memory() {
+    let touches = ["ld.global", "st.global", "atom.", "red.", "cp.async", "cp.reduce"];
+    let text = |module: &EmbeddedModule| {
+        let (_, packed) = module.ptx.iter().find(|(level, _)| *level == 90).expect("every module has text for 9.0");
+        String::from_utf8(packed.unpacked()).unwrap()
+    };
+    for module in MODULES {
+        let text = text(module);
+        for kernel in module.kernels {
+            let (_, body) = text.split_once(&format!(".entry {}(", kernel.name)).expect("the kernel's text");
+            let body = body.split(".entry ").next().unwrap();
+            let lines = || body.lines().map(str::trim_start);
+            let waits = lines().position(|line| line.starts_with("griddepcontrol.wait"));
+            let touched = lines().position(|line| touches.iter().any(|touch| line.contains(touch)));
+            assert!(waits.is_some(), "{} of {}.cu does not wait", kernel.name, module.module);
+            assert!(
+                module.module.starts_with("sm90/") || touched.is_none_or(|touched| waits.unwrap() < touched),
+                "{} of {}.cu touches memory before it waits",
+                kernel.name,
+                module.module
+            );
+        }
     }
 }
 

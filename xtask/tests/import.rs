@@ -76,7 +76,7 @@ fn made_up(name: &str) -> Folder {
     let board = |name: &str, ghz: &str| {
         format!(
             "{{\"name\":\"{name}\",\"capability\":[9,0],\"multiprocessors\":1,\"ghz\":{ghz},\"l2_gb_per_s\":1,\"memory_gb_per_s\":1,\
-             \"launch_us\":1,\"fill_clocks\":1,\"source\":\"estimates\"}}"
+             \"launch_us\":1,\"overlapped_launch_us\":1,\"fill_clocks\":1,\"source\":\"estimates\"}}"
         )
     };
     into.write("src/bench/boards.json", &format!("[{},{}]", board("orin", "1.30"), board("h100", "1.83")));
@@ -129,6 +129,7 @@ fn the_predictions_take_over_what_was_measured() {
         ("l2_gb_per_s", 7000.0),
         ("memory_gb_per_s", 3000.0),
         ("launch_us", 1.23),
+        ("overlapped_launch_us", 0.5),
         ("fill_clocks", 1601.0),
     ] {
         assert_eq!(rates[name], value, "{name}");
@@ -138,6 +139,7 @@ fn the_predictions_take_over_what_was_measured() {
     assert_eq!((&boards[0]["ghz"], &boards[0]["source"]), (&1.3.into(), &"estimates".into()));
     assert!(boards[0].get("tensor_flop").is_none(), "it was not measured");
     assert_eq!((&boards[1]["ghz"], &boards[1]["tensor_flop"]), (&1.97.into(), &2538.0.into()));
+    assert_eq!(boards[1]["overlapped_launch_us"], 0.5);
     assert!(boards[1]["source"].as_str().unwrap().contains("2026-01-02"));
 }
 

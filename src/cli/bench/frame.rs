@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::bench::frame::{self, Frames, Prediction, Spread, Stage};
 use crate::bench::prediction::{assumptions, emulate_boards, emulated_boards};
 use crate::checkpoint::Checkpoint;
+use crate::device::Calls;
 use crate::device::cuda::{Cuda, Effort};
 use crate::image::decode::{DEFAULT_MAX_PIXELS, Photo, decode};
 use crate::labels::{self, MAX_LABELS};
@@ -97,6 +98,16 @@ struct Report {
     result: FrameResult,
 }
 
+/// The graph that a frame on a GPU is replayed as.
+#[derive(Serialize)]
+struct Replayed {
+    nodes: usize,
+    /// Between kernels of which the second may begin before the first has ended.
+    programmatic_edges: usize,
+    /// Whether there are any, in words.
+    overlap: &'static str,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum FrameResult {
@@ -106,6 +117,8 @@ enum FrameResult {
         /// The photo written to the engine's frame buffer before, which saves a GPU a copy.
         #[serde(skip_serializing_if = "Option::is_none")]
         buffered: Option<Frames>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        graph: Option<Replayed>,
         stages: Vec<Stage>,
     },
     Predicted {
@@ -116,7 +129,7 @@ enum FrameResult {
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (checkpoint, config) = read_config(arguments.model.as_deref())?;
-    let is_virtual = match arguments.device {
+    let (is_virtual, overlap) = match arguments.device {
         DeviceChoice::Cuda(ordinal) => {
             if !arguments.rehearse {
                 emulate_boards()?;
@@ -125,9 +138,9 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
             if !cuda.info().is_virtual {
                 refuse_compiled(&cuda.info().name, cuda.modules())?;
             }
-            cuda.info().is_virtual
+            (cuda.info().is_virtual, Some(cuda.overlap()))
         }
-        _ => false,
+        _ => (false, None),
     };
     if is_virtual && !arguments.rehearse {
         return predict(arguments, &checkpoint, config, printer);
@@ -143,8 +156,10 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let again = Effort { warm_up: 0.0, ..effort };
     let on_gpu = frames.gpu.is_some();
     let buffered = on_gpu.then(|| frame::measure(&mut engine, &frame, again, true)).transpose()?;
+    let Calls { graph_nodes: nodes, programmatic_edges, .. } = engine.device_calls();
+    let graph = overlap.map(|overlap| Replayed { nodes, programmatic_edges, overlap });
     let stages = frame::stages(&mut engine, &frame, effort.runs)?;
-    let result = FrameResult::Measured { frames, buffered, stages };
+    let result = FrameResult::Measured { frames, buffered, graph, stages };
     let (width, height) = (frame.width(), frame.height());
     let device = engine.device().to_owned();
     printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
@@ -259,10 +274,14 @@ fn render(report: &Report) -> String {
     let Report { device, preset, height, width, labels, result } = report;
     let head = format!("{preset} at {height}x{width} with {labels} labels, mask only, on {device}\n");
     match result {
-        FrameResult::Measured { frames, buffered, stages } => {
+        FrameResult::Measured { frames, buffered, graph, stages } => {
             let clock =
                 frames.sm_mhz.map_or_else(String::new, |mhz| format!("the GPU's clock just after: {mhz:.0} MHz\n"));
-            format!("{head}{clock}{}\n{}", render_frames(frames, buffered.as_ref()), render_stages(stages))
+            let graph = graph.as_ref().map_or_else(String::new, |graph| {
+                let Replayed { nodes, programmatic_edges, overlap } = graph;
+                format!("a graph of {nodes} nodes, {programmatic_edges} programmatic edges; {overlap}\n")
+            });
+            format!("{head}{clock}{graph}{}\n{}", render_frames(frames, buffered.as_ref()), render_stages(stages))
         }
         FrameResult::Predicted { assumptions, boards } => {
             let boards: Vec<String> = boards.iter().map(render_prediction).collect();
@@ -315,10 +334,11 @@ fn render_prediction(prediction: &Prediction) -> String {
     }
     let costliest: Vec<&str> = prediction.kernels.iter().take(COSTLIEST).map(|cost| cost.kernel.as_str()).collect();
     format!(
-        "{}: {:.2} ms predicted, {} launches, arena {}; most of it in {}\n{}",
+        "{}: {:.2} ms predicted, {} launches, {} of which overlap the one before, arena {}; most of it in {}\n{}",
         prediction.gpu,
         prediction.milliseconds,
         prediction.launches,
+        prediction.overlapping,
         mib(prediction.arena_bytes as u64),
         costliest.join(", "),
         table.render()

@@ -94,7 +94,7 @@ use self::slots::Slots;
 pub use self::slots::Wait;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
-pub use self::tiles::{Cluster, Config, GpuLimits, MOST_PARTS, Problem, Tile, Tiling, configs};
+pub use self::tiles::{Cluster, Config, GpuLimits, MOST_PARTS, OVERLAP, Problem, Tile, Tiling, configs};
 use super::{Bank, Calls, Device, Elsewhere, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
@@ -237,13 +237,13 @@ impl Cuda {
     /// Whether a pass's kernels may begin before the one before has ended, in words: why they do not.
     pub fn overlap(&self) -> &'static str {
         let info = self.info();
-        match self.limits.overlaps {
-            true => OVERLAP,
-            false if !GpuLimits::absent(info.capability, info.multiprocessors).overlaps => {
-                "launches do not overlap: the GPU is older than compute capability 9.0"
-            }
-            false if !info.launches_overlap => "launches do not overlap: the driver is older than CUDA 12.3",
-            false => "launches do not overlap: this build's kernels for the GPU do not wait for each other",
+        let such_a_gpu = GpuLimits::absent(info.capability, info.multiprocessors);
+        if self.limits.overlaps || !such_a_gpu.overlaps {
+            such_a_gpu.overlap()
+        } else if !info.launches_overlap {
+            "launches do not overlap: the driver is older than CUDA 12.3"
+        } else {
+            "launches do not overlap: this build's kernels for the GPU do not wait for each other"
         }
     }
 
@@ -297,8 +297,6 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
     }
 }
 
-/// A pass's kernels may begin before the one before has ended, in words.
-pub const OVERLAP: &str = "launches overlap: programmatic edges";
 /// float16.
 const ACTIVATION_BYTES: usize = 2;
 

@@ -70,6 +70,9 @@ pub struct GpuLimits {
     pub overlaps: bool,
 }
 
+/// In words: a pass's kernels may begin before the one before has ended; they may not.
+pub const OVERLAP: &str = "launches overlap: programmatic edges";
+const NO_OVERLAP: &str = "launches do not overlap: the GPU is older than compute capability 9.0";
 /// GPUs have programmatic dependent launches from here on.
 const OVERLAPPING: (u32, u32) = (9, 0);
 /// Threads that a multiprocessor's registers hold: two blocks of four warps, or one of eight.
@@ -188,6 +191,11 @@ impl GpuLimits {
         let (overlaps, warpgroups) = (capability >= OVERLAPPING, capability == WARPGROUPS_CAPABILITY);
         let (multiprocessors, arch) = (multiprocessors as usize, Arch::like(capability));
         GpuLimits { multiprocessors, shared, arch, warpgroups, overlaps }
+    }
+
+    /// Whether a pass's kernels may begin before the one before has ended, in words.
+    pub fn overlap(self) -> &'static str {
+        if self.overlaps { OVERLAP } else { NO_OVERLAP }
     }
 
     /// Blocks that one multiprocessor holds.

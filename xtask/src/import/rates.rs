@@ -16,6 +16,9 @@ pub const BOARDS: &str = "src/bench/boards.json";
 /// Names of boards, and the word in a GPU's name that tells them.
 const NAMES: [(&str, &str); 4] = [("h100", "H100"), ("h200", "H200"), ("rtx4090", "4090"), ("orin", "Orin")];
 
+/// GPUs have launches that overlap from this compute capability on.
+const OVERLAPPING: (u32, u32) = (9, 0);
+
 /// One GPU.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Rates {
@@ -27,6 +30,9 @@ pub struct Rates {
     pub l2_gb_per_s: f64,
     pub memory_gb_per_s: f64,
     pub launch_us: f64,
+    /// Where the next kernel may begin before the one before has ended; none of a GPU that has no such launches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlapped_launch_us: Option<f64>,
     pub fill_clocks: f64,
     pub source: String,
 }
@@ -44,6 +50,7 @@ struct Board {
     l2_gb_per_s: Number,
     memory_gb_per_s: Number,
     launch_us: Number,
+    overlapped_launch_us: Number,
     fill_clocks: Number,
     source: String,
 }
@@ -70,6 +77,7 @@ impl Rates {
             l2_gb_per_s: rounded(probes.best("l2", |at| ["ld", "cp.async"].iter().any(|how| at["how"] == *how))?, 0),
             memory_gb_per_s: rounded(probes.best("hbm", |at| at["what"] == "read")?, 0),
             launch_us: rounded(probes.best("edge", plain_edge)?, 2),
+            overlapped_launch_us: probes.best("edge", overlapping_edge).ok().map(|us| rounded(us, 2)),
             // The first data comes, the last goes.
             fill_clocks: rounded(2.0 * probes.parameter("latency", "clocks", |at| at["where"] == "HBM")?, 0),
             source: format!("measured by micro.cu on {gpu}, {date}"),
@@ -101,6 +109,10 @@ impl Rates {
         board.l2_gb_per_s = number(self.l2_gb_per_s)?;
         board.memory_gb_per_s = number(self.memory_gb_per_s)?;
         board.launch_us = number(self.launch_us)?;
+        let is_of_older_gpu = board.capability < OVERLAPPING;
+        if let Some(us) = self.overlapped_launch_us.or(is_of_older_gpu.then_some(self.launch_us)) {
+            board.overlapped_launch_us = number(us)?;
+        }
         board.fill_clocks = number(self.fill_clocks)?;
         board.source = self.source.clone();
         Ok(())
@@ -113,7 +125,16 @@ fn mma(at: &Value) -> bool {
 
 /// Between kernels as ours are: of 100 KB of shared memory, all of one carve-out.
 fn plain_edge(at: &Value) -> bool {
-    at["mode"] == "plain" && at["shared_kb_a"] == 100 && at["shared_kb_b"] == 100
+    is_edge(at, "plain")
+}
+
+/// The same, each of which lets the next one begin at once, which then waits.
+fn overlapping_edge(at: &Value) -> bool {
+    is_edge(at, "early")
+}
+
+fn is_edge(at: &Value, mode: &str) -> bool {
+    at["mode"] == mode && at["shared_kb_a"] == 100 && at["shared_kb_b"] == 100
 }
 
 /// The microbenchmarks' lines.
