@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use lseg_fast::device::cuda::{Cuda, MODULES, Record};
+use lseg_fast::device::Device;
+use lseg_fast::device::cuda::{Config, Cuda, Forced, MODULES, Record, configs};
+use lseg_fast::ops::{Element, Epilogue, Op};
+use lseg_fast::plan;
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
+use crate::host::small::{Layers, Small, WIDTH};
 use crate::gpu::{open, ordinal, run_case, virtual_device};
 use crate::operations::is_refused;
 use testing::cases::{Case, awkward};
@@ -165,6 +169,25 @@ impl Mutant {
         is_its && !is_refused(&case.op)
     }
 
+    /// How a case is computed by its kernels: as the device chooses, or by each of those for 9.0 alone that are compiled with
+    /// mistakes.
+    fn ways(&self, case: &Case, ptx: &str) -> Vec<Forced> {
+        if !self.module.starts_with(HOPPER) {
+            return vec![Forced::default()];
+        }
+        let element = match &case.op {
+            Op::Gemm(op) => op.x.buf.element,
+            _ => Element::Activation,
+        };
+        let own = MODULES.iter().find(|embedded| embedded.module == self.module).expect("its module").kernels;
+        let is_compiled = |config: &Config| {
+            let mut kernels = own.iter().filter(|kernel| kernel.tile() == config.tile);
+            kernels.any(|kernel| ptx.contains(&format!(".entry {}(", kernel.name)))
+        };
+        let forced = |config| Forced { config: Some(config), ..Forced::default() };
+        configs(element).filter(is_compiled).map(forced).collect()
+    }
+
     /// What catches it, in schedule 0 or else in schedule 1.
     fn tried(&self, ptx: &str, subjects: &mut Subjects) -> String {
         let [usual @ .., in_order, shuffled] = BOARDS.map(ordinal);
@@ -179,17 +202,45 @@ impl Mutant {
         let mut collided = Vec::new();
         let mut broken = Cuda::with_ptx(ordinal, &[(&self.module, ptx)]).expect("a mutant loads");
         broken.record(Record::Counts);
-        for (i, case) in awkward().iter().enumerate().filter(|(_, case)| self.concerns(case)) {
+        let mut cases: Vec<_> = awkward().iter().enumerate().filter(|(_, case)| self.concerns(case)).collect();
+        cases.sort_by_key(|(_, case)| if self.module.starts_with(HOPPER) { case.op.flop() } else { 0 });
+        for (i, case, way) in cases.into_iter().flat_map(|(i, case)| self.ways(case, ptx).into_iter().map(move |way| (i, case, way))) {
             let subject = subjects.get(i);
+            broken.force(way);
             match run_case(&mut broken, case, &subject.prepared) {
+                // A kernel that takes what the forced one does not, and has no mistake.
+                Err(report) if report.contains("has no kernel") => {}
                 Err(report) => return Some(check_of(&report).to_owned()),
                 Ok(got) if complaint(subject, &got).is_some() => return Some("difference".to_owned()),
-                Ok(_) => collided.push((i, conflicts(&mut broken))),
+                Ok(_) => collided.push((i, way, conflicts(&mut broken))),
             }
         }
-        let collides = collided.into_iter().any(|(i, conflicts)| conflicts > subjects.conflicts(ordinal, i));
+        if let Some(report) = self.module.starts_with(HOPPER).then(|| chained(&mut broken)).flatten() {
+            return Some(check_of(&report).to_owned());
+        }
+        let collides = collided.into_iter().any(|(i, way, conflicts)| conflicts > subjects.conflicts(ordinal, i, way));
         collides.then(|| CONFLICTS.to_owned())
     }
+}
+
+/// What is reported of three launches that may overlap: LayerNorm, a product of its result, and another onto that one's.
+fn chained(broken: &mut Cuda) -> Option<String> {
+    let (rows, layers) = (16, Layers::new(broken, WIDTH));
+    let config = configs(Element::Activation).find(|config| config.tile.is_of_warpgroups() && config.tile.rows == 64);
+    broken.force(Forced { config, ..Forced::default() });
+    let (plan, [x, out]) = plan::record(broken.activation_bytes(), &[], |d| {
+        let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
+        d.input(x);
+        let [normed, first, out] = [("normed", Element::Activation), ("first", Element::F32), ("out", Element::F32)]
+            .map(|(name, element)| d.buffer(name, x.shape, element));
+        d.layer_norm(x, &layers.norm, normed);
+        d.gemm(normed.all(), &layers.linear, Epilogue::NONE, first.all());
+        d.gemm(normed.all(), &layers.linear, Epilogue::add(first.all()), out.all());
+        d.output(out);
+        [x, out]
+    });
+    let program = broken.compile(plan).expect("the kernels take it");
+    Small { program, x, out }.run(broken, 0).err().map(|error| error.to_string())
 }
 
 /// "SharedRace" of "waiting for the GPU: CUDA error 719 (…): unspecified launch failure: SharedRace in …".
@@ -206,8 +257,8 @@ fn conflicts(device: &mut Cuda) -> u64 {
 #[derive(Default)]
 struct Subjects {
     subjects: BTreeMap<usize, Subject>,
-    /// By device and case.
-    conflicts: BTreeMap<(usize, usize), u64>,
+    /// By device, case and way.
+    conflicts: BTreeMap<(usize, usize, String), u64>,
 }
 
 impl Subjects {
@@ -215,15 +266,17 @@ impl Subjects {
         self.subjects.entry(case).or_insert_with(|| Subject::of(&awkward()[case]))
     }
 
-    fn conflicts(&mut self, ordinal: usize, case: usize) -> u64 {
-        if let Some(known) = self.conflicts.get(&(ordinal, case)) {
+    fn conflicts(&mut self, ordinal: usize, case: usize, way: Forced) -> u64 {
+        let key = (ordinal, case, format!("{way:?}"));
+        if let Some(known) = self.conflicts.get(&key) {
             return *known;
         }
         let mut right = open(ordinal).expect("it was there before");
         right.record(Record::Counts);
+        right.force(way);
         run_case(&mut right, &awkward()[case], &self.get(case).prepared).expect("the right kernel is right");
         let conflicts = conflicts(&mut right);
-        self.conflicts.insert((ordinal, case), conflicts);
+        self.conflicts.insert(key, conflicts);
         conflicts
     }
 }

@@ -17,6 +17,10 @@ pub struct Arch {
     pub shared: u32,
     pub threads: u32,
     pub blocks: u32,
+    /// A kernel may begin before the one before it in its stream has ended (programmatic dependent launches).
+    pub overlaps: bool,
+    /// Products of warpgroups (wgmma), which kernels/sm90 are for: no other architecture has them.
+    pub warpgroups: bool,
 }
 
 /// 32-bit registers of a multiprocessor.
@@ -33,6 +37,8 @@ const GA100: Arch = Arch {
     shared: 164 << 10,
     threads: 2048,
     blocks: 32,
+    overlaps: false,
+    warpgroups: false,
 };
 const GA10X: Arch = Arch {
     capability: (8, 6),
@@ -43,6 +49,8 @@ const GA10X: Arch = Arch {
     shared: 100 << 10,
     threads: 1536,
     blocks: 16,
+    overlaps: false,
+    warpgroups: false,
 };
 const ORIN: Arch = Arch { capability: (8, 7), threads: 1536, blocks: 16, ..GA100 };
 const ADA: Arch = Arch { capability: (8, 9), blocks: 24, ..GA10X };
@@ -55,10 +63,19 @@ const HOPPER: Arch = Arch {
     shared: 228 << 10,
     threads: 2048,
     blocks: 32,
+    overlaps: true,
+    warpgroups: true,
 };
 const BLACKWELL: Arch =
-    Arch { capability: (10, 0), tensor_flop: 8192, professional_flop: 8192, mma_sync_share: 0.3, ..HOPPER };
-const BLACKWELL_RTX: Arch = Arch { capability: (12, 0), ..ADA };
+    Arch {
+    capability: (10, 0),
+    tensor_flop: 8192,
+    professional_flop: 8192,
+    mma_sync_share: 0.3,
+    warpgroups: false,
+    ..HOPPER
+};
+const BLACKWELL_RTX: Arch = Arch { capability: (12, 0), overlaps: true, ..ADA };
 
 const ALL: [Arch; 7] = [GA100, GA10X, ORIN, ADA, HOPPER, BLACKWELL, BLACKWELL_RTX];
 

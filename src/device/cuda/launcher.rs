@@ -73,7 +73,7 @@ impl Launcher {
                 clock.step()?;
             }
             for launch in launches.of_step(i) {
-                let function = self.library.function(launch.kernel);
+                let function = self.library.function(launch.kernel)?;
                 let overlaps = self.overlaps && follows && function.waits();
                 follows = true;
                 self.stream.launch(function, launch.grid, launch.params(), overlaps)?;

@@ -116,8 +116,8 @@ pub fn kernels(module: &str) -> impl Iterator<Item = KernelId> + use<> {
 /// Every kernel, loaded on one GPU.
 pub struct Library {
     modules: Vec<LoadedModule>,
-    /// As [`MODULES`] has them.
-    functions: Vec<Vec<Function>>,
+    /// As [`MODULES`] has them; none of a module that is not loaded, and of one that was replaced what it has.
+    functions: Vec<Vec<Option<Function>>>,
 }
 
 /// A module as a GPU has it.
@@ -145,7 +145,11 @@ impl Library {
                 continue;
             };
             modules.push(LoadedModule { module: embedded.module, image: module.image(), refused });
-            let function = |kernel| module.function(stream, kernel);
+            let is_replaced = replaced.iter().any(|(name, _)| *name == embedded.module);
+            let function = |kernel| match module.function(stream, kernel) {
+                Err(_) if is_replaced => Ok(None),
+                found => found.map(Some),
+            };
             functions.push(embedded.kernels.iter().map(function).collect::<Result<_>>()?);
         }
         Ok(Library { modules, functions })
@@ -161,15 +165,18 @@ impl Library {
 
     /// Whether kernels wait for the launch before them, so that they may overlap it.
     pub fn waits(&self) -> bool {
-        self.functions.iter().flatten().any(Function::waits)
+        self.functions.iter().flatten().flatten().any(Function::waits)
     }
 
     pub fn modules(&self) -> &[LoadedModule] {
         &self.modules
     }
 
-    pub fn function(&self, kernel: KernelId) -> &Function {
-        &self.functions[kernel.module][kernel.kernel]
+    /// # Errors
+    /// The PTX that replaces its module has no such kernel.
+    pub fn function(&self, kernel: KernelId) -> Result<&Function> {
+        let found = self.functions[kernel.module].get(kernel.kernel).and_then(Option::as_ref);
+        found.ok_or_else(|| Error::Device(format!("the PTX that was given has no kernel {}", kernel.name)))
     }
 }
 

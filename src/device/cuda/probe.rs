@@ -92,7 +92,7 @@ impl Probe {
             return Ok(());
         }
         let is_virtual = stream.info().is_virtual;
-        let mut launched = Launched::of(launch, library.function(launch.kernel), is_virtual, overlaps);
+        let mut launched = Launched::of(launch, library.function(launch.kernel)?, is_virtual, overlaps);
         if self.record == Record::Counts && is_virtual {
             stream.synchronize()?;
             launched = launched.counted();
@@ -260,7 +260,7 @@ impl Cuda {
     fn launch(&self, name: &str, blocks: u32, params: &impl NoUninit) -> Result<()> {
         let kernel =
             kernels("probe").find(|kernel| kernel.name == name).expect("probe.cu has the kernels of this file");
-        self.stream.launch(self.launcher.library.function(kernel), [blocks, 1, 1], bytemuck::bytes_of(params), false)
+        self.stream.launch(self.launcher.library.function(kernel)?, [blocks, 1, 1], bytemuck::bytes_of(params), false)
     }
 
     fn evict(&self, flush: &Memory) -> Result<()> {

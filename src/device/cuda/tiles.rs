@@ -8,9 +8,6 @@ use super::driver::Info;
 use super::modules::{Kernel, KernelId, kernels, variant};
 use crate::ops::Element;
 
-/// Code for it runs nowhere else.
-const WARPGROUPS_CAPABILITY: (u32, u32) = (9, 0);
-
 /// Rows and columns of the output that a block makes, and in which steps of the depth, as its kernel declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -73,8 +70,6 @@ pub struct GpuLimits {
 /// In words: a pass's kernels may begin before the one before has ended; they may not.
 pub const OVERLAP: &str = "launches overlap: programmatic edges";
 const NO_OVERLAP: &str = "launches do not overlap: the GPU is older than compute capability 9.0";
-/// GPUs have programmatic dependent launches from here on.
-const OVERLAPPING: (u32, u32) = (9, 0);
 /// Threads that a multiprocessor's registers hold: two blocks of four warps, or one of eight.
 const RESIDENT_THREADS: usize = 256;
 /// A block of four warps: one for each tensor core of a multiprocessor.
@@ -188,9 +183,8 @@ impl GpuLimits {
     }
 
     fn with(capability: (u32, u32), multiprocessors: u32, shared: usize) -> GpuLimits {
-        let (overlaps, warpgroups) = (capability >= OVERLAPPING, capability == WARPGROUPS_CAPABILITY);
         let (multiprocessors, arch) = (multiprocessors as usize, Arch::like(capability));
-        GpuLimits { multiprocessors, shared, arch, warpgroups, overlaps }
+        GpuLimits { multiprocessors, shared, arch, warpgroups: arch.warpgroups, overlaps: arch.overlaps }
     }
 
     /// Whether a pass's kernels may begin before the one before has ended, in words.
