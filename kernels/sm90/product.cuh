@@ -15,7 +15,8 @@
 // 33 parity of a full stage, 34 one warp does not wait, 35 no fence before products, 36 no commit, 37 products not waited for, 38
 // stage given back while it is read, 39 given back to this block alone, 40 step of depth, 41 rows of another group, 42 depth of a
 // part, 43 sums not begun anew, 44 halves of f32 in the wrong order, 45 registers of x loaded while they are read, 46 another warp
-// multiplies other rows, 47 lanes not waited for that read f32.
+// multiplies other rows, 47 lanes not waited for that read f32, 48 the same
+// where a stage is given back.
 #pragma once
 
 #include "epilogue.cuh"
@@ -108,8 +109,8 @@ __device__ __forceinline__ void prepare(const Place<S>& place, const TensorMap& 
         ptx::prefetch_map(x);
         ptx::prefetch_map(w);
         ptx::prefetch_map(out);
-        // Groups that read a stage here, and those that read this block's share of w elsewhere.
-        const int readers = S::GROUPS * S::CLUSTER + (mutant(24) ? 1 : 0) - (mutant(25) ? 1 : 0);
+        // Groups that read a stage here, and those that read this block's share of w elsewhere; by wgmma as one, else each warp.
+        const int readers = S::GROUPS * S::CLUSTER * (S::FLOAT ? 4 : 1) + (mutant(24) ? 1 : 0) - (mutant(25) ? 1 : 0);
         for (int stage = mutant(27) ? 1 : 0; stage < S::STAGES; stage++) {
             ptx::mbarrier_init(place.full(stage), 1);
             ptx::mbarrier_init(place.empty(stage), readers);
@@ -184,7 +185,11 @@ struct Consumer {
 
     // No product of this group reads the stage any more.
     __device__ __forceinline__ void give_back(int tile) const {
-        const int thread = threadIdx.x % GROUP_THREADS;
+        // Of f32 each warp reads x by itself.
+        if constexpr (S::FLOAT) {
+            if (!mutant(48)) __syncwarp();
+        }
+        const int thread = threadIdx.x % (S::FLOAT ? 32 : GROUP_THREADS);
         if constexpr (S::CLUSTER == 1) {
             if (thread == 0) ptx::mbarrier_arrive(place.empty(tile));
         } else if (thread < S::CLUSTER) {
@@ -245,6 +250,9 @@ struct Consumer {
 
     __device__ __forceinline__ void multiply_registers(float (&sum)[S::SUMS], uint32_t (&x)[2][4], int tile, int box) const {
         load_floats(x, x_rows(tile) + box * S::X_BOX_BYTES);
+        // All of it is in registers before the products that read it begin: else ptxas has them wait for each other.
+        ptx::pin(x[0]);
+        ptx::pin(x[1]);
         fence();
 #pragma unroll
         for (int step = 0; step < 2; step++) {
@@ -273,8 +281,9 @@ struct Consumer {
                 if (!mutant(45)) ptx::wgmma_wait<1>();
                 multiply_registers(sum, x[0], tile, 0);
                 if (!mutant(45)) ptx::wgmma_wait<1>();
-                if (tile > 0) give_back(tile - 1);
                 multiply_registers(sum, x[1], tile, 1);
+                // Not between the two: ptxas would have their products wait for each other.
+                if (tile > 0) give_back(tile - 1);
             }
             // Results are staged where other lanes of the warp have read x.
             if (!mutant(47)) __syncwarp();

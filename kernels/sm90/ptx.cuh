@@ -201,6 +201,12 @@ __device__ __forceinline__ void pin(float (&registers)[N]) {
     for (float& x : registers) asm volatile("" : "+f"(x) :: "memory");
 }
 
+template <int N>
+__device__ __forceinline__ void pin(uint32_t (&registers)[N]) {
+#pragma unroll
+    for (uint32_t& x : registers) asm volatile("" : "+r"(x) :: "memory");
+}
+
 #define FLOATS_8(d, i)                                                                                                        \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define FLOATS_32(d, i) FLOATS_8(d, i), FLOATS_8(d, i + 8), FLOATS_8(d, i + 16), FLOATS_8(d, i + 24)

@@ -181,6 +181,8 @@ pub mod cases {
             (class(2, 5, 136, 264), Outliers),
             (class(1, 0, 33, 17), Nothing),
             (tokens(250, 72, 264, Add::Row, Func::Gelu), Nothing),
+            // More depth than a ring of stages holds.
+            (tokens(33, 1032, 72, Add::Row, Func::Gelu), Nothing),
             (to_f32(145, 72, 136, true), Nothing),
             (to_f32(1, 136, 72, false), Nothing),
             (to_f32(5, 64, 40, false), Nothing),

@@ -18,8 +18,8 @@ use lseg_fast::plan;
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
-use crate::host::small::{Layers, Small, WIDTH};
 use crate::gpu::{open, ordinal, run_case, virtual_device};
+use crate::host::small::{Layers, Small, WIDTH};
 use crate::operations::is_refused;
 use testing::cases::{Case, awkward};
 
@@ -204,7 +204,9 @@ impl Mutant {
         broken.record(Record::Counts);
         let mut cases: Vec<_> = awkward().iter().enumerate().filter(|(_, case)| self.concerns(case)).collect();
         cases.sort_by_key(|(_, case)| if self.module.starts_with(HOPPER) { case.op.flop() } else { 0 });
-        for (i, case, way) in cases.into_iter().flat_map(|(i, case)| self.ways(case, ptx).into_iter().map(move |way| (i, case, way))) {
+        for (i, case, way) in
+            cases.into_iter().flat_map(|(i, case)| self.ways(case, ptx).into_iter().map(move |way| (i, case, way)))
+        {
             let subject = subjects.get(i);
             broken.force(way);
             match run_case(&mut broken, case, &subject.prepared) {

@@ -66,8 +66,7 @@ const HOPPER: Arch = Arch {
     overlaps: true,
     warpgroups: true,
 };
-const BLACKWELL: Arch =
-    Arch {
+const BLACKWELL: Arch = Arch {
     capability: (10, 0),
     tensor_flop: 8192,
     professional_flop: 8192,
