@@ -24,7 +24,7 @@
 // 9 barrier of the loop, 10 sums not scaled down to a new maximum, 11 the second team's keys are the first's, 12 barrier
 // within the teams' exchange, 13 the other team's sums not scaled to the common maximum.
 
-#include "common.cuh"
+#include "prefetch.cuh"
 
 constexpr int HEAD = 64;
 constexpr int KEYS = 64; // of a team, in a step
@@ -273,6 +273,7 @@ struct AttentionParams {
     uint32_t tokens, heads;
     float scale;
     uint32_t padding;
+    Prefetch next[PREFETCHES]; // what the products behind it multiply with
 };
 
 // A block of so many warps of 16 · ROW_TILES queries.
@@ -350,18 +351,21 @@ extern "C" {
 
 SPEC(attention_full_128, Block<2, 2>::declared())
 __global__ void __launch_bounds__(Block<2, 2>::THREADS, 1) attention_full_128(const __grid_constant__ AttentionParams p) {
+    prefetch(p.next);
     begin_kernel();
     attention<2, 2, false>(p);
 }
 
 SPEC(attention_full_64, Block<1, 1>::declared())
 __global__ void __launch_bounds__(Block<1, 1>::THREADS, 3) attention_full_64(const __grid_constant__ AttentionParams p) {
+    prefetch(p.next);
     begin_kernel();
     attention<1, 1, false>(p);
 }
 
 SPEC(attention_causal_64, Block<1, 1>::declared().variant(variant::CAUSAL))
 __global__ void __launch_bounds__(Block<1, 1>::THREADS, 3) attention_causal_64(const __grid_constant__ AttentionParams p) {
+    prefetch(p.next);
     begin_kernel();
     attention<1, 1, true>(p);
 }

@@ -26,6 +26,13 @@ __device__ __forceinline__ void grid_launch_dependents() {
 #endif
 }
 
+#if __CUDA_ARCH__ >= 900
+// Brings bytes of global memory to the L2 cache. Address and number: multiples of 16.
+__device__ __forceinline__ void prefetch_l2(uint64_t address, uint32_t bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(address), "r"(bytes) : "memory");
+}
+#endif
+
 // Copies 16 bytes from global to shared memory, or writes 16 zeros where `take` is false. Both addresses: multiples of 16.
 __device__ __forceinline__ void cp_async_16(uint32_t to, const void* from, bool take) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"

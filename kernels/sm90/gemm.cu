@@ -17,6 +17,8 @@
 //
 // Cost: 2·rows·columns·depth FLOP, whole tiles charged. From the L2 cache (rows·depth / COLUMNS + columns·depth / (ROWS · CLUSTER))
 // values a block. wgmma reads both operands from shared memory: 128 bytes a clock suffice from 128×128 on (docs/kernels.md).
+//
+// Mutants: 70 block ends before its peers, 71 written before the grid's wait.
 
 #include "sm90/store.cuh"
 

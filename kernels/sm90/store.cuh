@@ -5,7 +5,7 @@
 // columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 57 swizzle left out (f16), 58 banks collide
 // (f32), 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
 // read, 63 rows of another group, 64 staged over what is read, 65 line of the map, 66 place in the line, 67 tap, 68 last line left
-// out, 69 staged while another group multiplies, 70 block ends before its peers, 71 written before the grid's wait.
+// out, 69 staged while another group multiplies.
 #pragma once
 
 #include "sm90/product.cuh"

@@ -16,4 +16,5 @@ mod mutants;
 mod numbers;
 mod operations;
 mod overlap;
+mod prefetch;
 mod warpgroups;

@@ -159,7 +159,10 @@ class Types:
     def overlay(self, op, inputs, matrices, vectors):
         photo, palette, mask = (values.int() for values in inputs)
         weight = palette[0, 0, 0, 3]
-        return ((128 - weight) * photo + weight * palette[0, 0][mask[..., 0], :3]) // 128
+        # Behind the palette is the number of no label, whose pixels stay.
+        is_labelled = mask < len(palette[0, 0])
+        colours = palette[0, 0][torch.where(is_labelled, mask, 0)[..., 0], :3]
+        return torch.where(is_labelled, ((128 - weight) * photo + weight * colours) // 128, photo)
 
 
 def errors(got, expected):
@@ -190,6 +193,9 @@ def main(folder):
         data = group("input"), group("matrix"), group("vector")
         case = json.loads(path.with_suffix(".json").read_text())
         name, op = case["name"], case["switches"] | {"out": case["out"]}
+        # A photo of another format, which ends the name, or a conversion of one: PyTorch has RGB alone.
+        if not hasattr(Types, case["op"]) or (case["op"] == "patchify" and re.search(r"-patch\d+-", name)):
+            continue
         expected = tensors["expected"]
         run = lambda half, float: getattr(Types(half, float), case["op"])(op, *data).double().flatten()
         plain = errors(run(torch.float64, torch.float64), expected)

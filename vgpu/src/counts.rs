@@ -106,6 +106,8 @@ pub struct Counts {
     pub bulk_shared_bytes: u64,
     /// Bytes of global memory that they wrote.
     pub bulk_store_bytes: u64,
+    /// Bytes that bulk prefetches brought to the L2 cache.
+    pub bulk_prefetch_bytes: u64,
     /// Arrivals at `mbarrier` objects by threads.
     pub barrier_arrivals: u64,
     /// Waits there that did not find their phase complete.

@@ -59,7 +59,7 @@ const HOPPER: Arch = Arch {
     tensor_flop: 4096,
     professional_flop: 4096,
     mma_sync_share: 0.6,
-    l2_bytes: 22.0,
+    l2_bytes: 30.0,
     shared: 228 << 10,
     threads: 2048,
     blocks: 32,

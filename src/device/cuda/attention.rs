@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
 use super::modules::{KernelId, kernels, variant};
+use super::prefetch::{PREFETCHES, Prefetch};
 use crate::ops::Attention;
 
 /// AttentionParams of the kernel file.
@@ -16,6 +17,7 @@ struct Params {
     heads: u32,
     scale: f32,
     padding: u32,
+    next: [Prefetch; PREFETCHES],
 }
 
 /// Queries of a block: many or few. Large blocks read keys and values half as often and take the tensor cores' operands from
@@ -52,6 +54,7 @@ pub fn compile(op: &Attention, to: &mut Assembler<'_>) -> Refused {
         heads: heads as u32,
         scale: 1.0 / (size as f32).sqrt(),
         padding: 0,
+        next: to.next_weights(),
     };
     to.launch(kernel, grid, &params)
 }

@@ -12,7 +12,7 @@ use super::modules::{self, KernelId};
 use super::split_k::{SplitK, Workspace};
 use super::tiles::{Config, GpuLimits, Tiling};
 use crate::error::{Error, Result};
-use crate::ops::{Buf, Matrix, Rows, Vector};
+use crate::ops::{Buf, Matrix, Rows, Step, Vector};
 use crate::plan::Plan;
 
 /// The largest parameter struct, in words of eight bytes.
@@ -135,6 +135,15 @@ impl Assembler<'_> {
 
     pub fn forced(&self) -> Forced {
         self.target.forced
+    }
+
+    /// The step whose launches are made, and those behind it.
+    pub fn current(&self) -> &Step {
+        &self.plan.steps[self.step]
+    }
+
+    pub fn behind(&self) -> &[Step] {
+        &self.plan.steps[self.step + 1..]
     }
 
     /// Where a buffer lies on the GPU.

@@ -51,6 +51,9 @@ pub struct Counts {
     pub bulk_store_bytes: u64,
     #[serde(default)]
     pub bulk_shared_bytes: u64,
+    /// Bytes that bulk prefetches brought to the L2 cache.
+    #[serde(default)]
+    pub bulk_prefetch_bytes: u64,
     /// Passes through shared memory, and those beyond the least that the accessed bytes need.
     pub shared_wavefronts: u64,
     pub shared_conflicts: u64,

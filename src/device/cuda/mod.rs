@@ -33,6 +33,7 @@ mod overlay;
 mod patchify;
 mod photo;
 mod place;
+mod prefetch;
 mod program;
 mod regularise;
 mod resize_features;

@@ -145,11 +145,9 @@ impl Library {
                 continue;
             };
             modules.push(LoadedModule { module: embedded.module, image: module.image(), refused });
-            let is_replaced = replaced.iter().any(|(name, _)| *name == embedded.module);
-            let function = |kernel| match module.function(stream, kernel) {
-                Err(_) if is_replaced => Ok(None),
-                found => found.map(Some),
-            };
+            let given = replaced.iter().find(|(name, _)| *name == embedded.module).map(|(_, ptx)| ptx);
+            let is_there = |kernel: &Kernel| given.is_none_or(|ptx| ptx.contains(&format!(".entry {}(", kernel.name)));
+            let function = |kernel| is_there(kernel).then(|| module.function(stream, kernel)).transpose();
             functions.push(embedded.kernels.iter().map(function).collect::<Result<_>>()?);
         }
         Ok(Library { modules, functions })

@@ -83,9 +83,7 @@ const EIGHT_WARP_WAITS: f64 = 32.0;
 const ENDS: f64 = 1500.0;
 /// Bytes a clock that a multiprocessor writes or reads of parts.
 const BYTES: f64 = 32.0;
-/// Of a warpgroups' kernel: clocks until the first products begin and from the last to the end, and of each value that a
-/// multiprocessor stores.
-const WARPGROUP_ENDS: f64 = 2500.0;
+/// Clocks of a warpgroups' kernel for each value that a block stores.
 const STORED_VALUE: f64 = 0.08;
 /// Clocks in which a cluster's blocks wait for each other, twice, where parts are joined.
 const JOIN: f64 = 1000.0;
@@ -298,7 +296,7 @@ fn clocks_of_warpgroups(problem: Problem, tile: Tile, cluster: Cluster, gpu: Gpu
     let sums = (multiplied.max(shared) * rounds).max(loaded / (gpu.arch.l2_bytes * gpu.multiprocessors as f64));
     let own = rows * columns / parts as f64;
     let joined = if parts > 1 { JOIN + (parts - 1) as f64 * own * 8.0 / CLUSTER_BYTES } else { 0.0 };
-    sums + (WARPGROUP_ENDS + joined + STORED_VALUE * own) * (rounds / resident).ceil()
+    sums + (ENDS + joined + STORED_VALUE * own) * (rounds / resident).ceil()
 }
 
 fn clocks_of_warps(problem: Problem, Config { tile, parts }: Config, gpu: GpuLimits) -> f64 {

@@ -132,7 +132,7 @@ pub(super) fn execute(
         match bulk.direction {
             BulkDirection::Prefetch => match bulk.tensor {
                 Some(_) => operands.tile(env, cta, bulk).map(drop),
-                None => Ok(()),
+                None => prefetch(cta, warp.index, bulk, &operands),
             },
             BulkDirection::SharedToGlobal => store(env, cta, warp.index, bulk, &operands, pc),
             BulkDirection::GlobalToShared | BulkDirection::SharedToCluster => {
@@ -141,6 +141,15 @@ pub(super) fn execute(
         }
         .map_err(of_lane)?;
     }
+    Ok(())
+}
+
+/// Bytes that are only brought to the L2 cache: there they must be.
+fn prefetch(cta: &mut Cta<'_>, warp: usize, bulk: &Bulk, operands: &Operands<'_, '_>) -> Done {
+    let (from, bytes) = (operands.address(bulk.other)?, plain_bytes(operands, bulk)?);
+    aligned("what a bulk prefetch reads", from, 16)?;
+    let found = check_global(cta, (warp, operands.lane), Err(from), (0, bytes), GlobalUse::Load)?;
+    cta.counts.bulk_prefetch_bytes += found;
     Ok(())
 }
 

@@ -123,7 +123,8 @@ pub(super) fn merge(into: &mut Counts, other: &Counts) {
     add!(global_load_sectors, global_load_least_sectors, global_load_bytes, global_store_requests);
     add!(global_store_sectors, global_store_least_sectors, global_store_bytes, unique_load_sectors);
     add!(unique_store_sectors, cp_async_bytes, local_bytes, barriers, atomics);
-    add!(bulk_load_bytes, bulk_shared_bytes, bulk_store_bytes, barrier_arrivals, barrier_waits, cluster_barriers);
+    add!(bulk_load_bytes, bulk_shared_bytes, bulk_store_bytes, bulk_prefetch_bytes, barrier_arrivals, barrier_waits);
+    add!(cluster_barriers);
     let (into, other) = (&mut into.instructions, &other.instructions);
     into.load_global += other.load_global;
     into.store_global += other.store_global;
