@@ -203,7 +203,7 @@ struct Consumer {
     }
 
     __device__ __forceinline__ uint64_t w_matrix(int tile, int step) const {
-        return ptx::matrix_descriptor(place.stage(tile) + S::X_BYTES + step * (mutant(40) ? 16 : 32));
+        return ptx::deeper(ptx::matrix_descriptor(place.stage(tile) + S::X_BYTES), step * (mutant(40) ? 16 : 32));
     }
 
     static __device__ __forceinline__ void fence() {
@@ -219,7 +219,7 @@ struct Consumer {
         fence();
 #pragma unroll
         for (int step = 0; step < DEPTH / 16; step++) {
-            const uint64_t x_matrix = ptx::matrix_descriptor(x_rows(tile) + strange + step * 32);
+            const uint64_t x_matrix = ptx::deeper(ptx::matrix_descriptor(x_rows(tile) + strange), step * 32);
             ptx::Wgmma<S::COLUMNS>::shared(sum, x_matrix, w_matrix(tile, step), mutant(43) || tile > 0 || step > 0);
         }
         commit();

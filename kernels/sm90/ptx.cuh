@@ -76,15 +76,17 @@ __device__ __forceinline__ void mbarrier_arrive(uint32_t barrier) {
     asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" :: "r"(barrier) : "memory");
 }
 
-// At a barrier of any block of the cluster.
+// At a barrier of any block of the cluster, for which this thread has written nothing: `.release.cluster` would wait until all of the
+// GPU sees all of its memory, each time.
 __device__ __forceinline__ void mbarrier_arrive_remote(uint32_t mapped) {
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(mapped) : "memory");
+    asm volatile("mbarrier.arrive.release.cta.shared::cluster.b64 _, [%0];" :: "r"(mapped) : "memory");
 }
 
-// Until the phase of this parity is over. Arrivals may be those of other blocks of the cluster.
+// Until the phase of this parity is over. Arrivals may be those of other blocks of the cluster, and bring nothing but what was
+// copied: `.acquire.cluster` would empty the L1 cache, each time.
 __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t parity) {
     asm volatile("{\n.reg .pred done;\nAGAIN:\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 done, [%0], %1;\n"
                  "@done bra.uni DONE;\nbra.uni AGAIN;\nDONE:\n}" :: "r"(barrier), "r"(parity) : "memory");
 }
 
@@ -177,6 +179,11 @@ __device__ __forceinline__ void stmatrix_x4(uint32_t row, uint32_t a, uint32_t b
 // halves further in depth: 32 bytes.
 __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t start) {
     return (start & 0x3ffff) >> 4 | 1ull << 16 | static_cast<uint64_t>(1024 >> 4) << 32 | 1ull << 62;
+}
+
+// The same tile some bytes of depth further: one addition, where a new descriptor takes four instructions.
+__device__ __forceinline__ uint64_t deeper(uint64_t matrix, uint32_t bytes) {
+    return matrix + (bytes >> 4);
 }
 
 // Before the first product, and where other instructions wrote its registers.
