@@ -299,7 +299,7 @@ fn folder() -> PathBuf {
 }
 
 /// The nvcc that compiles them; `None`, and a message, if there is none.
-fn nvcc() -> Option<PathBuf> {
+pub fn nvcc() -> Option<PathBuf> {
     let found = std::env::var_os("LSEG_NVCC").map(PathBuf::from);
     if found.is_none() {
         eprintln!("skipped: LSEG_NVCC names no nvcc; `cargo xtask test` sets it");
