@@ -99,7 +99,17 @@ impl Board {
                 _ => return Err(format!("{name}={text} is not a driver's version such as 12020, from 11000 on")),
             },
         };
-        Ok(Board { profile: Profile { driver_version, ..profile }, options: options(given)? })
+        let ptx_version = profile.ptx_version.min(newest_ptx(driver_version));
+        Ok(Board { profile: Profile { driver_version, ptx_version, ..profile }, options: options(given)? })
+    }
+}
+
+/// The newest PTX that a driver of this version takes ("PTX ISA", release notes): CUDA 12.6 came with that of 12.5.
+fn newest_ptx(driver: u32) -> (u32, u32) {
+    let (major, minor) = (driver / 1000, driver % 1000 / 10);
+    match major {
+        12 if minor > 5 => (8, minor - 1),
+        _ => (major - 4, minor),
     }
 }
 
@@ -207,6 +217,9 @@ mod tests {
             |list| with("VGPU_DEVICES", list).map(|s| s.boards.iter().map(|b| b.profile.driver_version).collect());
         assert_eq!(versions("h100:driver=12020,h100"), Ok(vec![12_020, 13_000]));
         assert_eq!(with("VGPU_DRIVER", "11040").map(|s| s.boards[0].profile.driver_version), Ok(11_040));
+        let newest = ["11040", "11080", "12000", "12060", "12080", "13000"]
+            .map(|text| with("VGPU_DRIVER", text).map(|s| s.boards[0].profile.ptx_version));
+        assert_eq!(newest, [(7, 4), (7, 8), (8, 0), (8, 5), (8, 7), (9, 0)].map(Ok));
         for wrong in ["12.2", "470", "99000"] {
             assert!(with("VGPU_DRIVER", wrong).is_err_and(|e| e.contains("such as 12020")), "{wrong}");
         }

@@ -5,6 +5,8 @@ use super::error::{Code, Outcome, fail};
 use super::{Machine, driver_functions};
 use crate::mem::tensor_map::{MAX_RANK, MapElement, Swizzle, TensorMap};
 
+/// As `cuDriverGetVersion` tells it.
+const FIRST_DRIVER: u32 = 12_000;
 /// A CUtensorMap lies at a multiple of this.
 const ALIGN: usize = 64;
 /// Last number of CUtensorMapDataType and of CUtensorMapSwizzle; what is neither known here nor above it is refused as not emulated.
@@ -46,9 +48,12 @@ fn array<T: Copy>(values: &In<T>, skip: usize, rank: usize, rest: T) -> Outcome<
 }
 
 impl Machine {
-    /// Tensor maps came with compute capability 9.0.
+    /// Tensor maps came with compute capability 9.0 and CUDA 12.0.
     fn check_has_tensor_maps(&self) -> Outcome {
         let profile = &self.device_of(self.current()?)?.profile;
+        if profile.driver_version < FIRST_DRIVER {
+            return fail(Code::NOT_SUPPORTED, format!("tensor maps need a driver of version {FIRST_DRIVER} or newer"));
+        }
         if profile.major >= 9 {
             return Ok(());
         }
