@@ -22,6 +22,9 @@ pub struct PlanReport {
     /// On a GPU that was named: whether a kernel may begin before the one before it has ended, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlap: Option<&'static str>,
+    /// On a GPU that was named: which kernels its products run on, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub products: Option<&'static str>,
     pub buffers: Vec<PlanBuffer>,
     pub arena_bytes: usize,
     /// The weights of image and text side, without the label bank, as the device keeps them, at most.
@@ -56,6 +59,9 @@ pub struct PlanLaunch {
     pub tile: Option<[usize; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
+    /// Of a cluster, blocks that share columns, and parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<[usize; 2]>,
     pub grid: [u32; 3],
     /// How often the GPU's multiprocessors must be filled with its blocks.
     pub waves: f64,
@@ -120,6 +126,7 @@ pub fn plan(
     Ok(PlanReport {
         ops,
         overlap: gpu.map(GpuLimits::overlap),
+        products: gpu.map(GpuLimits::products),
         buffers: plan.buffers.iter().map(|planned| buffer(planned, value_bytes)).collect(),
         arena_bytes: plan.arena_bytes,
         weight_bytes,
@@ -150,6 +157,7 @@ impl PlanLaunch {
             kernel: launch.kernel.name,
             tile: config.map(|config| [config.tile.rows, config.tile.columns]),
             parts: config.map(|config| config.parts),
+            cluster: config.and_then(|config| config.tile.cluster()),
             grid: launch.grid,
             waves: launch.waves(gpu),
             predicted_clocks: launch.tiling.map(|tiling| tiling.clocks(gpu)),

@@ -97,6 +97,11 @@ pub fn without_photo(size: Size) -> Result<(usize, usize), Failure> {
     }
 }
 
+/// "128×256"
+fn sides([rows, columns]: [usize; 2]) -> String {
+    format!("{rows}×{columns}")
+}
+
 fn render(report: &PlanReport) -> String {
     use Align::{Left, Right};
     let mut operations = Table::headed(
@@ -113,17 +118,18 @@ fn render(report: &PlanReport) -> String {
     operations.row(["".into(), "total".into(), "".into(), "".into(), format!("{gflop:.3}"), mib(bytes)]);
 
     let mut launches = Table::headed(
-        [Right, Left, Left, Right, Right, Right, Right],
-        ["#", "kernel", "tile", "parts", "grid", "waves", "clocks (predicted)"],
+        [Right, Left, Left, Right, Right, Right, Right, Right],
+        ["#", "kernel", "tile", "parts", "cluster", "grid", "waves", "clocks (predicted)"],
     );
     let made = report.ops.iter().enumerate().flat_map(|(i, op)| op.launches.iter().map(move |launch| (i, launch)));
     for (i, launch) in made {
-        let PlanLaunch { kernel, tile, parts, grid, waves, predicted_clocks } = launch;
+        let PlanLaunch { kernel, tile, parts, cluster, grid, waves, predicted_clocks } = launch;
         launches.row([
             i.to_string(),
             (*kernel).to_owned(),
-            tile.map_or(String::new(), |[rows, columns]| format!("{rows}×{columns}")),
+            tile.map_or(String::new(), sides),
             parts.map_or(String::new(), |parts| parts.to_string()),
+            cluster.map_or(String::new(), sides),
             grid.map(|n| n.to_string()).join("×"),
             format!("{waves:.2}"),
             predicted_clocks.map_or(String::new(), |clocks| grouped(clocks as u64)),
@@ -132,7 +138,8 @@ fn render(report: &PlanReport) -> String {
     let launches = if report.ops.iter().all(|op| op.launches.is_empty()) {
         String::new()
     } else {
-        format!("{}{}\n\n", launches.render(), report.overlap.unwrap_or_default())
+        let (products, overlap) = (report.products.unwrap_or_default(), report.overlap.unwrap_or_default());
+        format!("{}{products}\n{overlap}\n\n", launches.render())
     };
 
     let mut buffers = Table::headed(

@@ -10,7 +10,7 @@ use super::driver::{self, TensorMap, TensorMapSpec};
 use super::memory::{self, Weights};
 use super::modules::{self, KernelId};
 use super::split_k::{SplitK, Workspace};
-use super::tiles::{Config, GpuLimits, Tiling};
+use super::tiles::{Config, Family, GpuLimits, Tiling};
 use crate::error::{Error, Result};
 use crate::ops::{Buf, Matrix, Rows, Step, Vector};
 use crate::plan::Plan;
@@ -76,6 +76,8 @@ impl Launches {
 pub struct Forced {
     /// The tile and parts of products and convolutions that have a kernel for that tile.
     pub config: Option<Config>,
+    /// The family of their kernels; of it, the quickest by the model.
+    pub family: Option<Family>,
     /// Queries of a block of attention.
     pub queries: Option<usize>,
 }

@@ -95,7 +95,7 @@ use self::slots::Slots;
 pub use self::slots::Wait;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
-pub use self::tiles::{Cluster, Config, GpuLimits, MOST_PARTS, OVERLAP, Problem, Tile, Tiling, configs};
+pub use self::tiles::{Cluster, Config, Family, GpuLimits, MOST_PARTS, OVERLAP, Problem, Tile, Tiling, configs};
 use super::{Bank, Calls, Device, Elsewhere, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
@@ -248,8 +248,26 @@ impl Cuda {
         }
     }
 
+    /// Which kernels products run on, in words; on a GPU that has warpgroups, why not on these.
+    pub fn products(&self) -> &'static str {
+        let info = self.info();
+        let such_a_gpu = GpuLimits::absent(info.capability, info.multiprocessors);
+        if self.limits.warpgroups || !such_a_gpu.warpgroups {
+            self.limits.products()
+        } else if !info.takes_warpgroups {
+            "products: warps (mma.sync), for the driver is older than CUDA 12.0"
+        } else {
+            "products: warps (mma.sync), for this build has no kernels of sm_90a that the driver takes"
+        }
+    }
+
     pub fn info(&self) -> &Info {
         self.stream.info()
+    }
+
+    /// What products' kernels are chosen by.
+    pub fn limits(&self) -> GpuLimits {
+        self.limits
     }
 
     /// The modules, and as what the GPU has them.

@@ -8,7 +8,6 @@ use flate2::read::ZlibDecoder;
 
 use super::codes::Code;
 use super::driver::{Function, Image, Module, Stream};
-use super::sys;
 use super::tiles::WARPGROUPS;
 
 use crate::error::{Error, Result};
@@ -153,12 +152,9 @@ impl Library {
         Ok(Library { modules, functions })
     }
 
-    /// Whether products of warpgroups can be launched: their kernels are loaded, and the driver describes tensors and takes clusters.
+    /// Whether the kernels of warpgroups are loaded.
     pub fn has_warpgroups(&self) -> bool {
-        let newer = sys::newer();
         self.modules.iter().any(|loaded| loaded.module == WARPGROUPS)
-            && newer.cuTensorMapEncodeTiled.is_some()
-            && newer.cuLaunchKernelEx.is_some()
     }
 
     /// Whether kernels wait for the launch before them, so that they may overlap it.

@@ -241,6 +241,11 @@ impl Newer {
     pub fn launches_overlap(&self) -> bool {
         self.cuLaunchKernelEx.is_some() && self.cuGraphGetEdges_v2.is_some()
     }
+
+    /// Whether kernels of clusters can be launched whose operands tensor maps describe.
+    pub fn takes_warpgroups(&self) -> bool {
+        self.cuLaunchKernelEx.is_some() && self.cuTensorMapEncodeTiled.is_some()
+    }
 }
 
 impl LaunchAttribute {

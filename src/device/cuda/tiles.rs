@@ -31,6 +31,13 @@ pub struct Cluster {
     pub parts: usize,
 }
 
+/// Which kernels multiply: by mma.sync (kernels/gemm.cu, conv.cu) or by wgmma (kernels/sm90/gemm.cu).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Warps,
+    Warpgroups,
+}
+
 /// A tile, and the parts of the depth that different blocks sum up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -67,6 +74,9 @@ pub struct GpuLimits {
     pub overlaps: bool,
 }
 
+/// In words: which kernels products run on.
+const ON_WARPGROUPS: &str = "products: warpgroups (wgmma) of sm_90a";
+const ON_WARPS: &str = "products: warps (mma.sync)";
 /// In words: a pass's kernels may begin before the one before has ended; they may not.
 pub const OVERLAP: &str = "launches overlap: programmatic edges";
 const NO_OVERLAP: &str = "launches do not overlap: the GPU is older than compute capability 9.0";
@@ -142,6 +152,11 @@ impl Tile {
         self.cluster.is_some()
     }
 
+    /// Blocks that share columns, and parts, of a cluster; none of a block that is alone.
+    pub fn cluster(self) -> Option<[usize; 2]> {
+        self.cluster.map(|cluster| [cluster.sharers, cluster.parts]).filter(|sides| *sides != [1, 1])
+    }
+
     fn configs(self) -> impl Iterator<Item = Config> {
         let parts = self.cluster.map_or(1..=MOST_PARTS, |cluster| cluster.parts..=cluster.parts);
         parts.map(move |parts| Config { tile: self, parts })
@@ -164,10 +179,37 @@ impl Tile {
     }
 }
 
+impl Config {
+    pub fn family(self) -> Family {
+        if self.tile.is_of_warpgroups() { Family::Warpgroups } else { Family::Warps }
+    }
+}
+
+impl Family {
+    /// "warpgroups"
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Warps => "warps",
+            Family::Warpgroups => "warpgroups",
+        }
+    }
+
+    pub fn other(self) -> Family {
+        match self {
+            Family::Warps => Family::Warpgroups,
+            Family::Warpgroups => Family::Warps,
+        }
+    }
+}
+
 impl GpuLimits {
     pub fn of(gpu: &Info) -> GpuLimits {
         let limits = Self::with(gpu.capability, gpu.multiprocessors, gpu.shared_per_block + RESERVED);
-        GpuLimits { overlaps: limits.overlaps && gpu.launches_overlap, ..limits }
+        GpuLimits {
+            overlaps: limits.overlaps && gpu.launches_overlap,
+            warpgroups: limits.warpgroups && gpu.takes_warpgroups,
+            ..limits
+        }
     }
 
     /// Without the kernels of warpgroups: a driver that does not take them.
@@ -188,6 +230,11 @@ impl GpuLimits {
     /// Whether a pass's kernels may begin before the one before has ended, in words.
     pub fn overlap(self) -> &'static str {
         if self.overlaps { OVERLAP } else { NO_OVERLAP }
+    }
+
+    /// Which kernels products run on, in words.
+    pub fn products(self) -> &'static str {
+        if self.warpgroups { ON_WARPGROUPS } else { ON_WARPS }
     }
 
     /// Blocks that one multiprocessor holds.
@@ -237,8 +284,11 @@ pub fn choose(
     let second = Some(WARPGROUPS).filter(|_| warpgroups && gpu.warpgroups);
     let all = || candidates(module, takes).chain(second.into_iter().flat_map(move |module| candidates(module, takes)));
     let configs = || all().flat_map(|kernel| kernel.tile().configs()).filter(|config| allowed(problem, *config, gpu));
-    let forced = to.forced().config.filter(|config| configs().any(|other| other == *config));
-    let config = forced.or_else(|| quickest(configs(), problem, gpu)).ok_or_else(none)?;
+    let forced = to.forced();
+    let config = forced.config.filter(|config| configs().any(|other| other == *config));
+    let of_family = || configs().filter(|config| forced.family == Some(config.family()));
+    let config = config.or_else(|| quickest(of_family(), problem, gpu)).or_else(|| quickest(configs(), problem, gpu));
+    let config = config.ok_or_else(none)?;
     let kernel = all().find(|kernel| kernel.tile() == config.tile).ok_or_else(none)?;
     Ok((kernel, Tiling { problem, config }))
 }

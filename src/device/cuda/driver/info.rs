@@ -28,6 +28,8 @@ pub struct Info {
     pub driver: u32,
     /// The driver launches kernels that overlap, and tells the edges that they become in a graph: CUDA 12.3.
     pub launches_overlap: bool,
+    /// The driver describes tensors, and launches clusters: CUDA 12.0.
+    pub takes_warpgroups: bool,
     /// Multiprocessors' clock, and that of the memory with its bus: what peaks follow from. Each, and the cache, is 0 where the
     /// driver does not tell.
     pub clock_khz: u32,
@@ -48,6 +50,8 @@ pub fn info(ordinal: usize) -> Result<Info> {
 
 /// CUDA 12.3.
 const OVERLAPPING_DRIVER: i32 = 12_030;
+/// CUDA 12.0, the first that takes PTX 8.0, which has wgmma.
+const WARPGROUPS_DRIVER: i32 = 12_000;
 /// Of a device's name.
 const LONGEST_NAME: usize = 256;
 
@@ -82,6 +86,7 @@ impl Info {
             unified: get(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0,
             driver: driver as u32,
             launches_overlap: driver >= OVERLAPPING_DRIVER && sys::newer().launches_overlap(),
+            takes_warpgroups: driver >= WARPGROUPS_DRIVER && sys::newer().takes_warpgroups(),
             clock_khz: optional(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE) as u32,
             memory_clock_khz: optional(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE) as u32,
             memory_bus_bits: optional(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH) as u32,
