@@ -9,7 +9,8 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::golden::{NETWORKS, Network};
-use super::kernels::{difference, on_gpu, result, tolerance, ways};
+use super::kernels::{difference, on_gpu, result, tolerance};
+use super::sweep::ways;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{Cuda, Forced, MODULES, MOST_PARTS, Record};
 use crate::device::{Device, DeviceChoice};
@@ -90,6 +91,8 @@ pub fn check(ordinal: usize, scope: Scope<'_>, step: &mut dyn FnMut(&str)) -> Re
             cuda = Cuda::new(ordinal)?;
         }
     }
+    // Not those for other GPUs, nor for newer drivers.
+    let loaded: Vec<&str> = cuda.modules().iter().map(|module| module.module).collect();
     drop(cuda);
     let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: None, ..Options::default() };
     for network in &networks {
@@ -98,7 +101,12 @@ pub fn check(ordinal: usize, scope: Scope<'_>, step: &mut dyn FnMut(&str)) -> Re
             failures.push(Failure { name: network.name.to_owned(), reason: reason.to_string() });
         }
     }
-    let all = || MODULES.iter().filter(|embedded| embedded.module != MEASURING).flat_map(|embedded| embedded.kernels);
+    let all = || {
+        MODULES
+            .iter()
+            .filter(|embedded| embedded.module != MEASURING && loaded.contains(&embedded.module))
+            .flat_map(|embedded| embedded.kernels)
+    };
     let never: Vec<&str> = all().map(|kernel| kernel.name).filter(|name| !launched.contains(name)).collect();
     if scope.only.is_none() && !never.is_empty() {
         let reason = format!("no case launched them: {}", never.join(", "));

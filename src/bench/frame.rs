@@ -126,6 +126,8 @@ pub struct Prediction {
     pub launches: u64,
     /// Of these, those that may begin before the one before has ended.
     pub overlapping: u64,
+    /// Which kernels products run on, in words.
+    pub products: &'static str,
     pub arena_bytes: usize,
     /// The costliest first.
     pub kernels: Vec<Cost>,
@@ -192,6 +194,7 @@ pub fn predict(
         milliseconds: kernels.iter().map(|cost| cost.microseconds).sum::<f64>() / 1e3,
         launches: launches.len() as u64,
         overlapping: launches.iter().filter(|launch| launch.overlaps).count() as u64,
+        products: cuda.products(),
         arena_bytes,
         kernels,
     })

@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::case;
 use super::peaks::Peaks;
+use super::sweep::ways;
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{self, Cuda, Effort, Forced, GpuLimits, Launched, LibraryGemm, Record, Rival, Target};
 use crate::device::{Device, Program, Upload};
 use crate::error::{Error, Result};
 use crate::ops::cases::{self, Case, Prepared, Weights, awkward, real};
-use crate::ops::{Conv, ConvTranspose, Element, Func, Gemm, Op, Rows, Weight};
+use crate::ops::{Element, Func, Op, Weight};
 
 /// ‖difference‖ / ‖result‖ that float16 explains: its rounding is 2⁻¹¹ of a value, and few operations round more than twice.
 const TOLERANCE: f64 = 2e-3;
@@ -27,10 +28,12 @@ const PASSES: (usize, usize) = (20, 256);
 #[derive(Clone, Copy, Debug)]
 pub struct Efforts {
     pub frame_like: Effort,
+    /// The same by the family of kernels that the device does not choose, just after.
+    pub other_family: Effort,
     pub cold: Effort,
     /// For each of the rivals' libraries.
     pub rival: Effort,
-    /// Of each configuration of a sweep.
+    /// Of each configuration of a [`sweep`](super::sweep::sweep).
     pub sweep: Effort,
     /// Passes of a graph, at most.
     pub passes: usize,
@@ -42,6 +45,7 @@ impl Efforts {
         let effort = |warm_up, runs| Effort { warm_up, runs };
         Efforts {
             frame_like: effort(0.3, runs),
+            other_family: effort(0.05, runs.div_ceil(2)),
             cold: effort(0.02, runs),
             rival: effort(0.05, runs),
             sweep: effort(0.015, 9),
@@ -52,21 +56,28 @@ impl Efforts {
     /// Where times mean nothing.
     pub fn rehearsal() -> Efforts {
         let once = Effort { warm_up: 0.0, runs: 1 };
-        Efforts { frame_like: once, cold: once, rival: once, sweep: once, passes: 2 }
+        Efforts { frame_like: once, other_family: once, cold: once, rival: once, sweep: once, passes: 2 }
     }
 }
 
 /// A case of the table under the name that it is asked for with.
 pub struct Subject {
-    case: &'static Case,
-    name: String,
+    pub(super) case: &'static Case,
+    pub(super) name: String,
 }
 
 /// A case that the GPU computed as the CPU does.
 pub struct Checked {
-    name: String,
-    case: &'static Case,
-    prepared: Prepared,
+    pub(super) name: String,
+    pub(super) case: &'static Case,
+    pub(super) prepared: Prepared,
+    /// As the device chooses; then by the other family of kernels, where it has two that take it.
+    pub(super) attempts: Vec<Attempt>,
+}
+
+/// One way in which a case was computed.
+pub(super) struct Attempt {
+    way: Forced,
     error: f64,
     launches: Vec<Launched>,
 }
@@ -75,6 +86,11 @@ pub struct Checked {
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub name: String,
+    /// Of products and convolutions: "warps" (mma.sync) or "warpgroups" (wgmma).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<&'static str>,
+    /// Whether the device takes this family by itself.
+    pub chosen: bool,
     /// ‖difference from the CPU‖ / ‖result‖; for labels the share that differ.
     pub error: f64,
     /// In the order of their launches.
@@ -94,6 +110,9 @@ pub struct Kernel {
     pub tile: Option<[usize; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
+    /// Of a cluster, blocks that share columns, and parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<[usize; 2]>,
     pub grid: [u32; 3],
     /// Of a thread.
     pub registers: u32,
@@ -158,26 +177,6 @@ pub struct Counted {
     pub local_bytes: u64,
 }
 
-/// One way to compute a case.
-#[derive(Debug, Serialize)]
-pub struct Configuration {
-    pub name: String,
-    pub kernel: &'static str,
-    pub image: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tile: Option<[usize; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parts: Option<usize>,
-    pub registers: u32,
-    /// Whether the device takes it by itself.
-    pub chosen: bool,
-    pub error: f64,
-    /// Whether the error is one that float16 explains; others are not timed.
-    pub ok: bool,
-    /// Median, frame-like; none of a wrong result.
-    pub us: Option<f64>,
-}
-
 impl Subject {
     pub(super) fn new(case: &'static Case) -> Subject {
         Subject { case, name: format!("{}{}", case.op, epilogue(&case.op)) }
@@ -201,6 +200,7 @@ impl Kernel {
             image: launch.image.to_string(),
             tile: tile(launch),
             parts: launch.config.map(|config| config.parts),
+            cluster: cluster(launch),
             grid: launch.grid,
             registers: launch.registers,
             shared_bytes: launch.shared,
@@ -225,8 +225,16 @@ impl Counted {
     }
 }
 
-fn tile(launch: &Launched) -> Option<[usize; 2]> {
+pub(super) fn tile(launch: &Launched) -> Option<[usize; 2]> {
     launch.config.map(|config| [config.tile.rows, config.tile.columns])
+}
+
+pub(super) fn cluster(launch: &Launched) -> Option<[usize; 2]> {
+    launch.config.and_then(|config| config.tile.cluster())
+}
+
+pub(super) fn family(launch: &Launched) -> Option<&'static str> {
+    launch.config.map(|config| config.family().name())
 }
 
 /// The real model's cases, in the table's order.
@@ -268,7 +276,7 @@ fn epilogue(op: &Op) -> String {
     }
 }
 
-/// Checks the operation against the CPU device.
+/// Checks the operation against the CPU device: as the device chooses, and by the other family of kernels.
 ///
 /// # Errors
 /// A result that is not the CPU's; whatever the GPU answers.
@@ -276,19 +284,37 @@ pub fn check(subject: &Subject, cuda: &mut Cuda, cpu: &mut Cpu) -> Result<Checke
     let Subject { case, name } = subject;
     let prepared = case.prepare().rounded(&case.op);
     let expected = result(cpu, case, &prepared)?;
-    cuda.record(Record::Counts);
-    let got = result(cuda, case, &prepared);
-    let launches = cuda.take_launches();
-    cuda.record(Record::Nothing);
-    cuda.drop_weights();
-    let error = difference(&got?, &expected, case.out.element);
-    // Not `error > tolerance`: NaN must not pass.
-    if error <= tolerance(case.out.element) {
-        return Ok(Checked { name: name.clone(), case, prepared, error, launches });
+    let mut attempts = Vec::new();
+    for way in std::iter::once(Forced::default()).chain(other_family(case, cuda.limits())) {
+        cuda.force(way);
+        cuda.record(Record::Counts);
+        let got = result(cuda, case, &prepared);
+        let launches = cuda.take_launches();
+        cuda.record(Record::Nothing);
+        cuda.force(Forced::default());
+        cuda.drop_weights();
+        let error = difference(&got?, &expected, case.out.element);
+        if error.is_nan() || error > tolerance(case.out.element) {
+            let by = launches.first().map_or("", |launch| launch.kernel);
+            return Err(Error::Device(format!(
+                "{name}: the GPU's result ({by}) is off by {error:.2e} of the CPU's, more than float16 explains; it was not timed"
+            )));
+        }
+        attempts.push(Attempt { way, error, launches });
     }
-    Err(Error::Device(format!(
-        "{name}: the GPU's result is off by {error:.2e} of the CPU's, more than float16 explains; it was not timed"
-    )))
+    Ok(Checked { name: name.clone(), case, prepared, attempts })
+}
+
+/// What makes a device of these limits compute a case by kernels of the family that it would not choose; none where only one takes it.
+fn other_family(case: &Case, limits: GpuLimits) -> Option<Forced> {
+    let plan = case::plan_of(case, 2, &case.shapes());
+    let family = |forced: Forced| {
+        let launches = cuda::compile(&plan, Target { forced, ..Target::absent(limits) }).ok()?;
+        Some(launches.of_step(0).first()?.config()?.family())
+    };
+    let other = family(Forced::default())?.other();
+    let way = Forced { family: Some(other), ..Forced::default() };
+    (family(way) == Some(other)).then_some(way)
 }
 
 /// Whether a GPU computes a case, which can be told without one.
@@ -341,31 +367,38 @@ impl Checked {
         &self.name
     }
 
-    /// The row of a case that is measured no further.
-    pub fn unmeasured(&self) -> Row {
-        self.row(Measured::Nothing {})
+    /// The rows of a case that is measured no further: one for each family of kernels, first that which the device chooses.
+    pub fn unmeasured(&self) -> Vec<Row> {
+        self.attempts.iter().map(|attempt| self.row(attempt, Measured::Nothing {})).collect()
     }
 
     /// With what the virtual GPU counted.
-    pub fn counted(&self) -> Row {
-        self.row(Measured::Counts(Counted::of(&self.launches, self.case.least_bytes())))
+    pub fn counted(&self) -> Vec<Row> {
+        let counts = |attempt: &Attempt| Measured::Counts(Counted::of(&attempt.launches, self.case.least_bytes()));
+        self.attempts.iter().map(|attempt| self.row(attempt, counts(attempt))).collect()
     }
 
-    fn row(&self, result: Measured) -> Row {
-        let kernels = self.launches.iter().map(Kernel::of).collect();
-        Row { name: self.name.clone(), error: self.error, kernels, result }
+    fn row(&self, Attempt { way, error, launches }: &Attempt, result: Measured) -> Row {
+        let kernels = launches.iter().map(Kernel::of).collect();
+        let (family, chosen) = (launches.first().and_then(family), *way == Forced::default());
+        Row { name: self.name.clone(), family, chosen, error: *error, kernels, result }
     }
 
-    /// Measures it, and its rivals where they are wanted.
+    /// Measures it, and its rivals where they are wanted, whose times are in each row.
     ///
     /// # Errors
     /// Whatever the GPU answers. What a rival answers is in the row.
-    pub fn time(&self, cuda: &mut Cuda, efforts: &Efforts, rivals: bool) -> Result<Row> {
+    pub fn time(&self, cuda: &mut Cuda, efforts: &Efforts, rivals: bool) -> Result<Vec<Row>> {
         let passes = self.passes(cuda, efforts);
         let mut programs = self.programs(cuda, passes)?;
-        let frame_like = cuda.time_in_graph(&mut programs, efforts.frame_like)?;
-        let cold = cuda.time_cold(&mut programs[0], efforts.cold)?;
-        let sm_mhz = cuda.sm_mhz()?;
+        let mut times = Vec::new();
+        for Attempt { way, .. } in &self.attempts {
+            cuda.force(*way);
+            let effort = if *way == Forced::default() { efforts.frame_like } else { efforts.other_family };
+            let frame_like = cuda.time_in_graph(&mut programs, effort)?;
+            times.push((frame_like, cuda.time_cold(&mut programs[0], efforts.cold)?, cuda.sm_mhz()?));
+        }
+        cuda.force(Forced::default());
         cuda.drop_weights();
         let rival = library_gemm(&self.case.op).filter(|_| rivals).map(|p| cuda.time_rivals(p, passes, efforts.rival));
         let rivals_failed = rival.as_ref().and_then(|rival| rival.as_ref().err()).map(ToString::to_string);
@@ -373,19 +406,23 @@ impl Checked {
         let median = |seconds: &[f64]| (!seconds.is_empty()).then(|| 1e6 * quantiles(&mut seconds.to_vec()).0);
         let peaks = Peaks::of(cuda.info()).filter(|_| !cuda.info().is_virtual);
         let spread = |seconds| self.spread(seconds, peaks.as_ref());
-        Ok(self.row(Measured::Time(Box::new(Time {
-            frame_like: spread(frame_like),
-            cold: spread(cold),
-            sm_mhz,
-            cublas_us: rival.as_ref().and_then(|rival| median(&rival.cublas)),
-            cublaslt_us: rival.as_ref().and_then(|rival| median(&rival.lt)),
-            cublaslt_algorithms: rival.as_ref().map(|Rival { algorithms, .. }| *algorithms),
-            rivals_failed,
-        }))))
+        let row = |(attempt, (frame_like, cold, sm_mhz)): (&Attempt, (Vec<f64>, Vec<f64>, f64))| {
+            let time = Time {
+                frame_like: spread(frame_like),
+                cold: spread(cold),
+                sm_mhz,
+                cublas_us: rival.as_ref().and_then(|rival| median(&rival.cublas)),
+                cublaslt_us: rival.as_ref().and_then(|rival| median(&rival.lt)),
+                cublaslt_algorithms: rival.as_ref().map(|Rival { algorithms, .. }| *algorithms),
+                rivals_failed: rivals_failed.clone(),
+            };
+            self.row(attempt, Measured::Time(Box::new(time)))
+        };
+        Ok(self.attempts.iter().zip(times).map(row).collect())
     }
 
     /// Passes of a graph whose copies of the weights are three times the L2 cache.
-    fn passes(&self, cuda: &Cuda, efforts: &Efforts) -> usize {
+    pub(super) fn passes(&self, cuda: &Cuda, efforts: &Efforts) -> usize {
         let matrices: usize = self.prepared.matrices.iter().map(|matrix| 2 * matrix.n * matrix.k).sum();
         let vectors: usize = self.prepared.vectors.iter().map(|vector| 4 * vector.len()).sum();
         let copies = (3 * cuda.info().l2_bytes).div_ceil((matrices + vectors).max(1));
@@ -402,7 +439,7 @@ impl Checked {
     }
 
     /// The operation once for each copy of the weights, with its inputs written.
-    fn programs(&self, cuda: &mut Cuda, passes: usize) -> Result<Vec<Program>> {
+    pub(super) fn programs(&self, cuda: &mut Cuda, passes: usize) -> Result<Vec<Program>> {
         let weights = self.uploaded(cuda, passes)?;
         weights.iter().map(|weights| self.program(cuda, weights)).collect()
     }
@@ -427,79 +464,6 @@ impl Checked {
         };
         Spread { median_us: 1e6 * median, p99_us: 1e6 * p99, tflops, gb_per_s, peak_share, peak }
     }
-}
-
-/// The ways to compute an operation that the device may choose among.
-pub(super) fn ways(op: &Op) -> Vec<Forced> {
-    match op {
-        Op::Attention(op) if !op.causal => {
-            let queries = cuda::queries();
-            queries.map(|queries| Forced { queries: Some(queries), ..Forced::default() }).collect()
-        }
-        Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
-        | Op::Conv(Conv { x, .. })
-        | Op::ConvTranspose(ConvTranspose { x, .. }) => {
-            cuda::configs(x.element).map(|config| Forced { config: Some(config), ..Forced::default() }).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Every way to compute a case, each checked and then timed; `told` hears of each as soon as it is done.
-///
-/// # Errors
-/// Whatever the GPU answers, and `told`.
-pub fn sweep<E: From<Error>>(
-    subject: &Subject,
-    cuda: &mut Cuda,
-    cpu: &mut Cpu,
-    efforts: &Efforts,
-    print: &mut dyn FnMut(Configuration) -> std::result::Result<(), E>,
-) -> std::result::Result<(), E> {
-    let Subject { case, name } = subject;
-    let (prepared, element) = (case.prepare().rounded(&case.op), case.out.element);
-    let expected = result(cpu, case, &prepared)?;
-    let checked = Checked { name: name.clone(), case, prepared, error: 0.0, launches: Vec::new() };
-    let mut programs = checked.programs(cuda, checked.passes(cuda, efforts))?;
-    let attempt = |cuda: &mut Cuda, program: &mut Program| -> Result<(Vec<f32>, Vec<Launched>)> {
-        cuda.record(Record::Launches);
-        let passed = cuda.run(program);
-        let launches = cuda.take_launches();
-        cuda.record(Record::Nothing);
-        passed?;
-        let mut bytes = vec![0; program.plan().buffers[case.out.index].bytes];
-        cuda.read(program, case.out, 0, &mut bytes)?;
-        Ok((cases::numbers(&bytes, element, cuda.activation_bytes()), launches))
-    };
-    let identity = |launches: &[Launched]| launches.first().map(|launch| (launch.kernel, launch.config));
-    let chosen = identity(&attempt(cuda, &mut programs[0])?.1);
-    for way in ways(&case.op) {
-        cuda.force(way);
-        let (got, launches) = attempt(cuda, &mut programs[0])?;
-        let Some(launch) = launches.first() else { continue };
-        // The shape does not allow this one; what the device took instead has its own turn.
-        if way.config.is_some() && launch.config != way.config {
-            continue;
-        }
-        let error = difference(&got, &expected, element);
-        let ok = error <= tolerance(element);
-        let seconds = if ok { Some(cuda.time_in_graph(&mut programs, efforts.sweep)?) } else { None };
-        print(Configuration {
-            name: name.clone(),
-            kernel: launch.kernel,
-            image: launch.image.to_string(),
-            tile: tile(launch),
-            parts: launch.config.map(|config| config.parts),
-            registers: launch.registers,
-            chosen: identity(&launches) == chosen,
-            error,
-            ok,
-            us: seconds.map(|mut seconds| 1e6 * quantiles(&mut seconds).0),
-        })?;
-    }
-    cuda.force(Forced::default());
-    cuda.drop_weights();
-    Ok(())
 }
 
 /// What NVIDIA's libraries compute as well: products of float16.

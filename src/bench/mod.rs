@@ -9,3 +9,4 @@ pub mod kernels;
 pub mod matmul;
 pub mod peaks;
 pub mod prediction;
+pub mod sweep;

@@ -1,13 +1,20 @@
 //! Products on warpgroups (kernels/sm90): every tile on every case that it takes, at sizes that are ragged against all of them, in
 //! four schedules of the virtual GPU: copies and products as early and as late as they may be, warps in other orders.
 
-use lseg_fast::device::cuda::{Config, Cuda, Forced, Record, configs};
+use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, Record, configs, set_virtual_devices};
+use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::ops::{Element, Op};
+use lseg_fast::{DeviceChoice, Options};
 
 use crate::bounds::{Subject, complaint};
+use crate::golden::{LIMITS, check_scores};
 use crate::gpu::{device, open, ordinal, run_case};
+use crate::host::small::Layers;
 use crate::operations::is_refused;
 use testing::cases::{Case, awkward};
+use testing::golden::{self, frame};
+use testing::process::child;
+use testing::results::mask_and_scores;
 
 pub const BOARDS: [&str; 4] = ["h100:sched=0", "h100:sched=1", "h100:sched=2", "h100:sched=3"];
 
@@ -74,5 +81,70 @@ fn every_tile_is_right_in_every_schedule() {
             .map(|(c, _)| c)
             .collect();
         assert!(never.is_empty(), "too few cases by {never:?}");
+    }
+}
+
+/// A family that is forced computes what it takes; a product that it does not take, or on a GPU that has it not, the other one does.
+#[test]
+fn a_forced_family_computes_what_it_takes() {
+    if !device().is_some_and(|cuda| cuda.info().is_virtual) {
+        return;
+    }
+    for (number, has_warpgroups) in [(ordinal(BOARDS[0]), true), (0, false)] {
+        let mut cuda = opened(number);
+        assert_eq!(cuda.limits().warpgroups, has_warpgroups, "{}", cuda.info().name);
+        // Results whose rows are no multiple of 16 bytes have no tensor maps.
+        for (outputs, takes) in [(48, has_warpgroups), (20, false)] {
+            let mut small = Layers::new(&mut cuda, outputs).compile(&mut cuda, 37);
+            for family in [Family::Warps, Family::Warpgroups] {
+                cuda.force(Forced { family: Some(family), ..Forced::default() });
+                small.run(&mut cuda, 1).unwrap();
+                let used = cuda.take_launches().iter().find_map(|launch| launch.config).expect("a product").family();
+                let expected = if takes { family } else { Family::Warps };
+                assert_eq!(used, expected, "{outputs} columns by {}", family.name());
+            }
+            cuda.force(Forced::default());
+        }
+    }
+}
+
+/// A driver that describes no tensors has all products on mma.sync, says so, and its frames are right. From CUDA 12.0 on products are
+/// the warpgroups', whether launches overlap (12.3) or not. A process has one driver, as old as the oldest of its boards.
+#[test]
+fn older_drivers_have_products_on_warps() {
+    const TEST: &str = "warpgroups::older_drivers_have_products_on_warps";
+    const BOARD: &str = "LSEG_TEST_BOARD";
+    if let Ok(board) = std::env::var(BOARD) {
+        set_virtual_devices(&board).unwrap();
+        let mut cuda = Cuda::new(0).unwrap();
+        println!("{}", cuda.products());
+        cuda.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
+        Layers::new(&mut cuda, 48).compile(&mut cuda, 37).run(&mut cuda, 1).unwrap();
+        let case = golden::Case::open("vit16");
+        let on = |device| {
+            let (folder, options) = (tempfile::tempdir().unwrap(), Options { device, ..Options::default() });
+            let mut engine = case.engine_on(&HeadBlockOverride::default(), folder.path(), &options);
+            mask_and_scores(&mut engine, &frame(&case.photo(0))).unwrap()
+        };
+        check_scores(&board, &on(DeviceChoice::Cuda(Some(0))), &on(DeviceChoice::Cpu), LIMITS.logits);
+        return;
+    }
+    if !device().is_some_and(|cuda| cuda.info().is_virtual) {
+        return;
+    }
+    let (by_wgmma, by_mma) = ("products: warpgroups (wgmma) of sm_90a", "products: warps (mma.sync)");
+    for (board, expected) in [
+        ("h100", by_wgmma.to_owned()),
+        ("h100:driver=12000", by_wgmma.to_owned()),
+        ("h100:driver=11080", format!("{by_mma}, for the driver is older than CUDA 12.0")),
+        ("rtx4090", format!("{by_mma}\n")),
+    ] {
+        let counts = tempfile::NamedTempFile::new().unwrap();
+        let output = child(TEST).env(BOARD, board).env("VGPU_COUNTS", counts.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains(&expected), "{board}: {said}{output:?}");
+        let launched = std::fs::read_to_string(counts.path()).unwrap();
+        assert!(launched.contains("\"gemm_"), "{board}: {launched}");
+        assert_eq!(launched.contains("\"wgmma_"), expected == by_wgmma, "{board}");
     }
 }

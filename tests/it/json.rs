@@ -148,7 +148,22 @@ fn every_command_prints_the_documented_fields() {
     if MODULES.is_empty() {
         eprintln!("skipped: no kernels were built, so that no plan shows any");
     } else {
-        check(&folder, "plan --model MODEL --size 64x64 --device cuda --gpu h100", &[]);
+        // Large enough for a product whose blocks share columns.
+        let on = |gpu: &str| format!("plan --model MODEL --size 2048x2048 --device cuda --gpu {gpu}");
+        let plan = check(&folder, &on("h100"), &[]);
+        assert_eq!(plan["products"], "products: warpgroups (wgmma) of sm_90a");
+        let launches =
+            plan["operations"].as_array().unwrap().iter().filter_map(|op| op["launches"].as_array()).flatten();
+        let clusters: Vec<&Value> = launches.filter(|launch| launch["cluster"].is_array()).collect();
+        assert!(clusters.iter().all(|launch| launch["kernel"].as_str().unwrap().starts_with("wgmma")), "{clusters:?}");
+        let plan = check(&folder, &on("rtx4090"), &["with `--gpu`: of a cluster"]);
+        assert_eq!(plan["products"], "products: warps (mma.sync)");
+        let said = call(&folder, &on("h100"));
+        assert!(
+            String::from_utf8(said.stdout)
+                .unwrap()
+                .contains("\nproducts: warpgroups (wgmma) of sm_90a\nlaunches overlap")
+        );
     }
 }
 
@@ -171,21 +186,21 @@ fn bench_prints_the_documented_fields() {
     check_fields(
         std::slice::from_ref(case),
         "bench kernels, a case",
-        &["on a GPU", "timed", "products", "where a rival"],
+        &["on a GPU", "timed", "products", "of a cluster", "where a rival"],
     );
     assert_eq!((&case["kernels"][0]["name"], &case["local_bytes"]), (&"take_rows".into(), &0.into()));
     // The way of a real GPU, where times would mean something.
     let timed = printed(&folder, "bench kernels --rehearse --case ^gemm");
-    check_fields(&timed[1..], "bench kernels, a case", &["on a GPU", "counted", "where a rival"]);
+    check_fields(&timed[1..], "bench kernels, a case", &["on a GPU", "counted", "of a cluster", "where a rival"]);
     let swept = printed(&folder, "bench kernels --rehearse --sweep --case ^gemm");
-    check_fields(&swept[1..], "bench kernels --sweep, a configuration", &[]);
+    check_fields(&swept[1..], "bench kernels --sweep, a configuration", &["of a cluster"]);
     let chosen = |object: &&Value| object["chosen"] == true && object["ok"] == true;
     assert!(swept.len() > 4 && swept[1..].iter().filter(chosen).count() == 1, "{swept:?}");
     let checked = printed(&folder, "bench kernels --check-only --case take_rows");
     check_fields(
         &checked[1..],
         "bench kernels, a case",
-        &["on a GPU", "timed", "counted", "products", "where a rival"],
+        &["on a GPU", "timed", "counted", "products", "of a cluster", "where a rival"],
     );
     let wrong = call(&folder, "bench kernels --cublas");
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
@@ -208,6 +223,62 @@ fn bench_prints_the_documented_fields() {
     assert!(said.contains("model prediction, not measured") && said.contains("rtx4090: "), "{said}");
     let refused = call(&folder, "bench kernels --case nothing_has_this_name");
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+}
+
+/// On a GPU with warpgroups a product has a row for each family of kernels, the device's choice first, checked, counted and timed
+/// alike; an operation without a choice has one. A sweep tries both, of float inputs too.
+#[test]
+fn bench_kernels_shows_both_families_of_products() {
+    let Some(gpu) = found(Cuda::new(0)) else { return };
+    if !gpu.info().is_virtual {
+        eprintln!("skipped: {} is no virtual GPU", gpu.info().name);
+        return;
+    }
+    let folder = folder();
+    let on = |board: &str, arguments: &str| {
+        let mut command = command(&folder, &format!("--json bench kernels {arguments}"));
+        let output = command.env("VGPU_DEVICES", board).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments}: {output:?}");
+        objects(&output)
+    };
+    let families = |rows: &[Value]| -> Vec<(bool, String)> {
+        let row = |row: &Value| (row["chosen"] == true, row["family"].as_str().unwrap_or_default().to_owned());
+        rows.iter().map(row).collect()
+    };
+    let (warps, warpgroups) = ("warps".to_owned(), "warpgroups".to_owned());
+    for arguments in ["--rehearse --case ^gemm", "--rehearse --check-only"] {
+        let printed = on("h100", arguments);
+        assert_eq!(printed[0]["products"], "products: warpgroups (wgmma) of sm_90a");
+        let mut names: Vec<&str> = printed[1..].iter().map(|row| row["name"].as_str().unwrap()).collect();
+        names.dedup();
+        let mut pairs = 0;
+        for name in names {
+            let rows: Vec<Value> = printed[1..].iter().filter(|row| row["name"] == name).cloned().collect();
+            let found = families(&rows);
+            assert!(found[0].0, "{name}: {rows:?}");
+            match &found[..] {
+                [_] => assert_ne!(found[0].1, "warpgroups", "{name}"),
+                [first, second] => {
+                    let mut both = [first.1.clone(), second.1.clone()];
+                    both.sort();
+                    assert!(!second.0 && both == [warpgroups.clone(), warps.clone()], "{name}: {rows:?}");
+                    pairs += 1;
+                }
+                _ => panic!("{name}: {rows:?}"),
+            }
+        }
+        assert!(pairs > 0, "{arguments}: {printed:?}");
+    }
+    let timed = on("h100", "--rehearse --case ^gemm");
+    assert!(timed[1..].iter().all(|row| row["frame_like"]["median_us"].as_f64().unwrap() > 0.0), "{timed:?}");
+    let older = on("h100:driver=11080", "--rehearse --case ^gemm");
+    assert_eq!(older[0]["products"], "products: warps (mma.sync), for the driver is older than CUDA 12.0");
+    assert_eq!(families(&older[1..]), [(true, warps.clone())]);
+    let swept = on("h100", "--rehearse --sweep --case ^gemm");
+    check_fields(&swept[1..], "bench kernels --sweep, a configuration", &[]);
+    let found = families(&swept[1..]);
+    assert!(found.contains(&(false, warps.clone())) || found.contains(&(true, warps)), "{swept:?}");
+    assert!(found.iter().filter(|(_, family)| *family == warpgroups).count() > 4, "{swept:?}");
 }
 
 /// Of what VGPU_DEVICES and VGPU_DEVICE name, in the order of the predictions, with the same numbers; where that is nothing, it

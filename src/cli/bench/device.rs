@@ -38,6 +38,9 @@ struct Report {
     memory_bytes: usize,
     l2_bytes: usize,
     peaks: Option<Peaks>,
+    /// Which kernels products run on, and whether launches overlap, in words.
+    products: &'static str,
+    overlap: &'static str,
     modules: Vec<Module>,
 }
 
@@ -73,6 +76,8 @@ impl Report {
             memory_bytes: info.memory,
             l2_bytes: info.l2_bytes,
             peaks: (!info.is_virtual).then(|| Peaks::of(info)).flatten(),
+            products: cuda.products(),
+            overlap: cuda.overlap(),
             modules: modules.collect(),
         }
     }
@@ -95,6 +100,10 @@ fn render(report: &Report) -> String {
         }
         None if report.is_virtual => {}
         None => row("ceilings", "not known".to_owned()),
+    }
+    for said in [report.products, report.overlap] {
+        let (what, how) = said.split_once(": ").unwrap_or((said, ""));
+        row(what, how.to_owned());
     }
     for Module { module, image, refused } in &report.modules {
         let refused = refused.as_ref().map_or_else(String::new, |refused| format!("; the driver refused {refused}"));

@@ -119,6 +119,9 @@ enum FrameResult {
         buffered: Option<Frames>,
         #[serde(skip_serializing_if = "Option::is_none")]
         graph: Option<Replayed>,
+        /// Which kernels a GPU's products run on, in words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        products: Option<&'static str>,
         stages: Vec<Stage>,
     },
     Predicted {
@@ -129,7 +132,7 @@ enum FrameResult {
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (checkpoint, config) = read_config(arguments.model.as_deref())?;
-    let (is_virtual, overlap) = match arguments.device {
+    let (is_virtual, overlap, products) = match arguments.device {
         DeviceChoice::Cuda(ordinal) => {
             if !arguments.rehearse {
                 emulate_boards()?;
@@ -138,9 +141,9 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
             if !cuda.info().is_virtual {
                 refuse_compiled(&cuda.info().name, cuda.modules())?;
             }
-            (cuda.info().is_virtual, Some(cuda.overlap()))
+            (cuda.info().is_virtual, Some(cuda.overlap()), Some(cuda.products()))
         }
-        _ => (false, None),
+        _ => (false, None, None),
     };
     if is_virtual && !arguments.rehearse {
         return predict(arguments, &checkpoint, config, printer);
@@ -159,7 +162,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let Calls { graph_nodes: nodes, programmatic_edges, .. } = engine.device_calls();
     let graph = overlap.map(|overlap| Replayed { nodes, programmatic_edges, overlap });
     let stages = frame::stages(&mut engine, &frame, effort.runs)?;
-    let result = FrameResult::Measured { frames, buffered, graph, stages };
+    let result = FrameResult::Measured { frames, buffered, graph, products, stages };
     let (width, height) = (frame.width(), frame.height());
     let device = engine.device().to_owned();
     printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
@@ -274,14 +277,19 @@ fn render(report: &Report) -> String {
     let Report { device, preset, height, width, labels, result } = report;
     let head = format!("{preset} at {height}x{width} with {labels} labels, mask only, on {device}\n");
     match result {
-        FrameResult::Measured { frames, buffered, graph, stages } => {
+        FrameResult::Measured { frames, buffered, graph, products, stages } => {
             let clock =
                 frames.sm_mhz.map_or_else(String::new, |mhz| format!("the GPU's clock just after: {mhz:.0} MHz\n"));
             let graph = graph.as_ref().map_or_else(String::new, |graph| {
                 let Replayed { nodes, programmatic_edges, overlap } = graph;
                 format!("a graph of {nodes} nodes, {programmatic_edges} programmatic edges; {overlap}\n")
             });
-            format!("{head}{clock}{graph}{}\n{}", render_frames(frames, buffered.as_ref()), render_stages(stages))
+            let products = products.map_or_else(String::new, |products| format!("{products}\n"));
+            format!(
+                "{head}{clock}{graph}{products}{}\n{}",
+                render_frames(frames, buffered.as_ref()),
+                render_stages(stages)
+            )
         }
         FrameResult::Predicted { assumptions, boards } => {
             let boards: Vec<String> = boards.iter().map(render_prediction).collect();
@@ -334,12 +342,13 @@ fn render_prediction(prediction: &Prediction) -> String {
     }
     let costliest: Vec<&str> = prediction.kernels.iter().take(COSTLIEST).map(|cost| cost.kernel.as_str()).collect();
     format!(
-        "{}: {:.2} ms predicted, {} launches, {} of which overlap the one before, arena {}; most of it in {}\n{}",
+        "{}: {:.2} ms predicted, {} launches, {} of which overlap the one before, arena {}; {}; most of it in {}\n{}",
         prediction.gpu,
         prediction.milliseconds,
         prediction.launches,
         prediction.overlapping,
         mib(prediction.arena_bytes as u64),
+        prediction.products,
         costliest.join(", "),
         table.render()
     )

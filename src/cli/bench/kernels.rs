@@ -2,8 +2,9 @@
 
 use crate::DeviceChoice;
 use crate::bench::kernel_page;
-use crate::bench::kernels::{self, Checked, Configuration, Counted, Efforts, Kernel, Measured, Row, Subject, Time};
+use crate::bench::kernels::{self, Checked, Counted, Efforts, Kernel, Measured, Row, Subject, Time};
 use crate::bench::peaks::Peaks;
+use crate::bench::sweep::{self, Configuration};
 use crate::device::cpu::Cpu;
 use crate::device::cuda::Cuda;
 use clap::Args;
@@ -21,7 +22,8 @@ use super::{gpu, refuse_compiled};
 /// All cases are first computed on the CPU and compared, then timed by CUDA events, after 0.3 s of the same work, in two states of
 /// the caches. Frame-like: in a graph one behind the other, activations in the L2 cache, weights not (each pass takes another
 /// copy, until the copies are three times that cache). Cold: the L2 cache read full of other bytes before each run. Shares are of
-/// the GPU's ceilings at its highest clocks. On the virtual GPU there is no time: it prints what the kernels did.
+/// the GPU's ceilings at its highest clocks. A product that two families of kernels take (warps by mma.sync, on compute capability 9.0
+/// warpgroups by wgmma) has a row of each, the device's choice first. On the virtual GPU there is no time: it prints what the kernels did.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -71,6 +73,8 @@ struct Heading {
     #[serde(rename = "virtual")]
     is_virtual: bool,
     peaks: Option<Peaks>,
+    /// Which kernels products run on, in words.
+    products: &'static str,
     runs: u32,
 }
 
@@ -111,6 +115,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         device: cuda.info().name.clone(),
         is_virtual,
         peaks: (!is_virtual).then(|| Peaks::of(cuda.info())).flatten(),
+        products: cuda.products(),
         runs: arguments.runs,
     };
     printer.print(&heading, |heading| match arguments.markdown {
@@ -149,8 +154,8 @@ impl Bench<'_> {
             if let Some(case) = self.passed(outcome, &progress)? {
                 match mode {
                     Mode::Times => checked.push(case),
-                    Mode::Counts => rows.push(printed(case.counted(), printer, &progress)?),
-                    Mode::CheckOnly => rows.push(printed(case.unmeasured(), printer, &progress)?),
+                    Mode::Counts => print_all(case.counted(), &mut rows, printer, &progress)?,
+                    Mode::CheckOnly => print_all(case.unmeasured(), &mut rows, printer, &progress)?,
                 }
             }
             progress.inc(1);
@@ -159,9 +164,9 @@ impl Bench<'_> {
         for case in checked {
             progress.set_message(Checked::name(&case).to_owned());
             let outcome = case.time(&mut self.cuda, &self.efforts, rivals);
-            if let Some(row) = self.passed(outcome, &progress)? {
-                self.warn_of_rivals(&row, &progress);
-                rows.push(printed(row, printer, &progress)?);
+            if let Some(of_case) = self.passed(outcome, &progress)? {
+                self.warn_of_rivals(&of_case[0], &progress);
+                print_all(of_case, &mut rows, printer, &progress)?;
             }
             progress.inc(1);
         }
@@ -199,7 +204,7 @@ impl Bench<'_> {
         for subject in subjects {
             progress.set_message(subject.name().to_owned());
             let (cuda, cpu, failed) = (&mut self.cuda, &mut self.cpu, &mut self.failed);
-            let outcome = kernels::sweep(subject, cuda, cpu, &self.efforts, &mut |configuration: Configuration| {
+            let outcome = sweep::sweep(subject, cuda, cpu, &self.efforts, &mut |configuration: Configuration| {
                 *failed |= !configuration.ok;
                 rows.push(printed(configuration, printer, &progress)?);
                 Ok::<(), Failure>(())
@@ -235,17 +240,30 @@ fn printed<T: Serialize>(row: T, printer: &mut Printer, progress: &indicatif::Pr
     Ok(row)
 }
 
+fn print_all(
+    of_case: Vec<Row>,
+    rows: &mut Vec<Row>,
+    printer: &mut Printer,
+    progress: &indicatif::ProgressBar,
+) -> Result<(), Failure> {
+    of_case.into_iter().try_for_each(|row| {
+        rows.push(printed(row, printer, progress)?);
+        Ok(())
+    })
+}
+
 fn render_heading(heading: &Heading, mode: Mode, sweep: bool) -> String {
     let ceilings = match &heading.peaks {
         Some(peaks) => format!("; at most {:.0} TFLOP/s and {:.0} GB/s: {}", peaks.tflops, peaks.gb_per_s, peaks.basis),
         None => String::new(),
     };
-    match mode {
+    let first = match mode {
         Mode::Counts => format!("{}: counts, not times. A GPU without a GPU has no clock.\n", heading.device),
         Mode::CheckOnly => format!("{}: compared with the CPU\n", heading.device),
         Mode::Times if sweep => format!("{}, frame-like{ceilings}\n", heading.device),
         Mode::Times => format!("{}, {} runs of each{ceilings}\n", heading.device, heading.runs),
-    }
+    };
+    format!("{first}{}\n", heading.products)
 }
 
 fn render(rows: &[Row]) -> String {
@@ -265,9 +283,11 @@ fn render(rows: &[Row]) -> String {
 }
 
 fn render_checks(rows: &[Row]) -> String {
-    let mut table = Table::headed([Align::Left, Align::Left, Align::Right], ["case", "kernels", "error"]);
+    use Align::{Left, Right};
+    let mut table = Table::headed([Left, Left, Left, Right], ["case", "by", "kernels", "error"]);
     for row in rows {
-        table.row([row.name.clone(), of_each(row, |kernel| kernel.name.to_owned()), format!("{:.1e}", row.error)]);
+        let kernels = of_each(row, |kernel| kernel.name.to_owned());
+        table.row([row.name.clone(), by(row), kernels, format!("{:.1e}", row.error)]);
     }
     table.render()
 }
@@ -275,8 +295,22 @@ fn render_checks(rows: &[Row]) -> String {
 fn render_times<'a>(rows: impl Iterator<Item = (&'a Row, &'a Time)>) -> String {
     use Align::{Left, Right};
     let mut table = Table::headed(
-        [Left, Left, Right, Right, Right, Right, Right, Left, Right, Right, Right, Right],
-        ["case", "kernels", "µs", "p99", "cold µs", "TFLOP/s", "share", "of", "of cuBLAS", "of Lt", "MHz", "error"],
+        [Left, Left, Left, Right, Right, Right, Right, Right, Left, Right, Right, Right, Right],
+        [
+            "case",
+            "by",
+            "kernels",
+            "µs",
+            "p99",
+            "cold µs",
+            "TFLOP/s",
+            "share",
+            "of",
+            "of cuBLAS",
+            "of Lt",
+            "MHz",
+            "error",
+        ],
     );
     for (row, time) in rows {
         let spread = &time.frame_like;
@@ -284,6 +318,7 @@ fn render_times<'a>(rows: impl Iterator<Item = (&'a Row, &'a Time)>) -> String {
         let ratio = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{:.2}", us / spread.median_us));
         table.row([
             row.name.clone(),
+            by(row),
             of_each(row, |kernel| match (kernel.tile, kernel.parts) {
                 (Some(_), Some(parts)) if parts > 1 => format!("{} ÷{parts}", kernel.name),
                 _ => kernel.name.to_owned(),
@@ -325,11 +360,14 @@ fn render_clock(rows: &[Row], peaks: Option<&Peaks>) -> String {
 
 fn render_sweep(rows: &[Configuration]) -> String {
     use Align::{Left, Right};
-    let mut table =
-        Table::headed([Left, Left, Right, Right, Right, Left], ["case", "kernel", "parts", "µs", "error", ""]);
+    let mut table = Table::headed(
+        [Left, Left, Left, Right, Right, Right, Left],
+        ["case", "by", "kernel", "parts", "µs", "error", ""],
+    );
     for row in rows {
         table.row([
             row.name.clone(),
+            row.family.unwrap_or("-").to_owned(),
             row.kernel.to_owned(),
             row.parts.map_or_else(|| "-".to_owned(), |parts| parts.to_string()),
             row.us.map_or_else(|| "-".to_owned(), |us| format!("{us:.1}")),
@@ -350,9 +388,10 @@ fn render_sweep(rows: &[Configuration]) -> String {
 fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> String {
     use Align::{Left, Right};
     let mut table = Table::headed(
-        [Left, Left, Right, Right, Right, Right, Right, Right, Right, Right],
+        [Left, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right],
         [
             "case",
+            "by",
             "kernels",
             "registers",
             "shared KiB",
@@ -367,6 +406,7 @@ fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> Stri
     for (row, counted) in rows {
         table.row([
             row.name.clone(),
+            by(row),
             of_each(row, |kernel| kernel.name.to_owned()),
             of_each(row, |kernel| kernel.registers.to_string()),
             of_each(row, |kernel| (kernel.shared_bytes >> 10).to_string()),
@@ -379,6 +419,12 @@ fn render_counts<'a>(rows: impl Iterator<Item = (&'a Row, &'a Counted)>) -> Stri
         ]);
     }
     table.render()
+}
+
+/// The family of kernels.
+fn by(row: &Row) -> String {
+    let family = row.family.unwrap_or("-");
+    if row.chosen { family.to_owned() } else { format!("{family}, not chosen") }
 }
 
 /// One thing of each launch.

@@ -24,6 +24,8 @@ pub fn table(results: &Results) -> Table {
     row("driver", driver(results));
     row("driver's file", words(&device["driver_file"]));
     row("kernels run as", images(&device["modules"]));
+    row("products", words(&device["products"]).replace("products: ", ""));
+    row("launches", words(&device["overlap"]));
     row("nvidia-smi", last_line(&results.data("nvidia-smi")["says"]));
     row("nvcc", last_line(&results.data("nvcc")["says"]));
     row("PyTorch", torch(results.data("torch")));

@@ -10,14 +10,17 @@ use crate::stages::{KERNEL, TORCH_RATE};
 const NOTE: &str = "\
 Error: of the difference from the CPU over the result, in norms. Frame-like: activations warm in the L2 cache, weights from \
 memory. Cold: nothing in the L2 cache. cuBLASLt: with our epilogue where it has one, the best of its own algorithms. `ours / \
-best`: frame-like over the faster library, so 1.00 and less is as fast or faster.";
+best`: frame-like over the faster library, so 1.00 and less is as fast or faster. By: the family of kernels; of a product that two \
+families take, the second row is what the device does not choose. Cluster: blocks that share columns × parts.";
 
 pub fn table(results: &Results) -> Table {
     let header = [
         "case",
+        "by",
         "kernel",
         "image",
         "tile × parts",
+        "cluster",
         "grid",
         "error",
         "frame-like µs",
@@ -42,9 +45,11 @@ fn row(case: &Value) -> Vec<String> {
     let ours = like["median_us"].as_f64();
     vec![
         words(&case["name"]),
+        by(case),
         words(&kernel["name"]),
         words(&kernel["image"]),
         tile(kernel),
+        numbers(&kernel["cluster"]),
         numbers(&kernel["grid"]),
         case["error"].as_f64().map_or("–".to_owned(), |error| format!("{error:.0e}")),
         number(ours, 2),
@@ -56,6 +61,12 @@ fn row(case: &Value) -> Vec<String> {
         number(case["cublaslt_us"].as_f64(), 2),
         number(ours.zip(library(case)).map(|(ours, library)| ours / library), 2),
     ]
+}
+
+/// "warps, not chosen"
+fn by(case: &Value) -> String {
+    let family = words(&case["family"]);
+    if case["chosen"] == false { format!("{family}, not chosen") } else { family }
 }
 
 fn tile(kernel: &Value) -> String {

@@ -15,7 +15,7 @@ pub fn terminal(results: &Results, folder: &str) -> String {
     let failures = checks::failures(results);
     lines.extend(failures.iter().take(6).map(|failure| short(&format!("failed: {failure}"))));
     add(&mut lines, &narrow(frames::table(results), &[0, 1, 2, 3, 5, 6, 8, 10, 12]), 9);
-    add(&mut lines, &narrow(kernels::table(results), &[0, 1, 6, 8, 10, 11, 12, 13]), 14);
+    add(&mut lines, &narrow(kernels::table(results), &[0, 1, 2, 8, 10, 12, 13, 14, 15]), 14);
     let left = (LINES - 2).saturating_sub(lines.len());
     add(&mut lines, &micro::short(results), left);
     lines.truncate(LINES - 2);
