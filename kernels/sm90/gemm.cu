@@ -47,10 +47,10 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
         float sum[S::SUMS], own[S::OWN_SUMS], early[S::OWN_SUMS];
         // What is added may be the result of the kernel before; and it may still read what is written here.
         if (!mutant(71)) ptx::grid_wait();
-        store.load_early(addends, early);
+        if (place.owns()) store.load_early(addends, early);
         Consumer<S>{place, group}.run(sum);
         join(place, sum, own, group);
-        store.run(addends, own, early);
+        if (place.owns()) store.run(addends, own, early);
     }
     // Peers copy into this block's stages and arrive at its barriers: it must not end before them.
     if (S::CLUSTER > 1 && S::PARTS == 1 && !mutant(70)) {
@@ -77,6 +77,7 @@ KERNEL(wgmma_128x128_c2_p2, 2, 128, 2, 2)
 KERNEL(wgmma_128x64_float, 2, 64, 1, 1, true)
 #if MUTANT == 0
 KERNEL(wgmma_192x192, 3, 192)
+KERNEL(wgmma_192x128_p3, 3, 128, 1, 3)
 KERNEL(wgmma_128x256, 2, 256)
 KERNEL(wgmma_128x192, 2, 192)
 KERNEL(wgmma_128x192_c2, 2, 192, 2)

@@ -57,8 +57,9 @@ struct Shape {
     static constexpr int PRODUCER_REGISTERS = GROUPS == 2 ? 24 : 32, CONSUMER_REGISTERS = GROUPS == 2 ? 240 : 160;
 
     static constexpr int SUMS = COLUMNS / 2;
-    // Columns that a block stores when the parts are joined.
-    static constexpr int OWN_COLUMNS = COLUMNS / PARTS, OWN_SUMS = SUMS / PARTS;
+    // Blocks among which the columns are divided when the parts are joined, in whole boxes, and what each of these stores.
+    static constexpr int OWNERS = PARTS < COLUMNS / 64 ? PARTS : COLUMNS / 64;
+    static constexpr int OWN_COLUMNS = COLUMNS / OWNERS, OWN_SUMS = SUMS / OWNERS;
 
     static_assert(STAGES >= 3, "one is read, one has come, one is under way");
     static_assert(W_SHARE % 8 == 0 && OWN_COLUMNS % 64 == 0, "shares are whole swizzled atoms, what is stored whole boxes");
@@ -99,6 +100,8 @@ struct Place {
     __device__ __forceinline__ uint32_t empty(int tile) const { return full(tile) + 8 * S::STAGES; }
     // How often its stage was used before, as a phase's parity.
     __device__ __forceinline__ uint32_t parity(int tile) const { return tile / S::STAGES % 2; }
+    // Whether this block stores some of the columns.
+    __device__ __forceinline__ bool owns() const { return S::OWNERS == S::PARTS || part < S::OWNERS; }
     // The cluster's block that has the same part of the depth, `i` below the first.
     __device__ __forceinline__ int sharer(int i) const { return i * S::PARTS + part; }
 };

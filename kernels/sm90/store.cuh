@@ -39,7 +39,7 @@ __device__ __forceinline__ constexpr int pair_at(int eight, int lower) {
     return 4 * eight + 2 * lower;
 }
 
-// Parts of the depth become one: each block takes an equal share of the columns, from every part in the parts' order, so that the
+// Parts of the depth become one: each owner takes an equal share of the columns, from every part in the parts' order, so that the
 // result does not depend on who was first. `own`: its share. Every thread of the cluster's blocks comes here or to `join_idle`.
 template <typename S>
 __device__ __forceinline__ void join(const Place<S>& place, const float (&sum)[S::SUMS], float (&own)[S::OWN_SUMS], int group) {
@@ -61,7 +61,7 @@ __device__ __forceinline__ void join(const Place<S>& place, const float (&sum)[S
             ptx::cluster_wait();
         }
 #pragma unroll
-        for (int to = 0; to < S::PARTS; to++) {
+        for (int to = 0; to < S::OWNERS; to++) {
             if (to == place.part) continue;
             const int block = place.rank - place.part + to;
             const uint32_t mapped = ptx::map_to_rank(slot(place.part, to), block);
@@ -73,12 +73,13 @@ __device__ __forceinline__ void join(const Place<S>& place, const float (&sum)[S
         }
         ptx::cluster_arrive();
         if (!mutant(51)) ptx::cluster_wait();
+        if (!place.owns()) return;
 #pragma unroll
         for (int v = 0; v < VECTORS; v++) {
             float4 mine;
 #pragma unroll
-            for (int of = 0; of < S::PARTS; of++) {
-                const float* s = sum + (mutant(53) ? S::PARTS - 1 - of : of) * S::OWN_SUMS + 4 * v;
+            for (int of = 0; of < S::OWNERS; of++) {
+                const float* s = sum + (mutant(53) ? S::OWNERS - 1 - of : of) * S::OWN_SUMS + 4 * v;
                 if (of == place.part) mine = make_float4(s[0], s[1], s[2], s[3]);
             }
             float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);

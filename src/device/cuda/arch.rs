@@ -13,6 +13,8 @@ pub struct Arch {
     pub mma_sync_share: f64,
     /// Bytes from the L2 cache where all multiprocessors ask for them (about; from published measurements).
     pub l2_bytes: f64,
+    /// The same of bulk copies, which take no threads' time.
+    pub bulk_l2_bytes: f64,
     /// Of a multiprocessor: bytes of shared memory, threads, blocks.
     pub shared: u32,
     pub threads: u32,
@@ -34,6 +36,7 @@ const GA100: Arch = Arch {
     professional_flop: 2048,
     mma_sync_share: 1.0,
     l2_bytes: 32.0,
+    bulk_l2_bytes: 32.0,
     shared: 164 << 10,
     threads: 2048,
     blocks: 32,
@@ -46,6 +49,7 @@ const GA10X: Arch = Arch {
     professional_flop: 1024,
     mma_sync_share: 1.0,
     l2_bytes: 16.0,
+    bulk_l2_bytes: 16.0,
     shared: 100 << 10,
     threads: 1536,
     blocks: 16,
@@ -59,7 +63,8 @@ const HOPPER: Arch = Arch {
     tensor_flop: 4096,
     professional_flop: 4096,
     mma_sync_share: 0.6,
-    l2_bytes: 30.0,
+    l2_bytes: 22.0,
+    bulk_l2_bytes: 30.0,
     shared: 228 << 10,
     threads: 2048,
     blocks: 32,

@@ -95,13 +95,16 @@ const ENDS: f64 = 1500.0;
 const BYTES: f64 = 32.0;
 /// Clocks of a warpgroups' kernel for each value that a block stores.
 const STORED_VALUE: f64 = 0.08;
+/// Columns that a block stores at least where parts are joined.
+const OWN_COLUMNS: usize = 64;
 /// Clocks in which a cluster's blocks wait for each other, twice, where parts are joined.
 const JOIN: f64 = 1000.0;
 /// Bytes a clock from shared memory, or to that of another block.
 const SHARED_BYTES: f64 = 128.0;
 const CLUSTER_BYTES: f64 = 32.0;
-/// Clusters of more than two blocks do not come out even on all of a GPU's multiprocessors: 30 of 4 on an H100's 132.
-const LARGE_CLUSTERS: f64 = 0.9;
+/// The share of a GPU's multiprocessors that clusters of so many blocks reach: 66 of 2, 42 of 3, 30 of 4 on an H100's 132, whose
+/// groups of 16 and 18 they do not fill.
+const CLUSTERED: [f64; 5] = [1.0, 1.0, 1.0, 126.0 / 132.0, 120.0 / 132.0];
 /// Parts must gain at least a tenth: their way through memory is in the way of others.
 const SPLIT_GAIN: f64 = 1.1;
 
@@ -339,12 +342,12 @@ fn clocks_of_warpgroups(problem: Problem, tile: Tile, cluster: Cluster, gpu: Gpu
     let multiplied = rows * columns * depth / gpu.arch.multiply_adds();
     let shared = 2.0 * depth * (rows + groups * columns + rows + columns) / SHARED_BYTES;
     let resident = gpu.resident_threads(tile) as f64;
-    let large = if sharers * parts > 2 { LARGE_CLUSTERS } else { 1.0 };
-    let multiprocessors = (gpu.multiprocessors as f64 * large).floor();
+    let clustered = CLUSTERED[(sharers * parts).min(CLUSTERED.len() - 1)];
+    let multiprocessors = (gpu.multiprocessors as f64 * clustered).floor();
     let rounds = (blocks as f64 / multiprocessors).ceil();
     let loaded = 2.0 * depth * (rows + columns / sharers as f64) * blocks as f64;
-    let sums = (multiplied.max(shared) * rounds).max(loaded / (gpu.arch.l2_bytes * gpu.multiprocessors as f64));
-    let own = rows * columns / parts as f64;
+    let sums = (multiplied.max(shared) * rounds).max(loaded / (gpu.arch.bulk_l2_bytes * gpu.multiprocessors as f64));
+    let own = rows * columns / parts.min(tile.columns / OWN_COLUMNS) as f64;
     let joined = if parts > 1 { JOIN + (parts - 1) as f64 * own * 8.0 / CLUSTER_BYTES } else { 0.0 };
     sums + (ENDS + joined + STORED_VALUE * own) * (rounds / resident).ceil()
 }
