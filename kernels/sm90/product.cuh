@@ -15,8 +15,7 @@
 // 33 parity of a full stage, 34 one warp does not wait, 35 no fence before products, 36 no commit, 37 products not waited for, 38
 // stage given back while it is read, 39 given back to this block alone, 40 step of depth, 41 rows of another group, 42 depth of a
 // part, 43 sums not begun anew, 44 halves of f32 in the wrong order, 45 registers of x loaded while they are read, 46 another warp
-// multiplies other rows, 47 lanes not waited for that read f32, 48 the same
-// where a stage is given back.
+// multiplies other rows, 47 lanes not waited for that read f32.
 #pragma once
 
 #include "epilogue.cuh"
@@ -188,10 +187,8 @@ struct Consumer {
 
     // No product of this group reads the stage any more.
     __device__ __forceinline__ void give_back(int tile) const {
-        // Of f32 each warp reads x by itself.
-        if constexpr (S::FLOAT) {
-            if (!mutant(48)) __syncwarp();
-        }
+        // Of f32 each warp reads x by itself, its lanes one by one.
+        if constexpr (S::FLOAT) __syncwarp();
         const int thread = threadIdx.x % (S::FLOAT ? 32 : GROUP_THREADS);
         if constexpr (S::CLUSTER == 1) {
             if (thread == 0) ptx::mbarrier_arrive(place.empty(tile));

@@ -66,6 +66,9 @@ pub mod cases {
             (2, (5, 7), 72, 72, 2, Outliers),
             (1, (13, 9), 64, 136, 4, Nothing),
             (1, (2, 3), 24, 8, 8, Nothing),
+            // Channels in whole boxes of 64, lines that are no whole boxes of pixels.
+            (2, (13, 9), 72, 64, 2, Outliers),
+            (1, (5, 7), 64, 128, 4, Nothing),
             (1, (1, 1), 1, 1, 2, Nothing),
             (2, (5, 7), 17, 17, 2, Nothing),
             (1, (13, 9), 33, 15, 4, Outliers),

@@ -181,7 +181,8 @@ pub mod cases {
             (class(2, 5, 136, 264), Outliers),
             (class(1, 0, 33, 17), Nothing),
             (tokens(250, 72, 264, Add::Row, Func::Gelu), Nothing),
-            // More depth than a ring of stages holds.
+            // One stage of depth, and more than a ring of them holds.
+            (tokens(12, 64, 40, Add::None, Func::Identity), Nothing),
             (tokens(33, 1032, 72, Add::Row, Func::Gelu), Nothing),
             (to_f32(145, 72, 136, true), Nothing),
             (to_f32(1, 136, 72, false), Nothing),

@@ -230,6 +230,8 @@ fn chained(broken: &mut Cuda) -> Option<String> {
     let (rows, layers) = (16, Layers::new(broken, WIDTH));
     let config = configs(Element::Activation).find(|config| config.tile.is_of_warpgroups() && config.tile.rows == 64);
     broken.force(Forced { config, ..Forced::default() });
+    // Where launches are recorded each is waited for, and none overlaps.
+    broken.record(Record::Nothing);
     let (plan, [x, out]) = plan::record(broken.activation_bytes(), &[], |d| {
         let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
         d.input(x);
