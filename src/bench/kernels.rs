@@ -217,7 +217,7 @@ impl Counted {
             issued: sum(|l| l.counts.issued),
             mma_flop: sum(|l| l.counts.mma_flop),
             bank_conflicts: sum(|l| l.counts.shared_conflicts),
-            coalesced: least as f64 / sectors.max(1) as f64,
+            coalesced: if sectors == 0 { 1.0 } else { least as f64 / sectors as f64 },
             touched_bytes: 32 * sum(|l| l.counts.unique_load_sectors + l.counts.unique_store_sectors),
             least_bytes,
             local_bytes: sum(|l| l.counts.local_bytes),

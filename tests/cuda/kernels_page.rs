@@ -18,10 +18,10 @@ virtual GPU counts; `lseg-fast bench kernels --markdown` prints a table of it. C
 Shapes are those of vitl16 at 480×480, and what rn101 and the text tower have of their own, an operation after the other
 (the cases named `real` in `src/ops/`).
 
-- *registers* of a thread: ptxas of nvcc 13.0 for sm_80, of the PTX that every build has. A build with machine code for more
-  architectures is not held to this column.
+- *registers* of a thread at its launch: the most that ptxas of nvcc 13.0 gives it for sm_80 and sm_90a, of the PTX that every build
+  has. A build with machine code for more architectures is not held to this column.
 - *shared* memory of a block; *tensor GFLOP*: work on tensor cores; *conflicts* of banks of shared memory.
-- *coalesced*: the fewest sectors of 32 bytes that hold the loaded bytes, of those that were touched.
+- *coalesced*: the fewest sectors of 32 bytes that hold the loaded bytes, of those that were touched; bulk copies (TMA) apart.
 - *memory*: the different bytes touched, over those of inputs, weights and output.
 
 The convolution of three channels (`conv_64x64_any`) gathers values one by one. Points read a part of their map, a stride of two
@@ -29,7 +29,7 @@ leaves out three quarters: below 1.00. Where a depth is cut in parts for more bl
 in the L2 cache. No kernel keeps anything in local memory on any architecture: the build would fail.
 
 Not in the tables, for shapes of other models: `similarity_64`, `attention_full_64`, `layer_norm_256`, `patchify_single` and
-`patchify_…_single`; for photos of other formats: `patchify_yuyv_pairs`, `patchify_float_pairs`, `patchify_half_pairs`, and all of
+`patchify_…_single`; tiles of `wgmma_…` that no shape here takes ([sass.md](sass.md) has all of them); for photos of other formats: `patchify_yuyv_pairs`, `patchify_float_pairs`, `patchify_half_pairs`, and all of
 `to_rgb.cu` but `to_rgb_nv12`.
 ";
 
