@@ -11,6 +11,7 @@
 // boxes of 64 × the block's columns / blocks that share them; out {columns, rows, batch} in boxes of 128 bytes × 64, or with
 // `shuffle` {channels, kx, x, ky, y} in boxes of 128 bytes of one tap's channels and 64 pixels of a line.
 //
+// Adds are taken by tiles alone whose blocks store 64 columns: larger ones' registers are full of sums.
 // Needs: depth, columns and, with `shuffle`, channels multiples of 8, 8 and 64; every address and distance of rows a multiple of
 // 16 bytes. Rows: any number from 1 on.
 // Launch: clusters of BLOCKS along x, grid (⌈columns / COLUMNS⌉ · ⌈rows / (ROWS · CLUSTER)⌉ · BLOCKS, 1, batch).

@@ -59,6 +59,8 @@ struct Shape {
     // Blocks among which the columns are divided when the parts are joined, in whole boxes, and what each of these stores.
     static constexpr int OWNERS = PARTS < COLUMNS / 64 ? PARTS : COLUMNS / 64;
     static constexpr int OWN_COLUMNS = COLUMNS / OWNERS, OWN_SUMS = SUMS / OWNERS;
+    // Whether something may be added to the results: it is loaded before the products, into as many registers as they take then.
+    static constexpr bool ADDS = OWN_COLUMNS <= 64;
 
     static_assert(STAGES >= 3, "one is read, one has come, one is under way");
     static_assert(W_SHARE % 8 == 0 && OWN_COLUMNS % 64 == 0, "shares are whole swizzled atoms, what is stored whole boxes");

@@ -15,10 +15,15 @@ struct Addends {
     const Epilogue& epilogue;
     int item;
 
+    __device__ __forceinline__ float2 bias(uint32_t column) const {
+        const bool inside = column < epilogue.columns || mutant(54);
+        return epilogue.bias && inside ? *reinterpret_cast<const float2*>(epilogue.bias + column) : make_float2(0.0f, 0.0f);
+    }
+
+    // All of it.
     __device__ __forceinline__ float2 at(uint32_t row, uint32_t column) const {
-        float2 sum = make_float2(0.0f, 0.0f);
-        if ((row >= epilogue.rows && !mutant(55)) || (column >= epilogue.columns && !mutant(54))) return sum;
-        if (epilogue.bias) sum = *reinterpret_cast<const float2*>(epilogue.bias + column);
+        float2 sum = bias(column);
+        if ((row >= epilogue.rows && !mutant(55)) || column >= epilogue.columns) return sum;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const Residual& add = epilogue.add[i];
@@ -152,20 +157,15 @@ struct Store {
     static __device__ __forceinline__ int thread_row() { return threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4; }
     static __device__ __forceinline__ int thread_column() { return threadIdx.x % 4 * 2; }
 
-    __device__ __forceinline__ float2 addend(const Addends& addends, int eight, int lower) const {
-        return addends.at(first_row() + thread_row() + 8 * lower, first_column() + 8 * eight + thread_column());
-    }
-
-    // Before the products, where registers are left for it: so that nobody waits for them afterwards.
-    static constexpr bool EARLY = S::OWN_SUMS <= 32;
-
+    // Before the products, so that nobody waits for it afterwards.
     __device__ __forceinline__ void load_early(const Addends& addends, float (&early)[S::OWN_SUMS]) const {
-        if constexpr (EARLY) {
+        if constexpr (S::ADDS) {
 #pragma unroll
             for (int eight = 0; eight < S::OWN_COLUMNS / 8; eight++)
 #pragma unroll
                 for (int lower = 0; lower < 2; lower++) {
-                    const float2 a = addend(addends, eight, lower);
+                    const int column = first_column() + 8 * eight + thread_column();
+                    const float2 a = addends.at(first_row() + thread_row() + 8 * lower, column);
                     early[pair_at(eight, lower)] = a.x, early[pair_at(eight, lower) + 1] = a.y;
                 }
         }
@@ -228,14 +228,15 @@ struct Store {
             const int column = first_column() + box * BOX;
             float v[BOX / 2];
 #pragma unroll
-            for (int eight = 0; eight < BOX / 8; eight++)
+            for (int eight = 0; eight < BOX / 8; eight++) {
+                const float2 bias = S::ADDS ? make_float2(0.0f, 0.0f) : addends.bias(column + 8 * eight + thread_column());
 #pragma unroll
                 for (int lower = 0; lower < 2; lower++) {
                     const int to = pair_at(eight, lower), at = box * BOX / 2 + to;
-                    const float2 add = EARLY ? make_float2(early[at], early[at + 1])
-                                             : addend(addends, box * BOX / 8 + eight, lower);
+                    const float2 add = S::ADDS ? make_float2(early[at], early[at + 1]) : bias;
                     v[to] = own[at] + add.x, v[to + 1] = own[at + 1] + add.y;
                 }
+            }
             apply_all(epilogue.func, v);
             if (box >= S::STAGES) {
                 if (leads() && !mutant(64)) ptx::bulk_wait_read();

@@ -6,7 +6,7 @@ use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::modules::{KernelId, variant};
 use super::split_k::SplitK;
-use super::tiles::{self, Config, Problem, Tiling};
+use super::tiles::{self, Config, Problem, Tiling, Warpgroups};
 use super::{gemm, memory};
 use crate::ops::{self, Buf, Conv, Gemm, Linear, Rows};
 
@@ -79,7 +79,7 @@ fn choose(to: &Assembler<'_>, op: &Conv, problem: Problem) -> Result<(KernelId, 
         }
         _ => {
             memory::aligned("input channels", op.x.channels())?;
-            tiles::choose(to, "conv", takes, problem, false)?
+            tiles::choose(to, "conv", takes, problem, Warpgroups::No)?
         }
     };
     let most = kernel.spec.most;

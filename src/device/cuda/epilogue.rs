@@ -57,6 +57,11 @@ impl Residual {
 }
 
 impl Epilogue {
+    /// Whether something is added to the product beside the bias.
+    pub fn adds(&self) -> bool {
+        self.add.iter().any(|add| add.rows != 0 || add.row_stride != 0 || add.batch_stride != 0)
+    }
+
     /// For `out` [.., columns], rows as they are.
     pub fn new(to: &Assembler<'_>, bias: Option<Vector>, epilogue: ops::Epilogue, out: Rows) -> Epilogue {
         let channels = out.buf.channels();

@@ -54,6 +54,26 @@ pub struct Problem {
     pub depth: usize,
 }
 
+/// Whether a product's operands and results are what warpgroups' kernels take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warpgroups {
+    No,
+    /// Of all tiles.
+    Yes,
+    /// Of those that add something.
+    Adding,
+}
+
+impl Warpgroups {
+    fn take(self, tile: Tile) -> bool {
+        match self {
+            Warpgroups::No => false,
+            Warpgroups::Yes => true,
+            Warpgroups::Adding => tile.adds(),
+        }
+    }
+}
+
 /// A problem and how it is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
@@ -149,6 +169,12 @@ impl Tile {
     /// Blocks, one below the other, that have the same columns and load them together.
     pub fn sharers(self) -> usize {
         self.cluster.map_or(1, |cluster| cluster.sharers)
+    }
+
+    /// Whether a warpgroups' kernel adds something to its results (`ADDS` of kernels/sm90/product.cuh).
+    fn adds(self) -> bool {
+        let owners = self.cluster.map_or(1, |cluster| cluster.parts).min(self.columns / OWN_COLUMNS);
+        self.columns <= owners * OWN_COLUMNS
     }
 
     pub fn is_of_warpgroups(self) -> bool {
@@ -270,7 +296,7 @@ impl Problem {
     }
 }
 
-/// The kernel of kernels/`module`.cu that takes its input in this way, or where `warpgroups` says that they could, of sm90/gemm.cu;
+/// The kernel of kernels/`module`.cu that takes its input in this way, or where `warpgroups` says that it could, of sm90/gemm.cu;
 /// and how it is used: what is forced, where the problem allows it and there is a choice, else the quickest by the model.
 ///
 /// # Errors
@@ -280,12 +306,13 @@ pub fn choose(
     module: &str,
     takes: u32,
     problem: Problem,
-    warpgroups: bool,
+    warpgroups: Warpgroups,
 ) -> Result<(KernelId, Tiling), String> {
     let gpu = to.limits();
     let none = || format!("no kernel of {module}.cu takes it");
-    let second = Some(WARPGROUPS).filter(|_| warpgroups && gpu.warpgroups);
-    let all = || candidates(module, takes).chain(second.into_iter().flat_map(move |module| candidates(module, takes)));
+    let second = candidates(WARPGROUPS, takes).filter(|kernel| gpu.warpgroups && warpgroups.take(kernel.tile()));
+    let second: Vec<KernelId> = second.collect();
+    let all = || candidates(module, takes).chain(second.iter().copied());
     let configs = || all().flat_map(|kernel| kernel.tile().configs()).filter(|config| allowed(problem, *config, gpu));
     let forced = to.forced();
     let config = forced.config.filter(|config| configs().any(|other| other == *config));

@@ -7,7 +7,7 @@ use super::driver::{L2Promotion, TensorElement, TensorMap, TensorMapSpec};
 use super::epilogue::Epilogue;
 use super::gemm;
 use super::modules::KernelId;
-use super::tiles::Tiling;
+use super::tiles::{Tiling, Warpgroups};
 use crate::ops::Element;
 
 #[repr(C)]
@@ -39,17 +39,22 @@ fn bytes(element: TensorElement) -> usize {
     }
 }
 
-/// Whether tensor maps can describe a product's operands and results.
-pub fn takes(element: Element, params: &gemm::Params) -> bool {
+/// Whether tensor maps can describe a product's operands and results, and which tiles take what is added.
+pub fn takes(element: Element, params: &gemm::Params) -> Warpgroups {
     let Epilogue { columns, shuffle, .. } = params.epilogue;
     let (columns, scale) = (columns as usize, shuffle as usize);
     let x_bytes = if element == Element::F32 { 4 } else { 2 };
     let is_aligned = |bytes: usize| bytes.is_multiple_of(ALIGNMENT);
     let channels = if scale == 0 { SHUFFLED_CHANNELS } else { columns / (scale * scale) };
-    is_aligned(2 * columns)
+    let fits = is_aligned(2 * columns)
         && is_aligned(x_bytes * params.depth as usize)
         && is_aligned(params.epilogue.out as usize)
-        && channels.is_multiple_of(SHUFFLED_CHANNELS)
+        && channels.is_multiple_of(SHUFFLED_CHANNELS);
+    match (fits, params.epilogue.adds()) {
+        (false, _) => Warpgroups::No,
+        (true, false) => Warpgroups::Yes,
+        (true, true) => Warpgroups::Adding,
+    }
 }
 
 /// `items` products by this kernel of warpgroups.
