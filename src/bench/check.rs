@@ -12,7 +12,7 @@ use super::golden::{NETWORKS, Network};
 use super::kernels::{difference, on_gpu, result, tolerance};
 use super::sweep::ways;
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{Cuda, Forced, MODULES, MOST_PARTS, Record};
+use crate::device::cuda::{Config, Cuda, Family, Forced, MODULES, MOST_PARTS, Record};
 use crate::device::{Device, DeviceChoice};
 use crate::engine::Options;
 use crate::error::Result;
@@ -138,7 +138,9 @@ fn check_case(case: &Case, cuda: &mut Cuda, cpu: &mut Cpu, launched: &mut BTreeS
     };
     let (mut comparisons, mut wrong) = (0, Vec::new());
     // As it chooses by itself, then each tile uncut and cut in two and in most parts.
-    let few = |way: &Forced| way.config.is_none_or(|config| [1, 2, MOST_PARTS].contains(&config.parts));
+    // Tiles of warpgroups have parts of their own.
+    let is_few = |config: Config| config.family() == Family::Warpgroups || [1, 2, MOST_PARTS].contains(&config.parts);
+    let few = |way: &Forced| way.config.is_none_or(is_few);
     let forced = ways(&case.op).into_iter().filter(few);
     for way in std::iter::once(Forced::default()).chain(forced) {
         cuda.force(way);

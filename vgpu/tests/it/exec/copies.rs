@@ -148,6 +148,16 @@ fn places_that_no_copy_reaches() {
     reported("mov.b64 %rd5, -64; prefetch.param.tensormap [%rd5];", ONE, Check::OutOfBounds, "before every allocation");
 }
 
+#[test]
+fn prefetches() {
+    let prefetch =
+        |from: &str, bytes: u32| format!("@%p1 bra OVER; cp.async.bulk.prefetch.L2.global [{from}], {bytes}; OVER:");
+    expect(&prefetch("%rd2", 4096), ONE, &[]);
+    reported(&prefetch("%rd2", 4112), ONE, Check::OutOfBounds, "beyond the end");
+    reported(&prefetch("%rd2", 24), ONE, Check::BulkCopy, "a multiple of 16");
+    reported(&prefetch("%rd2+8", 16), ONE, Check::Misaligned, "what a bulk prefetch reads");
+}
+
 const TILE: &str = "cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes \
     [%r1], [%rd3, {%r4}], [%r1+1024];";
 
