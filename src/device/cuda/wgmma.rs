@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::ACTIVATION_BYTES;
 use super::compile::{Assembler, Refused};
 use super::driver::{L2Promotion, TensorElement, TensorMap, TensorMapSpec};
 use super::epilogue::Epilogue;
@@ -32,18 +33,17 @@ const ALIGNMENT: usize = 16;
 /// Channels of a pixel that a box of results holds, of the pixels that a transposed convolution shuffles.
 const SHUFFLED_CHANNELS: usize = 64;
 
-fn bytes(element: TensorElement) -> usize {
-    match element {
-        TensorElement::F16 => 2,
-        TensorElement::F32 => 4,
-    }
+/// What a tensor map calls it, and the values of it in a box's row.
+fn described(element: Element) -> (TensorElement, u32) {
+    let of_row = (ROW_BYTES / element.bytes(ACTIVATION_BYTES)) as u32;
+    (if element == Element::F32 { TensorElement::F32 } else { TensorElement::F16 }, of_row)
 }
 
 /// Whether tensor maps can describe a product's operands and results, and which tiles take what is added.
 pub fn takes(element: Element, params: &gemm::Params) -> Warpgroups {
     let Epilogue { columns, shuffle, .. } = params.epilogue;
     let (columns, scale) = (columns as usize, shuffle as usize);
-    let x_bytes = if element == Element::F32 { 4 } else { 2 };
+    let x_bytes = element.bytes(ACTIVATION_BYTES);
     let is_aligned = |bytes: usize| bytes.is_multiple_of(ALIGNMENT);
     let channels = if scale == 0 { SHUFFLED_CHANNELS } else { columns / (scale * scale) };
     let fits = is_aligned(2 * columns)
@@ -89,52 +89,54 @@ type Map = Result<TensorMap, String>;
 
 /// `{depth, rows, batch}`, in boxes of a block's rows.
 fn x_map(to: &Assembler<'_>, element: Element, items: usize, params: &gemm::Params, rows: u32) -> Map {
-    let element = if element == Element::F32 { TensorElement::F32 } else { TensorElement::F16 };
-    let (depth, value) = (u64::from(params.depth), bytes(element) as u64);
+    let (depth, value) = (u64::from(params.depth), element.bytes(ACTIVATION_BYTES) as u64);
+    let (element, of_row) = described(element);
     to.tensor_map(&TensorMapSpec {
         element,
         address: params.x,
         dims: &[depth, u64::from(params.epilogue.rows), items as u64],
         strides: &[value * depth, value * params.x_batch_stride],
-        tile: &[(ROW_BYTES / bytes(element)) as u32, rows, 1],
+        tile: &[of_row, rows, 1],
         l2_promotion: L2Promotion::Bytes128,
     })
 }
 
 /// `{depth, columns}`, in boxes of the columns that a block loads.
 fn w_map(to: &Assembler<'_>, params: &gemm::Params, columns: u32) -> Map {
+    let (element, of_row) = described(Element::Activation);
     to.tensor_map(&TensorMapSpec {
-        element: TensorElement::F16,
+        element,
         address: params.w,
         dims: &[u64::from(params.depth), u64::from(params.epilogue.columns)],
         strides: &[2 * u64::from(params.stride)],
-        tile: &[(ROW_BYTES / 2) as u32, columns],
+        tile: &[of_row, columns],
         l2_promotion: L2Promotion::Bytes256,
     })
 }
 
-fn out_element(epilogue: &Epilogue) -> TensorElement {
-    if epilogue.out_is_float == 0 { TensorElement::F16 } else { TensorElement::F32 }
+fn out_element(epilogue: &Epilogue) -> Element {
+    if epilogue.out_is_float == 0 { Element::Activation } else { Element::F32 }
 }
 
 /// `{columns, rows, batch}`
 fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
-    let element = out_element(epilogue);
-    let (columns, value) = (u64::from(epilogue.columns), bytes(element) as u64);
+    let (columns, value) = (u64::from(epilogue.columns), out_element(epilogue).bytes(ACTIVATION_BYTES) as u64);
+    let (element, of_row) = described(out_element(epilogue));
     to.tensor_map(&TensorMapSpec {
         element,
         address: epilogue.out,
         dims: &[columns, u64::from(epilogue.rows), items as u64],
         strides: &[value * columns, value * epilogue.batch_stride],
-        tile: &[(ROW_BYTES / bytes(element)) as u32, GROUP_ROWS, 1],
+        tile: &[of_row, GROUP_ROWS, 1],
         l2_promotion: L2Promotion::Bytes128,
     })
 }
 
 /// `{channels, kx, x, ky, y}` of a transposed convolution whose stride is its kernel; y goes on in the next batch item.
 fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
-    let element = out_element(epilogue);
-    let (scale, width, value) = (u64::from(epilogue.shuffle), u64::from(epilogue.width), bytes(element) as u64);
+    let (scale, width) = (u64::from(epilogue.shuffle), u64::from(epilogue.width));
+    let value = out_element(epilogue).bytes(ACTIVATION_BYTES) as u64;
+    let (element, of_row) = described(out_element(epilogue));
     let (channels, lines) = (u64::from(epilogue.columns) / (scale * scale), u64::from(epilogue.rows) / width);
     let pixel = value * channels;
     to.tensor_map(&TensorMapSpec {
@@ -142,7 +144,7 @@ fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
         address: epilogue.out,
         dims: &[channels, scale, width, scale, lines * items as u64],
         strides: &[pixel, pixel * scale, pixel * scale * width, pixel * scale * width * scale],
-        tile: &[(ROW_BYTES / bytes(element)) as u32, 1, GROUP_ROWS, 1, 1],
+        tile: &[of_row, 1, GROUP_ROWS, 1, 1],
         l2_promotion: L2Promotion::Bytes128,
     })
 }
