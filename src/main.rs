@@ -10,6 +10,7 @@ use lseg_fast::termination::{self, Allocator};
 static ALLOCATOR: Allocator = Allocator(System);
 
 fn main() -> ExitCode {
+    termination::handle_threads_without_memory();
     termination::handle_signals();
     cli::main()
 }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::TryReserveError;
 
 #[cfg(feature = "cli")]
-pub use program::{Allocator, handle_signals};
+pub use program::{Allocator, handle_signals, handle_threads_without_memory};
 
 #[cfg(all(test, feature = "cli"))]
 pub(crate) use program::end_without_memory;

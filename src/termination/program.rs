@@ -1,16 +1,23 @@
-//! What a program does at its start for a good end: the signals' handlers and the allocator.
+//! What a program does at its start for a good end: the signals' handlers, the allocator, and what a thread's start needs.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::CAN_FAIL;
 use crate::atomic_file::temporary;
+
+/// The file of Rust's library which gives a thread the stack that its signals' handlers use, and panics where it cannot.
+const STACKS_OF_SIGNALS: &str = "stack_overflow.rs";
+
+/// Bytes of such a stack, about.
+const STACK_OF_SIGNALS: usize = 16 << 10;
 
 thread_local! {
     /// Whether this thread ends the process.
@@ -86,6 +93,20 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
         // SAFETY: as the caller promised.
         unsafe { self.0.dealloc(place, layout) }
     }
+}
+
+/// For programs, to be called once at their start: a thread that starts without memory for its signals' stack ends the process
+/// as [`Allocator`] does. (Rust's own end is an abort: the thread panics before anything of it could catch that, and whoever
+/// started it is not asked.)
+pub fn handle_threads_without_memory() {
+    let others = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let is_of_the_start = panic.location().is_some_and(|place| place.file().ends_with(STACKS_OF_SIGNALS));
+        if is_of_the_start {
+            end_without_memory(STACK_OF_SIGNALS);
+        }
+        others(panic);
+    }));
 }
 
 fn granted(place: *mut u8, bytes: usize) -> *mut u8 {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -230,37 +230,82 @@ fn a_limit_on_files_is_an_error_like_another() {
     }
 }
 
-/// From hardly enough to start the program up to plenty.
-#[test]
-fn a_limit_on_memory_is_an_error_like_another() {
-    let folder = tempfile::tempdir().unwrap();
-    image::RgbImage::new(900, 700).save(folder.path().join("a.png")).unwrap();
-    let limited = |mib: usize, arguments: &[&str]| {
-        let limit = format!("ulimit -v {} && exec \"$@\"", mib << 10);
+/// The program where its address space ends at a limit: from hardly enough to start it up to plenty.
+struct Limited {
+    folder: TempDir,
+    model: String,
+}
+
+impl Limited {
+    fn new() -> Limited {
+        let folder = tempfile::tempdir().unwrap();
+        image::RgbImage::new(900, 700).save(folder.path().join("a.png")).unwrap();
+        Limited { folder, model: model() }
+    }
+
+    fn output(&self, kib: usize, arguments: &[&str]) -> Output {
+        let limit = format!("ulimit -c 0 && ulimit -v {kib} && exec \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_lseg-fast")]).args(arguments);
-        command.current_dir(folder.path()).env("MALLOC_ARENA_MAX", "1").output().unwrap()
-    };
-    let starts = |mib: &usize| limited(*mib, &["--version"]).status.success();
-    let least = (16..1024).step_by(8).find(starts).expect("a gigabyte is enough to start");
-    let model = model();
-    let run = ["run", "a.png", "--labels", "cat,dog", "--size", "256x256", "--threads", "2", "--model", &model];
-    // Masks are written by threads of their own.
-    let run = [&run[..], &["-q", "--device", "cpu", "--save", "masks,overlay"]].concat();
-    let mut codes = Vec::new();
-    for mib in (least..least + 60).step_by(2) {
-        let output = limited(mib, &run);
+        command.current_dir(self.folder.path()).env("MALLOC_ARENA_MAX", "1").output().unwrap()
+    }
+
+    /// KiB with which the program starts, about.
+    fn least(&self) -> usize {
+        let starts = |kib: &usize| self.output(*kib, &["--version"]).status.success();
+        (16 << 10..1 << 20).step_by(8 << 10).find(starts).expect("a gigabyte is enough to start")
+    }
+
+    /// What the program says of a photo: nothing, or one line of an error. Masks are written by threads of their own.
+    fn run(&self, kib: usize) -> String {
+        let run =
+            ["run", "a.png", "--labels", "cat,dog", "--size", "256x256", "--threads", "2", "--model", &self.model];
+        let output = self.output(kib, &[&run[..], &["-q", "--device", "cpu", "--save", "masks,overlay"]].concat());
         let stderr = String::from_utf8(output.stderr).unwrap();
         match output.status.code() {
-            Some(0) => {}
-            Some(1) => assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{mib} MiB: {stderr}"),
-            _ => panic!("{mib} MiB: {:?}: {stderr}", output.status),
+            Some(0) => assert_eq!(stderr, "", "{kib} KiB"),
+            Some(1) => assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{kib} KiB: {stderr}"),
+            _ => panic!("{kib} KiB: {:?}: {stderr}", output.status),
         }
-        codes.push(output.status.code());
-        let out = folder.path().join("out");
+        let out = self.folder.path().join("out");
         if out.is_dir() {
             assert!(names(&out).iter().all(|name| name.ends_with(".png")), "{:?}", names(&out));
         }
+        stderr
     }
-    assert!(codes.contains(&Some(0)) && codes.contains(&Some(1)), "{codes:?}");
+}
+
+#[test]
+fn a_limit_on_memory_is_an_error_like_another() {
+    let limited = Limited::new();
+    let least = limited.least();
+    let said: Vec<_> = (least..least + (60 << 10)).step_by(2 << 10).map(|kib| limited.run(kib)).collect();
+    assert!(said.iter().any(String::is_empty) && !said.iter().all(String::is_empty), "{said:?}");
+}
+
+/// What a thread takes beside its stack is little, and is refused only just above the limit at which the stack is had: wherever
+/// the program says something else than a page below, its neighbours are tried page by page.
+#[test]
+fn a_thread_that_cannot_start_is_an_error_like_another() {
+    const PAGE: usize = 4;
+    const STEP: usize = 64 * PAGE;
+    let limited = Limited::new();
+    let least = limited.least();
+    let said = |kib| limited.run(kib).chars().filter(|c| !c.is_ascii_digit()).take(40).collect::<String>();
+    let mut edges = 0;
+    let mut below = (least, said(least));
+    for kib in (least..least + (14 << 10)).step_by(STEP).skip(1) {
+        let above = said(kib);
+        if above != below.1 {
+            let (mut low, mut high) = (below.0, kib);
+            while high - low > PAGE {
+                let middle = low + (high - low) / 2 / PAGE * PAGE;
+                *(if said(middle) == below.1 { &mut low } else { &mut high }) = middle;
+            }
+            (least.max(low - 8 * PAGE)..high + 8 * PAGE).step_by(PAGE).for_each(|kib| drop(said(kib)));
+            edges += 1;
+        }
+        below = (kib, above);
+    }
+    assert!(edges >= 2, "{edges}");
 }

@@ -125,17 +125,20 @@ impl Weights {
 }
 
 impl Workers {
-    /// Does work on the threads, when those before have done with theirs.
-    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    /// Does work on the threads, when those before have done with theirs. The error is of a thread that cannot be had.
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R> {
         // What panicked with it left nothing behind that the next sees.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if rayon::current_thread_index().is_none() {
-            return self.pool.install(work);
+            return Ok(self.pool.install(work));
         }
         // A thread of another pool does that pool's other work while it waits, which may be a sibling's pass: it would wait for
         // its own turn. A plain thread only waits.
-        let done = thread::scope(|scope| scope.spawn(|| self.pool.install(work)).join());
-        done.unwrap_or_else(|panic| resume_unwind(panic))
+        let done = thread::scope(|scope| {
+            let waiting = thread::Builder::new().spawn_scoped(scope, || self.pool.install(work));
+            waiting.map(|waiting| waiting.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        done.map_err(|error| threads::refused(&error))
     }
 }
 
@@ -189,7 +192,7 @@ impl Cpu {
                 self.clock.step(Some(step.stage));
                 self.compute(&step.op);
             }
-        });
+        })?;
         self.clock.step(None);
         Ok(())
     }
@@ -257,7 +260,7 @@ fn work(plan: &Plan) -> usize {
 
 impl Upload for Cpu {
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
-        let packed = self.workers.install(|| Packed::new(n, k, data));
+        let packed = self.workers.install(|| Packed::new(n, k, data))?;
         Ok(self.weights.store(Stored::Packed(packed), n, k))
     }
 
@@ -266,7 +269,7 @@ impl Upload for Cpu {
         if !winograd::suits(shape) {
             return self.matrix(n, k, data);
         }
-        let filters = self.workers.install(|| Filters::new(n, shape.inputs, data));
+        let filters = self.workers.install(|| Filters::new(n, shape.inputs, data))?;
         Ok(self.weights.store(Stored::Winograd(filters), n, k))
     }
 
@@ -303,7 +306,7 @@ impl Device for Cpu {
                 scratch::pack(gemm::PACK, |_| ());
                 scratch::work(work, |_| ());
             });
-        });
+        })?;
         Ok(Program { plan: Arc::new(plan), cuda: None })
     }
 
@@ -342,7 +345,7 @@ impl Device for Cpu {
     }
 
     fn bank(&self, n: usize, k: usize, rows: &[f32], offsets: &[f32]) -> Result<Bank> {
-        let rows = Arc::new(Stored::Packed(self.workers.install(|| Packed::new(n, k, rows))));
+        let rows = Arc::new(Stored::Packed(self.workers.install(|| Packed::new(n, k, rows))?));
         Ok(Bank::Cpu(CpuBank { n, k, rows, offsets: offsets.into() }))
     }
 

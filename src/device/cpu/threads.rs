@@ -1,10 +1,11 @@
 //! How many threads a pool has. With many more than cores the pool's threads look for work most of the time: a frame of 0.1 s
 //! took 100 s on 1,024 threads of two cores.
 
+use std::fmt::Display;
 use std::io;
 use std::thread::available_parallelism;
 
-use rayon::{ThreadPoolBuildError, ThreadPoolBuilder};
+use rayon::ThreadPoolBuilder;
 
 use crate::error::{Error, Result};
 
@@ -34,7 +35,7 @@ pub fn pool(count: usize, name: &'static str) -> ThreadPoolBuilder {
 }
 
 /// The error for threads that cannot be had.
-pub fn refused(error: &ThreadPoolBuildError) -> Error {
+pub fn refused(error: &impl Display) -> Error {
     Error::io("start", "the CPU threads".as_ref(), io::Error::other(format!("{error}; try fewer with --threads")))
 }
 
