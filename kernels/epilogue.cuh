@@ -22,12 +22,12 @@ __device__ __forceinline__ float gelu(float x) {
     return fmaf(-a, ptx::ex2(log2), ptx::max_nan(x, 0.0f));
 }
 
-// NaN passes, as in PyTorch.
+// NaN passes, as in PyTorch. QuickGELU: x / (1 + e^(−1.702 x)), as a quotient rounded to float32 ten instructions and a branch more.
 __device__ __forceinline__ float apply(uint32_t func, float x) {
     switch (func) {
     case RELU: return x < 0.0f ? 0.0f : x;
     case GELU: return gelu(x);
-    case QUICK_GELU: return x / (1.0f + __expf(-1.702f * x));
+    case QUICK_GELU: return x * ptx::rcp(1.0f + ptx::ex2(-2.455466960f * x));
     default: return x;
     }
 }

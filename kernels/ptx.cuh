@@ -77,6 +77,14 @@ __device__ __forceinline__ float ex2(float x) {
     return y;
 }
 
+// 1/x to one unit in the last place; 0 where it is below 2⁻¹²⁶. Volatile: several under way at once take registers that
+// gemm_128x128_half has not on sm_120.
+__device__ __forceinline__ float rcp(float x) {
+    float y;
+    asm volatile("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // The larger; NaN where one is.
 __device__ __forceinline__ float max_nan(float a, float b) {
     float d;

@@ -34,6 +34,9 @@ struct Spec {
     uint32_t cluster_ = 0;
     // Parts of the depth that blocks of a cluster sum up together; 0: it has no such blocks.
     uint32_t parts_ = 0;
+    // Columns that each of these stores, and rows of a warpgroup, in whose boxes it does.
+    uint32_t own_ = 0;
+    uint32_t group_ = 0;
 
     constexpr Spec& shared(uint32_t bytes) { return shared_ = bytes, *this; }
     constexpr Spec& rows(uint32_t of_block) { return rows_ = of_block, *this; }
@@ -44,6 +47,8 @@ struct Spec {
     constexpr Spec& variant(uint32_t flags) { return variant_ = flags, *this; }
     constexpr Spec& cluster(uint32_t blocks) { return cluster_ = blocks, *this; }
     constexpr Spec& parts(uint32_t of_depth) { return parts_ = of_depth, *this; }
+    constexpr Spec& own(uint32_t columns) { return own_ = columns, *this; }
+    constexpr Spec& group(uint32_t rows) { return group_ = rows, *this; }
 };
 
 namespace variant {
@@ -58,6 +63,8 @@ constexpr uint32_t ANY_SHAPE = 4;
 constexpr uint32_t CAUSAL = 8;
 // Two neighbouring values are stored as one.
 constexpr uint32_t PAIRS = 16;
+// Warpgroups: something may be added to the results.
+constexpr uint32_t ADDS = 32;
 
 } // namespace variant
 

@@ -70,7 +70,7 @@ struct Shape {
 template <typename S>
 constexpr Spec declared() {
     return Spec().shared(S::SHARED_BYTES).rows(S::ROWS).columns(S::COLUMNS).step(DEPTH).cluster(S::BLOCKS).parts(S::PARTS)
-        .variant(S::FLOAT ? variant::FLOAT_INPUT : 0);
+        .own(S::OWN_COLUMNS).group(GROUP_ROWS).variant((S::FLOAT ? variant::FLOAT_INPUT : 0) | (S::ADDS ? variant::ADDS : 0));
 }
 
 // Where a block's tile lies, and its part of the depth, in stages. Blocks of a cluster follow each other.

@@ -17,12 +17,13 @@ __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
 }
 
-// Arrives at the barrier that lies at the same place in the shared memory of CTA `rank` of the cluster.
+// Arrives at the barrier that lies at the same place in the shared memory of CTA `rank` of the cluster, for which this thread has
+// written nothing. (`.cluster`, here and in the wait, costs a fence of the whole GPU and an empty L1 cache, each time.)
 __device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, uint32_t rank) {
     asm volatile("{\n"
                  ".reg .b32 remote;\n"
                  "mapa.shared::cluster.u32 remote, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+                 "mbarrier.arrive.release.cta.shared::cluster.b64 _, [remote];\n"
                  "}" :: "r"(barrier), "r"(rank) : "memory");
 }
 
@@ -30,7 +31,7 @@ __device__ __forceinline__ bool barrier_passed(uint32_t barrier, uint32_t parity
     uint32_t passed;
     asm volatile("{\n"
                  ".reg .pred p;\n"
-                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                 "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n"
                  "selp.u32 %0, 1, 0, p;\n"
                  "}" : "=r"(passed) : "r"(barrier), "r"(parity) : "memory");
     return passed != 0;

@@ -75,6 +75,9 @@ pub struct Spec {
     pub cluster: u32,
     /// Parts of the depth that blocks of a cluster sum up together; 0: it has no such blocks.
     pub parts: u32,
+    /// Columns that each of these stores, and rows of a warpgroup, in whose boxes it does.
+    pub own: usize,
+    pub group: u32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));

@@ -2,6 +2,7 @@
 //! the problem and the GPU's limits alone. The tiles themselves are the kernels' own (kernels/gemm_mainloop.cuh,
 //! kernels/sm90/product.cuh).
 
+use super::ACTIVATION_BYTES;
 use super::arch::{Arch, RESERVED_SHARED};
 use super::compile::Assembler;
 use super::driver::Info;
@@ -18,6 +19,8 @@ pub struct Tile {
     /// Threads of a block, and bytes of its shared memory.
     threads: usize,
     shared: usize,
+    /// Bytes of a value of the rows.
+    value: usize,
     /// Of warpgroups' kernels.
     cluster: Option<Cluster>,
 }
@@ -29,6 +32,12 @@ pub struct Cluster {
     pub sharers: usize,
     /// Parts of the depth that they sum up together.
     pub parts: usize,
+    /// Columns that a block stores.
+    own: usize,
+    /// Rows of a warpgroup.
+    group: usize,
+    /// Whether something may be added to the results.
+    adds: bool,
 }
 
 /// Which kernels multiply: by mma.sync (kernels/gemm.cu, conv.cu) or by wgmma (kernels/sm90/gemm.cu).
@@ -69,7 +78,7 @@ impl Warpgroups {
         match self {
             Warpgroups::No => false,
             Warpgroups::Yes => true,
-            Warpgroups::Adding => tile.adds(),
+            Warpgroups::Adding => tile.cluster.is_some_and(|cluster| cluster.adds),
         }
     }
 }
@@ -115,8 +124,6 @@ const ENDS: f64 = 1500.0;
 const BYTES: f64 = 32.0;
 /// Clocks of a warpgroups' kernel for each value that a block stores.
 const STORED_VALUE: f64 = 0.08;
-/// Columns that a block stores at least where parts are joined.
-const OWN_COLUMNS: usize = 64;
 /// Clocks in which a cluster's blocks wait for each other, twice, where parts are joined.
 const JOIN: f64 = 1000.0;
 /// Bytes a clock from shared memory, or to that of another block.
@@ -137,8 +144,10 @@ impl Kernel {
         let spec = &self.spec;
         let (threads, shared) = (self.threads as usize, spec.shared as usize);
         let (blocks, parts) = (spec.cluster as usize, spec.parts as usize);
-        let cluster = (parts > 0).then(|| Cluster { sharers: blocks / parts, parts });
-        Tile { rows: spec.rows, columns: spec.columns, step: spec.step, threads, shared, cluster }
+        let (own, group, adds) = (spec.own, spec.group as usize, spec.variant & variant::ADDS != 0);
+        let cluster = (parts > 0).then(|| Cluster { sharers: blocks / parts, parts, own, group, adds });
+        let value = if spec.variant & variant::FLOAT_INPUT == 0 { ACTIVATION_BYTES } else { size_of::<f32>() };
+        Tile { rows: spec.rows, columns: spec.columns, step: spec.step, threads, shared, value, cluster }
     }
 }
 
@@ -158,7 +167,7 @@ pub fn takes(element: Element) -> u32 {
 
 /// The kernels of a file that take an input in this way.
 fn candidates(module: &str, takes: u32) -> impl Iterator<Item = KernelId> + use<> {
-    kernels(module).filter(move |kernel| kernel.spec.variant == takes && kernel.spec.rows > 1)
+    kernels(module).filter(move |kernel| kernel.spec.variant & !variant::ADDS == takes && kernel.spec.rows > 1)
 }
 
 impl Tile {
@@ -169,12 +178,6 @@ impl Tile {
     /// Blocks, one below the other, that have the same columns and load them together.
     pub fn sharers(self) -> usize {
         self.cluster.map_or(1, |cluster| cluster.sharers)
-    }
-
-    /// Whether a warpgroups' kernel adds something to its results (`ADDS` of kernels/sm90/product.cuh).
-    fn adds(self) -> bool {
-        let owners = self.cluster.map_or(1, |cluster| cluster.parts).min(self.columns / OWN_COLUMNS);
-        self.columns <= owners * OWN_COLUMNS
     }
 
     pub fn is_of_warpgroups(self) -> bool {
@@ -359,22 +362,23 @@ fn clocks(problem: Problem, config: Config, gpu: GpuLimits) -> f64 {
 
 /// Of the kernels of sm90/gemm.cu: one block at a time on a multiprocessor, or two small ones.
 fn clocks_of_warpgroups(problem: Problem, tile: Tile, cluster: Cluster, gpu: GpuLimits) -> f64 {
-    let Cluster { sharers, parts } = cluster;
+    let Cluster { sharers, parts, own, group, .. } = cluster;
     let (rows, columns) = (tile.rows as f64, tile.columns as f64);
     let row_tiles = problem.rows.div_ceil(tile.rows).next_multiple_of(sharers);
     let blocks = problem.items * row_tiles * problem.columns.div_ceil(tile.columns) * parts;
     let depth = (problem.depth.div_ceil(tile.step).div_ceil(parts) * tile.step) as f64;
-    // A warpgroup's product reads its 64 rows and all columns from shared memory, where both are written first.
-    let groups = rows / 64.0;
+    // A warpgroup's product reads its rows and all columns from shared memory, where both are written first.
+    let groups = rows / group as f64;
+    let value = tile.value as f64;
     let multiplied = rows * columns * depth / gpu.arch.multiply_adds();
-    let shared = 2.0 * depth * (rows + groups * columns + rows + columns) / SHARED_BYTES;
+    let shared = 2.0 * depth * (value * rows + (groups + 1.0) * columns) / SHARED_BYTES;
     let resident = gpu.resident_threads(tile) as f64;
     let clustered = CLUSTERED[(sharers * parts).min(CLUSTERED.len() - 1)];
     let multiprocessors = (gpu.multiprocessors as f64 * clustered).floor();
     let rounds = (blocks as f64 / multiprocessors).ceil();
-    let loaded = 2.0 * depth * (rows + columns / sharers as f64) * blocks as f64;
+    let loaded = depth * (value * rows + 2.0 * columns / sharers as f64) * blocks as f64;
     let sums = (multiplied.max(shared) * rounds).max(loaded / (gpu.arch.bulk_l2_bytes * gpu.multiprocessors as f64));
-    let own = rows * columns / parts.min(tile.columns / OWN_COLUMNS) as f64;
+    let own = rows * own as f64;
     let joined = if parts > 1 { JOIN + (parts - 1) as f64 * own * 8.0 / CLUSTER_BYTES } else { 0.0 };
     sums + (ENDS + joined + STORED_VALUE * own) * (rounds / resident).ceil()
 }
@@ -389,7 +393,7 @@ fn clocks_of_warps(problem: Problem, Config { tile, parts }: Config, gpu: GpuLim
     let sum = area * (stages * tile.step) as f64 / (gpu.arch.mma_sync_multiply_adds() * tile.mma_efficiency());
     let waits = if tile.threads > FOUR_WARPS { EIGHT_WARP_WAITS } else { WAITS };
     let sums = blocks as f64 * sum + (alone * stages) as f64 * waits;
-    let operands = 2 * problem.tiles(tile) * (tile.rows + tile.columns) * problem.depth;
+    let operands = problem.tiles(tile) * (tile.value * tile.rows + 2 * tile.columns) * problem.depth;
     let sums = sums.max(operands as f64 / (gpu.arch.l2_bytes * gpu.multiprocessors as f64));
     let ends = ENDS * blocks.div_ceil(resident) as f64;
     if parts == 1 {

@@ -24,14 +24,12 @@ struct Params {
     tail: [u64; 3],
 }
 
-/// Rows of a box of results: a warpgroup's.
-const GROUP_ROWS: u32 = 64;
 /// Bytes of a row of every box: the swizzle's.
 const ROW_BYTES: usize = 128;
 /// What every address and every distance must be a multiple of.
 const ALIGNMENT: usize = 16;
 /// Channels of a pixel that a box of results holds, of the pixels that a transposed convolution shuffles.
-const SHUFFLED_CHANNELS: usize = 64;
+const SHUFFLED_CHANNELS: usize = ROW_BYTES / ACTIVATION_BYTES;
 
 /// What a tensor map calls it, and the values of it in a box's row.
 fn described(element: Element) -> (TensorElement, u32) {
@@ -70,9 +68,9 @@ pub fn launch(
         x: x_map(to, element, items, params, tile.rows as u32)?,
         w: w_map(to, params, (tile.columns / tile.sharers()) as u32)?,
         out: if params.epilogue.shuffle == 0 {
-            out_map(to, items, &params.epilogue)?
+            out_map(to, items, &params.epilogue, kernel.spec.group)?
         } else {
-            shuffled_map(to, items, &params.epilogue)?
+            shuffled_map(to, items, &params.epilogue, kernel.spec.group)?
         },
         epilogue: params.epilogue,
         depth: params.depth,
@@ -118,8 +116,8 @@ fn out_element(epilogue: &Epilogue) -> Element {
     if epilogue.out_is_float == 0 { Element::Activation } else { Element::F32 }
 }
 
-/// `{columns, rows, batch}`
-fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
+/// `{columns, rows, batch}`, in boxes of a warpgroup's rows.
+fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue, rows: u32) -> Map {
     let (columns, value) = (u64::from(epilogue.columns), out_element(epilogue).bytes(ACTIVATION_BYTES) as u64);
     let (element, of_row) = described(out_element(epilogue));
     to.tensor_map(&TensorMapSpec {
@@ -127,13 +125,13 @@ fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
         address: epilogue.out,
         dims: &[columns, u64::from(epilogue.rows), items as u64],
         strides: &[value * columns, value * epilogue.batch_stride],
-        tile: &[of_row, GROUP_ROWS, 1],
+        tile: &[of_row, rows, 1],
         l2_promotion: L2Promotion::Bytes128,
     })
 }
 
 /// `{channels, kx, x, ky, y}` of a transposed convolution whose stride is its kernel; y goes on in the next batch item.
-fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
+fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue, pixels: u32) -> Map {
     let (scale, width) = (u64::from(epilogue.shuffle), u64::from(epilogue.width));
     let value = out_element(epilogue).bytes(ACTIVATION_BYTES) as u64;
     let (element, of_row) = described(out_element(epilogue));
@@ -144,7 +142,7 @@ fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue) -> Map {
         address: epilogue.out,
         dims: &[channels, scale, width, scale, lines * items as u64],
         strides: &[pixel, pixel * scale, pixel * scale * width, pixel * scale * width * scale],
-        tile: &[of_row, 1, GROUP_ROWS, 1, 1],
+        tile: &[of_row, 1, pixels, 1, 1],
         l2_promotion: L2Promotion::Bytes128,
     })
 }
