@@ -6,12 +6,31 @@ mod program;
 
 use std::cell::Cell;
 use std::collections::TryReserveError;
+use std::sync::mpsc;
+use std::{io, thread};
 
 #[cfg(feature = "cli")]
 pub use program::{Allocator, handle_signals, handle_threads_without_memory};
 
 #[cfg(all(test, feature = "cli"))]
 pub(crate) use program::end_without_memory;
+
+/// Starts a thread and waits until it runs. One that has no memory for its first steps ends a program
+/// (`handle_threads_without_memory`): so it does that before its starter comes to say something else.
+///
+/// # Errors
+/// There is no such thread to be had.
+pub(crate) fn begin_thread(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let (begins, has_begun) = mpsc::channel::<()>();
+    let run = move || {
+        drop(begins);
+        work();
+    };
+    thread::Builder::new().name(name).spawn(run)?;
+    // Nothing comes: the channel closes.
+    let _ = has_begun.recv();
+    Ok(())
+}
 
 thread_local! {
     /// Whether this thread asks for memory that it can do without: a program's allocator looks.

@@ -80,7 +80,7 @@ pub fn progress_bar(steps: usize, quiet: bool) -> ProgressBar {
         }));
     }
     // The ticks come from a thread, and it would be a panic if none could be had.
-    if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok() {
+    if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok_and(|thread| thread.join().is_ok()) {
         bar.enable_steady_tick(Duration::from_millis(100));
     }
     bar

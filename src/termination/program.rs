@@ -11,6 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::CAN_FAIL;
+#[cfg(unix)]
+use super::begin_thread;
 use crate::atomic_file::temporary;
 
 /// The file of Rust's library which gives a thread the stack that its signals' handlers use, and panics where it cannot.
@@ -38,7 +40,7 @@ pub fn handle_signals() {
     // SAFETY: the signal is ignored; there is no handler that could do anything wrong.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     // Without the thread, or its pipe, all works as well: the signals then keep what they did.
-    let _ = thread::Builder::new().name("signals".to_owned()).spawn(|| {
+    let _ = begin_thread("signals".to_owned(), || {
         let handled = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
         let Ok(mut signals) = Signals::new(handled) else { return };
         for signal in signals.forever() {

@@ -151,8 +151,7 @@ impl Cpu {
     /// As [`Cpu::new`], with an instruction set of the caller's choice.
     pub fn with_isa(threads: Option<usize>, isa: Isa) -> Result<Cpu> {
         let Threads { count, note } = Threads::of(threads);
-        let pool = threads::pool(count, "lseg-cpu").build().map_err(|error| threads::refused(&error))?;
-        let workers = Workers { pool, threads: count, note, turn: Mutex::new(()) };
+        let workers = Workers { pool: threads::pool(count)?, threads: count, note, turn: Mutex::new(()) };
         Ok(Cpu::over(isa, Arc::new(workers), Weights::default()))
     }
 

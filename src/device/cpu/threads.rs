@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::io;
 use std::thread::available_parallelism;
 
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
+use crate::termination::begin_thread;
 
 /// Threads for each core, at most.
 const MOST: usize = 4;
@@ -29,9 +30,18 @@ impl Threads {
     }
 }
 
-/// A pool of so many threads, whose names begin with `name`.
-pub fn pool(count: usize, name: &'static str) -> ThreadPoolBuilder {
-    ThreadPoolBuilder::new().num_threads(count).thread_name(move |i| format!("{name}-{i}"))
+/// A pool of so many threads.
+///
+/// # Errors
+/// [`Error::Io`] where its threads cannot be had.
+pub fn pool(count: usize) -> Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(count).spawn_handler(begin("lseg-cpu")).build();
+    pool.map_err(|error| refused(&error))
+}
+
+/// How a pool's threads begin, one after the other. Their names begin with `name`.
+fn begin(name: &str) -> impl Fn(ThreadBuilder) -> io::Result<()> + use<'_> {
+    move |thread| begin_thread(format!("{name}-{}", thread.index()), || thread.run())
 }
 
 /// The error for threads that cannot be had.
@@ -45,7 +55,8 @@ pub fn refused(error: &impl Display) -> Error {
 /// # Errors
 /// [`Error::Io`] where its threads cannot be had.
 pub fn make_shared_pool() -> Result<()> {
-    pool(Threads::of(None).count, "lseg").build_global().map_err(|error| refused(&error))
+    let pool = ThreadPoolBuilder::new().num_threads(Threads::of(None).count).spawn_handler(begin("lseg"));
+    pool.build_global().map_err(|error| refused(&error))
 }
 
 fn bounded(asked: Option<usize>, variable: Option<&str>, cores: usize) -> Threads {
