@@ -50,11 +50,10 @@ pub struct PlanOp {
     pub launches: Vec<PlanLaunch>,
 }
 
-/// A launch of a kernel, as it is compiled for a GPU that need not be here.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanLaunch {
-    pub kernel: &'static str,
-    /// Rows and columns of a block's part of a product or convolution, and in how many parts its depth is cut.
+/// How a product or convolution is cut; of other operations nothing.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cut {
+    /// Rows and columns of a block's part, and in how many parts the depth is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tile: Option<[usize; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +61,14 @@ pub struct PlanLaunch {
     /// Of a cluster, blocks that share columns, and parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<[usize; 2]>,
+}
+
+/// A launch of a kernel, as it is compiled for a GPU that need not be here.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanLaunch {
+    pub kernel: &'static str,
+    #[serde(flatten)]
+    pub cut: Cut,
     pub grid: [u32; 3],
     /// How often the GPU's multiprocessors must be filled with its blocks.
     pub waves: f64,
@@ -150,14 +157,21 @@ impl PlanOp {
     }
 }
 
-impl PlanLaunch {
-    fn of(launch: &Launch, gpu: GpuLimits) -> Self {
-        let config = launch.config();
-        PlanLaunch {
-            kernel: launch.kernel.name,
+impl Cut {
+    pub(crate) fn of(config: Option<cuda::Config>) -> Cut {
+        Cut {
             tile: config.map(|config| [config.tile.rows, config.tile.columns]),
             parts: config.map(|config| config.parts),
             cluster: config.and_then(|config| config.tile.cluster()),
+        }
+    }
+}
+
+impl PlanLaunch {
+    fn of(launch: &Launch, gpu: GpuLimits) -> Self {
+        PlanLaunch {
+            kernel: launch.kernel.name,
+            cut: Cut::of(launch.config()),
             grid: launch.grid,
             waves: launch.waves(gpu),
             predicted_clocks: launch.tiling.map(|tiling| tiling.clocks(gpu)),

@@ -15,6 +15,7 @@ use crate::device::{Device, Program, Upload};
 use crate::error::{Error, Result};
 use crate::ops::cases::{self, Case, Prepared, Weights, awkward, real};
 use crate::ops::{Element, Func, Op, Weight};
+use crate::plan_report::Cut;
 
 /// ‖difference‖ / ‖result‖ that float16 explains: its rounding is 2⁻¹¹ of a value, and few operations round more than twice.
 const TOLERANCE: f64 = 2e-3;
@@ -105,14 +106,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// "cubin sm_90", or "PTX" that the driver compiled.
     pub image: String,
-    /// Rows and columns of a block's part of a product or convolution, and in how many parts its depth is cut.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tile: Option<[usize; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parts: Option<usize>,
-    /// Of a cluster, blocks that share columns, and parts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<[usize; 2]>,
+    #[serde(flatten)]
+    pub cut: Cut,
     pub grid: [u32; 3],
     /// Of a thread.
     pub registers: u32,
@@ -198,9 +193,7 @@ impl Kernel {
         Kernel {
             name: launch.kernel,
             image: launch.image.to_string(),
-            tile: tile(launch),
-            parts: launch.config.map(|config| config.parts),
-            cluster: cluster(launch),
+            cut: Cut::of(launch.config),
             grid: launch.grid,
             registers: launch.registers,
             shared_bytes: launch.shared,
@@ -223,14 +216,6 @@ impl Counted {
             local_bytes: sum(|l| l.counts.local_bytes),
         }
     }
-}
-
-pub(super) fn tile(launch: &Launched) -> Option<[usize; 2]> {
-    launch.config.map(|config| [config.tile.rows, config.tile.columns])
-}
-
-pub(super) fn cluster(launch: &Launched) -> Option<[usize; 2]> {
-    launch.config.and_then(|config| config.tile.cluster())
 }
 
 pub(super) fn family(launch: &Launched) -> Option<&'static str> {

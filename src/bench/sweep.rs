@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-use super::kernels::{Checked, Efforts, Subject, cluster, difference, family, quantiles, result, tile, tolerance};
+use super::kernels::{Checked, Efforts, Subject, difference, family, quantiles, result, tolerance};
 use crate::device::cpu::Cpu;
 use crate::device::cuda::{self, Cuda, Forced, Launched, Record};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::cases;
 use crate::ops::{Conv, ConvTranspose, Gemm, Op, Rows};
+use crate::plan_report::Cut;
 
 /// One way to compute a case.
 #[derive(Debug, Serialize)]
@@ -16,12 +17,8 @@ pub struct Configuration {
     pub name: String,
     pub kernel: &'static str,
     pub image: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tile: Option<[usize; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parts: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<[usize; 2]>,
+    #[serde(flatten)]
+    pub cut: Cut,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<&'static str>,
     pub registers: u32,
@@ -50,10 +47,10 @@ pub(super) fn ways(op: &Op) -> Vec<Forced> {
     }
 }
 
-/// Every way to compute a case, each checked and then timed; `told` hears of each as soon as it is done.
+/// Every way to compute a case, each checked and then timed; `print` hears of each as soon as it is done.
 ///
 /// # Errors
-/// Whatever the GPU answers, and `told`.
+/// Whatever the GPU answers, and `print`.
 pub fn sweep<E: From<Error>>(
     subject: &Subject,
     cuda: &mut Cuda,
@@ -93,9 +90,7 @@ pub fn sweep<E: From<Error>>(
             name: name.clone(),
             kernel: launch.kernel,
             image: launch.image.to_string(),
-            tile: tile(launch),
-            parts: launch.config.map(|config| config.parts),
-            cluster: cluster(launch),
+            cut: Cut::of(launch.config),
             family: family(launch),
             registers: launch.registers,
             chosen: identity(&launches) == chosen,

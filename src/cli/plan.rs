@@ -6,7 +6,7 @@ use crate::DeviceChoice;
 use crate::bench::prediction::{Board, boards};
 use crate::device::cuda::MODULES;
 use crate::labels::MAX_LABELS;
-use crate::plan_report::{PlanLaunch, PlanReport, plan};
+use crate::plan_report::{Cut, PlanLaunch, PlanReport, plan};
 use crate::protocol::Size;
 use clap::Args;
 use serde::Serialize;
@@ -123,7 +123,7 @@ fn render(report: &PlanReport) -> String {
     );
     let made = report.ops.iter().enumerate().flat_map(|(i, op)| op.launches.iter().map(move |launch| (i, launch)));
     for (i, launch) in made {
-        let PlanLaunch { kernel, tile, parts, cluster, grid, waves, predicted_clocks } = launch;
+        let PlanLaunch { kernel, cut: Cut { tile, parts, cluster }, grid, waves, predicted_clocks } = launch;
         launches.row([
             i.to_string(),
             (*kernel).to_owned(),

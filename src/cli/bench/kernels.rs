@@ -319,7 +319,7 @@ fn render_times<'a>(rows: impl Iterator<Item = (&'a Row, &'a Time)>) -> String {
         table.row([
             row.name.clone(),
             by(row),
-            of_each(row, |kernel| match (kernel.tile, kernel.parts) {
+            of_each(row, |kernel| match (kernel.cut.tile, kernel.cut.parts) {
                 (Some(_), Some(parts)) if parts > 1 => format!("{} ÷{parts}", kernel.name),
                 _ => kernel.name.to_owned(),
             }),
@@ -369,7 +369,7 @@ fn render_sweep(rows: &[Configuration]) -> String {
             row.name.clone(),
             row.family.unwrap_or("-").to_owned(),
             row.kernel.to_owned(),
-            row.parts.map_or_else(|| "-".to_owned(), |parts| parts.to_string()),
+            row.cut.parts.map_or_else(|| "-".to_owned(), |parts| parts.to_string()),
             row.us.map_or_else(|| "-".to_owned(), |us| format!("{us:.1}")),
             format!("{:.1e}", row.error),
             if !row.ok {
