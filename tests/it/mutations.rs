@@ -15,7 +15,7 @@ use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use testing::checkpoint::*;
 use testing::models::*;
 use testing::process::{alone, peak_mib};
-use testing::time::process_time;
+use testing::time::{Clock, soon};
 
 /// What any file may take.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -113,8 +113,7 @@ fn survive(seed: u64, file: &[u8], pack: impl Fn(Vec<u8>) -> Vec<u8>) {
         let mut bytes = file.to_vec();
         let cut = mutate(&mut random, &mut bytes);
         std::fs::write(&path, pack(bytes)).unwrap();
-        let (opened, took) = process_time(|| use_file(&path));
-        assert!(took < LONGEST, "seed {seed}, round {round}: {took:?}");
+        let opened = soon(format_args!("seed {seed}, round {round}"), Clock::Process, LONGEST, || use_file(&path));
         assert!(!(cut && opened), "seed {seed}, round {round}: a file without its end was opened");
         refused += usize::from(!opened);
     }
