@@ -349,14 +349,13 @@ mod tests {
             "\u{200D}".repeat(5 << 10),
             "\u{1100}\u{1161}\u{11A8}\u{302E}".repeat(1 << 10),
         ];
+        let start = std::time::Instant::now();
         for text in &texts {
-            let what: String = text.chars().take(8).collect();
-            testing::time::soon(what, testing::time::Clock::Thread, std::time::Duration::from_secs(2), || {
-                let line = Text::new(HEIGHT).line(text, 300.0);
-                assert!(line.width() <= 300.0);
-                let mut picture = Photo { width: 400, height: 40, rgb: vec![255; 3 * 400 * 40] };
-                line.draw(&mut picture, 10.0, 10.0, [0; 3]);
-            });
+            let line = Text::new(HEIGHT).line(text, 300.0);
+            assert!(line.width() <= 300.0);
+            let mut picture = Photo { width: 400, height: 40, rgb: vec![255; 3 * 400 * 40] };
+            line.draw(&mut picture, 10.0, 10.0, [0; 3]);
         }
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
     }
 }

@@ -91,13 +91,9 @@ mod tests {
 
     fn takes(milliseconds: u64) -> impl Fn() {
         move || {
-            let begin = Clock::Thread.now();
-            while Clock::Thread
-                .now()
-                .zip(begin)
-                .is_some_and(|(now, then)| now - then < Duration::from_millis(milliseconds))
-            {
-                yardstick();
+            let mut spent = Duration::ZERO;
+            while spent < Duration::from_millis(milliseconds) {
+                spent += Clock::Thread.measured(yardstick).1;
             }
         }
     }
