@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::hint::black_box;
-use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// Whose work counts. (Where the system does not tell, the time that passes counts.)
@@ -41,11 +40,6 @@ pub fn soon<T>(what: impl Display, clock: Clock, limit: Duration, work: impl Fn(
 
 /// How many times longer than [`YARDSTICK`] this machine takes now; at least 1.
 fn slowness() -> f64 {
-    // What the first one meets, pages and caches, is not the machine's.
-    static WARM: Once = Once::new();
-    WARM.call_once(|| {
-        yardstick();
-    });
     let (_, took) = Clock::Thread.measured(yardstick);
     (took.as_secs_f64() / YARDSTICK.as_secs_f64()).max(1.0)
 }
