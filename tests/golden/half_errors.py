@@ -63,6 +63,21 @@ class Types:
         x = last(((x - mean) / std).to(self.half))
         return x.reshape(len(x), h, p, w, p, 3).permute(0, 1, 3, 2, 4, 5)
 
+    def cut_windows(self, op, inputs, matrices, vectors):
+        (b, h, w, _), p = op["out"], op["patch"]
+        photo = first(inputs[0]).to(self.float)[0] / 255
+        seen, weights = inputs[1][:, 0].long(), inputs[2][:, 0].to(self.float)
+        windows = []
+        for seen, weights in zip(seen, weights):
+            axes = []
+            for part, side in ((slice(0, h * p), photo.shape[1]), (slice(h * p, None), photo.shape[2])):
+                axis = torch.zeros(len(seen[part]), side, dtype=self.float)
+                axes.append(axis.scatter_add_(1, seen[part], weights[part]))
+            windows.append(axes[0] @ photo @ axes[1].T)
+        mean, std = (torch.tensor(v, dtype=torch.float32).to(self.float).view(3, 1, 1) for v in (MEAN, STD))
+        x = last(((torch.stack(windows) - mean) / std).to(self.half))
+        return x.reshape(b, h, p, w, p, 3).permute(0, 1, 3, 2, 4, 5)
+
     def add_positions(self, op, inputs, matrices, vectors):
         tokens, (h, w), side, dim = inputs[0][:, 0].to(self.float), op["grid"], op["side"], op["out"][-1]
         positions = vectors[1].to(self.float).view(-1, dim)

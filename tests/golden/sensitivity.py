@@ -1,5 +1,6 @@
 """Proves that the golden cases can fail: puts one slip after another into the reference and asks whether any tensor of
-any case leaves the suite's tolerances. Exits with 1 if a slip goes unnoticed.
+any case leaves the suite's tolerances; then those of `protocol_slips.py` into the ways of running whole photos. Exits
+with 1 if a slip goes unnoticed.
 
     python tests/golden/sensitivity.py
 """
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import lseg_reference
+import protocol_slips
 import published
 from clip_tokens import tokenizer
 from generate import CASES, HERE, batch_error, compared, tolerance
@@ -145,7 +147,7 @@ def unnoticed(case, config):
 
 def main():
     torch.set_num_threads(1)
-    missed = 0
+    missed = protocol_slips.unnoticed()
     for case in CASES:
         missed += unnoticed(case, case.config)
         if case.extra_depth is not None:
