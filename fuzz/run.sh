@@ -4,7 +4,7 @@ set -eu
 target=$1
 cd "$(dirname "$0")"
 case $target in
-    photo | labels | points | palette | legend) longest=4096 ;;
+    photo | mask | map | labels | points | palette | legend) longest=4096 ;;
     *) longest=32768 ;;
 esac
 mkdir -p "corpus/$target"

@@ -4,6 +4,7 @@
 import io
 import json
 import os
+import pickle
 import re
 import struct
 import subprocess
@@ -90,6 +91,19 @@ def checkpoints(headers):
     write("checkpoint", "metadata.safetensors", packed({"__metadata__": headers["vit16"]["__metadata__"]} | {
         "scratch.head1.bias": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     }))
+
+
+def measuring():
+    """What `eval` reads: lists of photos, masks of ids, values and labels."""
+    lists = {0: ["COCO_val2014_000000000001", "b"], 5: [], 300: ["c"] * 3}
+    for protocol in (2, 3):
+        write("split", f"protocol{protocol}.pkl", pickle.dumps(lists, protocol))
+    write("split", "tuple.pkl", pickle.dumps({0: ("a",)}, 2))
+    for name, mode, size in [("grey.png", "L", (5, 4)), ("indexed.png", "P", (3, 3)), ("words.png", "I;16", (4, 2))]:
+        picture = io.BytesIO()
+        Image.new(mode, size, 3).save(picture, "PNG")
+        write("mask", name, picture.getvalue())
+    write("map", "two.txt", b"# ids\n7 road\n8\ttall grass\n255,other\n")
 
 
 def write_pickle(name, data):
@@ -260,6 +274,7 @@ def main(lseg_fast):
     points()
     palettes()
     legends()
+    measuring()
 
 
 if __name__ == "__main__":

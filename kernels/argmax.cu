@@ -1,5 +1,5 @@
 // The label of every pixel of the photo: logits at half the network's size, upsampled ×2 (corners aligned), then resized to the
-// photo (edges aligned), the largest taken. Neither map is ever stored.
+// photo (edges aligned), the largest taken. Neither map is ever stored. Where they are not `resized` the mask has the logits' size.
 //
 //   logits  [batch, height, width, labels]            f32
 //   mask    [batch, mask_height, mask_width]          u8, or u16 (`is_u16`) for more than 256 labels
@@ -23,7 +23,8 @@
 // 5 columns behind the row unchecked, 6 the third column that a pixel sees, 7 every item's scores are the first's,
 // 8 infinite scores are not counted, 9 lanes behind the row are counted, 10 the last pass's count stays, 11 the sum keeps its old
 // scale, 12 each piece of labels begins the sum anew, 13 no pixel is unlabelled, 14 a confidence is cut, 15 every item's
-// confidences are the first's, 16 the confidence of what is no number.
+// confidences are the first's, 16 the confidence of what is no number, 17 logits are resized that are
+// not to be.
 
 #include "bilinear.cuh"
 #include "scores.cuh"
@@ -35,7 +36,7 @@ struct ArgmaxParams {
     uint32_t* not_finite;
     uint32_t height, width, labels;
     uint32_t mask_height, mask_width, columns;
-    uint32_t is_u16, padding;
+    uint32_t is_u16, resized;
     Lines lines;
 };
 
@@ -61,10 +62,13 @@ __device__ __forceinline__ void largest_of(const ArgmaxParams& p, const ArgmaxCo
     const uint32_t row = blockIdx.x / across * WARPS + warp, begin = blockIdx.x % across * p.columns;
     if (row >= p.mask_height) return;
 
-    const Taps y = Taps::through_upsample(edges(row, 2 * p.height, p.mask_height), p.height);
+    auto taps_of = [&](uint32_t i, uint32_t from, uint32_t to) {
+        return p.resized || mutant(17) ? Taps::through_upsample(edges(i, 2 * from, to), from) : Taps{i, {1.0f}};
+    };
+    const Taps y = taps_of(row, p.height, p.mask_height);
     // Lanes behind the last pixel help with it.
     const uint32_t last = min(begin + p.columns, p.mask_width) - 1, column = begin + lane;
-    const Taps x = Taps::through_upsample(edges(min(column, last), 2 * p.width, p.mask_width), p.width);
+    const Taps x = taps_of(min(column, last), p.width, p.mask_width);
     const uint32_t seen_first = __shfl_sync(0xffffffff, x.first, 0);
     const uint32_t seen = min(__shfl_sync(0xffffffff, x.first, 31) + 3, p.width) - seen_first;
 

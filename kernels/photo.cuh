@@ -10,16 +10,16 @@
 // Of luma and chroma colour c is luma · (Y − black) + cb[c] · (Cb − 128) + cr[c] · (Cr − 128), no less than 0 and no more than 255.
 // Grey has no chroma, so that it stays grey to the bit.
 //
-// Needs: the photo aligned to 4 bytes, its memory up to the next multiple of 4. An item may begin at any byte.
+// Needs: the photo as line.cuh; an item may begin at any byte.
 //
-// Mutants: 41 a word too few, 42 the colours in rgb8's order, 43 pixels of three bytes, 44 a batch's items all the first,
+// Mutants: 42 the colours in rgb8's order, 43 pixels of three bytes, 44 a batch's items all the first,
 // 45 of nv12 each row has chroma of its own, 46 of nv12 the last pixel of an odd width has no chroma, 47 of nv12 Cb and Cr
 // swapped, 48 of nv12 the next pair's chroma, 49 of yuyv Cb and Cr swapped, 50 of yuyv rows of an odd width end with their
 // pixel, 51 of yuyv a pair has one luma, 52 colours are not clamped, 53 black is 0, 54 blue's chroma for green, 55 of float the planes
 // in another order, 56 of float all planes begin at the same byte of a word, 57 pairs that begin with their second pixel.
 #pragma once
 
-#include "common.cuh"
+#include "line.cuh"
 
 // What is not rgb8, as its host says.
 struct Format {
@@ -29,47 +29,12 @@ struct Format {
     float black, luma, cb[3], cr[3];
 };
 
-constexpr int THREADS = 256;
-constexpr int LINE_BYTES = 4096;
-
-// Bytes of a photo that follow each other.
-struct Line {
-    uint32_t words[LINE_BYTES / 4];
-
-    // Brings `count` bytes from `from` on; returns where the first of them is.
-    __device__ __forceinline__ uint32_t load(const uint8_t* from, uint32_t count) {
-        const uint32_t skew = reinterpret_cast<uintptr_t>(from) % 4;
-        const uint32_t* source = reinterpret_cast<const uint32_t*>(from - skew);
-        const uint32_t end = skew + count;
-        for (uint32_t i = threadIdx.x; i < (end + (mutant(41) ? 0 : 3)) / 4; i += THREADS) {
-            if (4 * i + 4 <= end) {
-                words[i] = source[i];
-            } else {
-                // What lies behind the photo's last byte is nobody's.
-                for (uint32_t byte = 4 * i; byte < end; byte++)
-                    reinterpret_cast<uint8_t*>(words)[byte] = (from - skew)[byte];
-            }
-        }
-        return skew;
-    }
-
-    __device__ __forceinline__ float at(uint32_t byte) const {
-        return static_cast<float>(reinterpret_cast<const uint8_t*>(words)[byte]);
-    }
-};
-
 // Some pixels of a row: lines, and where in them the first pixel's bytes begin.
 template <int LINES>
 struct Row {
     const Line* lines;
     uint32_t begin[LINES];
 };
-
-// Of three, without an index into registers.
-template <typename T>
-__device__ __forceinline__ T of_colour(const T (&values)[3], uint32_t c) {
-    return c == 0 ? values[0] : c == 1 ? values[1] : values[2];
-}
 
 struct Rgb8 {
     // Lines of a row; pixels that share bytes, which a line begins with the first of.

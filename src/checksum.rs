@@ -35,6 +35,12 @@ pub(crate) fn digits(sum: &Crc) -> String {
     format!("{:08x}", sum.sum())
 }
 
+/// The checksum of a file's bytes, whatever its format.
+#[cfg(feature = "cli")]
+pub(crate) fn of(checkpoint: &Checkpoint) -> Result<String> {
+    Ok(digits(&sum(checkpoint)?))
+}
+
 /// Reads every byte of a converted file, or of a PyTorch zip those of the tensors that the model needs, and compares
 /// their checksums; then looks at each value that the model needs.
 ///

@@ -15,10 +15,14 @@ mod places;
 mod resized;
 mod session;
 mod shapes;
+mod template_lists;
 mod templates;
 mod texts;
 mod types;
 mod wanted;
+mod whole;
+mod window_report;
+mod window_tables;
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,8 +33,12 @@ pub use self::label_set::{LabelSlot, Labels};
 pub use self::lane::Lane;
 pub use self::network::Network;
 pub use self::resized::Resized;
+pub use self::template_lists::TemplateList;
 pub use self::types::{LabelOptions, LongLabels, Options, Scores, Segmentation, Tap, Wait};
 pub use self::wanted::{Alpha, Results, Wanted};
+pub use self::whole::{Stripe, Whole, WholeOptions};
+#[doc(hidden)]
+pub use self::window_report::{ScaleReport, WindowReport, plan_windows};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::device::Calls;
@@ -47,7 +55,7 @@ use crate::model::config::Config;
 pub use crate::model::{EmbeddingForm, Layout, MapSize, Output, Threshold, UNLABELLED, UNLABELLED_8};
 use crate::pixels::{Format, Image};
 use crate::plan_report::OpTiming;
-use crate::protocol::Size;
+use crate::protocol::{Protocol, Size};
 
 /// A model, ready to segment: a [`Network`], one [`Lane`] of it and its words. It may move between threads. In a process that was
 /// forked from the one that made it, each call is an error.
@@ -194,8 +202,18 @@ impl Engine {
     /// # Errors
     /// [`Error::Template`](crate::Error::Template) if one has no `{}` or is longer than a kilobyte. The old templates then stay.
     pub fn set_templates(&mut self, templates: &[String]) -> Result<()> {
-        templates::check(templates)?;
-        self.options.templates = templates.to_vec();
+        self.set_template_list(&TemplateList { templates: templates.to_vec(), ..TemplateList::default() })
+    }
+
+    /// As [`Engine::set_templates`], of a list whose means may keep their length.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_template_list(&mut self, list: &TemplateList) -> Result<()> {
+        templates::check(&list.templates)?;
+        let TemplateList { templates, keeps_length, spares_last } = list.clone();
+        let long_labels = self.options.long_labels;
+        self.options = LabelOptions { templates, keeps_length, spares_last, long_labels };
         Ok(())
     }
 
@@ -275,6 +293,35 @@ impl Engine {
     /// As [`Lane::run`].
     pub fn run_photo(&mut self, photo: Photo, wanted: Wanted<'_>) -> Result<Results> {
         self.lane.run_photo(photo, wanted)
+    }
+
+    /// As [`Engine::run_photo`], of a photo that is taken as a protocol says ([`Lane::run_whole`]).
+    ///
+    /// # Errors
+    /// As [`Lane::run_whole`].
+    pub fn run_whole(
+        &mut self,
+        photo: Photo,
+        protocol: &Protocol,
+        wanted: Wanted<'_>,
+        options: WholeOptions,
+    ) -> Result<Results> {
+        self.lane.run_whole(photo, protocol, wanted, options)
+    }
+
+    /// As [`Lane::whole`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn whole(
+        &mut self,
+        photo: Photo,
+        protocol: &Protocol,
+        wanted: Wanted<'_>,
+        dtype: Option<Dtype>,
+        options: WholeOptions,
+    ) -> Result<Whole<'_>> {
+        self.lane.whole(photo, protocol, wanted, dtype, options)
     }
 
     /// Each pixel's label: [`Output::Mask`] alone.

@@ -109,6 +109,10 @@ pub enum Error {
     #[error("{0}")]
     Points(String),
 
+    /// A data set that is not laid out as its kind is, a list of photos or a state that does not fit it.
+    #[error("{0}")]
+    Data(String),
+
     /// A frame or a size that the model cannot take (zero pixels, a buffer that does not match its size).
     #[error("{0}")]
     Size(String),

@@ -79,6 +79,20 @@ impl List {
         ))
     }
 
+    /// The same with this label as the last, unless it is that already.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] for a label that is none, or stands elsewhere in the list.
+    pub fn ending_with(mut self, text: &str) -> Result<List> {
+        let text = text.trim();
+        let is_last = |last: &Label| Tokenizer::clean(&last.text) == Tokenizer::clean(text);
+        if !self.labels.last().is_some_and(is_last) {
+            let number = self.labels.last().map_or(0, |last| last.number) + 1;
+            self.labels.push(Label { text: text.to_owned(), number });
+        }
+        self.checked()
+    }
+
     fn checked(self) -> Result<List> {
         if self.labels.is_empty() {
             return Err(Error::Labels("no labels; expected at least one, such as --labels \"dog,grass,other\"".into()));

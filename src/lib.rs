@@ -81,6 +81,11 @@ pub mod build;
 pub mod cli;
 #[doc(hidden)]
 pub mod device;
+#[cfg(any(feature = "cli", feature = "bench"))]
+#[doc(hidden)]
+pub mod eval;
+#[doc(hidden)]
+pub mod feature_file;
 #[doc(hidden)]
 pub mod ops;
 #[doc(hidden)]
@@ -103,7 +108,8 @@ pub use embedding::Embedding;
 pub use engine::{
     Alpha, ContextKind, DeviceChoice, DeviceResults, DeviceTensor, EmbeddingForm, Engine, LabelOptions, LabelSlot,
     Labels, Lane, Layout, LongLabels, MapSize, Network, Options, Output, Progress, Resized, Results, Scores,
-    Segmentation, TensorElement, Threshold, Ticket, UNLABELLED, UNLABELLED_8, Wait, Wanted,
+    Segmentation, Stripe, TemplateList, TensorElement, Threshold, Ticket, UNLABELLED, UNLABELLED_8, Wait, Wanted,
+    Whole, WholeOptions,
 };
 pub use error::{Error, Result};
 pub use pixels::{CudaImage, Format, Image, Plane, PlaneSize, Yuv, YuvMatrix, YuvRange};

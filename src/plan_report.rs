@@ -12,7 +12,7 @@ use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs};
 use crate::ops::{Element, Step};
 use crate::pixels::Format;
-use crate::plan::{self, Planned};
+use crate::plan::{self, Plan, Planned};
 
 /// Operations, buffers and memory of one frame (mask only).
 #[derive(Clone, Debug, Serialize)]
@@ -116,9 +116,24 @@ pub fn plan(
     let value_bytes = if is_gpu { 2 } else { 4 };
     let mut loader = Loader::shapes(checkpoint);
     let model = Model::load(config, &mut loader)?;
-    let shape = FrameShape { batch: 1, photo: (height, width), format: Format::Rgb8, network: (height, width) };
+    let shape = FrameShape {
+        batch: 1,
+        photo: (height, width),
+        format: Format::Rgb8,
+        network: (height, width),
+        normalisation: None,
+    };
     let bank = model.head.similarity_shape(labels);
     let (plan, _) = plan::record(value_bytes, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
+    report(&loader, plan, is_gpu, gpu)
+}
+
+/// A plan of that model's, in words and numbers.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn report(loader: &Loader<'_>, plan: Plan, is_gpu: bool, gpu: Option<GpuLimits>) -> Result<PlanReport> {
+    let value_bytes = if is_gpu { 2 } else { 4 };
     let weights = loader.weights();
     let weight_bytes = if is_gpu { cuda::weight_bytes(weights) } else { cpu::weight_bytes(weights) };
     let pass = if is_gpu { cuda::pass_need(&plan) } else { cpu::pass_need(&plan, None) };

@@ -1,8 +1,16 @@
-//! How a photo becomes the network's input.
+//! How a photo becomes the network's input, in one pass or in many.
+
+#[doc(hidden)]
+pub mod grid;
+pub mod preset;
+#[doc(hidden)]
+pub mod strips;
+mod whole;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use self::whole::{At, Base, Before, Crop, Flip, Look, Normalisation, Protocol, Stage, Windows};
 use crate::{Error, Result};
 
 /// Every side of the network's input is a multiple of this.

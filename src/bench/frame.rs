@@ -163,10 +163,10 @@ pub fn predict(
     let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *cuda))?;
     // Any words do: what is counted does not depend on them.
     let texts: Vec<f32> = (0..labels * config.embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect();
-    let head::Bank { rows, offsets } = model.head.bank(&texts, cuda.largest_weight())?;
+    let head::Bank { rows, offsets } = model.head.bank(&texts, false, cuda.largest_weight())?;
     let bank = cuda.bank(labels, config.features, &rows, &offsets)?;
     let bank = model.head.similarity(cuda.set_bank(None, &bank)?);
-    let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network };
+    let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network, normalisation: None };
     let (plan, io) =
         plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let arena_bytes = plan.arena_bytes;

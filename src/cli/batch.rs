@@ -50,7 +50,7 @@ pub fn each<R: Serialize>(
 }
 
 /// Why no further photo can be done either. (A lost engine comes here only where `work` could make no other.)
-fn stops(error: &Error) -> Option<&'static str> {
+pub fn stops(error: &Error) -> Option<&'static str> {
     match error {
         Error::Output { source, .. } | Error::Io { source, .. } => match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("the disk is full"),

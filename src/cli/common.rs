@@ -1,15 +1,15 @@
 //! Arguments that several subcommands share.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::Error;
-use crate::atomic_file::{Durability, create_folder, write_atomically};
+use crate::atomic_file::{Durability, WriteSeek, create_folder, write_atomically, write_whole};
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::device::cpu;
-use crate::engine::{self, DeviceChoice, Engine, Options};
+use crate::engine::{self, DeviceChoice, Engine, Options, TemplateList};
 use crate::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
 use crate::labels::{self, List};
 use crate::model::config::Config;
@@ -21,7 +21,7 @@ use indicatif::ProgressBar;
 
 use super::batch::progress_bar;
 use super::photos::{Photo, STANDARD};
-use super::result::Heading;
+use super::result::{Heading, shown};
 use super::{Failure, message, photos};
 
 /// Texts whose way through the text tower is worth a progress bar: some seconds of a large model's.
@@ -41,9 +41,24 @@ pub struct LabelArguments {
     #[arg(long, value_name = "WORDS|@FILE")]
     labels: String,
 
+    /// A label for what fits no other, appended unless the last one is it
+    #[arg(long, value_name = "WORD")]
+    other: Option<String>,
+
+    #[command(flatten)]
+    text: TextArguments,
+}
+
+/// How labels become embeddings.
+#[derive(Args)]
+pub struct TextArguments {
     /// A text around each label, with {} in its place, such as "a photo of a {}"; repeat it for the mean of several
     #[arg(long = "template", value_name = "TEXT")]
     templates: Vec<String>,
+
+    /// A list of templates: clip80, vlmaps63 (whose means keep their length), openscene, none, or @FILE with one a line
+    #[arg(long = "templates", value_name = "NAME|@FILE", conflicts_with = "templates")]
+    template_list: Option<String>,
 
     /// What to do with labels of more tokens than the model reads
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
@@ -61,12 +76,31 @@ enum LongLabels {
 
 impl LabelArguments {
     pub fn resolve(&self) -> Result<List, Failure> {
-        Ok(labels::parse(&self.labels)?)
+        let list = labels::parse(&self.labels)?;
+        Ok(match &self.other {
+            Some(word) => list.ending_with(word)?,
+            None => list,
+        })
     }
 
+    /// As [`TextArguments::set`].
+    pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> crate::Result<()> {
+        self.text.set(engine, list, quiet)
+    }
+
+    /// As [`TextArguments::templates`].
+    pub fn templates(&self) -> crate::Result<Vec<String>> {
+        self.text.templates()
+    }
+}
+
+impl TextArguments {
     /// Puts the labels, in their templates, on the engine; what was done to them is said on stderr unless `quiet`.
-    pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> Result<(), Failure> {
-        engine.set_templates(&self.templates)?;
+    pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> crate::Result<()> {
+        match &self.template_list {
+            Some(name) => engine.set_template_list(&TemplateList::named(name)?)?,
+            None => engine.set_templates(&self.templates)?,
+        }
         engine.set_long_labels(match self.long_labels {
             LongLabels::Refuse => engine::LongLabels::Refuse,
             LongLabels::Cut => engine::LongLabels::Cut,
@@ -86,8 +120,15 @@ impl LabelArguments {
         Ok(())
     }
 
-    pub fn templates(&self) -> &[String] {
-        &self.templates
+    /// The list that is named.
+    pub fn list_name(&self) -> String {
+        self.template_list.clone().unwrap_or_else(|| "none".to_owned())
+    }
+
+    /// Those of the list that is named, or that are given.
+    pub fn templates(&self) -> crate::Result<Vec<String>> {
+        let list = self.template_list.as_deref().map(TemplateList::named).transpose()?;
+        Ok(list.map_or_else(|| self.templates.clone(), |list| list.templates))
     }
 }
 
@@ -176,6 +217,11 @@ impl PhotoArguments {
         refuse_terminal()
     }
 
+    /// Where a photo's result with this `ending` goes.
+    pub fn path(&self, photo: &Photo, ending: &str) -> PathBuf {
+        if self.to_stdout() { STANDARD.into() } else { photo.result(&self.out, ending) }
+    }
+
     /// Writes a photo's result with this `ending`, whole or not at all where it is a file. Returns its path.
     pub fn write(
         &self,
@@ -183,13 +229,23 @@ impl PhotoArguments {
         ending: &str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> crate::Result<PathBuf> {
-        let path = if self.to_stdout() { STANDARD.into() } else { photo.result(&self.out, ending) };
+        let path = self.path(photo, ending);
         write_result(&path, write)?;
         Ok(path)
     }
 
     pub fn create_folder(&self) -> Result<(), Failure> {
         if self.to_stdout() { Ok(()) } else { Ok(create_folder(&self.out)?) }
+    }
+
+    /// Whether photos that have results are passed over.
+    pub fn skips_existing(&self) -> bool {
+        self.skip_existing
+    }
+
+    /// Whether a size was asked for.
+    pub fn has_size(&self) -> bool {
+        self.size.is_some()
     }
 
     /// The size asked for, put on the engine; or whether the model's own will do.
@@ -226,6 +282,37 @@ pub fn refuse_terminal() -> Result<(), Failure> {
         return Err(Failure::call("--out -: standard output is a terminal; send it to a file or program (… > result)"));
     }
     Ok(())
+}
+
+/// As [`write_result`], of what comes in pieces in any order: on their way to standard output a file without a name has them.
+pub fn write_pieces(path: &Path, mut write: impl FnMut(&mut dyn WriteSeek) -> crate::Result<()>) -> crate::Result<()> {
+    if path != Path::new(STANDARD) {
+        return write_whole(path, Durability::Renamed, write);
+    }
+    let failed = |e| Error::io("write to", "standard output".as_ref(), e);
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    write(&mut file)?;
+    file.rewind().map_err(failed)?;
+    let mut out = io::stdout().lock();
+    io::copy(&mut file, &mut out).and_then(|_| out.flush()).map_err(failed)
+}
+
+/// An error where a photo's result would be larger than is allowed; `ways` are ways out.
+pub fn refuse_larger(photo: &Photo, bytes: u64, most: ByteSize, ways: &str) -> crate::Result<()> {
+    if bytes <= most.as_u64() {
+        return Ok(());
+    }
+    let [bytes, most] = [bytes, most.as_u64()].map(|bytes| bytes as f64 / f64::from(1 << 30));
+    let what = format!("its file would have {bytes:.2} GiB, and --max-output allows {most:.2}: {ways}, or allow more");
+    Err(Error::photo(&photo.path, what))
+}
+
+/// A large file's size, before it is written.
+pub fn say_size(photo: &Photo, bytes: u64, path: &Path) {
+    const LARGE: u64 = 64 << 20;
+    if bytes >= LARGE {
+        message::note(format!("{}: writing {} MiB to {}", shown(&photo.path), bytes >> 20, shown(path)));
+    }
 }
 
 /// Writes a result: a whole file or none, or for the path `-` to standard output.

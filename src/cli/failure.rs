@@ -71,6 +71,7 @@ fn is_the_calls(error: &Error) -> bool {
         | Error::Template(_)
         | Error::Palette(_)
         | Error::Points(_)
+        | Error::Data(_)
         | Error::Size(_)
         | Error::Foreign(_)
         | Error::Device(_) => true,

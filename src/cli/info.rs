@@ -7,6 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checksum::{Checksum, verify};
 use crate::demo;
 use crate::model::config::{Config, HeadBlockKind, ImageEncoder};
+use crate::protocol::preset::Preset;
 use clap::Args;
 use serde::Serialize;
 
@@ -24,6 +25,10 @@ pub struct Arguments {
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
 
+    /// Describe a preset of run and embed instead: lseg-eval, vlmaps …
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "verify"])]
+    preset: Option<String>,
+
     /// Read all of it: compare its checksums, see whether each value is a number
     ///
     /// A model made by `lseg-fast convert` has a checksum of the whole file, a PyTorch zip (.ckpt, .pt) one of each tensor;
@@ -36,7 +41,8 @@ const EXAMPLES: &str = "\
 Examples:
   lseg-fast info
   lseg-fast info lseg.safetensors --verify
-  lseg-fast info demo_e200.ckpt";
+  lseg-fast info demo_e200.ckpt
+  lseg-fast info --preset lseg-eval";
 
 #[derive(Serialize)]
 struct Report {
@@ -54,7 +60,42 @@ struct Report {
     checksum: Option<&'static str>,
 }
 
+/// A way of `run` and `embed` to take whole photos.
+#[derive(Serialize)]
+struct Described {
+    preset: &'static str,
+    also: Vec<&'static str>,
+    about: &'static str,
+    protocol: Vec<Part>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    what: &'static str,
+    how: String,
+}
+
+fn describe(name: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let preset = Preset::named(name).map_err(|error| Failure::call(error.to_string()))?;
+    let report = Described {
+        preset: preset.name,
+        also: preset.also.to_vec(),
+        about: preset.about,
+        protocol: preset.protocol.describe().into_iter().map(|(what, how)| Part { what, how }).collect(),
+    };
+    printer.print(&report, |report| {
+        let mut table = Table::new([Align::Left, Align::Left]);
+        report.protocol.iter().for_each(|Part { what, how }| table.row([(*what).into(), how.clone()]));
+        let also = if report.also.is_empty() { String::new() } else { format!(" (also {})", report.also.join(", ")) };
+        format!("{}{also}: {}\n{}", report.preset, report.about, table.render())
+    })?;
+    Ok(Outcome::Done)
+}
+
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    if let Some(name) = &arguments.preset {
+        return describe(name, printer);
+    }
     let (checkpoint, config) = read_config(arguments.model.as_deref())?;
     let (tensors, parameters, bytes) = totals(&checkpoint);
     let about = demo::about(&checkpoint).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();

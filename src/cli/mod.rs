@@ -6,12 +6,15 @@ mod bench;
 mod common;
 mod convert;
 mod embed;
+mod eval;
 mod failure;
+mod heat;
 mod info;
 mod message;
 mod photos;
 mod plan;
 mod print;
+mod protocol;
 mod restart;
 mod result;
 mod run;
@@ -20,6 +23,7 @@ mod text;
 mod timings;
 mod tokenize;
 mod version;
+mod window_scores;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::{self, ExitCode};
@@ -62,6 +66,7 @@ enum Command {
     Tokenize(tokenize::Arguments),
     Info(info::Arguments),
     Plan(plan::Arguments),
+    Eval(Box<eval::Arguments>),
     Bench(bench::Arguments),
 }
 
@@ -110,6 +115,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Tokenize(arguments) => tokenize::run(&arguments, &mut printer),
         Command::Info(arguments) => info::run(&arguments, &mut printer),
         Command::Plan(arguments) => plan::run(&arguments, &mut printer),
+        Command::Eval(arguments) => eval::run(&arguments, &mut printer),
         Command::Bench(arguments) => bench::run(&arguments, &mut printer),
     }
 }

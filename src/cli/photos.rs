@@ -41,10 +41,12 @@ impl Photo {
         self.path == Path::new(STANDARD)
     }
 
-    /// `<out>/<place>.<ending>`
+    /// `<out>/<place>.<ending>`, without the point where the ending begins with a `_`
     pub fn result(&self, out: &Path, ending: &str) -> PathBuf {
         let mut name = out.join(&self.place).into_os_string();
-        name.push(".");
+        if !ending.starts_with('_') {
+            name.push(".");
+        }
         name.push(ending);
         name.into()
     }
@@ -191,15 +193,16 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// Whether this program gives such a name to a picture: `a.mask.png`, `a.overlay.png`, `a.mask.03.dog.png`.
+/// Whether this program gives such a name to a picture: `a.mask.png`, `a.overlay.png`, `a.mask.03.dog.png`, `a.heat.03.dog.png`.
 fn is_own_result(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    let of_one_label = || {
-        let (_, after) = name.strip_suffix(".png")?.rsplit_once(".mask.")?;
+    let of_one_label = |kind| {
+        let (_, after) = name.strip_suffix(".png")?.rsplit_once(kind)?;
         let (index, label) = after.split_once('.')?;
         Some(!label.is_empty() && index.parse::<u16>().is_ok())
     };
-    name.ends_with(".mask.png") || name.ends_with(".overlay.png") || of_one_label().unwrap_or(false)
+    let is_of_one_label = [".mask.", ".heat."].into_iter().filter_map(of_one_label).any(|is| is);
+    name.ends_with(".mask.png") || name.ends_with(".overlay.png") || is_of_one_label
 }
 
 /// The path below `root`, without its ending.
@@ -286,13 +289,14 @@ mod tests {
             ("a.mask.png", PNG),
             ("a.overlay.png", PNG),
             ("a.mask.03.dog.png", PNG),
+            ("a.heat.03.dog.png", PNG),
             ("f.mask.dog.png", PNG),
             ("g.png/below.png", PNG),
         ]);
         let found = collect(&[folder.path().to_owned(), "x.bin".into()], false).unwrap();
         assert_eq!(places(&found), good(&["a", "b", "c", "d", "e", "f.mask.dog", "x"]));
         assert!(found.notes[0].contains("1 folder") && found.notes[0].contains("--recursive"), "{:?}", found.notes);
-        assert!(found.notes[1].contains("3 files passed over"), "{:?}", found.notes);
+        assert!(found.notes[1].contains("4 files passed over"), "{:?}", found.notes);
     }
 
     #[test]

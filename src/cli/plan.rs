@@ -4,15 +4,19 @@ use std::path::PathBuf;
 
 use crate::DeviceChoice;
 use crate::bench::prediction::{Board, boards};
-use crate::device::cuda::MODULES;
+use crate::checkpoint::Checkpoint;
+use crate::device::cuda::{GpuLimits, MODULES};
+use crate::engine::{WindowReport, plan_windows};
 use crate::labels::MAX_LABELS;
+use crate::model::config::Config;
 use crate::plan_report::{Cut, PlanLaunch, PlanReport, plan};
-use crate::protocol::Size;
+use crate::protocol::{Look, Size};
 use clap::Args;
 use serde::Serialize;
 
 use super::common::read_config;
 use super::print::Printer;
+use super::protocol::{Chosen, ProtocolArguments};
 use super::table::{Align, Table, grouped, mib};
 use super::{Failure, Outcome};
 
@@ -23,6 +27,13 @@ pub struct Arguments {
     /// A model made by `lseg-fast convert`, or a published checkpoint [default: the demo model in this program]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+
+    /// The photo's width and height, such as 640x480, where it is taken in windows or the size is native
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = photo)]
+    photo: Option<(usize, usize)>,
+
+    #[command(flatten)]
+    protocol: ProtocolArguments,
 
     /// The network's size: HEIGHTxWIDTH, or long:L for a square photo [default: the model's]
     #[arg(long, value_name = "SIZE")]
@@ -41,6 +52,14 @@ pub struct Arguments {
     gpu: Option<&'static Board>,
 }
 
+/// (height, width) of "640x480", as people write a photo's.
+fn photo(text: &str) -> Result<(usize, usize), String> {
+    let sides = text.split_once('x').and_then(|(w, h)| Some((h.parse().ok()?, w.parse().ok()?)));
+    let sides = sides
+        .filter(|(height, width): &(usize, usize)| (1..=1 << 20).contains(height) && (1..=1 << 20).contains(width));
+    sides.ok_or_else(|| "expected WIDTHxHEIGHT in pixels, such as 640x480".to_owned())
+}
+
 fn board(name: &str) -> Result<&'static Board, String> {
     Board::named(name).ok_or_else(|| {
         let known: Vec<&str> = boards().iter().map(|board| board.name.as_str()).collect();
@@ -52,7 +71,18 @@ const EXAMPLES: &str = "\
 Examples:
   lseg-fast plan --model lseg.safetensors
   lseg-fast plan --model lseg.safetensors --size 1024x1024 --labels-count 150 --device cuda
-  lseg-fast plan --model lseg.safetensors --size 480x480 --device cuda --gpu h100";
+  lseg-fast plan --model lseg.safetensors --size 480x480 --device cuda --gpu h100
+  lseg-fast plan --preset lseg-eval --photo 8000x6000 --labels-count 150 --model lseg.safetensors";
+
+#[derive(Serialize)]
+struct Windowed {
+    preset: String,
+    labels: usize,
+    photo_height: usize,
+    photo_width: usize,
+    #[serde(flatten)]
+    windows: WindowReport,
+}
 
 #[derive(Serialize)]
 struct Report {
@@ -66,11 +96,10 @@ struct Report {
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let (checkpoint, config) = read_config(arguments.model.as_deref())?;
-    let size = match arguments.size {
-        Some(size) => size,
-        None => config.default_size.parse()?,
-    };
-    let (height, width) = without_photo(size)?;
+    let chosen = arguments.protocol.chosen()?;
+    if arguments.size.is_some() && (arguments.protocol.has_preset() || chosen.is_some()) {
+        return Err(Failure::call("a preset and windows have sizes of their own: leave --size out, or them"));
+    }
     let labels = arguments.labels_count as usize;
     if arguments.gpu.is_some() && !matches!(arguments.device, DeviceChoice::Cuda(_)) {
         return Err(Failure::call("--gpu says for which GPU, and this is not for one: pass --device cuda as well"));
@@ -81,12 +110,73 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         ));
     }
     let gpu = arguments.gpu.map(Board::limits);
+    if let Some(chosen) = chosen.as_ref().filter(|chosen| chosen.has_windows()) {
+        return windowed(arguments, (&checkpoint, &config), chosen, gpu, printer);
+    }
+    let size = match chosen.as_ref().map(|chosen| &chosen.protocol.look) {
+        Some(Look::Once(size)) => *size,
+        _ => arguments.size.map_or_else(|| config.default_size.parse(), Ok)?,
+    };
+    let (height, width) = match arguments.photo {
+        Some((height, width)) => size.network_size(height, width)?,
+        None => without_photo(size)?,
+    };
     let plan = plan(&checkpoint, &config, (height, width), labels, arguments.device, gpu)?;
     let report = Report { preset: config.preset, height, width, labels, plan };
     printer.print(&report, |report| {
         format!("{} at {height}x{width} with {labels} labels\n{}", report.preset, render(&report.plan))
     })?;
     Ok(Outcome::Done)
+}
+
+/// A photo in windows.
+fn windowed(
+    arguments: &Arguments,
+    (checkpoint, config): (&Checkpoint, &Config),
+    chosen: &Chosen,
+    gpu: Option<GpuLimits>,
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
+    let Some(photo) = arguments.photo else {
+        let name = &chosen.name;
+        return Err(Failure::call(format!("{name} cuts windows of a photo: give its size, such as --photo 640x480")));
+    };
+    let labels = arguments.labels_count as usize;
+    let how = (&chosen.protocol, photo, chosen.options);
+    let windows = plan_windows(checkpoint, config, how, labels, arguments.device, gpu)?;
+    let (photo_height, photo_width) = photo;
+    let report = Windowed { preset: chosen.name.clone(), labels, photo_height, photo_width, windows };
+    printer.print(&report, render_windows)?;
+    Ok(Outcome::Done)
+}
+
+fn render_windows(report: &Windowed) -> String {
+    use Align::{Left, Right};
+    let Windowed { preset, labels, photo_height, photo_width, windows } = report;
+    let mut scales = Table::headed([Right, Right, Right, Right], ["scale", "width", "height", "windows"]);
+    for scale in &windows.scales {
+        let count = format!("{} x {}", scale.windows_across, scale.windows_down);
+        scales.row([scale.scale.to_string(), scale.width.to_string(), scale.height.to_string(), count]);
+    }
+    let mut all = Table::new([Left, Right]);
+    let [height, width] = windows.out;
+    let rows = [
+        ("windows", windows.windows.to_string()),
+        ("of them computed again at seams", windows.repeated.to_string()),
+        ("passes", windows.passes.to_string()),
+        ("strips of columns", windows.strips.to_string()),
+        ("handed out", format!("{width} wide, {height} high")),
+        ("GFLOP", format!("{:.1}", windows.gflop)),
+        ("sums", mib(windows.sums_bytes)),
+    ];
+    rows.into_iter().for_each(|(name, value)| all.row([name.into(), value]));
+    format!(
+        "{preset} of a photo {photo_width} wide, {photo_height} high, with {labels} labels\n{}\n{}\nOne pass, and the \
+         rows that are handed out at once:\n{}",
+        scales.render(),
+        all.render(),
+        render(&windows.plan)
+    )
 }
 
 /// The network's (height, width) where there is no photo: a long side alone means a square.

@@ -47,6 +47,16 @@ impl Printer {
         self.write(&(line + "\n"))
     }
 
+    /// As [`Printer::print`], of a text whose tabs part columns: they are printed as they are.
+    pub fn columns<R: Serialize>(&mut self, result: &R, text: impl FnOnce(&R) -> String) -> Result<(), Failure> {
+        if self.json {
+            return self.print(result, text);
+        }
+        let text = text(result);
+        let cells: Vec<_> = text.split('\t').map(printable_lines).collect();
+        self.write(&cells.join("\t"))
+    }
+
     /// Prints what belongs to several results, where they are not printed as JSON.
     pub fn text(&mut self, text: impl FnOnce() -> String) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.write(&printable_lines(&text())) }

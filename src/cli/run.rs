@@ -1,26 +1,34 @@
 //! `run`: photos and words in; masks, overlays, scores and a table of shares out.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
+use crate::Error;
 use crate::bench::matmul::Matmul;
 use crate::engine::{Alpha, Engine, Output, Results, Segmentation, Threshold, Wanted};
 use crate::image::decode;
+use crate::image::heat::Range;
 use crate::image::legend::percent;
 use crate::image::overlay::Overlay;
 use crate::image::palette::Palette;
 use crate::image::{contours, mask, npy};
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::common::{EngineArguments, LabelArguments, Opened, PhotoArguments, heading};
+use super::common::{
+    EngineArguments, LabelArguments, Opened, PhotoArguments, heading, refuse_larger, say_size, write_pieces,
+};
 use super::photos::Photo;
 use super::print::Printer;
+use super::protocol::{Chosen, ProtocolArguments};
 use super::restart::Restartable;
 use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
 use super::table::{Align, Table};
 use super::timings::Timings;
-use super::{Failure, Outcome, batch, message};
+use super::window_scores::WindowScores;
+use super::{Failure, Outcome, batch, heat, message};
 
 /// Segment photos: every pixel gets the label that fits it best.
 #[derive(Args)]
@@ -31,6 +39,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     labels: LabelArguments,
+
+    #[command(flatten)]
+    protocol: ProtocolArguments,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -51,10 +62,19 @@ pub struct Arguments {
     #[arg(long)]
     contours: bool,
 
+    /// The scores that heat's colours span: own (the least and the largest of each picture), or LOW:HIGH, beyond which
+    /// colours stay the same [default: own]
+    #[arg(long, value_name = "own|LOW:HIGH", value_parser = heat::range, allow_hyphen_values = true)]
+    heat_range: Option<Range>,
+
     /// Leave pixels without a label whose confidence, the softmax of their label, is below this (0 to 1): 255 in masks of 8 bits,
     /// 65535 in masks of 16
     #[arg(long, value_name = "CONFIDENCE", value_parser = threshold)]
     threshold: Option<Threshold>,
+
+    /// Refuse to write a file of scores larger than this; heat of windows takes one for as long as it is made
+    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
+    max_output: ByteSize,
 
     /// Show each operation's time beside its cost and this machine's matmul rate
     #[arg(long)]
@@ -84,6 +104,7 @@ Writes, for photo.jpg:
   out/photo.overlay.png  the photo in the labels' colours, with a legend
   out/photo.confidence.png  8-bit grey of the photo's size: 255 times the softmax of each pixel's label
   out/photo.mask.0.dog.png, … with --save masks: white where this label is, one for each
+  out/photo.heat.0.dog.png, … with --save heat: the label's scores in colours (viridis), with their scale
   out/photo.scores.npy   float32 [labels, height, width] at the network's size
   out/photo.best.npy     float32 [height, width] of the photo: the logit of each pixel's label
   out/photo.probabilities.npy   float32 [labels, height, width] at the network's size: softmax of the scores over the labels";
@@ -96,6 +117,8 @@ enum Save {
     Overlay,
     /// <stem>.mask.<index>.<label>.png, one a label
     Masks,
+    /// <stem>.heat.<index>.<label>.png, one a label
+    Heat,
     /// <stem>.confidence.png
     Confidence,
     /// <stem>.scores.npy
@@ -112,6 +135,7 @@ impl Save {
             Save::Mask => "mask",
             Save::Overlay => "overlay",
             Save::Masks => "masks",
+            Save::Heat => "heat",
             Save::Confidence => "confidence",
             Save::Scores => "scores",
             Save::Best => "best",
@@ -125,18 +149,19 @@ impl Save {
             Save::Mask | Save::Masks => Output::Mask,
             Save::Overlay => Output::Overlay,
             Save::Confidence => Output::Confidence,
-            Save::Scores => Output::Scores,
+            Save::Scores | Save::Heat => Output::Scores,
             Save::Best => Output::Best,
             Save::Probabilities => Output::Probabilities,
         }
     }
 
-    /// The endings of the files, which for masks are as many as `labels`.
+    /// The endings of the files, which for masks and heat are as many as `labels`.
     fn endings(self, labels: &[String]) -> Vec<String> {
         let ending = match self {
             Save::Mask => "mask.png",
             Save::Overlay => "overlay.png",
-            Save::Masks => return (0..labels.len()).map(|index| mask_ending(index, labels)).collect(),
+            Save::Masks => return label_endings("mask", labels),
+            Save::Heat => return label_endings("heat", labels),
             Save::Confidence => "confidence.png",
             Save::Scores => "scores.npy",
             Save::Best => "best.npy",
@@ -146,8 +171,12 @@ impl Save {
     }
 }
 
+fn label_endings(kind: &str, labels: &[String]) -> Vec<String> {
+    (0..labels.len()).map(|index| label_ending(kind, index, labels)).collect()
+}
+
 /// `mask.07.tall-grass.png`: the label's index, with zeros as the last one needs, and as much of it as a file's name takes.
-fn mask_ending(index: usize, labels: &[String]) -> String {
+fn label_ending(kind: &str, index: usize, labels: &[String]) -> String {
     const LONGEST: usize = 60;
     let digits = (labels.len() - 1).to_string().len();
     let words = labels[index].split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
@@ -156,7 +185,7 @@ fn mask_ending(index: usize, labels: &[String]) -> String {
         name.pop();
     }
     let name = if name.is_empty() { "label".to_owned() } else { name };
-    format!("mask.{index:0digits$}.{name}.png")
+    format!("{kind}.{index:0digits$}.{name}.png")
 }
 
 fn alpha(text: &str) -> Result<Alpha, String> {
@@ -170,7 +199,7 @@ fn threshold(text: &str) -> Result<Threshold, String> {
 impl Arguments {
     /// What is to be written for a photo, each kind once.
     fn saved(&self) -> Vec<Save> {
-        let files = [Save::Mask, Save::Overlay, Save::Masks, Save::Confidence];
+        let files = [Save::Mask, Save::Overlay, Save::Masks, Save::Heat, Save::Confidence];
         let arrays = [Save::Scores, Save::Best, Save::Probabilities];
         let wanted: &[Save] = match (&*self.save, self.photos.to_stdout()) {
             ([], true) => &[Save::Mask],
@@ -197,11 +226,25 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
     let list = arguments.labels.resolve()?;
+    let chosen = arguments.protocol.resolve(&arguments.photos)?.map(Chosen::for_scores).transpose()?;
     let labels: Vec<String> = list.texts().map(str::to_owned).collect();
     let saved = arguments.saved();
     if (arguments.alpha.is_some() || arguments.contours) && !saved.contains(&Save::Overlay) {
         return Err(Failure::call(
             "--alpha and --contours are for the overlay, which --save leaves out; add overlay to it",
+        ));
+    }
+    if arguments.heat_range.is_some() && !saved.contains(&Save::Heat) {
+        return Err(Failure::call("--heat-range is for heat, which --save leaves out; add heat to it"));
+    }
+    if arguments.timings && chosen.as_ref().is_some_and(Chosen::has_windows) {
+        return Err(Failure::call(
+            "--timings shows the operations of one pass, and windows are many: leave one of them out",
+        ));
+    }
+    if saved.contains(&Save::Probabilities) && chosen.as_ref().is_some_and(Chosen::has_windows) {
+        return Err(Failure::call(
+            "--save probabilities is of one pass, and windows are many: save confidence, or scores and take their softmax",
         ));
     }
     if arguments.photos.to_stdout() {
@@ -226,7 +269,8 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         }
         engine.record_times(arguments.timings);
         let text = Some(engine.text_time());
-        Ok(Session { engine, matmul, labels: &labels, colours: &colours, saved: &saved, text, arguments })
+        let chosen = chosen.as_ref();
+        Ok(Session { engine, matmul, labels: &labels, colours: &colours, saved: &saved, text, chosen, arguments })
     };
     let mut sessions = Restartable::new(ready, arguments.quiet)?;
     let segment = |photo: &Photo| sessions.work(photo, Session::segment);
@@ -244,22 +288,38 @@ struct Session<'a> {
     saved: &'a [Save],
     /// What encoding the labels took; reported with the first photo, the others do not need it again.
     text: Option<Duration>,
+    /// Where photos are not taken in one pass of the model's size.
+    chosen: Option<&'a Chosen>,
     arguments: &'a Arguments,
 }
 
 impl Session<'_> {
     fn segment(&mut self, given: &Photo) -> crate::Result<Report> {
         let Opened { photo, decoding } = self.arguments.photos.open(given, &self.engine)?;
-        let mut wanted = self.saved.iter().fold(Wanted::MASK, |all, save| all.and(save.output()));
+        let windows = self.chosen.filter(|chosen| chosen.has_windows());
+        // Of windows they go to their file piece by piece.
+        let made = self.saved.iter().filter(|save| windows.is_none() || save.output() != Output::Scores);
+        let mut wanted = made.fold(Wanted::MASK, |all, save| all.and(save.output()));
         if wanted.has(Output::Overlay) {
             wanted = wanted.overlay(self.colours, self.arguments.alpha.unwrap_or_default());
         }
         if let Some(threshold) = self.arguments.threshold {
             wanted = wanted.threshold(threshold);
         }
-        let (width, height) = (photo.width, photo.height);
-        let mut results = self.engine.run_photo(photo, wanted)?;
-        let heading = heading(given, (height, width), &self.engine);
+        let size = (photo.height, photo.width);
+        let (mut files, mut scores) = (Vec::new(), None);
+        let mut results = match self.chosen {
+            Some(chosen) if windows.is_some() && self.saved.iter().any(|save| save.output() == Output::Scores) => {
+                let (results, file, written) = self.run_with_scores(given, photo, chosen, wanted)?;
+                files.extend(written);
+                scores = file;
+                results
+            }
+            Some(chosen) => self.engine.run_whole(photo, &chosen.protocol, wanted, chosen.options)?,
+            None => self.engine.run_photo(photo, wanted)?,
+        };
+        let heading = heading(given, size, &self.engine);
+        let [height, width, _] = results.shape(Output::Mask).unwrap_or_default();
         let segmentation = Segmentation { width, height, mask: results.take_masks() };
         let operations = self.engine.timings();
         let rate = self.matmul.as_mut().map(|matmul| matmul.rate(&mut self.engine)).transpose()?;
@@ -269,7 +329,7 @@ impl Session<'_> {
         shares.extend(unlabelled);
 
         let start = Instant::now();
-        let files = self.save(given, segmentation, results, &shares)?;
+        files.extend(self.save(given, segmentation, results, scores.as_ref(), &shares)?);
         let saving = start.elapsed();
 
         let mut stages = vec![("decode", decoding)];
@@ -280,7 +340,41 @@ impl Session<'_> {
         let labels = self.labels.iter().zip(shares).enumerate().map(share).collect();
         let stages = stages.into_iter().map(StageTime::from).collect();
         let unlabelled = unlabelled.map(|share| Unlabelled { value: mask::unlabelled(self.labels.len()), share });
-        Ok(Report { heading, labels, unlabelled, stages, files, timings })
+        let taken =
+            self.chosen.map(|chosen| Taken { preset: chosen.name.clone(), mask_height: height, mask_width: width });
+        Ok(Report { heading, taken, labels, unlabelled, stages, files, timings })
+    }
+
+    /// A photo in windows, whose scores are written meanwhile: to their result's file, or to one without a name. It
+    /// comes back where pictures are made of them.
+    fn run_with_scores(
+        &mut self,
+        given: &Photo,
+        photo: decode::Photo,
+        chosen: &Chosen,
+        wanted: Wanted<'_>,
+    ) -> crate::Result<(Results, Option<File>, Option<SavedFile>)> {
+        let scores = WindowScores::new(chosen, &photo, self.labels.len())?;
+        let bytes = scores.bytes();
+        refuse_larger(given, bytes, self.arguments.max_output, "save best or confidence, give fewer labels")?;
+        if !self.saved.contains(&Save::Scores) {
+            let (results, file) = scores.run_unnamed(&mut self.engine, photo, wanted)?;
+            return Ok((results, Some(file), None));
+        }
+        let path = self.arguments.photos.path(given, "scores.npy");
+        if !self.arguments.quiet {
+            say_size(given, bytes, &path);
+        }
+        let mut photo = Some(photo);
+        let mut results = Results::default();
+        write_pieces(&path, |out| {
+            let photo = photo.take().expect("it is written once");
+            results = scores.run(&mut self.engine, photo, wanted, out, &|e| Error::output(&path, e))?;
+            Ok(())
+        })?;
+        let reopen = || File::open(&path).map_err(|e| Error::io("open", &path, e));
+        let file = self.saved.contains(&Save::Heat).then(reopen).transpose()?;
+        Ok((results, file, Some(SavedFile { kind: Save::Scores.kind(), index: None, path })))
     }
 
     fn save(
@@ -288,6 +382,7 @@ impl Session<'_> {
         photo: &Photo,
         segmentation: Segmentation,
         mut results: Results,
+        scores: Option<&File>,
         shares: &[f64],
     ) -> crate::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
@@ -322,6 +417,18 @@ impl Session<'_> {
                     files.extend(paths.map(|(i, path)| SavedFile { kind: save.kind(), index: Some(i), path }));
                     continue;
                 }
+                Save::Heat => {
+                    let Some(scores) = heat::Scores::of(&results, scores) else { continue };
+                    let range = self.arguments.heat_range.unwrap_or_default();
+                    // One after the other: each takes the memory of a photo.
+                    for (label, ending) in endings.iter().enumerate() {
+                        let picture = scores.heat(label, endings.len(), (height, width), range);
+                        let picture = picture.map_err(|e| Error::io("read back the scores of", &photo.path, e))?;
+                        let path = photos.write(photo, ending, |out| picture.write(out))?;
+                        files.push(SavedFile { kind: save.kind(), index: Some(label), path });
+                    }
+                    continue;
+                }
                 Save::Confidence => {
                     let confidences = results.take_confidences();
                     photos.write(photo, ending, |out| mask::write_grey(out, &confidences, width, height))?
@@ -344,6 +451,9 @@ impl Session<'_> {
 struct Report {
     #[serde(flatten)]
     heading: Heading,
+    /// Where photos are not taken in one pass of the model's size.
+    #[serde(flatten)]
+    taken: Option<Taken>,
     labels: Vec<Share>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unlabelled: Option<Unlabelled>,
@@ -351,6 +461,14 @@ struct Report {
     files: Vec<SavedFile>,
     #[serde(flatten)]
     timings: Option<Timings>,
+}
+
+/// How a photo was taken.
+#[derive(Serialize)]
+struct Taken {
+    preset: String,
+    mask_height: usize,
+    mask_width: usize,
 }
 
 #[derive(Serialize)]
@@ -384,7 +502,10 @@ impl Report {
         }
         let timings = self.timings.as_ref().map(Timings::render).unwrap_or_default();
         let rest = render_stages_and_files(&self.stages, &self.files);
-        format!("{}{}\n{timings}{rest}", self.heading.render(), shares.render())
+        let taken = self.taken.as_ref().map_or(String::new(), |Taken { preset, mask_height, mask_width }| {
+            format!("  preset {preset}: a mask {mask_width} wide, {mask_height} high\n")
+        });
+        format!("{}{taken}{}\n{timings}{rest}", self.heading.render(), shares.render())
     }
 }
 
@@ -405,6 +526,7 @@ mod tests {
                 device: "cpu, 2 threads".into(),
             },
             labels: vec![share(0, "dog", 0.25), share(1, "cat", 0.0), share(2, "grass", 0.625)],
+            taken: None,
             unlabelled: Some(Unlabelled { value: 255, share: 0.125 }),
             stages: vec![
                 ("decode", Duration::from_micros(4_250)).into(),

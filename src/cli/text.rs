@@ -12,7 +12,7 @@ use super::print::Printer;
 use super::result::{milliseconds, path, shown};
 use super::{Failure, Outcome};
 
-/// Write the labels' embeddings, each of length 1: what the pixels are compared with.
+/// Write the labels' embeddings, of length 1 but for templates whose means keep theirs: what the pixels are compared with.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -34,6 +34,7 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast text --labels \"dog,grass,other\" --out words.npy --model lseg.safetensors
+  lseg-fast text --labels @words.txt --templates clip80 --other other --out words.npy
   lseg-fast text --labels @words.txt --template \"a photo of a {}\" \\
       --out words.npy --model lseg.safetensors";
 
@@ -61,7 +62,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let report = Report {
         file: &arguments.out,
         labels: engine.labels(),
-        templates: arguments.labels.templates(),
+        templates: &arguments.labels.templates()?,
         channels,
         device: engine.device(),
         milliseconds: milliseconds(engine.text_time()),

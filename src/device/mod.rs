@@ -165,7 +165,7 @@ pub trait Device: Upload + Send {
     /// Whether the passes to come measure each step; off at first.
     fn record_times(&mut self, on: bool);
 
-    /// Of the last pass.
+    /// Of the last pass, or part of one.
     fn times(&self) -> Times<'_>;
 
     /// The clock of a GPU's multiprocessors in MHz, just after what was done before.

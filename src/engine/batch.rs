@@ -7,7 +7,7 @@ use crate::model::{FrameShape, Outputs};
 use crate::pixels::Image;
 
 /// What a batch would be, and whether it is quicker than its frames one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Choice {
     shape: FrameShape,
     labels: usize,

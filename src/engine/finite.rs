@@ -14,6 +14,12 @@ pub(super) fn check_counts(network: &Shared, io: &FrameIo, mut read: impl FnMut(
     io.counts().try_for_each(|count| check_count(is_half(network), &count, read(count.place)?))
 }
 
+/// What the windows of a photo counted of the rows that lie in `of`.
+pub(super) fn check_windows(network: &Shared, output: Output, of: Buf, found: u32) -> Result<()> {
+    let count = Count { output, values: of.len(), element: of.element, place: of };
+    check_count(is_half(network), &count, found)
+}
+
 /// A count of a pass whose activations were float16 or not.
 pub(super) fn check_count(is_half: bool, count: &Count, found: u32) -> Result<()> {
     let Count { output, values, element, .. } = count;

@@ -22,6 +22,8 @@ pub(super) struct Inner {
     pub notes: Vec<String>,
     /// `[labels, embed_dim]`: what the bank was made of, of any length.
     pub features: Vec<f32>,
+    /// These are what pixels are compared with, as long as they are.
+    pub keeps_length: bool,
     pub embed_dim: usize,
     pub bank: Bank,
     pub text_time: Duration,
@@ -50,8 +52,11 @@ impl Labels {
     }
 
     /// The labels' embeddings as the pixels are compared with them, `[labels, embed_dim]`: unit vectors (a zero vector
-    /// stays zero).
+    /// stays zero), or means that keep their length.
     pub fn embeddings(&self) -> Vec<f32> {
+        if self.0.keeps_length {
+            return self.0.features.clone();
+        }
         self.0.features.chunks_exact(self.0.embed_dim).flat_map(unit).collect()
     }
 

@@ -24,7 +24,7 @@ use crate::model::{FrameIo, FrameShape, Output, Outputs};
 use crate::ops::{Buf, Element, Linear, Picture, Stage};
 use crate::pixels::{Format, HostRows, Image};
 use crate::plan_report::{OpTiming, PlanOp};
-use crate::protocol::Size;
+use crate::protocol::{Normalisation, Size};
 
 /// The flow of one camera over a [`Network`]'s weights. It may move between threads. Lanes of one network run beside each other
 /// on a GPU; on a CPU their passes follow each other.
@@ -58,6 +58,8 @@ pub struct Lane {
     pub(super) device: ForkGuard,
     /// Where another than the model's own was asked for.
     pub(super) size: Option<Size>,
+    /// As `size`.
+    pub(super) normalisation: Option<Normalisation>,
     /// Of the last frame.
     pub(super) network_size: (usize, usize),
     /// Where the next frame's labels come from.
@@ -94,6 +96,7 @@ impl Lane {
             network,
             device: ForkGuard::new(device),
             size: None,
+            normalisation: None,
             network_size: (0, 0),
             slot: LabelSlot::default(),
             labels: None,
@@ -122,6 +125,11 @@ impl Lane {
     /// at most.
     pub fn set_size(&mut self, size: Size) {
         self.size = Some(size);
+    }
+
+    /// The mean and standard deviation of the frames to come; the model's own where none is said.
+    pub fn set_normalisation(&mut self, normalisation: Option<Normalisation>) {
+        self.normalisation = normalisation;
     }
 
     /// (height, width) of the network's input of the last frame; 0 before there was one.
@@ -202,6 +210,17 @@ impl Lane {
         self.run_session(results)
     }
 
+    /// Of several passes together, seconds of each stage, and of passes that ran as one piece.
+    pub(super) fn set_stage_times(&mut self, times: &[f64; Stage::ALL.len()], whole: f64) {
+        self.stage_times.clear();
+        if whole > 0.0 {
+            let all = whole + times.iter().sum::<f64>();
+            return self.stage_times.push(("frame", Duration::from_secs_f64(all)));
+        }
+        let timed = |stage: &Stage| (stage.name(), Duration::from_secs_f64(times[*stage as usize]));
+        self.stage_times.extend(Stage::ALL[1..].iter().map(timed));
+    }
+
     /// As [`Lane::run`], of a photo that is given away: its memory is free before the pass begins. With an overlay that is 9
     /// bytes a pixel on the CPU in the place of 12 (and 4 of them the lane's own).
     ///
@@ -267,7 +286,13 @@ impl Lane {
         })?;
         self.ready(Outputs::MASK)?;
         let photo = (height, width);
-        let shape = FrameShape { batch: 1, photo, format, network: self.network_size_for(photo)? };
+        let shape = FrameShape {
+            batch: 1,
+            photo,
+            format,
+            network: self.network_size_for(photo)?,
+            normalisation: self.normalisation,
+        };
         self.session(shape, Outputs::MASK, &[])?;
         Ok((last(&mut self.sessions).io.photo.buf, bytes))
     }

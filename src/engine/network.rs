@@ -197,7 +197,7 @@ impl Network {
         self.0.check_process()?;
         self.0.give_back_retired();
         let mut tower = self.tower();
-        let texts = templates::fill(&options.templates, list)?;
+        let texts = templates::fill(options, list)?;
         let unknown = tower.tokens_of_unknown(tokenizer, &texts)?;
         let notes = tower.check_tokens(tokenizer, list, options, &texts, &unknown)?;
         let what = format!("a list of {} labels", texts.len());
@@ -208,8 +208,10 @@ impl Network {
         // Where it failed there are fewer than were expected.
         tower.hold_texts(model, 0, &what)?;
         let text_time = encoded?;
-        let features = tower.features_of(&texts, &options.templates);
-        let head::Bank { rows, offsets } = model.head.bank(&features, tower.device.largest_weight())?;
+        let features = tower.features_of(&texts, options);
+        let keeps_length = options.keeps_length && !options.templates.is_empty();
+        let limit = tower.device.largest_weight();
+        let head::Bank { rows, offsets } = model.head.bank(&features, keeps_length, limit)?;
         let bank = tower.device.bank(offsets.len(), model.config.features, &rows, &offsets)?;
         if tower.texts.len() > TEXTS {
             let current: HashSet<&String> = texts.iter().flatten().collect();
@@ -221,6 +223,7 @@ impl Network {
             names: list.texts().map(str::to_owned).collect(),
             notes,
             features,
+            keeps_length,
             embed_dim: model.config.embed_dim,
             bank,
             text_time,

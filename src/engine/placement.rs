@@ -34,7 +34,7 @@ pub(super) fn load_on_device<T>(
 fn smallest_passes(model: &Model, activation_bytes: usize) -> [Plan; 2] {
     const SIDE: usize = 32;
     let (side, outputs) = ((SIDE, SIDE), Outputs::of(&[Output::Mask, Output::Scores, Output::Embedding]));
-    let shape = FrameShape { batch: 1, photo: side, format: Format::Rgb8, network: side };
+    let shape = FrameShape { batch: 1, photo: side, format: Format::Rgb8, network: side, normalisation: None };
     let bank = model.head.similarity_shape(1);
     let frame = plan::record(activation_bytes, &[], |d| model.forward(d, shape, Some(&bank), outputs));
     [frame.0, plan::record(activation_bytes, &[], |d| model.text.forward(d, 1, 2)).0]

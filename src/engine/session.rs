@@ -18,7 +18,7 @@ pub(super) struct Session {
     pub io: FrameIo,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Key {
     pub shape: FrameShape,
     pub labels: usize,
@@ -70,7 +70,13 @@ impl Lane {
             frame.check()?;
         }
         let photo = (h, w);
-        Ok(FrameShape { batch: frames.len(), photo, format, network: self.network_size_for(photo)? })
+        Ok(FrameShape {
+            batch: frames.len(),
+            photo,
+            format,
+            network: self.network_size_for(photo)?,
+            normalisation: self.normalisation,
+        })
     }
 
     /// Of a photo of (height, width).

@@ -1,5 +1,6 @@
 //! Several texts for one label (CLIP's prompt ensembling, 2103.00020, section 3.1.4).
 
+use super::types::LabelOptions;
 use crate::error::{Error, Result};
 use crate::labels::List;
 use crate::tokenizer::Tokenizer;
@@ -32,8 +33,8 @@ pub fn check(templates: &[String]) -> Result<()> {
     }
 }
 
-/// The texts that stand for each label: every template filled in, the label itself where there is none.
-pub fn fill(templates: &[String], list: &List) -> Result<Vec<Vec<String>>> {
+/// The texts that stand for each label: every template filled in, the label itself where there is none or it is the last and spared.
+pub fn fill(LabelOptions { templates, spares_last, .. }: &LabelOptions, list: &List) -> Result<Vec<Vec<String>>> {
     if templates.is_empty() {
         return Ok(list.texts().map(|label| vec![label.to_owned()]).collect());
     }
@@ -57,15 +58,21 @@ pub fn fill(templates: &[String], list: &List) -> Result<Vec<Vec<String>>> {
         }
         Ok(template.replace(PLACE, label))
     };
-    list.texts().map(|label| templates.iter().map(|template| filled(template, label)).collect()).collect()
+    let spared = spares_last.then(|| labels - 1);
+    let texts_of = |(i, label): (usize, &str)| match spared == Some(i) {
+        true => Ok(vec![label.to_owned()]),
+        false => templates.iter().map(|template| filled(template, label)).collect(),
+    };
+    list.texts().enumerate().map(texts_of).collect()
 }
 
-/// The unit vector in the direction of the mean of the unit vectors.
-pub fn mean<'a>(texts: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-    let mut sum = Vec::new();
+/// The unit vector in the direction of the mean of the unit vectors, or where that `keeps_length` the mean itself.
+pub fn mean<'a>(texts: impl Iterator<Item = &'a [f32]>, keeps_length: bool) -> Vec<f32> {
+    let (mut sum, mut count) = (Vec::new(), 0);
     for text in texts {
+        count += 1;
         sum.resize(text.len(), 0.0f32);
         sum.iter_mut().zip(unit(text)).for_each(|(s, v)| *s += v);
     }
-    unit(&sum)
+    if keeps_length { sum.into_iter().map(|value| value / count as f32).collect() } else { unit(&sum) }
 }

@@ -62,7 +62,7 @@ impl TextTower {
         &self,
         tokenizer: &Tokenizer,
         list: &List,
-        LabelOptions { templates, long_labels }: &LabelOptions,
+        LabelOptions { templates, long_labels, .. }: &LabelOptions,
         texts: &[Vec<String>],
         unknown: &HashMap<String, Tokens>,
     ) -> Result<Vec<String>> {
@@ -122,12 +122,12 @@ impl TextTower {
     }
 
     /// What each label is compared with, `[labels, embed_dim]`: its text's features, or the mean of its texts'.
-    pub fn features_of(&self, texts: &[Vec<String>], templates: &[String]) -> Vec<f32> {
+    pub fn features_of(&self, texts: &[Vec<String>], options: &LabelOptions) -> Vec<f32> {
         let features = |text: &String| &*self.texts[text].features;
-        if templates.is_empty() {
+        if options.templates.is_empty() {
             return texts.iter().flatten().flat_map(|text| features(text).iter().copied()).collect();
         }
-        texts.iter().flat_map(|texts| templates::mean(texts.iter().map(features))).collect()
+        texts.iter().flat_map(|texts| templates::mean(texts.iter().map(features), options.keeps_length)).collect()
     }
 
     /// Passes the unknown among the texts through the text tower, in their order, and keeps what comes out. `progress` is told

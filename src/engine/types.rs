@@ -22,6 +22,10 @@ pub struct LabelOptions {
     /// Texts around the labels, such as "a photo of a {}": each filled-in text is encoded and normalised, and the mean of a label's
     /// texts stands for it. Without templates a label stands for itself.
     pub templates: Vec<String>,
+    /// As of [`TemplateList`](super::TemplateList).
+    pub keeps_length: bool,
+    /// As of [`TemplateList`](super::TemplateList).
+    pub spares_last: bool,
     /// What to do with labels that are too long for the text tower.
     pub long_labels: LongLabels,
 }

@@ -305,6 +305,18 @@ impl Results {
         done
     }
 
+    /// One frame's array of an output, whose values `fill` brings; of the element that the host has it in.
+    pub(super) fn put(&mut self, output: Output, shape: [usize; 3], fill: impl FnOnce(&mut Data)) {
+        let array = &mut self.arrays[output as usize];
+        fill(&mut array.data);
+        (array.shape, self.frames) = (shape, 1);
+        array.element = Some(match output {
+            Output::Mask => Element::U16,
+            Output::Overlay | Output::Confidence | Output::Mask8 => Element::U8,
+            _ => Element::F32,
+        });
+    }
+
     fn take(&mut self, output: Output) -> &mut Data {
         let array = &mut self.arrays[output as usize];
         array.element = None;

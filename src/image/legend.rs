@@ -6,7 +6,7 @@ use super::decode::Photo;
 use super::text::{Line, Text};
 
 const PAPER: [u8; 3] = [255, 255, 255];
-const INK: [u8; 3] = [24, 24, 27];
+pub(super) const INK: [u8; 3] = [24, 24, 27];
 
 /// The smallest text that can be read, in pixels.
 const SMALLEST_TEXT: f32 = 15.0;
@@ -22,7 +22,7 @@ const MAX_PAPER: usize = 4_000_000;
 
 // The legend's measures, in heights of its text.
 const LINE: f32 = 1.3;
-const MARGIN: f32 = 0.7;
+pub(super) const MARGIN: f32 = 0.7;
 const SWATCH: f32 = 0.8;
 const GAP: f32 = 0.5;
 const LONGEST_LABEL: f32 = 13.0;
@@ -59,12 +59,7 @@ pub fn draw(entries: &[Entry], photo_width: usize, photo_height: usize) -> Optio
     let label_width = widest(|(label, _)| label.width());
     let share_right = label_left + label_width + 2.0 * GAP * size.text + widest(|(_, share)| share.width());
     let width = (share_right + MARGIN * size.text).ceil() as usize;
-    let photo_area = photo_width.saturating_mul(photo_height);
-    if photo_width.saturating_add(width).saturating_mul(size.height) > MAX_PAPER.saturating_add(2 * photo_area) {
-        return None;
-    }
-
-    let mut panel = Photo { width, height: size.height, rgb: PAPER.repeat(width * size.height) };
+    let mut panel = paper(width, size.height, photo_width, photo_height)?;
     for (i, (row, (label, share))) in rows.iter().zip(&lines).enumerate() {
         let top = (MARGIN + LINE * i as f32) * size.text;
         if let Some(colour) = row.colour {
@@ -83,16 +78,25 @@ pub fn draw(entries: &[Entry], photo_width: usize, photo_height: usize) -> Optio
     Some(panel)
 }
 
+/// An empty panel beside a photo; `None` where it would dwarf the photo.
+pub(super) fn paper(width: usize, height: usize, photo_width: usize, photo_height: usize) -> Option<Photo> {
+    let photo_area = photo_width.saturating_mul(photo_height);
+    if photo_width.saturating_add(width).saturating_mul(height) > MAX_PAPER.saturating_add(2 * photo_area) {
+        return None;
+    }
+    Some(Photo { width, height, rgb: PAPER.repeat(width * height) })
+}
+
 /// How high a panel and its text are.
-struct PanelSize {
-    text: f32,
-    height: usize,
+pub(super) struct PanelSize {
+    pub text: f32,
+    pub height: usize,
 }
 
 impl PanelSize {
     /// Text in proportion to the photo; down to 60 % of that where it makes all rows fit, and down to the smallest
     /// where it makes a few fit.
-    fn new(entries: usize, photo_width: usize, photo_height: usize) -> PanelSize {
+    pub fn new(entries: usize, photo_width: usize, photo_height: usize) -> PanelSize {
         let height = photo_height as f32;
         let comfortable = (photo_width as f32 * height).sqrt() / PHOTO_PER_TEXT;
         let all = (height / lines(entries)).clamp(0.6 * comfortable, comfortable);

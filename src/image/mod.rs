@@ -5,6 +5,9 @@ pub mod decode;
 mod exif;
 #[cfg(feature = "overlay")]
 mod fonts;
+#[cfg(feature = "overlay")]
+#[doc(hidden)]
+pub mod heat;
 mod idat;
 mod jpeg;
 #[cfg(feature = "overlay")]
@@ -15,6 +18,8 @@ pub mod npy;
 #[cfg(feature = "overlay")]
 pub mod overlay;
 pub mod palette;
+#[doc(hidden)]
+pub mod resize;
 #[cfg(feature = "overlay")]
 mod text;
 mod tiff;

@@ -32,6 +32,10 @@ impl Element for f16 {
     const NAME: &'static str = "f2";
 }
 
+impl Element for u64 {
+    const NAME: &'static str = "u8";
+}
+
 /// Writes `data`, a dense array of `shape` in C order, without copying it.
 ///
 /// # Errors

@@ -48,7 +48,12 @@ impl Overlay<'_> {
             .zip(shares)
             .map(|((label, colour), &share)| Entry { label, colour, share })
             .collect();
-        Ok(Overlay { tinted, panel: legend::draw(&entries, *width, *height) })
+        Ok(Overlay::beside(tinted, legend::draw(&entries, *width, *height)))
+    }
+
+    /// A picture, and what stands on its right.
+    pub(super) fn beside(tinted: &Photo, panel: Option<Photo>) -> Overlay<'_> {
+        Overlay { tinted, panel }
     }
 
     /// Pixels of a row: the photo's and the legend's.

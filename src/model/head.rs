@@ -83,16 +83,17 @@ impl Head {
         similarity::Weights { labels, norm: self.norm, norm_is_upper: self.norm_is_upper, rest: self.rest }
     }
 
-    /// The bank of these labels: `texts` are the text tower's outputs `[labels, embed_dim]`, of any length. `limit` is the largest
-    /// value of a matrix that the device holds.
+    /// The bank of these labels: `texts` are the text tower's outputs `[labels, embed_dim]`, of any length, which counts where it
+    /// `keeps_length`. `limit` is the largest value of a matrix that the device holds.
     ///
     /// # Errors
     /// [`Error::NotFinite`] for a label that becomes more.
-    pub fn bank(&self, texts: &[f32], limit: f32) -> Result<Bank> {
+    pub fn bank(&self, texts: &[f32], keeps_length: bool, limit: f32) -> Result<Bank> {
         let n = texts.len() / self.bias.len();
         let (mut rows, mut offsets) = (Vec::with_capacity(n * self.features), Vec::with_capacity(n));
         for text in texts.chunks_exact(self.bias.len()) {
-            let (row, offset) = self.project(text);
+            let length = if keeps_length { 1.0 } else { unit_vector::length(text) };
+            let (row, offset) = self.project(text, length);
             rows.extend(row);
             offsets.push(offset);
         }
@@ -109,9 +110,9 @@ impl Head {
         Err(Error::NotFinite(format!("label {label} of the list becomes {value} beside scratch.head1{why}")))
     }
 
-    /// A label's numerator: 1/0.07 · Wᵀt and 1/0.07 · b·t for the unit vector t (zeros for a zero vector).
-    fn project(&self, text: &[f32]) -> (Vec<f32>, f32) {
-        let scale = unit_vector::factor(f64::from(LOGIT_SCALE), unit_vector::length(text));
+    /// A label's numerator: 1/0.07 · Wᵀt and 1/0.07 · b·t for the text over a length (zeros for a zero vector).
+    fn project(&self, text: &[f32], length: f64) -> (Vec<f32>, f32) {
+        let scale = unit_vector::factor(f64::from(LOGIT_SCALE), length);
         let mut row = vec![0.0f64; self.features];
         let mut offset = 0.0;
         for ((t, w), b) in text.iter().zip(self.weight.chunks_exact(self.features)).zip(&self.bias) {

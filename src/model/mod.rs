@@ -10,6 +10,8 @@ pub mod dpt;
 #[doc(hidden)]
 pub mod head;
 #[doc(hidden)]
+pub mod input;
+#[doc(hidden)]
 pub mod resized;
 #[doc(hidden)]
 pub mod resnet;
@@ -23,8 +25,11 @@ pub mod transformer;
 pub mod vit;
 #[doc(hidden)]
 pub mod weights;
+#[doc(hidden)]
+pub mod windows;
 
 use self::config::{Config, ImageEncoder};
+use self::input::Input;
 pub(crate) use self::output::LARGEST_EMBEDDING;
 pub use self::output::{
     Count, EmbeddingForm, FrameIo, Layout, MapSize, Output, Outputs, Threshold, UNLABELLED, UNLABELLED_8,
@@ -33,8 +38,9 @@ use self::weights::{Loader, TensorSpec};
 use crate::error::Result;
 use crate::image::npy::Dtype;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Argmax, Buf, Element, FormFeatures, Picture, PlanBuilder, Stage, similarity};
+use crate::ops::{Argmax, Buf, Element, FormFeatures, PlanBuilder, Stage, similarity};
 use crate::pixels::Format;
+use crate::protocol::Normalisation;
 
 /// One LSeg: handles of its weights on a device, and how they are used.
 pub struct Model {
@@ -56,7 +62,7 @@ enum Encoder {
 }
 
 /// The sizes of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameShape {
     /// Frames at once.
     pub batch: usize,
@@ -66,6 +72,8 @@ pub struct FrameShape {
     pub format: Format,
     /// (height, width) of the network's input, multiples of 32
     pub network: (usize, usize),
+    /// Where it is another than the model's.
+    pub normalisation: Option<Normalisation>,
 }
 
 /// The tensors that a model of this checked configuration needs, by the published checkpoint's names, in the order of the
@@ -109,7 +117,7 @@ impl Model {
         d.stage(Stage::Encoder);
         let labels = bank.map_or(0, |bank| bank.labels.weight.n);
         let mut io = FrameIo::declare(d, &shape, labels, wanted);
-        let path = self.features(d, io.photo, network);
+        let path = self.features(d, &Input::Photos(io.photo), self.normalise(shape.normalisation), network);
         if wanted.has(Output::Embedding) {
             let embedding = self.head.embedding(d, path);
             if wanted.on_device || wanted.embedding != EmbeddingForm::default() {
@@ -160,7 +168,7 @@ impl Model {
         let confidence = beside(Output::Confidence, "confidence", Element::U8);
         let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
         let threshold = wanted.threshold.map(Threshold::value);
-        d.push(Argmax { logits, mask, best, not_finite, confidence, threshold });
+        d.push(Argmax { logits, resized: true, mask, best, not_finite, confidence, threshold });
         let given = [(Output::Mask, Some(mask)), (Output::Mask8, Some(mask)), (Output::Best, best)];
         for (output, buf) in given.into_iter().chain([(Output::Confidence, confidence)]) {
             if let Some(buf) = buf.filter(|_| wanted.has(output)) {
@@ -208,12 +216,11 @@ impl Model {
         io.count(d, output, out, not_finite);
     }
 
-    /// Photos to path 1, from which every output is made; what follows is the head.
-    fn features(&self, d: &mut PlanBuilder, photo: Picture, network: (usize, usize)) -> Buf {
-        let normalise = Normalise { mean: self.config.mean, std: self.config.std.map(|std| std / self.scale) };
+    /// Photos or windows to path 1, from which every output is made; what follows is the head.
+    fn features(&self, d: &mut PlanBuilder, input: &Input, normalise: Normalise, network: (usize, usize)) -> Buf {
         let hooked = match &self.encoder {
-            Encoder::Vit(vit) => vit.forward(d, photo, &normalise, network),
-            Encoder::Resnet(resnet) => resnet.forward(d, photo, &normalise, network),
+            Encoder::Vit(vit) => vit.forward(d, input, &normalise, network),
+            Encoder::Resnet(resnet) => resnet.forward(d, input, &normalise, network),
         };
         d.stage(Stage::Decoder);
         let path = self.decoder.forward(d, hooked, self.grid(network));

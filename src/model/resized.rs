@@ -1,5 +1,6 @@
 //! A frame's embeddings at another size, in pieces of some channels: the whole would be larger than all other memory of a pass.
 
+use super::input::Input;
 use super::{FrameShape, Model};
 use crate::ops::{Buf, Element, Picture, PlanBuilder, Stage};
 
@@ -33,12 +34,12 @@ pub struct ResizedIo {
 impl Model {
     /// One frame, from photo to a piece of its resized embeddings.
     pub fn forward_resized(&self, d: &mut PlanBuilder, shape: FrameShape, resizing: &Resizing) -> ResizedIo {
-        let FrameShape { batch, photo: size, format, network } = shape;
+        let FrameShape { batch, photo: size, format, network, normalisation } = shape;
         let (height, width) = resizing.size;
         d.stage(Stage::Encoder);
         let photo = d.picture("photo", format, batch, size);
         d.input(photo.buf);
-        let path = self.features(d, photo, network);
+        let path = self.features(d, &Input::Photos(photo), self.normalise(normalisation), network);
         let map = self.head.embedding(d, path);
         let made = d.steps.len();
 

@@ -2,10 +2,11 @@
 //! the outputs of its four stages, at 1/4, 1/8, 1/16 and 1/32, are the result.
 
 use super::config::{ImageEncoder, RESNET_EXPANSION};
+use super::input::Input;
 use super::weights::{After, Loader};
 use crate::error::Result;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Buf, Element, Epilogue, Func, Picture, PlanBuilder, conv};
+use crate::ops::{Buf, Element, Epilogue, Func, PlanBuilder, conv};
 
 pub struct Resnet {
     /// `[stem, 7·7·3]`, stride 2
@@ -46,17 +47,11 @@ impl Resnet {
     }
 
     /// Photos, taken as `size` = (H, W) → the stages' maps.
-    pub fn forward(
-        &self,
-        d: &mut PlanBuilder,
-        photo: Picture,
-        normalise: &Normalise,
-        size: (usize, usize),
-    ) -> [Buf; 4] {
-        let (b, (h, w), channels) = (photo.buf.batch(), size, self.stem.weight.n);
+    pub fn forward(&self, d: &mut PlanBuilder, input: &Input, normalise: &Normalise, size: (usize, usize)) -> [Buf; 4] {
+        let (b, (h, w), channels) = (input.batch(), size, self.stem.weight.n);
         d.scope("stem", 0);
         let image = d.buffer("image", [b, h, w, 3], Element::Activation);
-        d.patchify(photo, normalise, 1, image);
+        input.cut(d, normalise, 1, image);
         let stem = d.buffer("stem", [b, h / 2, w / 2, channels], Element::Activation);
         d.conv(image, &self.stem, false, Epilogue::func(Func::Relu), stem);
         let mut x = d.buffer("pooled", [b, h / 4, w / 4, channels], Element::Activation);

@@ -1,11 +1,12 @@
 //! The ViT image encoder (Dosovitskiy et al., 2010.11929): pre-norm blocks; the outputs of four of them are the result.
 
 use super::config::ImageEncoder;
+use super::input::Input;
 use super::transformer::{Block, Style};
 use super::weights::{After, Loader, TensorSpec};
 use crate::error::Result;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Buf, Element, Epilogue, Func, Linear, Picture, PlanBuilder, Vector, conv};
+use crate::ops::{Buf, Element, Epilogue, Func, Linear, PlanBuilder, Vector, conv};
 
 /// As timm names its parts.
 const STYLE: Style = Style {
@@ -63,19 +64,13 @@ impl Vit {
         })
     }
 
-    /// Photos, taken as `size` = (H, W) → the hooks' tokens, each `[b, 1, 1 + h·w, dim]`.
-    pub fn forward(
-        &self,
-        d: &mut PlanBuilder,
-        photo: Picture,
-        normalise: &Normalise,
-        size: (usize, usize),
-    ) -> [Buf; 4] {
-        let (b, (h, w), dim) = (photo.buf.batch(), (size.0 / self.patch, size.1 / self.patch), self.dim);
+    /// Photos or windows, taken as `size` = (H, W) → the hooks' tokens, each `[b, 1, 1 + h·w, dim]`.
+    pub fn forward(&self, d: &mut PlanBuilder, input: &Input, normalise: &Normalise, size: (usize, usize)) -> [Buf; 4] {
+        let (b, (h, w), dim) = (input.batch(), (size.0 / self.patch, size.1 / self.patch), self.dim);
         let t = 1 + h * w;
         d.scope("patch_embed", 0);
         let patches = d.buffer("patches", [b, h, w, self.patch * self.patch * 3], Element::Activation);
-        d.patchify(photo, normalise, self.patch, patches);
+        input.cut(d, normalise, self.patch, patches);
         let mut x = d.buffer("tokens", [b, 1, t, dim], Element::F32);
         d.gemm(patches.all(), &self.patch_embed, Epilogue::NONE, x.patch_rows());
         d.add_positions(self.cls_token, self.pos_embed, self.grid, (h, w), x);

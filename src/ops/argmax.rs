@@ -2,11 +2,13 @@
 
 use super::{Buf, Element, Operand, Operation, PlanBuilder, need};
 
-/// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False) →
+/// Logits `[b, h, w, n]`, ×2 (align_corners=True), then resized to the mask's size (align_corners=False), or as they are →
 /// the index of the largest at each pixel; the first of equals, and NaN before all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Argmax {
     pub logits: Buf,
+    /// Whether they are upsampled and resized; else the mask has their size.
+    pub resized: bool,
     /// `[b, H, W, 1]`, [`Element::of_mask`]
     pub mask: Buf,
     /// Where asked for (`F32`, the mask's shape): that largest value.
@@ -23,7 +25,7 @@ pub struct Argmax {
 impl PlanBuilder {
     /// The winners alone; their softmax is asked for in [`Argmax`] itself.
     pub fn argmax(&mut self, logits: Buf, mask: Buf, best: Option<Buf>, not_finite: Buf) {
-        self.push(Argmax { logits, mask, best, not_finite, confidence: None, threshold: None });
+        self.push(Argmax { logits, resized: true, mask, best, not_finite, confidence: None, threshold: None });
     }
 }
 
@@ -36,12 +38,13 @@ impl Argmax {
 
 impl Operation for Argmax {
     fn check(&self) -> Result<(), String> {
-        let Argmax { logits, mask, best, not_finite, confidence, threshold } = self;
+        let Argmax { logits, resized, mask, best, not_finite, confidence, threshold } = self;
         let labels = logits.channels();
         need(mask.element == Element::of_mask(labels, threshold.is_some()), || {
             format!("a mask of {:?} for {labels} labels", mask.element)
         })?;
         need(mask.batch() == logits.batch() && mask.channels() == 1, || format!("a mask of {:?}", mask.shape))?;
+        need(*resized || mask.shape[1..3] == logits.shape[1..3], || format!("a mask of {:?}", mask.shape))?;
         let fits = best.is_none_or(|best| best.element == Element::F32 && best.shape == mask.shape);
         need(fits, || "the best scores have the mask's shape".to_owned())?;
         let fits = confidence.is_none_or(|bytes| bytes.element == Element::U8 && bytes.shape == mask.shape);
@@ -61,9 +64,10 @@ impl Operation for Argmax {
         }
     }
 
-    /// Nine for a score; a difference, an exponential and a sum for its part of the softmax.
+    /// Nine for a score that is resized; a difference, an exponential and a sum for its part of the softmax.
     fn flop(&self) -> usize {
-        (if self.is_confident() { 12 } else { 9 }) * self.mask.len() * self.logits.channels()
+        let resizing = if self.resized { 9 } else { 1 };
+        (if self.is_confident() { resizing + 3 } else { resizing }) * self.mask.len() * self.logits.channels()
     }
 
     fn shapes(&self) -> String {
@@ -101,6 +105,8 @@ pub mod cases {
         Best, BestBesideConfidence, Confidence, ConfidenceAboveHalf, Mask, MaskAboveHalf, MaskBesideBest,
         MaskBesideConfidence, NotFinite, NotFiniteBesideConfidence,
     };
+
+    const AS_THEY_ARE: Map = (0, 0);
 
     pub fn add(all: &mut Cases) {
         // The photo one pixel, smaller, equal to the network's input, larger, uneven.
@@ -146,6 +152,13 @@ pub mod cases {
             (1, (5, 7), 5, (21, 33), MaskAboveHalf, Nan),
             (2, (5, 7), 4, (9, 50), Confidence, Infinite),
             (2, (5, 7), 300, (37, 45), NotFiniteBesideConfidence, Infinite),
+            (1, (1, 1), 1, AS_THEY_ARE, Mask, Nothing),
+            (2, (5, 70), 33, AS_THEY_ARE, MaskBesideBest, Nothing),
+            (2, (5, 70), 33, AS_THEY_ARE, Best, Nothing),
+            (1, (9, 20), 300, AS_THEY_ARE, Mask, Nothing),
+            (1, (9, 20), 150, AS_THEY_ARE, ConfidenceAboveHalf, Nothing),
+            (1, (9, 20), 150, AS_THEY_ARE, MaskAboveHalf, Nothing),
+            (1, (5, 7), 5, AS_THEY_ARE, NotFinite, Nan),
         ];
         let made = |(batch, map, labels, mask, winner, plant)| case(batch, map, labels, mask, winner, plant);
         all.awkward.extend(awkward.map(made));
@@ -154,9 +167,13 @@ pub mod cases {
         all.real.push(case(1, (240, 240), 20, (480, 640), MaskBesideBest, Nothing));
         all.real.push(case(1, (240, 240), 20, (480, 640), ConfidenceAboveHalf, Nothing));
         all.real.push(case(1, (240, 240), 150, (480, 640), ConfidenceAboveHalf, Nothing));
+        all.real.push(case(1, (26, 640), 150, AS_THEY_ARE, Mask, Nothing));
     }
 
+    /// A mask of (0, 0) has the size of the logits, which are not resized.
     pub fn case(batch: usize, (h, w): Map, labels: usize, mask: Map, winner: Winner, plant: Plant) -> Case {
+        let resized = mask != AS_THEY_ARE;
+        let mask = if resized { mask } else { (h, w) };
         let mut c = CaseBuilder::new(plant);
         let shape = [batch, h, w, labels];
         let logits = c.input_of(shape, Element::F32, move |s: &mut Seeded| {
@@ -171,7 +188,8 @@ pub mod cases {
             }
             Values::F32(logits)
         });
-        let sizes = format!("{batch}x{h}x{w}x{labels}-{}x{}-{}", mask.0, mask.1, lowercase(winner));
+        let as_they_are = if resized { "" } else { "-as_they_are" };
+        let sizes = format!("{batch}x{h}x{w}x{labels}-{}x{}-{}{as_they_are}", mask.0, mask.1, lowercase(winner));
         let shape = [batch, mask.0, mask.1, 1];
         let threshold = matches!(winner, MaskAboveHalf | ConfidenceAboveHalf).then_some(0.5);
         let mask = c.output(shape, Element::of_mask(labels, threshold.is_some()));
@@ -186,7 +204,7 @@ pub mod cases {
             NotFinite | NotFiniteBesideConfidence => not_finite,
             Confidence | ConfidenceAboveHalf => confidence.unwrap_or(mask),
         };
-        c.build(sizes, out, Argmax { logits, mask, best, not_finite, confidence, threshold })
+        c.build(sizes, out, Argmax { logits, resized, mask, best, not_finite, confidence, threshold })
     }
 
     /// Two labels everywhere: at a single pixel, 0·NaN is a matter of how the interpolation is written.

@@ -55,14 +55,17 @@ pub struct PlanBuilder {
     pub(crate) steps: Vec<Step>,
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
+    /// What stays from before the first step to the end.
+    pub(crate) held: Vec<usize>,
     scope: (&'static str, usize),
     stage: Stage,
 }
 
 impl Default for PlanBuilder {
     fn default() -> Self {
-        let (buffers, steps, inputs, outputs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        PlanBuilder { buffers, steps, inputs, outputs, scope: ("", 0), stage: Stage::Encoder }
+        let (buffers, steps) = (Vec::new(), Vec::new());
+        let (inputs, outputs, held) = (Vec::new(), Vec::new(), Vec::new());
+        PlanBuilder { buffers, steps, inputs, outputs, held, scope: ("", 0), stage: Stage::Encoder }
     }
 }
 
@@ -93,6 +96,11 @@ impl PlanBuilder {
         if !self.outputs.contains(&buf.index) {
             self.outputs.push(buf.index);
         }
+    }
+
+    /// `buf` lives from before the first step to the end, whatever runs in between.
+    pub fn hold(&mut self, buf: Buf) {
+        self.held.push(buf.index);
     }
 
     /// The next operation. Shapes are preconditions: the model derives them all from one checked configuration.

@@ -12,16 +12,19 @@ pub mod tensor;
 pub mod upload;
 
 pub mod add_positions;
+pub mod add_window;
 pub mod argmax;
 pub mod attention;
 pub mod conv;
 pub mod conv_transpose;
+pub mod cut_windows;
 pub mod embed_tokens;
 pub mod feature_norms;
 pub mod form_features;
 pub mod gemm;
 pub mod layer_norm;
 pub mod max_pool;
+pub mod merge_scales;
 pub mod overlay;
 pub mod patchify;
 pub mod picture;
@@ -58,6 +61,11 @@ pub trait Operation {
 
     /// "901×1024 · 1024→4096"
     fn shapes(&self) -> String;
+
+    /// Bytes of activations that it reads and writes at most, where not of all its buffers each value once.
+    fn moved_bytes(&self, _activation: usize) -> Option<usize> {
+        None
+    }
 
     /// Bytes of weights that it reads, where not of all its weights each value once.
     fn gathered_bytes(&self, _activation: usize) -> Option<usize> {
@@ -160,6 +168,9 @@ operations! {
     feature_norms: FeatureNorms,
     resize_features: ResizeFeatures,
     form_features: FormFeatures,
+    cut_windows: CutWindows,
+    add_window: AddWindow,
+    merge_scales: MergeScales,
 }
 
 impl Op {
@@ -195,7 +206,10 @@ impl Op {
     /// Bytes of activations and weights, each read or written once, where activations and matrices take `activation` bytes a value
     /// and vectors are float32.
     pub fn bytes(&self, activation: usize) -> usize {
-        let moved: usize = self.buffers().iter().map(|buf| buf.len() * buf.element.bytes(activation)).sum();
+        let moved = self
+            .as_operation()
+            .moved_bytes(activation)
+            .unwrap_or_else(|| self.buffers().iter().map(|buf| buf.len() * buf.element.bytes(activation)).sum());
         let weights = self.as_operation().gathered_bytes(activation).unwrap_or_else(|| {
             let mut bytes = 0;
             self.clone().operands(&mut |operand| match operand {

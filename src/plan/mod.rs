@@ -75,7 +75,7 @@ impl Plan {
 pub fn record<R>(activation_bytes: usize, keep: &[&str], forward: impl FnOnce(&mut PlanBuilder) -> R) -> (Plan, R) {
     let mut builder = PlanBuilder::default();
     let returned = forward(&mut builder);
-    let PlanBuilder { buffers, mut steps, inputs, outputs, .. } = builder;
+    let PlanBuilder { buffers, mut steps, inputs, outputs, held, .. } = builder;
     let mut buffers: Vec<Planned> = buffers
         .into_iter()
         .map(|declared| {
@@ -84,7 +84,10 @@ pub fn record<R>(activation_bytes: usize, keep: &[&str], forward: impl FnOnce(&m
             Planned { name, shape, element, bytes, offset: 0, first, last: first }
         })
         .collect();
-    live(&mut buffers, &mut steps, &inputs, |index, buffer| outputs.contains(&index) || keep.contains(&buffer.name));
+    let begins = |index| inputs.contains(&index) || held.contains(&index);
+    let stays =
+        |index, buffer: &Planned| outputs.contains(&index) || held.contains(&index) || keep.contains(&buffer.name);
+    live(&mut buffers, &mut steps, begins, stays);
     let arena_bytes = arena::place(&mut buffers);
     for step in &mut steps {
         each_buf(step, &mut |buf| buf.offset = buffers[buf.index].offset);
@@ -94,8 +97,13 @@ pub fn record<R>(activation_bytes: usize, keep: &[&str], forward: impl FnOnce(&m
     (Plan { id, buffers, steps, inputs, outputs, arena_bytes }, returned)
 }
 
-/// Fills in the buffers' lives: inputs live from the beginning, and those that stay to the end.
-fn live(buffers: &mut [Planned], steps: &mut [Step], inputs: &[usize], stays: impl Fn(usize, &Planned) -> bool) {
+/// Fills in the buffers' lives: some live from the beginning, and those that stay to the end.
+fn live(
+    buffers: &mut [Planned],
+    steps: &mut [Step],
+    begins: impl Fn(usize) -> bool,
+    stays: impl Fn(usize, &Planned) -> bool,
+) {
     for (now, step) in steps.iter_mut().enumerate() {
         each_buf(step, &mut |buf| {
             let buffer = &mut buffers[buf.index];
@@ -104,7 +112,7 @@ fn live(buffers: &mut [Planned], steps: &mut [Step], inputs: &[usize], stays: im
     }
     let end = steps.len().saturating_sub(1);
     for (index, buffer) in buffers.iter_mut().enumerate() {
-        if inputs.contains(&index) {
+        if begins(index) {
             buffer.first = 0;
         }
         if stays(index, buffer) {

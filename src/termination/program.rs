@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,10 +27,25 @@ thread_local! {
     static IS_ENDING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// What is done before a signal ends the process.
+static LAST_WORK: Mutex<Option<Box<dyn Fn() + Send>>> = Mutex::new(None);
+
+/// For programs: `work` is done before a signal ends the process, such as keeping what was computed. It must end soon, and
+/// wait for nothing that the process may hold for long.
+pub fn before_signals_end(work: impl Fn() + Send + 'static) {
+    *LAST_WORK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(work));
+}
+
+fn last_work() {
+    if let Some(work) = &*LAST_WORK.lock().unwrap_or_else(PoisonError::into_inner) {
+        work();
+    }
+}
+
 /// For programs, to be called once at their start.
 ///
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT, each unless it is ignored (as by `nohup`, or in a script's background): the
-/// temporary files are removed, then the process dies of that signal. A shell's loop ends by Ctrl-C only where it sees
+/// [last work](before_signals_end) is done, temporary files are removed, then the process dies of that signal. A shell's loop ends by Ctrl-C only where it sees
 /// that. SIGXFSZ is ignored: writing beyond `ulimit -f` is then an error as a full disk is.
 #[cfg(unix)]
 pub fn handle_signals() {
@@ -44,6 +60,7 @@ pub fn handle_signals() {
         let handled = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
         let Ok(mut signals) = Signals::new(handled) else { return };
         for signal in signals.forever() {
+            last_work();
             let _no_new_file = temporary::remove_all();
             let _ = emulate_default_handler(signal);
         }
@@ -63,6 +80,7 @@ fn is_ignored(signal: i32) -> bool {
 #[cfg(windows)]
 pub fn handle_signals() {
     let end = || {
+        last_work();
         let _no_new_file = temporary::remove_all();
         std::process::exit(1)
     };

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use lseg_fast::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use lseg_fast::eval::ids::{self, Limits};
+use lseg_fast::eval::map;
+use lseg_fast::eval::truth::Label;
 use lseg_fast::image::decode;
 use lseg_fast::image::overlay::overlay;
 use lseg_fast::image::palette::Palette;
@@ -16,7 +19,7 @@ use lseg_fast::model::required;
 use lseg_fast::points::Points;
 use lseg_fast::tokenizer::Tokenizer;
 use lseg_fast::{DeviceChoice, Engine, Image, Options, Output, Size, Wanted, labels};
-use torch_file::limits::{MAX_REPEATED_BYTES, MAX_SHARING};
+use torch_file::limits::{MAX_OBJECTS, MAX_REPEATED_BYTES, MAX_SHARING};
 
 use crate::stranger::{LARGEST_TENSOR, MOST_ELEMENTS, around, shown};
 
@@ -111,6 +114,26 @@ pub fn photo(bytes: &[u8]) {
     let Some(photo) = shown(decode::decode(&written(bytes), 1 << 16)) else { return };
     assert!((1..=1 << 16).contains(&(photo.width * photo.height)));
     assert_eq!(photo.rgb.len(), 3 * photo.width * photo.height);
+}
+
+/// A mask of ids of at most 65,536 pixels.
+pub fn mask(bytes: &[u8]) {
+    let limits = Limits { max_pixels: 1 << 16, ask: &|_| Ok(()) };
+    let Some(mask) = shown(ids::read(&written(bytes), limits)) else { return };
+    assert!(mask.width * mask.height <= 1 << 16 && mask.values.len() == mask.width * mask.height);
+}
+
+/// A file that says which value of a mask has which label.
+pub fn map(bytes: &[u8]) {
+    let words = ["road", "tall grass", "other"].map(str::to_owned);
+    let Some(map) = shown(map::read(&written(bytes), &words)) else { return };
+    assert!(map.values().all(|label| matches!(label, Label::Is(0..3))));
+}
+
+/// A data set's list of photos as a pickle.
+pub fn split(bytes: &[u8]) {
+    let Some(lists) = shown(torch_file::lists::read(bytes)) else { return };
+    assert!(lists.values().map(Vec::len).sum::<usize>() <= MAX_OBJECTS);
 }
 
 /// A model in our own form, through loading, labels and a frame: the configuration's JSON, a NUL, a byte that chooses the

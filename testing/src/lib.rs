@@ -17,6 +17,8 @@ pub mod models;
 pub mod network;
 pub mod process;
 #[cfg(feature = "lseg")]
+pub mod protocols;
+#[cfg(feature = "lseg")]
 pub mod results;
 #[cfg(feature = "torch")]
 pub mod stranger;

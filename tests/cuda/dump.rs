@@ -16,6 +16,7 @@ use testing::cases::{Case, Values, awkward, long, lowercase};
 fn switches(op: &Op) -> Value {
     match op {
         Op::Patchify(op) => json!({ "patch": op.patch }),
+        Op::CutWindows(op) => json!({ "patch": op.patch }),
         Op::AddPositions(op) => json!({ "side": op.side, "grid": op.grid }),
         Op::Gemm(op) => json!({
             "first": op.x.first,

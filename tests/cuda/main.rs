@@ -17,5 +17,6 @@ mod numbers;
 mod operations;
 mod overlap;
 mod prefetch;
+mod protocols;
 mod sass;
 mod warpgroups;

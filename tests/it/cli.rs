@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use lseg_fast::device::cuda::MODULES;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 8] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "bench"];
+const COMMANDS: [&str; 9] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "eval", "bench"];
 
 /// What a call answered.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ fn wrong_calls_are_exit_code_2() {
     let run = |more: &[&str]| folder.call(&[&["run", "a.png", "--labels", "dog"], more].concat());
     run(&["--size", "480"]).refused(2, &["\"480\"", "HEIGHTxWIDTH", "long:480"]);
     run(&["--device", "gpu"]).refused(2, &["\"gpu\"", "auto, cpu, cuda or cuda:N"]);
-    run(&["--save", "pictures"]).refused(2, &["mask, overlay, masks, confidence, scores, best"]);
+    run(&["--save", "pictures"]).refused(2, &["mask, overlay, masks, heat, confidence, scores, best"]);
 }
 
 /// The demo model stands in, and what it is not good for is said, unless --quiet.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Cause → calls. `MODEL` is the seeded model.
-const CALLS: [(&str, &[&str]); 18] = [
+const CALLS: [(&str, &[&str]); 19] = [
     (
         "all is done",
         &[
@@ -44,6 +44,7 @@ const CALLS: [(&str, &[&str]); 18] = [
             "info none",
             "plan --model none",
             "tokenize --model none -- dog",
+            "eval merge none",
         ],
     ),
     (
@@ -83,6 +84,8 @@ const CALLS: [(&str, &[&str]); 18] = [
             "run a.png --labels cat --threads 0",
             "text --labels cat",
             "plan --labels-count 0",
+            "eval",
+            "eval --data nonsense",
         ],
     ),
     (
@@ -107,6 +110,14 @@ const CALLS: [(&str, &[&str]); 18] = [
     ("a template without a place for the label", &["text --labels cat --template none --out t.npy --model MODEL"]),
     ("a palette that is not known or not understood", &["run a.png --labels cat --palette none --model MODEL"]),
     ("points that are not understood", &["embed a.png --points bad.png --model MODEL"]),
+    (
+        "a data set, a list of photos or a state that is not as it should be",
+        &[
+            "eval --data folders --images empty --masks empty --labels cat",
+            "eval --data voc:empty",
+            "eval merge bad.png",
+        ],
+    ),
     (
         "a size that no photo or network can have",
         &[

@@ -121,8 +121,8 @@ fn check_fields(objects: &[Value], section: &str, without: &[&str]) {
 #[test]
 fn every_command_prints_the_documented_fields() {
     let folder = folder();
-    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,masks,scores,best -q --model MODEL";
-    let object = check(&folder, run, &["with `--timings`", "with `--threshold`"]);
+    let run = "run a.png --labels cat,dog --size 32x64 --save mask,overlay,masks,heat,scores,best -q --model MODEL";
+    let object = check(&folder, run, &["with `--timings`", "with `--threshold`", "with `--preset`"]);
     assert_eq!((&object["height"], &object["network_width"]), (&33.into(), &64.into()));
     let shares = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
     assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9);
@@ -130,12 +130,13 @@ fn every_command_prints_the_documented_fields() {
         assert!(folder.path().join(file["path"].as_str().unwrap()).is_file(), "{file}");
     }
     let more = run.replace("best", "best,confidence");
-    let object = check(&folder, &format!("{more} --timings --threshold 0.5"), &[]);
+    let object = check(&folder, &format!("{more} --timings --threshold 0.5"), &["with `--preset`"]);
     let labelled = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
     let unlabelled = object["unlabelled"]["share"].as_f64().unwrap();
     assert!((labelled.sum::<f64>() + unlabelled - 1.0).abs() < 1e-9 && object["unlabelled"]["value"] == 255);
-    check(&folder, "embed a.png --size 32x64 --model MODEL -q", &[]);
-    let object = check(&folder, "embed a.png --points p.csv --normalize --dtype f16 --model MODEL -q", &[]);
+    check(&folder, "embed a.png --size 32x64 --model MODEL -q", &["with `--preset`"]);
+    let points = "embed a.png --points p.csv --normalize --dtype f16 --model MODEL -q";
+    let object = check(&folder, points, &["with `--preset`"]);
     assert_eq!((&object["at"], &object["normalized"]), (&"points".into(), &true.into()));
     assert_eq!(object["shape"], serde_json::json!([1, 64]));
     check(&folder, "text --labels cat,dog --template a{} --out x.npy --model MODEL -q", &[]);
@@ -145,6 +146,41 @@ fn every_command_prints_the_documented_fields() {
     check(&folder, "info MODEL", &["resnet:", "demo model:", "with `--verify`"]);
     check(&folder, "info MODEL --verify", &["resnet:", "demo model:"]);
     check(&folder, "plan --model MODEL --size 64x64", &["with `--gpu`"]);
+    let windows = "run a.png --labels cat,dog --crop 32 --save mask,scores,masks -q --model MODEL";
+    let object = check(&folder, windows, &["with `--timings`", "with `--threshold`"]);
+    assert_eq!((&object["preset"], &object["mask_height"]), (&"windows".into(), &33.into()));
+    let object = check(&folder, "embed a.png --crop 32 --model MODEL -q", &[]);
+    assert_eq!(object["shape"], serde_json::json!([64, 33, 40]));
+    check_fields(&printed(&folder, "info --preset lseg-eval"), "info --preset", &[]);
+    let mut planned = printed(&folder, "plan --preset lseg-eval --photo 640x480 --model MODEL");
+    let of_pass = planned[0]["plan"].take();
+    assert!(of_pass["operations"].as_array().is_some_and(|operations| operations.len() > 20));
+    assert_eq!((&planned[0]["passes"], &planned[0]["out"]), (&36.into(), &serde_json::json!([480, 640])));
+    planned[0].as_object_mut().unwrap().remove("plan");
+    check_fields(&planned, "plan --preset", &["one pass"]);
+    for name in ["photos", "masks"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        image::GrayImage::new(40, 33).save(folder.path().join(name).join("a.png")).unwrap();
+    }
+    let eval = "eval --data folders --images photos --masks masks --labels cat,dog";
+    let eval_small = format!("{eval} --size 32x32 --model MODEL -q");
+    let object = check(&folder, &eval_small, &["episodes:", "where not", "with `--"]);
+    assert_eq!((&object["photos"], &object["labelled"]), (&1.into(), &(40 * 33).into()));
+    fs::create_dir_all(folder.path().join("fss/cat")).unwrap();
+    fs::create_dir_all(folder.path().join("fss/splits/fss")).unwrap();
+    fs::write(folder.path().join("fss/splits/fss/test.txt"), "cat\n").unwrap();
+    for name in ["1.jpg", "1.png"] {
+        image::GrayImage::new(40, 33).save(folder.path().join("fss/cat").join(name)).unwrap();
+    }
+    let episodes = "eval --data fss-1000:fss --size 32x32 --model MODEL -q";
+    let object = check(&folder, episodes, &["labels:", "where not", "with `--"]);
+    assert_eq!(object["classes"][0]["label"], "cat");
+    let extra = format!("{eval_small} --extra sky");
+    check(&folder, &extra, &["episodes:", "where not", "with `--other-words`"]);
+    let others = format!("{eval_small} --other-words a,me");
+    check(&folder, &others, &["labels", "episodes:", "where not", "with `--extra`"]);
+    let listed = printed(&folder, &format!("{eval} --list"));
+    check_fields(&listed, "eval --list", &[]);
     if MODULES.is_empty() {
         eprintln!("skipped: no kernels were built, so that no plan shows any");
     } else {

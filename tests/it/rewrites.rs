@@ -443,7 +443,7 @@ impl Cosine {
         let (_folder, checkpoint) = self.weights.file();
         let mut device = Cpu::new(Some(2)).unwrap();
         let head = Head::load(config, &mut Loader::new(&checkpoint, &mut device)).unwrap();
-        let head::Bank { rows, offsets } = head.bank(&self.texts, f32::MAX).unwrap();
+        let head::Bank { rows, offsets } = head.bank(&self.texts, false, f32::MAX).unwrap();
         let bank = device.bank(offsets.len(), FEATURES, &rows, &offsets).unwrap();
         let bank = head.similarity(device.set_bank(None, &bank).unwrap());
         let width = self.pixels.len() / FEATURES;
@@ -515,7 +515,7 @@ fn a_fused_mask_is_the_mask_of_stored_scores() {
             (vec![x], mask)
         });
         let got: Vec<u16> = got.into_iter().map(|label| label as u16).collect();
-        let expected = argmax(&logits_f64, (h, w), labels, photo);
+        let expected = argmax(&logits_f64, (h, w), labels, Some(photo));
         assert_eq!(got.len(), expected.len());
         let ties = expected.iter().filter(|allowed| allowed.len() > 1).count();
         assert!(100 * ties <= got.len(), "photo {photo:?}: {ties} ties of {}", got.len());

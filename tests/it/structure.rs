@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 8] = [
     &["model", "device"],
     &["build", "checksum", "plan_report"],
     &["engine", "convert"],
-    &["bench"],
+    &["bench", "eval"],
     &["cli"],
 ];
 /// Folders of our code.

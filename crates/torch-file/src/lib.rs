@@ -33,6 +33,7 @@ mod items;
 mod layout;
 mod legacy;
 pub mod limits;
+pub mod lists;
 mod options;
 mod pickle;
 pub mod printable;

@@ -89,14 +89,20 @@ fn blend(values: &[f32], rows: &Taps, width: usize, out: &mut [f32]) {
     }
 }
 
+/// What output `i` of `to` sees of `from` logits.
+#[inline(always)]
+fn seen(op: &ops::Argmax, i: usize, from: usize, to: usize) -> Taps {
+    if op.resized { Taps::through_upsample(i, from, to) } else { Taps::identity(i) }
+}
+
 /// The row of logits that a row of the mask sees, `[w, n]`.
 #[inline(always)]
 fn blend_line(op: &ops::Argmax, logits: &[f32], row: usize, line: &mut [f32]) {
     let ([_, h, w, n], [_, to_h, to_w, _]) = (op.logits.shape, op.mask.shape);
-    let rows = Taps::through_upsample(row, h, to_h);
+    let rows = seen(op, row, h, to_h);
     if NARROW * to_w < w {
         for i in 0..to_w {
-            for (x, _) in Taps::through_upsample(i, w, to_w).iter() {
+            for (x, _) in seen(op, i, w, to_w).iter() {
                 blend(&logits[x * n..], &rows, w * n, &mut line[x * n..][..n]);
             }
         }
@@ -113,7 +119,7 @@ multiversion! {
         let ([_, _, w, n], [_, _, to_w, _], mut out) = (op.logits.shape, op.mask.shape, out);
         blend_line(op, logits, row, line);
         for i in 0..to_w {
-            let taps = Taps::through_upsample(i, w, to_w);
+            let taps = seen(op, i, w, to_w);
             let (mut best, mut largest) = (0, f32::NEG_INFINITY);
             for label in 0..n {
                 let mut score = 0.0;
@@ -137,7 +143,7 @@ multiversion! {
         let (line, scores) = memory.split_at_mut(w * n);
         blend_line(op, logits, row, line);
         for i in 0..to_w {
-            let taps = Taps::through_upsample(i, w, to_w);
+            let taps = seen(op, i, w, to_w);
             let (mut best, mut largest) = (0, f32::NEG_INFINITY);
             for (label, place) in scores.iter_mut().enumerate() {
                 let mut score = 0.0;
@@ -169,10 +175,10 @@ multiversion! {
 /// The scores of the labels that [`argmax_row`] took, `mask`: its sums, with its bits, of one label a pixel.
 fn best_row(op: &ops::Argmax, logits: &[f32], mask: Labels<'_>, row: usize, out: &mut [f32]) {
     let ([_, h, w, n], [_, to_h, to_w, _]) = (op.logits.shape, op.mask.shape);
-    let y_taps = Taps::through_upsample(row, h, to_h);
+    let y_taps = seen(op, row, h, to_h);
     for (i, out) in out.iter_mut().enumerate() {
         *out = 0.0;
-        for (x, weight) in Taps::through_upsample(i, w, to_w).iter() {
+        for (x, weight) in seen(op, i, w, to_w).iter() {
             let at = |y: usize| logits[(y * w + x) * n + mask.get(i)];
             *out += weight * y_taps.iter().fold(0.0, |sum, (y, weight)| sum + weight * at(y));
         }

@@ -3,16 +3,19 @@
 //! Every operation cuts its output into disjoint blocks of rows and fills them in parallel. Its file has its name.
 
 mod add_positions;
+mod add_window;
 mod argmax;
 mod attention;
 mod conv;
 mod conv_transpose;
+mod cut_windows;
 mod embed_tokens;
 mod feature_norms;
 mod form_features;
 mod gemm;
 mod layer_norm;
 mod max_pool;
+mod merge_scales;
 mod overlay;
 mod patchify;
 mod regularise;
@@ -181,9 +184,7 @@ impl Cpu {
 
     fn steps(&mut self, plan: &Plan, steps: Range<usize>) -> Result<()> {
         self.reserve(plan)?;
-        if steps.start == 0 {
-            self.clock.reset(plan.steps.len());
-        }
+        self.clock.reset(steps.len());
         let steps = &plan.steps[steps];
         let workers = Arc::clone(&self.workers);
         workers.install(|| {
@@ -220,6 +221,9 @@ impl Cpu {
             Op::FeatureNorms(op) => self.feature_norms(op),
             Op::ResizeFeatures(op) => self.resize_features(op),
             Op::FormFeatures(op) => self.form_features(op),
+            Op::CutWindows(op) => self.cut_windows(op),
+            Op::AddWindow(op) => self.add_window(op),
+            Op::MergeScales(op) => self.merge_scales(op),
         }
     }
 }
@@ -252,6 +256,7 @@ fn work(plan: &Plan) -> usize {
         Op::FeatureNorms(op) => feature_norms::work(op),
         Op::ResizeFeatures(op) => resize_features::work(op),
         Op::FormFeatures(op) => form_features::work(op),
+        Op::AddWindow(op) => add_window::work(op),
         _ => 0,
     });
     works.max().unwrap_or(0)

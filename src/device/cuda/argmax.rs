@@ -22,7 +22,7 @@ struct Params {
     mask_width: u32,
     columns: u32,
     is_u16: u32,
-    padding: u32,
+    resized: u32,
     lines: Lines,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn columns(most: usize, line: usize, width: usize, mask_width: usize)
 }
 
 pub fn compile(op: &Argmax, to: &mut Assembler<'_>) -> Refused {
-    let Argmax { logits, mask, best, not_finite, confidence, threshold } = *op;
+    let Argmax { logits, resized, mask, best, not_finite, confidence, threshold } = *op;
     let name = if op.is_confident() { "argmax_confident" } else { "argmax" };
     let kernel = to.find("argmax", |kernel| kernel.name == name)?;
     let spec = kernel.spec;
@@ -77,7 +77,7 @@ pub fn compile(op: &Argmax, to: &mut Assembler<'_>) -> Refused {
         mask_width: mask_width as u32,
         columns: columns as u32,
         is_u16: u32::from(mask.element == Element::U16),
-        padding: 0,
+        resized: resized.into(),
         lines: Lines::new(spec.room, seen(columns, width, mask_width), labels),
     };
     // A kernel and no memset: all that a pass queues is launches and copies.

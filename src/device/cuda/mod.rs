@@ -5,6 +5,7 @@
 //! (`program.rs`). Kernels are resolved when the device is made. Nothing is allocated in a pass.
 
 mod add_positions;
+mod add_window;
 pub(crate) mod arch;
 mod argmax;
 mod attention;
@@ -15,6 +16,7 @@ mod codes;
 mod compile;
 mod conv;
 mod conv_transpose;
+mod cut_windows;
 mod driver;
 mod embed_tokens;
 mod epilogue;
@@ -28,6 +30,7 @@ mod launcher;
 mod layer_norm;
 mod max_pool;
 mod memory;
+mod merge_scales;
 mod modules;
 mod overlay;
 mod patchify;
@@ -313,6 +316,9 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::FeatureNorms(op) => feature_norms::compile(op, to),
         Op::ResizeFeatures(op) => resize_features::compile(op, to),
         Op::FormFeatures(op) => form_features::compile(op, to),
+        Op::CutWindows(op) => cut_windows::compile(op, to),
+        Op::AddWindow(op) => add_window::compile(op, to),
+        Op::MergeScales(op) => merge_scales::compile(op, to),
     }
 }
 

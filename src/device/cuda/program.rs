@@ -2,6 +2,7 @@
 //! replayed. So passes that never come again (a photo of its own size, a new list of words) are never captured. Passes that are
 //! run and passes that are submitted have each a graph of their own: the copies of the latter are queued beside it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Cuda;
@@ -31,6 +32,8 @@ pub struct GpuProgram {
     graph: Option<Graph>,
     /// Of the operations alone.
     operations: Option<Graph>,
+    /// Parts that ran, which come again and again: a graph each from the second time on.
+    pub(super) parts: Vec<(Range<usize>, Option<Graph>)>,
 }
 
 impl GpuProgram {
@@ -38,7 +41,18 @@ impl GpuProgram {
         let (stream, launches) = (Arc::clone(stream), Launches::default());
         let (graph, operations) = Default::default();
         let (has_run, is_brought) = Default::default();
-        GpuProgram { stream, launches, staging: [0; 2], generation: None, has_run, is_brought, graph, operations }
+        let parts = Vec::new();
+        GpuProgram {
+            stream,
+            launches,
+            staging: [0; 2],
+            generation: None,
+            has_run,
+            is_brought,
+            graph,
+            operations,
+            parts,
+        }
     }
 
     pub(super) fn of(program: &mut Program) -> (&Plan, &mut GpuProgram) {
@@ -92,6 +106,7 @@ impl Cuda {
         let staging = self.staging.addresses();
         if launches != gpu_program.launches {
             (gpu_program.launches, gpu_program.graph, gpu_program.operations) = (launches, None, None);
+            gpu_program.parts.clear();
         }
         if staging != gpu_program.staging {
             (gpu_program.staging, gpu_program.graph) = (staging, None);
@@ -188,6 +203,36 @@ impl Cuda {
             gpu_program.operations = Some(Graph::capture(&self.stream, queue)?);
         }
         Ok(())
+    }
+
+    /// Queues some of a plan's operations: as a graph where the same came before.
+    pub(super) fn queue_part(&mut self, program: &mut Program, steps: Range<usize>) -> Result<()> {
+        let may_replay = self.may_replay();
+        let (plan, gpu_program) = GpuProgram::of(program);
+        let known = gpu_program.parts.iter().position(|(part, _)| *part == steps);
+        let (launches, parts) = (&gpu_program.launches, &mut gpu_program.parts);
+        let Some((_, graph)) = known.filter(|_| may_replay).map(|known| &mut parts[known]) else {
+            self.launcher.queue_steps(plan, launches, steps.clone(), Some(&mut self.clock))?;
+            if known.is_none() {
+                parts.push((steps, None));
+            }
+            return Ok(());
+        };
+        if graph.is_none() {
+            let launcher = &mut self.launcher;
+            let queue = || launcher.queue_steps(plan, launches, steps, None);
+            *graph = Some(Graph::capture(&self.stream, queue)?);
+        }
+        let graph = graph.as_ref().expect("it was captured");
+        graph.launch()?;
+        (self.nodes, self.programmatic_edges) = (graph.nodes(), graph.programmatic_edges());
+        Ok(())
+    }
+
+    /// Whether a part is replayed as one.
+    pub(super) fn replays_part(&self, program: &Program, steps: &Range<usize>) -> bool {
+        let parts = program.cuda.as_ref().map_or(&[][..], |gpu_program| &gpu_program.parts);
+        self.may_replay() && parts.iter().any(|(part, _)| part == steps)
     }
 
     /// Whether a submitted pass is replayed as one.

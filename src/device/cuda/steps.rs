@@ -15,17 +15,16 @@ impl Cuda {
         self.wait_for_slots()?;
         self.link(program)?;
         let (begins, ends) = (steps.start == 0, steps.end == program.plan.steps.len());
-        let Cuda { staging, arena, launcher, clock, .. } = self;
-        clock.start(false)?;
+        self.clock.start(self.replays_part(program, &steps))?;
         if begins {
             let is_brought = std::mem::take(&mut GpuProgram::of(program).1.is_brought);
-            staging.send(&program.plan, arena.memory(), is_brought)?;
+            self.staging.send(&program.plan, self.arena.memory(), is_brought)?;
         }
-        launcher.queue_steps(&program.plan, GpuProgram::launches(program), steps, Some(clock))?;
+        self.queue_part(program, steps)?;
         if ends {
-            staging.receive(&program.plan, arena.memory())?;
+            self.staging.receive(&program.plan, self.arena.memory())?;
         }
-        clock.finish()?;
+        self.clock.finish()?;
         self.stream.synchronize()?;
         if ends {
             self.staging.ran(&program.plan);

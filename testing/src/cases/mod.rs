@@ -5,6 +5,7 @@ mod pass;
 mod photo;
 pub mod reference;
 pub mod sensitivity;
+mod windows;
 
 pub use lseg_fast::bench::case::run;
 pub use lseg_fast::ops::cases::*;

@@ -16,7 +16,7 @@ use lseg_fast::ops::{
 use rayon::prelude::*;
 
 use super::photo::{self, Colours};
-use super::{Case, Map, Prepared};
+use super::{Case, Map, Prepared, windows};
 
 const EPS: f64 = f32::EPSILON as f64;
 
@@ -309,6 +309,9 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
         }
         Op::FeatureNorms(op) => feature_norms(&x(0), map(op.x), op.x.channels(), map(op.out)),
         Op::ResizeFeatures(op) => return Expected::Partly(resize_features(&op, p)),
+        Op::CutWindows(op) => windows::cut_windows(&op, p),
+        Op::AddWindow(op) => windows::add_window(&op, p),
+        Op::MergeScales(op) => windows::merge_scales(&op, p),
         Op::FormFeatures(op) => {
             let values = maps(&|x| form_features(&op, x));
             if case.out == op.not_finite {
@@ -317,7 +320,7 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
             values
         }
         Op::Argmax(op) => {
-            let (from, labels, mask) = (map(op.logits), op.logits.channels(), map(op.mask));
+            let (from, labels, mask) = (map(op.logits), op.logits.channels(), op.resized.then(|| map(op.mask)));
             let choices = |f: &dyn Fn(&[f64]) -> Vec<Vec<u16>>| {
                 Expected::Choices(x(0).chunks_exact(op.logits.rows() * labels).flat_map(f).collect())
             };
@@ -542,7 +545,7 @@ fn sample(x: &[f64], (h, w): Map, c: usize, photo: Map, points: &[f64]) -> Vec<N
 /// A map's vectors at another size. In float32 up to nine products of a value and two weights, each of which is made in a few steps.
 fn resized(x: &[f64], from: Map, channels: usize, to: Map) -> Vec<Vec<Near>> {
     let bound = 10.0 * EPS * largest_size(x);
-    let pixels = scores_of_pixels(x, from, channels, to).into_iter();
+    let pixels = scores_of_pixels(x, from, channels, Some(to)).into_iter();
     pixels.map(|vector| vector.into_iter().map(|value| Near { value, bound }).collect()).collect()
 }
 
@@ -670,8 +673,9 @@ fn regularise(x: &[f64], kernel: &[f64], op: &Regularise) -> Vec<Near> {
     out
 }
 
-/// Each pixel's scores: the two steps stored, ×2 upsampling, then the resizing.
-fn scores_of_pixels(logits: &[f64], (h, w): Map, labels: usize, mask: Map) -> Vec<Vec<f64>> {
+/// Each pixel's scores: the two steps stored, ×2 upsampling, then the resizing; without a size to resize to as they are.
+fn scores_of_pixels(logits: &[f64], (h, w): Map, labels: usize, mask: Option<Map>) -> Vec<Vec<f64>> {
+    let Some(mask) = mask else { return logits.chunks_exact(labels).map(<[f64]>::to_vec).collect() };
     let doubled: Vec<f64> = upsample(logits, (h, w), labels).iter().map(|near| near.value).collect();
     let pixels = (0..mask.0).flat_map(|y| (0..mask.1).map(move |x| (y, x)));
     let scores = |(y, x)| {
@@ -689,7 +693,7 @@ fn largest_size(values: &[f64]) -> f64 {
 
 /// The largest score of each pixel; of scores with NaN among them it is NaN, as in PyTorch. In float32 up to nine products of a
 /// value and two weights, each of which is made in a few steps.
-fn best(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Near> {
+fn best(logits: &[f64], map: Map, labels: usize, mask: Option<Map>) -> Vec<Near> {
     let bound = 8.0 * EPS * largest_size(logits);
     let larger = |a: f64, b: &f64| if b.is_nan() || *b > a { *b } else { a };
     let largest = |scores: Vec<f64>| scores.iter().fold(f64::NEG_INFINITY, larger);
@@ -698,7 +702,7 @@ fn best(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Near> {
 }
 
 /// The winner's softmax at each pixel; NaN where its score is no finite number.
-pub fn shares(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Near> {
+pub fn shares(logits: &[f64], map: Map, labels: usize, mask: Option<Map>) -> Vec<Near> {
     let winners = best(logits, map, labels, mask);
     let share = |(scores, winner): (Vec<f64>, Near)| {
         if !winner.value.is_finite() {
@@ -721,7 +725,7 @@ fn confidence(share: Near) -> Vec<u16> {
 
 /// The labels that may be taken, and whether none may.
 fn masked(op: &Argmax, logits: &[f64]) -> Vec<Vec<u16>> {
-    let (from, labels, mask) = (map(op.logits), op.logits.channels(), map(op.mask));
+    let (from, labels, mask) = (map(op.logits), op.logits.channels(), op.resized.then(|| map(op.mask)));
     let winners = argmax(logits, from, labels, mask);
     let Some(threshold) = op.threshold.map(f64::from) else { return winners };
     let none = if op.mask.element == Element::U8 { u8::MAX.into() } else { u16::MAX };
@@ -739,12 +743,12 @@ fn masked(op: &Argmax, logits: &[f64]) -> Vec<Vec<u16>> {
 
 /// The labels within rounding of the best score.
 /// The largest of scores with NaN among them is NaN, as in PyTorch.
-pub fn argmax(logits: &[f64], map: Map, labels: usize, mask: Map) -> Vec<Vec<u16>> {
+pub fn argmax(logits: &[f64], map: Map, labels: usize, mask: Option<Map>) -> Vec<Vec<u16>> {
     // Labels whose maps are equal: the first of them is the one to take.
     let column = |label: usize| logits.iter().skip(label).step_by(labels);
     let copied: Vec<bool> = (0..labels).map(|n| (0..n).any(|m| column(m).eq(column(n)))).collect();
     let largest = largest_size(logits);
-    let mut out = Vec::with_capacity(mask.0 * mask.1);
+    let mut out = Vec::new();
     for scores in scores_of_pixels(logits, map, labels, mask) {
         if let Some(nan) = scores.iter().position(|score| score.is_nan()) {
             out.push(vec![nan as u16]);

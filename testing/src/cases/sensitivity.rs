@@ -21,6 +21,8 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
         Op::ResizeFeatures(op) => op.out.shape[2] < 2 * op.x.shape[1],
         // Counts are of what is planted.
         Op::FormFeatures(op) => case.out == op.not_finite || op.resized && op.size().0 < 2 * op.x.shape[1],
+        // The last values of the map are another item's, or not added.
+        Op::AddWindow(_) => true,
         _ => false,
     };
     let planted = !matches!(case.plant, Plant::Nothing | Plant::Outliers);

@@ -523,7 +523,13 @@ fn give_to_the_real_model() {
     }
     let weights = empty - free(&cuda);
     assert_eq!(weights, cuda.weight_bytes(list.weights()));
-    let shape = FrameShape { batch: 1, photo: (480, 480), format: lseg_fast::Format::Rgb8, network: (480, 480) };
+    let shape = FrameShape {
+        batch: 1,
+        photo: (480, 480),
+        format: lseg_fast::Format::Rgb8,
+        network: (480, 480),
+        normalisation: None,
+    };
     let bank = model.head.similarity_shape(5);
     let (real, _) = plan::record(2, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let layers = Layers::new(&mut cuda, 16);

@@ -177,7 +177,13 @@ fn a_second_lane_of_the_real_model_takes_a_twentieth_of_the_memory() {
     }
     let (cuda, mut list) = (Cuda::new(0).unwrap(), Loader::list());
     let model = Model::load(&vitl16(), &mut list).unwrap();
-    let shape = FrameShape { batch: 1, photo: (480, 480), format: lseg_fast::Format::Rgb8, network: (480, 480) };
+    let shape = FrameShape {
+        batch: 1,
+        photo: (480, 480),
+        format: lseg_fast::Format::Rgb8,
+        network: (480, 480),
+        normalisation: None,
+    };
     let bank = model.head.similarity_shape(5);
     let (plan, _) = plan::record(2, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let weights = cuda.weight_bytes(list.weights());

@@ -1,0 +1,453 @@
+//! A whole photo in windows, summed up on the device and handed out some rows at a time.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::label_set::Labels;
+use super::wanted::{Results, Wanted};
+use super::window_tables::{self, Sight, Window};
+use super::{Lane, finite};
+use crate::device::Program;
+use crate::error::{Error, Result};
+use crate::image::decode::Photo;
+use crate::image::npy::Dtype;
+use crate::image::resize;
+use crate::memory::{self, Need};
+use crate::model::windows::{Pass, WindowIo, WindowShape};
+use crate::model::{Output, Outputs, UNLABELLED, UNLABELLED_8};
+use crate::ops::add_window::Place;
+use crate::ops::{Buf, Element, Stage as Part};
+use crate::plan;
+use crate::protocol::strips::{Layout, Next, Order, Strip};
+use crate::protocol::{Before, Look, Protocol, Stage};
+
+/// What windows may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeOptions {
+    /// Bytes of their sums, at most.
+    pub memory: u64,
+    /// Windows of a pass; as many as fit, up to eight on a GPU and one on a CPU, where nothing is said.
+    pub batch: Option<usize>,
+}
+
+impl Default for WholeOptions {
+    fn default() -> WholeOptions {
+        WholeOptions { memory: 1 << 30, batch: None }
+    }
+}
+
+/// A photo that is there for its windows to be computed.
+pub struct Whole<'a> {
+    lane: &'a mut Lane,
+    protocol: Protocol,
+    program: Program,
+    io: WindowIo,
+    layout: Layout,
+    photo: (usize, usize),
+    labels: Option<Labels>,
+    unlabelled: bool,
+    seconds: [f64; Part::ALL.len()],
+    /// Of what ran as one piece.
+    whole_seconds: f64,
+    /// Used again from pass to pass.
+    tables: Tables,
+}
+
+/// What the windows of a pass see, with which weights, and where they go.
+#[derive(Default)]
+struct Tables {
+    seen: Vec<u32>,
+    weights: Vec<f32>,
+    places: Vec<Place>,
+}
+
+/// Some rows of what is handed out, of some of its columns.
+pub struct Stripe<'a, 'w> {
+    whole: &'a mut Whole<'w>,
+    /// Which.
+    pub rows: Range<usize>,
+    /// Which.
+    pub columns: Range<usize>,
+}
+
+impl Lane {
+    /// Makes a photo ready to be computed in a protocol's windows; without an embedding's type scores are taken. The photo's memory is
+    /// free from then on.
+    ///
+    /// # Errors
+    /// As [`Lane::run`]; [`Error::Size`] for a protocol without windows, and for windows that cannot be cut;
+    /// [`Error::Memory`] where a column's sums take more than is allowed.
+    pub fn whole(
+        &mut self,
+        photo: Photo,
+        protocol: &Protocol,
+        wanted: Wanted<'_>,
+        dtype: Option<Dtype>,
+        options: WholeOptions,
+    ) -> Result<Whole<'_>> {
+        let mut protocol = protocol.clone();
+        if dtype.is_none() {
+            protocol.stage = Stage::Scores;
+        } else if protocol.stage == Stage::Scores {
+            protocol.stage = Stage::Unit;
+        }
+        let outputs = if dtype.is_none() { wanted.outputs } else { Outputs::default() };
+        self.ready(if dtype.is_none() { Outputs::MASK } else { outputs })?;
+        let photo = resized(photo, &protocol);
+        let size = (photo.height, photo.width);
+        let labels = self.labels_in(if dtype.is_none() { Outputs::MASK } else { outputs });
+        let channels = self.network.shared().model.window_channels(protocol.stage, labels);
+        let layout = Layout::new(&protocol, size, channels, options.memory)?;
+        if layout.grids.is_empty() {
+            return Err(Error::Size("a protocol of one pass has no windows: take it with run".to_owned()));
+        }
+        wanted.check(self.labels_in(outputs), layout.out)?;
+        let crop = protocol.crop(&layout.grids);
+        self.network_size = (crop, crop);
+        let element = if dtype == Some(Dtype::F16) { Element::F16 } else { Element::F32 };
+        let shape = WindowShape {
+            normalisation: protocol.normalisation.or(self.normalisation),
+            ..window_shape(&protocol, &layout, size, outputs, element, &[])
+        };
+        let (mut program, io) = self.compile_windows(shape, options.batch)?;
+        self.forget_buffer();
+        self.device.write(&mut program, io.photo.buf, 0, &photo.rgb)?;
+        drop(photo);
+        let labels = self.current_labels(if dtype.is_none() { Outputs::MASK } else { outputs });
+        let (unlabelled, seconds) = (outputs.threshold.is_some(), [0.0; Part::ALL.len()]);
+        let (whole_seconds, tables) = (0.0, Tables::default());
+        let (lane, photo) = (self, size);
+        Ok(Whole { lane, protocol, program, io, layout, photo, labels, unlabelled, seconds, whole_seconds, tables })
+    }
+
+    /// As many windows a pass as were asked for or as fit, and passes of one for what is left.
+    fn compile_windows(&mut self, shape: WindowShape, batch: Option<usize>) -> Result<(Program, WindowIo)> {
+        let is_gpu = self.cuda_stream().is_some();
+        let sizes: &[usize] = if is_gpu { &[8, 4, 2, 1] } else { &[1] };
+        let asked = batch.map(|batch| [batch.max(1)]);
+        let sizes = asked.as_ref().map_or(sizes, |asked| asked);
+        let mut last = Err(Error::Size("no windows".to_owned()));
+        for batch in sizes {
+            let mut batches = vec![*batch, 1];
+            batches.dedup();
+            let shape = WindowShape { batches, ..shape.clone() };
+            let network = self.network.shared();
+            let scores = shape.stage == Stage::Scores;
+            let bank = self.bank.filter(|_| scores).map(|bank| network.model.head.similarity(bank));
+            let (plan, io) =
+                plan::record(network.activation, &[], |d| network.model.forward_windows(d, &shape, bank.as_ref()));
+            let what = format!("{batch} windows of {0}×{0} and their sums", shape.crop);
+            last = self.compile(plan, &what).map(|program| (program, io));
+            if !matches!(last, Err(Error::Memory(_))) {
+                break;
+            }
+        }
+        last
+    }
+
+    /// As [`Lane::run_photo`], of a photo that is taken as a protocol says: its mask, the winners' scores and confidences, an overlay.
+    ///
+    /// # Errors
+    /// As [`Lane::run`] and [`Lane::whole`]; [`Error::Size`] for outputs that windows do not have.
+    pub fn run_whole(
+        &mut self,
+        photo: Photo,
+        protocol: &Protocol,
+        wanted: Wanted<'_>,
+        options: WholeOptions,
+    ) -> Result<Results> {
+        let (size, own) = (self.size, self.normalisation);
+        match &protocol.look {
+            Look::Windows(_) => return self.run_windows(photo, protocol, wanted, options, &mut |_| Ok(())),
+            Look::Native => {}
+            Look::Once(size) => self.size = Some(*size),
+        }
+        self.normalisation = protocol.normalisation.or(own);
+        let results = self.run_photo(resized(photo, protocol), wanted);
+        (self.size, self.normalisation) = (size, own);
+        results
+    }
+
+    /// As [`Lane::run_whole`], of a protocol of windows, whose stripes `watch` sees as they come.
+    ///
+    /// # Errors
+    /// As [`Lane::run_whole`]; whatever `watch` gives.
+    pub fn run_windows(
+        &mut self,
+        photo: Photo,
+        protocol: &Protocol,
+        wanted: Wanted<'_>,
+        options: WholeOptions,
+        watch: &mut dyn FnMut(&mut Stripe<'_, '_>) -> Result<()>,
+    ) -> Result<Results> {
+        let others = [Output::Scores, Output::Probabilities, Output::Embedding, Output::Points, Output::Mask8];
+        if let Some(output) = others.into_iter().find(|output| wanted.has(*output)) {
+            let what = format!("windows make no {output:?} of a whole photo in memory: take Lane::whole's stripes");
+            return Err(Error::Size(what));
+        }
+        let mut held = self.network.memory().holder();
+        let own = protocol.out_size((photo.height, photo.width), &protocol.grids((photo.height, photo.width))?);
+        let need = Need { host: host_bytes(own, (photo.height, photo.width), wanted), ..Need::default() };
+        held.hold("what a photo in windows yields", need, memory::FOR_PASS)?;
+        let picture = wanted.has(Output::Overlay).then(|| Photo { rgb: photo.rgb.clone(), ..photo });
+        let mut results = Results::default();
+        let mut whole = self.whole(photo, protocol, wanted, None, options)?;
+        let (height, width) = whole.size();
+        let mut mask = vec![0u16; height * width];
+        let mut best = vec![0.0; if wanted.has(Output::Best) { height * width } else { 0 }];
+        let mut confidence = vec![0u8; if wanted.has(Output::Confidence) { height * width } else { 0 }];
+        whole.each(&mut |stripe| {
+            stripe.mask(&mut mask, width)?;
+            stripe.best(&mut best, width)?;
+            stripe.confidence(&mut confidence, width)?;
+            watch(stripe)
+        })?;
+        results.labels = whole.labels.clone();
+        if let Some(picture) = picture {
+            let picture = if (picture.height, picture.width) == (height, width) {
+                picture
+            } else {
+                resize::opencv(&picture, (height, width))
+            };
+            let overlay = tinted(picture.rgb, &mask, wanted);
+            results.put(Output::Overlay, [height, width, 3], |data| data.u8 = overlay);
+        }
+        results.put(Output::Mask, [height, width, 1], |data| data.u16 = mask);
+        if !best.is_empty() {
+            results.put(Output::Best, [height, width, 1], |data| data.f32 = best);
+        }
+        if !confidence.is_empty() {
+            results.put(Output::Confidence, [height, width, 1], |data| data.u8 = confidence);
+        }
+        Ok(results)
+    }
+}
+
+/// What windows of a photo are planned for, so many a pass.
+pub(crate) fn window_shape(
+    protocol: &Protocol,
+    layout: &Layout,
+    photo: (usize, usize),
+    outputs: Outputs,
+    dtype: Element,
+    batches: &[usize],
+) -> WindowShape {
+    WindowShape {
+        photo,
+        crop: protocol.crop(&layout.grids),
+        batches: batches.to_vec(),
+        stage: protocol.stage,
+        doubled: protocol.doubled,
+        normalisation: protocol.normalisation,
+        pixels: layout.pixels(),
+        scales: layout.grids.len(),
+        stripe: (layout.stripe, layout.width()),
+        density: (Sight { protocol, photo }.density(layout), layout.density()),
+        outputs,
+        dtype,
+    }
+}
+
+/// The 8-bit photo as a protocol resizes it.
+fn resized(photo: Photo, protocol: &Protocol) -> Photo {
+    match protocol.before {
+        Before::Pillow(size) => resize::pillow(&photo, size),
+        Before::OpenCv(size) => resize::opencv(&photo, size),
+        Before::Nothing | Before::Float { .. } => photo,
+    }
+}
+
+/// What these results of (height, width) take on the host, and a copy of the photo of an overlay.
+fn host_bytes((height, width): (usize, usize), photo: (usize, usize), wanted: Wanted<'_>) -> u64 {
+    let each = |output, bytes| if wanted.has(output) { bytes } else { 0 };
+    let bytes = 2 + each(Output::Best, 4) + each(Output::Confidence, 1) + each(Output::Overlay, 3);
+    let copy = each(Output::Overlay, 3) * (photo.0 * photo.1) as u64;
+    bytes * (height * width) as u64 + copy
+}
+
+/// A picture in its labels' colours, each channel rounded down, as devices make it of frames.
+fn tinted(mut rgb: Vec<u8>, mask: &[u16], wanted: Wanted<'_>) -> Vec<u8> {
+    let weight = u16::from(wanted.alpha.0);
+    for (pixel, label) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(mask) {
+        if let Some(colour) = wanted.colours.get(usize::from(*label)) {
+            *pixel = std::array::from_fn(|c| {
+                (((128 - weight) * u16::from(pixel[c]) + weight * u16::from(colour[c])) >> 7) as u8
+            });
+        }
+    }
+    rgb
+}
+
+impl Whole<'_> {
+    /// (height, width) of what is handed out.
+    pub fn size(&self) -> (usize, usize) {
+        self.layout.out
+    }
+
+    /// Channels of what is summed up: labels, or the embeddings' own.
+    pub fn channels(&self) -> usize {
+        self.io.merged.channels()
+    }
+
+    /// Strips of columns that it comes in.
+    pub fn strips(&self) -> usize {
+        self.layout.strips.len()
+    }
+
+    /// Of the network that are computed, mirrored ones among them.
+    pub fn passes(&self) -> usize {
+        self.layout.windows() * window_tables::flip(&self.protocol).passes()
+    }
+
+    /// Computes all windows, and hands out all stripes: strip by strip from the left, each from top to bottom.
+    ///
+    /// # Errors
+    /// As [`Lane::run`]; whatever `take` gives.
+    pub fn each(&mut self, take: &mut dyn FnMut(&mut Stripe<'_, '_>) -> Result<()>) -> Result<()> {
+        let mut windows = Vec::new();
+        for strip in self.layout.strips.clone() {
+            let table = window_tables::columns(&self.protocol, &self.layout, &strip);
+            self.write(self.io.columns, &table)?;
+            let order: Vec<Next> = Order::new(&self.protocol, &self.layout).collect();
+            for next in order {
+                match next {
+                    Next::Windows(rows) => {
+                        windows.clear();
+                        window_tables::windows(&self.protocol, &strip, &rows, &mut windows);
+                        self.add(&strip, &windows)?;
+                    }
+                    Next::Rows(rows) => {
+                        self.finish(&rows)?;
+                        take(&mut Stripe { whole: self, rows, columns: strip.columns.clone() })?;
+                    }
+                }
+            }
+        }
+        self.lane.set_stage_times(&self.seconds, self.whole_seconds);
+        Ok(())
+    }
+
+    fn write(&mut self, bufs: [Buf; 2], table: &window_tables::Table) -> Result<()> {
+        self.lane.device.write(&mut self.program, bufs[0], 0, bytemuck::cast_slice(&table.places))?;
+        self.lane.device.write(&mut self.program, bufs[1], 0, bytemuck::cast_slice(&table.weights))
+    }
+
+    /// Passes of these windows, as many at once as there are passes for.
+    fn add(&mut self, strip: &Strip, mut windows: &[Window]) -> Result<()> {
+        while !windows.is_empty() {
+            let fits = |pass: &&Pass| pass.batch <= windows.len();
+            let pass = self.io.passes.iter().find(fits).expect("there is a pass of one window").clone();
+            let (these, others) = windows.split_at(pass.batch);
+            self.pass(strip, &pass, these)?;
+            windows = others;
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, strip: &Strip, pass: &Pass, windows: &[Window]) -> Result<()> {
+        let Whole { lane, program, protocol, layout, photo, tables: Tables { seen, weights, places }, .. } = self;
+        let sight = Sight { protocol, photo: *photo };
+        seen.clear();
+        weights.clear();
+        places.clear();
+        windows.iter().for_each(|window| sight.window(layout, *window, seen, weights));
+        places.extend(windows.iter().map(|window| window_tables::place(layout, strip, *window)));
+        let device = &mut lane.device;
+        device.write(program, pass.seen, 0, bytemuck::cast_slice(seen))?;
+        device.write(program, pass.weights, 0, bytemuck::cast_slice(weights))?;
+        device.write(program, pass.places, 0, bytemuck::cast_slice(places))?;
+        device.run_steps(program, pass.steps.clone())?;
+        self.note_times();
+        Ok(())
+    }
+
+    /// Brings some rows to where they are read.
+    fn finish(&mut self, rows: &Range<usize>) -> Result<()> {
+        let table = window_tables::rows(&self.protocol, &self.layout, rows.clone(), self.layout.stripe);
+        self.write(self.io.rows, &table)?;
+        self.lane.device.run_steps(&mut self.program, self.io.finish.clone())?;
+        self.note_times();
+        let Some(place) = self.io.not_finite else { return Ok(()) };
+        let mut count = [0u32];
+        self.lane.device.read(&self.program, place, 0, bytemuck::cast_slice_mut(&mut count))?;
+        let of = self.io.embeddings.or(self.io.mask).unwrap_or(self.io.merged);
+        let output = if self.io.embeddings.is_some() { Output::Embedding } else { Output::Mask };
+        finite::check_windows(self.lane.network.shared(), output, of, count[0])
+    }
+
+    fn note_times(&mut self) {
+        let times = self.lane.device.times();
+        self.whole_seconds += times.whole.unwrap_or(0.0);
+        self.seconds.iter_mut().zip(times.stages).for_each(|(sum, stage)| *sum += stage);
+    }
+}
+
+/// What is done with a row: its number, its columns, their values.
+pub type TakeRow<'a, T> = dyn FnMut(usize, Range<usize>, &[T]) + 'a;
+
+impl Stripe<'_, '_> {
+    /// Labels into a mask of `width` columns, each at its place.
+    ///
+    /// # Errors
+    /// As [`Lane::run`].
+    pub fn mask(&mut self, mask: &mut [u16], width: usize) -> Result<()> {
+        let Some(buf) = self.whole.io.mask else { return Ok(()) };
+        if buf.element == Element::U16 {
+            return self.put_in_place::<u16>(buf, mask, width);
+        }
+        let unlabelled = self.whole.unlabelled;
+        let wide = |byte: u8| if unlabelled && byte == UNLABELLED_8 { UNLABELLED } else { u16::from(byte) };
+        self.rows_of::<u8>(buf, &mut |y, columns, row| {
+            mask[y * width..][columns].iter_mut().zip(row).for_each(|(label, byte)| *label = wide(*byte));
+        })
+    }
+
+    /// As [`Stripe::mask`], the winners' scores.
+    ///
+    /// # Errors
+    /// As [`Lane::run`].
+    pub fn best(&mut self, best: &mut [f32], width: usize) -> Result<()> {
+        self.whole.io.best.map_or(Ok(()), |buf| self.put_in_place(buf, best, width))
+    }
+
+    /// As [`Stripe::mask`], confidences.
+    ///
+    /// # Errors
+    /// As [`Lane::run`].
+    pub fn confidence(&mut self, confidence: &mut [u8], width: usize) -> Result<()> {
+        self.whole.io.confidence.map_or(Ok(()), |buf| self.put_in_place(buf, confidence, width))
+    }
+
+    /// `take(row, columns, values)` of each of its rows: scores `[columns, labels]`, or embeddings in float32 `[columns, channels]`.
+    ///
+    /// # Errors
+    /// As [`Lane::run`].
+    pub fn values(&mut self, take: &mut TakeRow<'_, f32>) -> Result<()> {
+        let buf = self.whole.io.embeddings.unwrap_or(self.whole.io.merged);
+        self.rows_of(buf, take)
+    }
+
+    /// As [`Stripe::values`], of embeddings in float16.
+    ///
+    /// # Errors
+    /// As [`Lane::run`].
+    pub fn halves(&mut self, take: &mut TakeRow<'_, f16>) -> Result<()> {
+        self.whole.io.embeddings.map_or(Ok(()), |buf| self.rows_of(buf, take))
+    }
+
+    fn put_in_place<T: bytemuck::Pod>(&mut self, buf: Buf, all: &mut [T], width: usize) -> Result<()> {
+        self.rows_of::<T>(buf, &mut |y, columns, row| all[y * width..][columns].copy_from_slice(row))
+    }
+
+    fn rows_of<T: bytemuck::Pod>(&mut self, buf: Buf, take: &mut TakeRow<'_, T>) -> Result<()> {
+        let Whole { lane, program, .. } = &mut *self.whole;
+        let [_, _, width, channels] = buf.shape;
+        let mut values = vec![T::zeroed(); self.rows.len() * width * channels];
+        lane.device.read(program, buf, 0, bytemuck::cast_slice_mut(&mut values))?;
+        for (y, row) in self.rows.clone().zip(values.chunks_exact(width * channels)) {
+            take(y, self.columns.clone(), &row[..self.columns.len() * channels]);
+        }
+        Ok(())
+    }
+}
