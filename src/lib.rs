@@ -31,6 +31,7 @@
 //! | frames written where a GPU takes them | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks; nothing is allocated from the second frame on, and a GPU takes the frame from where it was written |
 //! | embeddings of all pixels, or at points | [`Engine::embed`], [`Engine::embed_at`] | [`Embedding`], vectors |
 //! | embeddings at the photo's size | [`Engine::embed_resized`] | a NumPy file, written as it is made |
+//! | a whole photo in windows, scales and flips, as a [preset](protocol::preset) says | [`Engine::run_whole`], [`Engine::whole`] | [`Results`], rows as they are done |
 //! | embeddings of words | [`Engine::label_embeddings`] | unit vectors |
 //! | a file as it was published | [`Checkpoint`](checkpoint::Checkpoint), [`convert`](convert::convert) | one safetensors file |
 //! | a photo's file | [`image::decode`] | RGB bytes as Pillow gives them, upright, opaque |

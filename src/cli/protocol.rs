@@ -5,9 +5,9 @@ use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::common::PhotoArguments;
-use crate::engine::WholeOptions;
+use crate::engine::{Engine, WholeOptions};
 use crate::protocol::preset::{Knobs, Preset};
-use crate::protocol::{self, Look, Protocol, Stage};
+use crate::protocol::{self, Look, Normalisation, Protocol, Stage};
 
 /// In how many passes a photo is seen, and how they merge.
 #[derive(Args)]
@@ -112,11 +112,23 @@ impl ProtocolArguments {
                 (name.clone(), knobs.with(&preset).map_err(call)?)
             }
         };
-        if protocol == Protocol::default() {
+        // One pass at the model's size: what is said of mean and std the engine knows.
+        if protocol.look == Look::Native {
             return Ok(None);
         }
         let options = WholeOptions { memory: self.memory.as_u64(), batch: self.batch_windows.map(usize::from) };
         Ok(Some(Chosen { name, protocol, options }))
+    }
+
+    /// Mean and std, put on the engine where they are said.
+    pub fn set(&self, engine: &mut Engine) -> Result<(), Failure> {
+        engine.lane_mut().set_normalisation(self.normalisation()?);
+        Ok(())
+    }
+
+    /// Those.
+    pub fn normalisation(&self) -> Result<Option<Normalisation>, Failure> {
+        self.knobs().normalisation().map_err(|error| Failure::call(error.to_string()))
     }
 
     pub fn has_preset(&self) -> bool {

@@ -262,6 +262,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let ready = || {
         let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
         arguments.photos.set_size(&mut engine)?;
+        arguments.protocol.set(&mut engine)?;
         arguments.labels.set(&mut engine, &list, arguments.quiet)?;
         let mut matmul = arguments.timings.then(|| Matmul::new(&mut engine)).transpose()?;
         if let Some(matmul) = &mut matmul {
@@ -387,7 +388,7 @@ impl Session<'_> {
     ) -> crate::Result<Vec<SavedFile>> {
         let mut files = Vec::new();
         let Segmentation { width, height, mask: mut values } = segmentation;
-        let Arguments { photos, threshold, .. } = self.arguments;
+        let Arguments { photos, threshold, max_output, .. } = self.arguments;
         for &save in self.saved {
             let endings = save.endings(self.labels);
             let [ending, ..] = &*endings else { continue };
@@ -437,6 +438,8 @@ impl Session<'_> {
                     let output = save.output();
                     let Some((shape, values)) = results.shape(output).zip(results.values(output, 0)) else { continue };
                     let shape = if save == Save::Best { &shape[..2] } else { &shape[..] };
+                    let ways = "save fewer kinds, give fewer labels or a smaller --size";
+                    refuse_larger(photo, size_of_val(values) as u64, *max_output, ways)?;
                     photos.write(photo, ending, |out| npy::write(out, shape, values))?
                 }
             };

@@ -96,6 +96,12 @@ fn read(
     }
 }
 
+/// A label of a mask of bytes in one of words.
+#[inline(always)]
+pub(super) fn wide(byte: u8, unlabelled: bool) -> u16 {
+    if unlabelled && byte == UNLABELLED_8 { UNLABELLED } else { u16::from(byte) }
+}
+
 /// A mask of bytes as one of words, in which what is `unlabelled` has another value.
 fn widen_mask(
     device: &mut dyn Device,
@@ -104,7 +110,7 @@ fn widen_mask(
     unlabelled: bool,
     labels: &mut Vec<u16>,
 ) -> Result<()> {
-    let wide = |byte: u8| if unlabelled && byte == UNLABELLED_8 { UNLABELLED } else { u16::from(byte) };
+    let wide = |byte| wide(byte, unlabelled);
     labels.resize(mask.len(), 0);
     if let Some(bytes) = source.memory(device, mask)? {
         labels.iter_mut().zip(bytes).for_each(|(label, byte)| *label = wide(*byte));

@@ -14,6 +14,7 @@ use super::session::{Session, last};
 use super::texts::bank_bytes;
 use super::types::Tap;
 use super::wanted::{Results, Wanted};
+use super::whole::Planned;
 use super::{Network, flight};
 use crate::device::cuda::Located;
 use crate::device::{Calls, Device};
@@ -73,6 +74,8 @@ pub struct Lane {
     pub(super) pass: Held,
     /// The most recently used last.
     pub(super) sessions: Vec<Session>,
+    /// Of the last photo in windows.
+    pub(super) windows: Option<Planned>,
     pub(super) flights: flight::Flights,
     /// Where results stay on a GPU.
     pub(super) places: Places,
@@ -105,6 +108,7 @@ impl Lane {
             most_labels: 0,
             pass,
             sessions: Vec::new(),
+            windows: None,
             flights,
             places,
             located: Vec::new(),

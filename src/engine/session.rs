@@ -43,9 +43,8 @@ impl Lane {
     pub(super) fn plan_frames(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>, keep: &[&str]) -> Result<()> {
         let shape = self.frame_shape(frames)?;
         wanted.check(self.labels_in(wanted.outputs), shape.photo)?;
-        let Wanted { colours, alpha, .. } = wanted;
         self.palette.clear();
-        self.palette.extend(colours.iter().map(|[r, g, b]| [*r, *g, *b, alpha.0]));
+        self.palette.extend(wanted.palette());
         self.session(shape, wanted.outputs, keep)
     }
 
@@ -120,8 +119,9 @@ impl Lane {
         let compiled =
             network.shared().or_with_retired(|| compile(&mut **device, pass, plan.clone(), what, memory::FOR_PASS));
         if compiled.is_err() && self.pass.is_empty() {
-            // What the other sessions had was given up for this one.
+            // What the other sessions and the windows had was given up for this one.
             self.sessions.clear();
+            self.windows = None;
         }
         compiled
     }

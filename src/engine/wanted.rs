@@ -117,6 +117,12 @@ impl<'a> Wanted<'a> {
         Wanted { outputs: self.outputs.embedding(form), ..self }
     }
 
+    /// The labels' colours with their weight, as plans have them.
+    pub(super) fn palette(&self) -> impl Iterator<Item = [u8; 4]> {
+        let weight = self.alpha.0;
+        self.colours.iter().map(move |[r, g, b]| [*r, *g, *b, weight])
+    }
+
     /// Whether it is among them.
     pub fn has(&self, output: Output) -> bool {
         self.outputs.has(output)

@@ -4,23 +4,28 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::collect::wide;
 use super::label_set::Labels;
 use super::wanted::{Results, Wanted};
 use super::window_tables::{self, Sight, Window};
 use super::{Lane, finite};
-use crate::device::Program;
+use crate::device::cpu::tint;
+use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::image::decode::Photo;
 use crate::image::npy::Dtype;
 use crate::image::resize;
 use crate::memory::{self, Need};
 use crate::model::windows::{Pass, WindowIo, WindowShape};
-use crate::model::{Output, Outputs, UNLABELLED, UNLABELLED_8};
+use crate::model::{Output, Outputs};
 use crate::ops::add_window::Place;
 use crate::ops::{Buf, Element, Stage as Part};
 use crate::plan;
 use crate::protocol::strips::{Layout, Next, Order, Strip};
 use crate::protocol::{Before, Look, Protocol, Stage};
+
+/// Windows of a pass on a GPU, where nothing is said and they fit.
+const MOST_WINDOWS: usize = 8;
 
 /// What windows may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +44,9 @@ impl Default for WholeOptions {
 
 /// A photo that is there for its windows to be computed.
 pub struct Whole<'a> {
+    /// Which has planned the windows.
     lane: &'a mut Lane,
     protocol: Protocol,
-    program: Program,
-    io: WindowIo,
     layout: Layout,
     photo: (usize, usize),
     labels: Option<Labels>,
@@ -52,6 +56,16 @@ pub struct Whole<'a> {
     whole_seconds: f64,
     /// Used again from pass to pass.
     tables: Tables,
+}
+
+/// Planned windows, which the next photo takes too where it is like this one.
+pub(super) struct Planned {
+    /// But for its batches.
+    shape: WindowShape,
+    labels: usize,
+    batch: Option<usize>,
+    program: Program,
+    io: WindowIo,
 }
 
 /// What the windows of a pass see, with which weights, and where they go.
@@ -87,16 +101,20 @@ impl Lane {
         options: WholeOptions,
     ) -> Result<Whole<'_>> {
         let mut protocol = protocol.clone();
-        if dtype.is_none() {
-            protocol.stage = Stage::Scores;
-        } else if protocol.stage == Stage::Scores {
-            protocol.stage = Stage::Unit;
-        }
-        let outputs = if dtype.is_none() { wanted.outputs } else { Outputs::default() };
-        self.ready(if dtype.is_none() { Outputs::MASK } else { outputs })?;
+        protocol.stage = match (dtype, protocol.stage) {
+            (None, _) => Stage::Scores,
+            (Some(_), Stage::Scores) => Stage::Unit,
+            (Some(_), stage) => stage,
+        };
+        // Scores are about labels, whether or not a mask is made of them.
+        let (outputs, about) = match dtype {
+            None => (wanted.outputs, Outputs::MASK),
+            Some(_) => (Outputs::default(), Outputs::default()),
+        };
+        self.ready(about)?;
         let photo = resized(photo, &protocol);
         let size = (photo.height, photo.width);
-        let labels = self.labels_in(if dtype.is_none() { Outputs::MASK } else { outputs });
+        let labels = self.labels_in(about);
         let channels = self.network.shared().model.window_channels(protocol.stage, labels);
         let layout = Layout::new(&protocol, size, channels, options.memory)?;
         if layout.grids.is_empty() {
@@ -110,40 +128,53 @@ impl Lane {
             normalisation: protocol.normalisation.or(self.normalisation),
             ..window_shape(&protocol, &layout, size, outputs, element, &[])
         };
-        let (mut program, io) = self.compile_windows(shape, options.batch)?;
+        self.plan_windows(shape, labels, options.batch)?;
         self.forget_buffer();
-        self.device.write(&mut program, io.photo.buf, 0, &photo.rgb)?;
+        let (device, Planned { program, io, .. }) = self.planned();
+        device.write(program, io.photo.buf, 0, &photo.rgb)?;
         drop(photo);
-        let labels = self.current_labels(if dtype.is_none() { Outputs::MASK } else { outputs });
+        let labels = self.current_labels(about);
         let (unlabelled, seconds) = (outputs.threshold.is_some(), [0.0; Part::ALL.len()]);
         let (whole_seconds, tables) = (0.0, Tables::default());
         let (lane, photo) = (self, size);
-        Ok(Whole { lane, protocol, program, io, layout, photo, labels, unlabelled, seconds, whole_seconds, tables })
+        Ok(Whole { lane, protocol, layout, photo, labels, unlabelled, seconds, whole_seconds, tables })
     }
 
     /// As many windows a pass as were asked for or as fit, and passes of one for what is left.
-    fn compile_windows(&mut self, shape: WindowShape, batch: Option<usize>) -> Result<(Program, WindowIo)> {
-        let is_gpu = self.cuda_stream().is_some();
-        let sizes: &[usize] = if is_gpu { &[8, 4, 2, 1] } else { &[1] };
-        let asked = batch.map(|batch| [batch.max(1)]);
-        let sizes = asked.as_ref().map_or(sizes, |asked| asked);
-        let mut last = Err(Error::Size("no windows".to_owned()));
-        for batch in sizes {
-            let mut batches = vec![*batch, 1];
+    fn plan_windows(&mut self, shape: WindowShape, labels: usize, batch: Option<usize>) -> Result<()> {
+        let is_same = |planned: &Planned| (&planned.shape, planned.labels, planned.batch) == (&shape, labels, batch);
+        if self.windows.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        self.windows = None;
+        let largest = if self.cuda_stream().is_some() { MOST_WINDOWS } else { 1 };
+        let mut size = batch.unwrap_or(largest).max(1);
+        loop {
+            let mut batches = vec![size, 1];
             batches.dedup();
-            let shape = WindowShape { batches, ..shape.clone() };
-            let network = self.network.shared();
-            let scores = shape.stage == Stage::Scores;
-            let bank = self.bank.filter(|_| scores).map(|bank| network.model.head.similarity(bank));
-            let (plan, io) =
-                plan::record(network.activation, &[], |d| network.model.forward_windows(d, &shape, bank.as_ref()));
-            let what = format!("{batch} windows of {0}×{0} and their sums", shape.crop);
-            last = self.compile(plan, &what).map(|program| (program, io));
-            if !matches!(last, Err(Error::Memory(_))) {
-                break;
+            match self.compile_windows(&WindowShape { batches, ..shape.clone() }) {
+                Err(Error::Memory(_)) if batch.is_none() && size > 1 => size /= 2,
+                compiled => {
+                    let (program, io) = compiled?;
+                    self.windows = Some(Planned { shape, labels, batch, program, io });
+                    return Ok(());
+                }
             }
         }
-        last
+    }
+
+    fn compile_windows(&mut self, shape: &WindowShape) -> Result<(Program, WindowIo)> {
+        let network = self.network.shared();
+        let bank = self.bank.filter(|_| shape.stage == Stage::Scores).map(|bank| network.model.head.similarity(bank));
+        let (plan, io) =
+            plan::record(network.activation, &[], |d| network.model.forward_windows(d, shape, bank.as_ref()));
+        let what = format!("{} windows of {1}×{1} and their sums", shape.batches[0], shape.crop);
+        Ok((self.compile(plan, &what)?, io))
+    }
+
+    /// What computes windows that are planned.
+    fn planned(&mut self) -> (&mut dyn Device, &mut Planned) {
+        (&mut *self.device, self.windows.as_mut().expect("windows are planned before they are computed"))
     }
 
     /// As [`Lane::run_photo`], of a photo that is taken as a protocol says: its mask, the winners' scores and confidences, an overlay.
@@ -210,8 +241,9 @@ impl Lane {
             } else {
                 resize::opencv(&picture, (height, width))
             };
-            let overlay = tinted(picture.rgb, &mask, wanted);
-            results.put(Output::Overlay, [height, width, 3], |data| data.u8 = overlay);
+            let mut rgb = picture.rgb;
+            tint(&mask, &wanted.palette().collect::<Vec<_>>(), &mut rgb);
+            results.put(Output::Overlay, [height, width, 3], |data| data.u8 = rgb);
         }
         results.put(Output::Mask, [height, width, 1], |data| data.u16 = mask);
         if !best.is_empty() {
@@ -266,19 +298,6 @@ fn host_bytes((height, width): (usize, usize), photo: (usize, usize), wanted: Wa
     bytes * (height * width) as u64 + copy
 }
 
-/// A picture in its labels' colours, each channel rounded down, as devices make it of frames.
-fn tinted(mut rgb: Vec<u8>, mask: &[u16], wanted: Wanted<'_>) -> Vec<u8> {
-    let weight = u16::from(wanted.alpha.0);
-    for (pixel, label) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(mask) {
-        if let Some(colour) = wanted.colours.get(usize::from(*label)) {
-            *pixel = std::array::from_fn(|c| {
-                (((128 - weight) * u16::from(pixel[c]) + weight * u16::from(colour[c])) >> 7) as u8
-            });
-        }
-    }
-    rgb
-}
-
 impl Whole<'_> {
     /// (height, width) of what is handed out.
     pub fn size(&self) -> (usize, usize) {
@@ -287,7 +306,7 @@ impl Whole<'_> {
 
     /// Channels of what is summed up: labels, or the embeddings' own.
     pub fn channels(&self) -> usize {
-        self.io.merged.channels()
+        self.io().merged.channels()
     }
 
     /// Strips of columns that it comes in.
@@ -308,7 +327,7 @@ impl Whole<'_> {
         let mut windows = Vec::new();
         for strip in self.layout.strips.clone() {
             let table = window_tables::columns(&self.protocol, &self.layout, &strip);
-            self.write(self.io.columns, &table)?;
+            self.write(self.io().columns, &table)?;
             let order: Vec<Next> = Order::new(&self.protocol, &self.layout).collect();
             for next in order {
                 match next {
@@ -328,16 +347,21 @@ impl Whole<'_> {
         Ok(())
     }
 
+    fn io(&self) -> &WindowIo {
+        &self.lane.windows.as_ref().expect("windows are planned before they are computed").io
+    }
+
     fn write(&mut self, bufs: [Buf; 2], table: &window_tables::Table) -> Result<()> {
-        self.lane.device.write(&mut self.program, bufs[0], 0, bytemuck::cast_slice(&table.places))?;
-        self.lane.device.write(&mut self.program, bufs[1], 0, bytemuck::cast_slice(&table.weights))
+        let (device, Planned { program, .. }) = self.lane.planned();
+        device.write(program, bufs[0], 0, bytemuck::cast_slice(&table.places))?;
+        device.write(program, bufs[1], 0, bytemuck::cast_slice(&table.weights))
     }
 
     /// Passes of these windows, as many at once as there are passes for.
     fn add(&mut self, strip: &Strip, mut windows: &[Window]) -> Result<()> {
         while !windows.is_empty() {
             let fits = |pass: &&Pass| pass.batch <= windows.len();
-            let pass = self.io.passes.iter().find(fits).expect("there is a pass of one window").clone();
+            let pass = self.io().passes.iter().find(fits).expect("there is a pass of one window").clone();
             let (these, others) = windows.split_at(pass.batch);
             self.pass(strip, &pass, these)?;
             windows = others;
@@ -346,14 +370,14 @@ impl Whole<'_> {
     }
 
     fn pass(&mut self, strip: &Strip, pass: &Pass, windows: &[Window]) -> Result<()> {
-        let Whole { lane, program, protocol, layout, photo, tables: Tables { seen, weights, places }, .. } = self;
+        let Whole { lane, protocol, layout, photo, tables: Tables { seen, weights, places }, .. } = self;
         let sight = Sight { protocol, photo: *photo };
         seen.clear();
         weights.clear();
         places.clear();
         windows.iter().for_each(|window| sight.window(layout, *window, seen, weights));
         places.extend(windows.iter().map(|window| window_tables::place(layout, strip, *window)));
-        let device = &mut lane.device;
+        let (device, Planned { program, .. }) = lane.planned();
         device.write(program, pass.seen, 0, bytemuck::cast_slice(seen))?;
         device.write(program, pass.weights, 0, bytemuck::cast_slice(weights))?;
         device.write(program, pass.places, 0, bytemuck::cast_slice(places))?;
@@ -365,14 +389,16 @@ impl Whole<'_> {
     /// Brings some rows to where they are read.
     fn finish(&mut self, rows: &Range<usize>) -> Result<()> {
         let table = window_tables::rows(&self.protocol, &self.layout, rows.clone(), self.layout.stripe);
-        self.write(self.io.rows, &table)?;
-        self.lane.device.run_steps(&mut self.program, self.io.finish.clone())?;
-        self.note_times();
-        let Some(place) = self.io.not_finite else { return Ok(()) };
+        self.write(self.io().rows, &table)?;
+        let (device, Planned { program, io, .. }) = self.lane.planned();
+        device.run_steps(program, io.finish.clone())?;
         let mut count = [0u32];
-        self.lane.device.read(&self.program, place, 0, bytemuck::cast_slice_mut(&mut count))?;
-        let of = self.io.embeddings.or(self.io.mask).unwrap_or(self.io.merged);
-        let output = if self.io.embeddings.is_some() { Output::Embedding } else { Output::Mask };
+        if let Some(place) = io.not_finite {
+            device.read(program, place, 0, bytemuck::cast_slice_mut(&mut count))?;
+        }
+        let of = io.embeddings.or(io.mask).unwrap_or(io.merged);
+        let output = if io.embeddings.is_some() { Output::Embedding } else { Output::Mask };
+        self.note_times();
         finite::check_windows(self.lane.network.shared(), output, of, count[0])
     }
 
@@ -392,14 +418,13 @@ impl Stripe<'_, '_> {
     /// # Errors
     /// As [`Lane::run`].
     pub fn mask(&mut self, mask: &mut [u16], width: usize) -> Result<()> {
-        let Some(buf) = self.whole.io.mask else { return Ok(()) };
+        let Some(buf) = self.whole.io().mask else { return Ok(()) };
         if buf.element == Element::U16 {
             return self.put_in_place::<u16>(buf, mask, width);
         }
         let unlabelled = self.whole.unlabelled;
-        let wide = |byte: u8| if unlabelled && byte == UNLABELLED_8 { UNLABELLED } else { u16::from(byte) };
         self.rows_of::<u8>(buf, &mut |y, columns, row| {
-            mask[y * width..][columns].iter_mut().zip(row).for_each(|(label, byte)| *label = wide(*byte));
+            mask[y * width..][columns].iter_mut().zip(row).for_each(|(label, byte)| *label = wide(*byte, unlabelled));
         })
     }
 
@@ -408,7 +433,7 @@ impl Stripe<'_, '_> {
     /// # Errors
     /// As [`Lane::run`].
     pub fn best(&mut self, best: &mut [f32], width: usize) -> Result<()> {
-        self.whole.io.best.map_or(Ok(()), |buf| self.put_in_place(buf, best, width))
+        self.whole.io().best.map_or(Ok(()), |buf| self.put_in_place(buf, best, width))
     }
 
     /// As [`Stripe::mask`], confidences.
@@ -416,7 +441,7 @@ impl Stripe<'_, '_> {
     /// # Errors
     /// As [`Lane::run`].
     pub fn confidence(&mut self, confidence: &mut [u8], width: usize) -> Result<()> {
-        self.whole.io.confidence.map_or(Ok(()), |buf| self.put_in_place(buf, confidence, width))
+        self.whole.io().confidence.map_or(Ok(()), |buf| self.put_in_place(buf, confidence, width))
     }
 
     /// `take(row, columns, values)` of each of its rows: scores `[columns, labels]`, or embeddings in float32 `[columns, channels]`.
@@ -424,7 +449,7 @@ impl Stripe<'_, '_> {
     /// # Errors
     /// As [`Lane::run`].
     pub fn values(&mut self, take: &mut TakeRow<'_, f32>) -> Result<()> {
-        let buf = self.whole.io.embeddings.unwrap_or(self.whole.io.merged);
+        let buf = self.whole.io().embeddings.unwrap_or(self.whole.io().merged);
         self.rows_of(buf, take)
     }
 
@@ -433,7 +458,7 @@ impl Stripe<'_, '_> {
     /// # Errors
     /// As [`Lane::run`].
     pub fn halves(&mut self, take: &mut TakeRow<'_, f16>) -> Result<()> {
-        self.whole.io.embeddings.map_or(Ok(()), |buf| self.rows_of(buf, take))
+        self.whole.io().embeddings.map_or(Ok(()), |buf| self.rows_of(buf, take))
     }
 
     fn put_in_place<T: bytemuck::Pod>(&mut self, buf: Buf, all: &mut [T], width: usize) -> Result<()> {
@@ -441,10 +466,10 @@ impl Stripe<'_, '_> {
     }
 
     fn rows_of<T: bytemuck::Pod>(&mut self, buf: Buf, take: &mut TakeRow<'_, T>) -> Result<()> {
-        let Whole { lane, program, .. } = &mut *self.whole;
+        let (device, Planned { program, .. }) = self.whole.lane.planned();
         let [_, _, width, channels] = buf.shape;
         let mut values = vec![T::zeroed(); self.rows.len() * width * channels];
-        lane.device.read(program, buf, 0, bytemuck::cast_slice_mut(&mut values))?;
+        device.read(program, buf, 0, bytemuck::cast_slice_mut(&mut values))?;
         for (y, row) in self.rows.clone().zip(values.chunks_exact(width * channels)) {
             take(y, self.columns.clone(), &row[..self.columns.len() * channels]);
         }

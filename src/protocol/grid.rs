@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::STEP;
 use super::whole::{At, Base, Before, Crop, Look, Protocol, Windows};
+use super::{MAX_SIDE, STEP};
 use crate::resample::{Pair, corners};
 use crate::{Error, Result};
 
@@ -24,7 +24,9 @@ impl Axis {
     fn new(scaled: usize, crop: usize, stride: usize, doubled: bool) -> Axis {
         let count = scaled.max(crop).saturating_sub(crop).div_ceil(stride) + 1;
         let unit = if doubled { 1 } else { 2 };
-        Axis { scaled, size: scaled.div_ceil(unit), crop: crop / unit, stride: stride / unit, count }
+        // Where maps are not upsampled there is one window, and the stride says nothing.
+        let stride = (stride / unit).max(1);
+        Axis { scaled, size: scaled.div_ceil(unit), crop: crop / unit, stride, count }
     }
 
     /// How many windows cover a pixel.
@@ -85,17 +87,20 @@ impl Protocol {
     fn grid(&self, windows: &Windows, (height, width): (usize, usize), scale: f64) -> Result<Grid> {
         let base = match windows.base {
             Base::Pixels(pixels) => pixels,
-            Base::Photo(times) => times * height.max(width),
+            Base::Photo(times) => height.max(width).saturating_mul(times),
         };
         let long = self.long_side(base, scale)?;
         let crop = match windows.crop {
             Crop::Pixels(pixels) => pixels,
-            Crop::Base => base.next_multiple_of(STEP),
+            Crop::Base => base.checked_next_multiple_of(STEP).unwrap_or(usize::MAX),
         };
+        if crop > MAX_SIDE {
+            return Err(Error::Size(format!("windows of {crop} pixels a side: expected {MAX_SIDE} at most")));
+        }
         // As the published code has it: int(1.0 * w * long_size / h + 0.5).
         let other = |side: usize, longer: usize| ((side as f64 * long as f64 / longer as f64 + 0.5) as usize).max(1);
         let (h, w) = if height > width { (long, other(width, height)) } else { (other(height, width), long) };
-        let stride = windows.stride.unwrap_or(crop * 2 / 3);
+        let stride = windows.stride_of(crop)?;
         let axis = |scaled| Axis::new(scaled, crop, stride, self.doubled);
         let grid = Grid { scale, height: axis(h), width: axis(w) };
         if !self.doubled && grid.windows() > 1 {

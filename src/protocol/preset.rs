@@ -194,7 +194,7 @@ impl Knobs {
             flip: self.flip.unwrap_or(Flip::None),
         };
         let look = if windows { Look::Windows(cut) } else { Protocol::default().look };
-        let protocol = Protocol { look, normalisation: self.normalisation(None)?, ..Protocol::default() };
+        let protocol = Protocol { look, normalisation: self.normalisation()?, ..Protocol::default() };
         protocol.check()?;
         Ok(protocol)
     }
@@ -230,7 +230,7 @@ impl Knobs {
                 return contradicts(knob, given, &own);
             }
         }
-        protocol.normalisation = self.normalisation(protocol.normalisation)?;
+        protocol.normalisation = self.normalisation()?.or(protocol.normalisation);
         Ok(protocol)
     }
 
@@ -249,9 +249,13 @@ impl Knobs {
         all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
     }
 
-    fn normalisation(&self, own: Option<Normalisation>) -> Result<Option<Normalisation>> {
+    /// Mean and standard deviation, where they are said.
+    ///
+    /// # Errors
+    /// [`Error::Size`] where one is said alone, or a deviation is not above 0.
+    pub fn normalisation(&self) -> Result<Option<Normalisation>> {
         match (self.mean, self.std) {
-            (None, None) => Ok(own),
+            (None, None) => Ok(None),
             (Some(mean), Some(std)) if std.iter().all(|std| *std > 0.0 && std.is_finite()) => {
                 Ok(Some(Normalisation { mean, std }))
             }

@@ -81,6 +81,24 @@ pub struct Windows {
     pub flip: Flip,
 }
 
+impl Windows {
+    /// From one window of this crop to the next.
+    ///
+    /// # Errors
+    /// [`Error::Size`] for a stride of 0 or above the crop.
+    pub(super) fn stride_of(&self, crop: usize) -> Result<usize> {
+        let usual = crop * 2 / 3;
+        match self.stride {
+            None => Ok(usual),
+            Some(stride) if (1..=crop).contains(&stride) => Ok(stride),
+            Some(stride) => {
+                let what = format!("--stride {stride}: expected 1 to the crop's {crop}, such as {usual}");
+                Err(Error::Size(what))
+            }
+        }
+    }
+}
+
 /// The longer side of a photo at scale 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
@@ -162,24 +180,24 @@ impl Protocol {
     ///
     /// # Errors
     /// [`Error::Size`]: a crop that is no multiple of [`STEP`], a stride of 0 or above the crop, a scale that is not above 0 or comes
-    /// twice, a base beyond [`MAX_SIDE`].
+    /// twice, several of them where a map of one is handed out, a base beyond [`MAX_SIDE`].
     pub fn check(&self) -> Result<()> {
         let Look::Windows(windows) = &self.look else { return Ok(()) };
         let refused = |what: String| Err(Error::Size(what));
-        let Windows { base, crop, stride, scales, .. } = windows;
-        if let Crop::Pixels(crop) = *crop {
-            if crop == 0 || !crop.is_multiple_of(STEP) || crop > MAX_SIDE {
-                return refused(format!("--crop {crop}: expected a multiple of {STEP} up to {MAX_SIDE}, such as 480"));
-            }
-            if let Some(stride) = stride.filter(|stride| *stride == 0 || *stride > crop) {
-                return refused(format!(
-                    "--stride {stride}: expected 1 to the crop's {crop}, such as {}",
-                    crop * 2 / 3
-                ));
-            }
+        let Windows { base, crop, scales, .. } = windows;
+        if let Crop::Pixels(crop) = *crop
+            && (crop == 0 || !crop.is_multiple_of(STEP) || crop > MAX_SIDE)
+        {
+            return refused(format!("--crop {crop}: expected a multiple of {STEP} up to {MAX_SIDE}, such as 480"));
         }
         if scales.is_empty() {
             return refused("--scales: expected at least one number, such as 1".to_owned());
+        }
+        if self.at == At::Scale && scales.len() > 1 {
+            return refused(format!(
+                "--scales {}: a map that is handed out at its own size has one scale",
+                join(scales)
+            ));
         }
         for (i, scale) in scales.iter().enumerate() {
             if !(*scale > 0.0 && scale.is_finite()) {
@@ -191,6 +209,9 @@ impl Protocol {
             if let Base::Pixels(base) = *base {
                 self.long_side(base, *scale)?;
             }
+        }
+        if let Crop::Pixels(crop) = *crop {
+            windows.stride_of(crop)?;
         }
         Ok(())
     }

@@ -9,42 +9,9 @@ use std::process::{Command, Stdio};
 use lseg_fast::device::cuda::MODULES;
 use tempfile::TempDir;
 
+use crate::answer::Answer;
+
 const COMMANDS: [&str; 9] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "eval", "bench"];
-
-/// What a call answered.
-#[derive(Debug)]
-struct Answer {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(command: &mut Command) -> Answer {
-        let output = command.output().unwrap();
-        Answer {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Ended with `code`, and an error on stderr that has all of `words`.
-    #[track_caller]
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert!(self.stderr.contains("error: ") && !self.stderr.contains("panicked"), "{self:?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "\"{word}\" is not in {self:?}");
-        }
-    }
-
-    #[track_caller]
-    fn done(&self) -> &str {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        &self.stdout
-    }
-}
 
 /// A folder in which the program is called.
 struct Folder(TempDir);

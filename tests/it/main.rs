@@ -2,6 +2,7 @@
 
 mod allocations;
 mod allocator;
+mod answer;
 mod checkpoint;
 mod cli;
 mod convert;

@@ -97,6 +97,20 @@ fn strips_change_nothing() {
     }
 }
 
+/// Photos of one size take one plan: the second, after another of its kind, has the first one's bits.
+#[test]
+fn a_plan_serves_again() {
+    let mut engine = on_cpu("vit16");
+    let cases = cases();
+    let case = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+    let first = case("vlmaps_vit16").compute(&mut engine, WholeOptions::default());
+    for between in ["vlmaps_vit16", "openscene_vit16", "eval_150_labels_vit16"] {
+        check(case(between), &case(between).compute(&mut engine, WholeOptions::default())).unwrap();
+        let again = case("vlmaps_vit16").compute(&mut engine, WholeOptions::default());
+        assert!(again.values.iter().zip(&first.values).all(|(a, b)| a.to_bits() == b.to_bits()), "after {between}");
+    }
+}
+
 /// The comparison can fail: another preset's result on the same photo.
 #[test]
 fn another_preset_is_noticed() {

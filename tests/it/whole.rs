@@ -139,6 +139,19 @@ fn presets_have_their_users_names_and_forms() {
     assert!(out.join("a.mask.png").is_file());
 }
 
+/// Said alone they change one pass, of any size; the model's own change nothing.
+#[test]
+fn mean_and_std_are_the_callers() {
+    let folder = folder();
+    let written = |arguments: &str| {
+        done(&folder, &format!("embed a.png --size 64x64 -q {arguments}"));
+        fs::read(folder.path().join("out/a.embed.npy")).unwrap()
+    };
+    let own = written("--at photo");
+    assert_eq!(written("--at photo --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"), own);
+    assert_ne!(written("--at photo --mean 0.4,0.5,0.5 --std 0.5,0.5,0.5"), own);
+}
+
 /// The native preset is what there is without any, to the bit.
 #[test]
 fn native_is_one_pass() {
@@ -170,6 +183,7 @@ fn what_cannot_be_done_is_named() {
     run("--mean 0,0,0", &["--mean", "--std"]);
     run("--crop 32 --memory 100", &["--memory"]);
     run("--crop 32 --save scores --max-output 1K", &["--max-output", "a.png"]);
+    run("--size 64x64 --save scores --max-output 1K", &["--max-output", "a.png"]);
     run("--templates clip81", &["clip81", "clip80"]);
     let embed = |more: &str, words: &[&str]| refused(&folder, &format!("embed a.png -q {more}"), words);
     embed("--preset vlmaps --at photo", &["vlmaps", "--at"]);

@@ -180,6 +180,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let ready = || {
         let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
         arguments.photos.set_size(&mut engine)?;
+        arguments.protocol.set(&mut engine)?;
         Ok(Session { engine, points: points.as_ref(), chosen: chosen.as_ref(), file, arguments })
     };
     let mut sessions = Restartable::new(ready, arguments.quiet)?;

@@ -98,6 +98,7 @@ fn setup(
         ("a --model of checksum", checkpoint.map_or_else(|| Ok("none".to_owned()), checksum::of)?),
         ("--size", arguments.size.map_or_else(|| "the model's".to_owned(), |size| size.to_string())),
         ("--preset", chosen.map_or_else(|| "native".to_owned(), |chosen| format!("{:?}", chosen.protocol))),
+        ("--mean and --std", format!("{:?}", arguments.protocol.normalisation()?)),
         ("--template", arguments.text.templates()?.join(", ")),
         ("--templates", arguments.text.list_name()),
         ("photos", dataset.items.len().to_string()),
@@ -124,6 +125,7 @@ fn crc<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
 
 fn engine(arguments: &Arguments, checkpoint: &Checkpoint) -> Result<Engine, Failure> {
     let mut engine = arguments.engine.load(checkpoint, arguments.quiet)?;
+    arguments.protocol.set(&mut engine)?;
     match arguments.size {
         Some(size) => engine.set_size(size),
         None => drop(own_size(engine.config())?),

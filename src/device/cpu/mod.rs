@@ -50,6 +50,7 @@ use std::thread;
 use self::arena::Arena;
 use self::clock::Clock;
 use self::gemm::Packed;
+pub(crate) use self::overlay::tint;
 pub use self::simd::Isa;
 use self::slots::Slots;
 use self::threads::Threads;

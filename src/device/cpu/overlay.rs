@@ -18,6 +18,11 @@ impl Cpu {
     }
 }
 
+/// In place on a picture `[pixels, 3]` of the host; `palette` `[labels, 4]` as plans have it.
+pub(crate) fn tint(mask: &[u16], palette: &[[u8; 4]], photo: &mut [u8]) {
+    row(Labels::Words(mask), palette, photo);
+}
+
 /// In place on a row: `photo` is `[w, 3]`, `mask` `[w]`, `palette` `[labels, 4]`, colours and their weight in 128ths.
 fn row(mask: Labels<'_>, palette: &[[u8; 4]], photo: &mut [u8]) {
     match u16::from(palette[0][3]) {

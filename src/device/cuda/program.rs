@@ -33,7 +33,7 @@ pub struct GpuProgram {
     /// Of the operations alone.
     operations: Option<Graph>,
     /// Parts that ran, which come again and again: a graph each from the second time on.
-    pub(super) parts: Vec<(Range<usize>, Option<Graph>)>,
+    parts: Vec<(Range<usize>, Option<Graph>)>,
 }
 
 impl GpuProgram {

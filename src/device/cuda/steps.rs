@@ -1,4 +1,4 @@
-//! Part of a pass: queued launch by launch, never captured, and waited for.
+//! Part of a pass: queued launch by launch the first time, then as a graph of its operations, and waited for.
 
 use std::ops::Range;
 

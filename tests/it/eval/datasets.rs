@@ -55,7 +55,7 @@ fn ade20k_has_its_label_one_below_the_mask() {
         [name(i), format!("{photos}/{}.jpg", name(i)), format!("{masks}/{}.png", name(i))]
     };
     let photos = written(&folder, files, &[(0, NONE), (1, 0), (2, 1), (3, 2)]);
-    folder.call("--data ade20k:ade --list").refused(2, &["ade: no objectInfo150.txt", "--labels"]);
+    folder.call("--data ade20k:ade --list").refused_once(2, &["ade: no objectInfo150.txt", "--labels"]);
     folder.write("ade/ADEChallengeData2016/objectInfo150.txt", ADE_LIST);
     judged(&folder, "ade20k:ade", &borrowed(&photos), &["wall", "building", "sky"]);
     folder.write("ade/ADEChallengeData2016/objectInfo150.txt", LSEG_LIST);
@@ -71,9 +71,9 @@ fn ade20k_has_its_label_one_below_the_mask() {
     assert_eq!((&own["labels"][3]["label"], &own["labels"][3]["predicted"]), (&"wall".into(), &0.into()));
     let typed = "--data ade20k:ade --labels @ade/ADEChallengeData2016/objectInfo150.txt";
     assert_eq!(folder.call(&format!("{typed} {} --json", model())).json(), own);
-    folder.call("--data ade20k:ade --labels wall,sky,wall").refused(2, &["label 3 \"wall\" repeats"]);
+    folder.call("--data ade20k:ade --labels wall,sky,wall").refused_once(2, &["label 3 \"wall\" repeats"]);
     folder.write("ade/ADEChallengeData2016/objectInfo150.txt", "wall\nsky\n");
-    folder.call("--data ade20k:ade").refused(2, &["objectInfo150.txt: expected a table"]);
+    folder.call("--data ade20k:ade").refused_once(2, &["objectInfo150.txt: expected a table"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn cityscapes_has_its_19_train_ids() {
     };
     let photos = written(&folder, files, &[(7, 0), (33, 18), (3, NONE), (24, 11), (0, NONE), (31, 16)]);
     judged(&folder, "cityscapes:c", &borrowed(&photos), &["road", "sidewalk", "building", "wall"]);
-    folder.call("--data cityscapes:c --labels road,sky").refused(2, &["2 labels for a data set of 19", "road"]);
+    folder.call("--data cityscapes:c --labels road,sky").refused_once(2, &["2 labels for a data set of 19", "road"]);
     // With a map other words are looked for; what is left out stays so.
     folder.write("map.txt", "7 ground\n24 person\n31 thing\n33 thing\n");
     let call = format!("--data cityscapes:c --labels ground,person,thing --map map.txt {} --json", model());
@@ -118,17 +118,17 @@ fn voc_has_background_first_and_leaves_borders_out() {
     list(&["2007_000000", "", "2007_000099"]);
     folder
         .call("--data voc:voc --list")
-        .refused(2, &["val.txt: names 2007_000099", "JPEGImages/2007_000099.jpg is not there"]);
+        .refused_once(2, &["val.txt: names 2007_000099", "JPEGImages/2007_000099.jpg is not there"]);
     list(&["../../2007_000000"]);
-    folder.call("--data voc:voc --list").refused(2, &["val.txt: names ../../2007", "out of the data set"]);
+    folder.call("--data voc:voc --list").refused_once(2, &["val.txt: names ../../2007", "out of the data set"]);
     fs::remove_file(folder.path(&format!("voc/SegmentationClassAug/{}.png", dropped.0))).unwrap();
     list(&[&dropped.0]);
-    folder.call("--data voc:voc --list").refused(2, &["val.txt: names", "SegmentationClassAug", "is not there"]);
+    folder.call("--data voc:voc --list").refused_once(2, &["val.txt: names", "SegmentationClassAug", "is not there"]);
     folder.write("voc/ImageSets/Segmentation/val.txt", "\n\n");
-    folder.call("--data voc:voc --list").refused(2, &["val.txt: no line"]);
+    folder.call("--data voc:voc --list").refused_once(2, &["val.txt: no line"]);
     folder.write("voc/ImageSets/Segmentation/val.txt", b"\xff\xfe");
-    folder.call("--data voc:voc --list").refused(2, &["val.txt: not UTF-8"]);
+    folder.call("--data voc:voc --list").refused_once(2, &["val.txt: not UTF-8"]);
     fs::remove_dir_all(folder.path("voc/SegmentationClassAug")).unwrap();
-    folder.call("--data voc:voc --list").refused(2, &["voc: neither SegmentationClass nor"]);
-    folder.call("--data voc:none").refused(2, &["none: neither"]);
+    folder.call("--data voc:voc --list").refused_once(2, &["voc: neither SegmentationClass nor"]);
+    folder.call("--data voc:none").refused_once(2, &["none: neither"]);
 }

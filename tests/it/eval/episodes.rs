@@ -84,10 +84,10 @@ fn a_pickle_is_data_alone() {
         (pickled(&BTreeMap::from_iter((0..80).map(|c| (c, vec!["a.jpg".to_owned()])))), &["a.jpg", "is not there"]),
     ] {
         folder.write(list, bytes);
-        folder.call(call).refused(2, &[&["fold1.pkl"], words].concat());
+        folder.call(call).refused_once(2, &[&["fold1.pkl"], words].concat());
     }
     assert!(!folder.path("executed").exists());
-    folder.call("--data coco-20i:coco --fold 2 --list").refused(1, &["fold2.pkl"]);
+    folder.call("--data coco-20i:coco --fold 2 --list").refused_once(1, &["fold2.pkl"]);
 }
 
 /// Photos of fold 2, in which classes 10 to 14 are tested, and predictions; 255 counts nowhere.
@@ -200,14 +200,14 @@ fn wrong_episodes_name_the_list() {
     let folder = Folder::new();
     pascal(&folder);
     let call = "--data pascal-5i:voc --splits lists --list";
-    folder.call(call).refused(2, &["--fold is missing"]);
-    folder.call(&format!("{call} --fold 4")).refused(2, &["--fold", "0, 1, 2, 3 or all"]);
-    folder.call(&format!("{call} --fold 1")).refused(1, &["fold1.txt"]);
-    folder.call(&format!("{call} --fold 2 --ignore 3")).refused(2, &["--map and --ignore", "episodes"]);
-    folder.call(&format!("{call} --fold 2 --extra sky")).refused(2, &["--extra and --other-words", "episode"]);
-    folder.call("--data fss-1000:x --fold 1").refused(2, &["--fold is not for fss-1000"]);
-    folder.call("--data voc:x --fold 1").refused(2, &["--fold and --splits", "pascal-5i"]);
-    folder.call(&format!("{call} --fold 2 --labels a,b")).refused(2, &["2 labels for a data set of 20"]);
+    folder.call(call).refused_once(2, &["--fold is missing"]);
+    folder.call(&format!("{call} --fold 4")).refused_once(2, &["--fold", "0, 1, 2, 3 or all"]);
+    folder.call(&format!("{call} --fold 1")).refused_once(1, &["fold1.txt"]);
+    folder.call(&format!("{call} --fold 2 --ignore 3")).refused_once(2, &["--map and --ignore", "episodes"]);
+    folder.call(&format!("{call} --fold 2 --extra sky")).refused_once(2, &["--extra and --other-words", "episode"]);
+    folder.call("--data fss-1000:x --fold 1").refused_once(2, &["--fold is not for fss-1000"]);
+    folder.call("--data voc:x --fold 1").refused_once(2, &["--fold and --splits", "pascal-5i"]);
+    folder.call(&format!("{call} --fold 2 --labels a,b")).refused_once(2, &["2 labels for a data set of 20"]);
     for (line, words) in [
         ("2007_000000__01", &["is no photo and class of fold 2", "2007_000033__11"][..]),
         ("2007_000000", &["is no photo and class"]),
@@ -215,7 +215,7 @@ fn wrong_episodes_name_the_list() {
         ("../../x__11", &["leads out of the data set"]),
     ] {
         folder.write("lists/pascal/val/fold2.txt", line);
-        folder.call(&format!("{call} --fold 2")).refused(2, &[&["fold2.txt"], words].concat());
+        folder.call(&format!("{call} --fold 2")).refused_once(2, &[&["fold2.txt"], words].concat());
     }
 }
 
@@ -244,7 +244,7 @@ fn fss_has_a_class_a_folder() {
     assert_eq!((&report["classes"][0]["label"], &report["classes"][1]["class"]), (&"abacus".into(), &761.into()));
     folder.call(&format!("{call} --limit 2 {}", model())).done();
     folder.write("FSS/splits/fss/test.txt", "none\n");
-    folder.call(&format!("{call} --list")).refused(2, &["test.txt: none is no folder"]);
+    folder.call(&format!("{call} --list")).refused_once(2, &["test.txt: none is no folder"]);
     folder.write("FSS/splits/fss/test.txt", "..\n");
     folder.call(&format!("{call} --list")).code.filter(|code| *code != 0).unwrap();
 }

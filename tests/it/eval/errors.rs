@@ -20,28 +20,28 @@ fn judged() -> String {
 #[test]
 fn wrong_calls_name_the_flag() {
     let folder = one();
-    folder.call("").refused(2, &["--data is missing"]);
-    folder.call("--data folders --images photos --masks masks").refused(2, &["--labels is missing"]);
-    folder.call("--data folders --masks masks --labels a").refused(2, &["--images is missing"]);
-    folder.call("--data folders --images photos --labels a").refused(2, &["--masks is missing"]);
-    folder.call("--data voc:. --masks masks").refused(2, &["--images and --masks", "folders"]);
-    folder.call("--data nonsense:x").refused(2, &["'--data <KIND:DIR>'"]);
-    folder.call(&format!("{CALL} --ignore x")).refused(2, &["--ignore"]);
-    folder.call(&format!("{CALL} --limit 0")).refused(2, &["--limit"]);
+    folder.call("").refused_once(2, &["--data is missing"]);
+    folder.call("--data folders --images photos --masks masks").refused_once(2, &["--labels is missing"]);
+    folder.call("--data folders --masks masks --labels a").refused_once(2, &["--images is missing"]);
+    folder.call("--data folders --images photos --labels a").refused_once(2, &["--masks is missing"]);
+    folder.call("--data voc:. --masks masks").refused_once(2, &["--images and --masks", "folders"]);
+    folder.call("--data nonsense:x").refused_once(2, &["'--data <KIND:DIR>'"]);
+    folder.call(&format!("{CALL} --ignore x")).refused_once(2, &["--ignore"]);
+    folder.call(&format!("{CALL} --limit 0")).refused_once(2, &["--limit"]);
     let alone = folder.call(&format!("{CALL} --shard 1/2"));
     assert!(alone.code == Some(2) && alone.stderr.contains("--state"), "{alone:?}");
-    folder.call(&format!("{CALL} --shard 3/2 --state s")).refused(2, &["--shard"]);
-    folder.call(&format!("{} --model m", judged())).refused(2, &["--model", "--predictions"]);
+    folder.call(&format!("{CALL} --shard 3/2 --state s")).refused_once(2, &["--shard"]);
+    folder.call(&format!("{} --model m", judged())).refused_once(2, &["--model", "--predictions"]);
     let words: Vec<String> = (0..4097).map(|i| format!("{}\n", name(i))).collect();
     folder.write("words.txt", words.concat());
     let many = CALL.replace("cat,dog", "@words.txt");
-    folder.call(&format!("{many} --confusion c.csv {}", model())).refused(2, &["c.csv", "4097 words", "4096"]);
-    folder.call(&format!("{} --confusion c.txt", judged())).refused(2, &["c.txt", ".npy, .csv or .png"]);
-    folder.call(&CALL.replace("cat,dog", "cat,dog,cat")).refused(2, &["label 3 \"cat\" repeats", "label 1"]);
+    folder.call(&format!("{many} --confusion c.csv {}", model())).refused_once(2, &["c.csv", "4097 words", "4096"]);
+    folder.call(&format!("{} --confusion c.txt", judged())).refused_once(2, &["c.txt", ".npy, .csv or .png"]);
+    folder.call(&CALL.replace("cat,dog", "cat,dog,cat")).refused_once(2, &["label 3 \"cat\" repeats", "label 1"]);
     let long = "word-".repeat(99);
     let refusal = folder.call(&format!("{} {}", CALL.replace("cat,dog", &format!("cat,{long}")), model()));
-    refusal.refused(2, &["label 2", "tokens", "shorten"]);
-    folder.call(&CALL.replace("photos", "none")).refused(1, &["cannot list none"]);
+    refusal.refused_once(2, &["label 2", "tokens", "shorten"]);
+    folder.call(&CALL.replace("photos", "none")).refused_once(1, &["cannot list none"]);
 }
 
 #[test]
@@ -51,16 +51,16 @@ fn photos_and_masks_must_be_pairs() {
         folder.photo(&format!("photos/more{i}.jpg"), i);
     }
     let words = ["photos", "without a mask", "more0, more1, more2, more3, more4 and 2 more"];
-    folder.call(&judged()).refused(2, &words);
+    folder.call(&judged()).refused_once(2, &words);
     fs::remove_dir_all(folder.path("photos")).unwrap();
     fs::create_dir(folder.path("photos")).unwrap();
-    folder.call(&judged()).refused(2, &["photos: no photo"]);
+    folder.call(&judged()).refused_once(2, &["photos: no photo"]);
     folder.photo("photos/a.png", 0);
     folder.mask("masks/b.png", WIDTH, &[0; WIDTH]);
-    folder.call(&judged()).refused(2, &["masks: masks without a photo", ": b;"]);
+    folder.call(&judged()).refused_once(2, &["masks: masks without a photo", ": b;"]);
     fs::remove_file(folder.path("masks/b.png")).unwrap();
     folder.photo("photos/a.jpg", 0);
-    folder.call(&judged()).refused(2, &["a.jpg", "a.png", "one name"]);
+    folder.call(&judged()).refused_once(2, &["a.jpg", "a.png", "one name"]);
 }
 
 /// What is spoilt, how, and the words of the refusal.
@@ -107,7 +107,7 @@ fn a_bad_file_fails_alone() {
     for (kind, spoil, words) in spoils {
         spoil();
         let answer = folder.call(&format!("{} --json", judged()));
-        answer.refused(1, words);
+        answer.refused_once(1, words);
         let report: Value = serde_json::from_str(&answer.stdout).unwrap();
         assert_eq!((&report["photos"], &report["pixel_accuracy"]), (&2.into(), &1.0.into()), "{kind}: {report}");
         assert_eq!((&report["failed"][0]["photo"], report["failed"].as_array().unwrap().len()), (&"b".into(), 1));
@@ -118,9 +118,9 @@ fn a_bad_file_fails_alone() {
     folder.call(&judged()).done();
     folder.call(&format!("{} --max-pixels 99", judged())).code.filter(|code| *code == 1).unwrap();
     folder.write("photos/b.png", "no photo");
-    folder.call(&format!("{CALL} {}", model())).refused(1, &["photos/b.png", "not a photo"]);
+    folder.call(&format!("{CALL} {}", model())).refused_once(1, &["photos/b.png", "not a photo"]);
     folder.sized_photo("photos/b.png", 1, 8, 4);
-    folder.call(&format!("{CALL} {}", model())).refused(1, &["masks/b.png", "40×32", "photos/b.png", "8×4"]);
+    folder.call(&format!("{CALL} {}", model())).refused_once(1, &["masks/b.png", "40×32", "photos/b.png", "8×4"]);
 }
 
 #[test]
@@ -129,10 +129,10 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let folder = one();
     for flag in ["--confusion c/c.npy", "--per-photo c/p.csv", "--state c/s"] {
         folder.write("c", "a file, in which nothing can be written");
-        folder.call(&format!("{} {flag}", judged())).refused(1, &["cannot write c/"]);
+        folder.call(&format!("{} {flag}", judged())).refused_once(1, &["cannot write c/"]);
     }
     let masks = folder.call(&format!("{CALL} {} --save-masks c", model()));
-    masks.refused(1, &["cannot write c/a.mask.png"]);
+    masks.refused_once(1, &["cannot write c/a.mask.png"]);
     // As on a full disk, the photos behind it are not begun.
     let program = env!("CARGO_BIN_EXE_lseg-fast");
     let script = format!("ulimit -f 0 && exec '{program}' eval {CALL} {} --save-masks own", model());
@@ -140,5 +140,5 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     assert_eq!(answer.code, Some(1), "{answer:?}");
     assert!(answer.stderr.contains("cannot write own/a.mask.png") && answer.stderr.contains("not done"), "{answer:?}");
     assert_eq!(fs::read_dir(folder.path("own")).unwrap().count(), 0);
-    folder.call(&format!("{} --per-photo /dev/full", judged())).refused(1, &["cannot write /dev/full"]);
+    folder.call(&format!("{} --per-photo /dev/full", judged())).refused_once(1, &["cannot write /dev/full"]);
 }

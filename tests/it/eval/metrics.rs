@@ -167,7 +167,7 @@ fn a_label_of_several_values_is_their_union() {
     folder.write("map.txt", "# animals\n3 animal\n9,animal\n\n4\tplant\n");
     let call =
         "--data folders --images photos --masks masks --labels plant,animal --map map.txt --predictions predictions";
-    folder.call(call).refused(1, &["masks/a.png", "id 77 (40 pixels)", "2 labels", "--ignore"]);
+    folder.call(call).refused_once(1, &["masks/a.png", "id 77 (40 pixels)", "2 labels", "--ignore"]);
     for more in ["--ignore 77", "--ignore rest"] {
         let report = folder.call(&format!("{call} --json {more}")).json();
         assert_eq!((&report["labels"][1]["iou"], &report["labels"][0]["iou"]), (&1.0.into(), &Value::Null));
@@ -180,7 +180,7 @@ fn a_label_of_several_values_is_their_union() {
         ("", &["no line"]),
     ] {
         folder.write("map.txt", map);
-        folder.call(call).refused(2, &[&["map.txt"], words].concat());
+        folder.call(call).refused_once(2, &[&["map.txt"], words].concat());
     }
 }
 

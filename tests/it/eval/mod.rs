@@ -15,48 +15,11 @@ use png::{BitDepth, ColorType};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::answer::Answer;
+
 /// Sides of the made photos.
 const WIDTH: usize = 40;
 const HEIGHT: usize = 32;
-
-/// What a call answered.
-#[derive(Debug)]
-struct Answer {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(command: &mut Command) -> Answer {
-        let output = command.output().unwrap();
-        Answer {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Ended with `code`, and an error of one line that has all of `words`.
-    #[track_caller]
-    fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        let lines: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert!(lines.len() == 1 && !self.stderr.contains("panicked"), "{self:?}");
-        words.iter().for_each(|word| assert!(lines[0].contains(word), "\"{word}\" is not in {self:?}"));
-    }
-
-    #[track_caller]
-    fn done(&self) -> &str {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        &self.stdout
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_str(self.done()).unwrap()
-    }
-}
 
 /// A folder in which the program is called.
 struct Folder(TempDir);

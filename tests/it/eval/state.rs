@@ -72,13 +72,7 @@ fn killed(times: u32) {
 
 #[test]
 fn a_call_that_was_ended_goes_on() {
-    killed(8);
-}
-
-#[test]
-#[ignore = "as the test before it, for longer"]
-fn a_call_that_was_ended_fifty_times_goes_on() {
-    killed(50);
+    killed(if std::env::var_os("LSEG_LONG_TESTS").is_some() { 50 } else { 8 });
 }
 
 /// The process dies of the signal, and what was counted before it is kept.
@@ -118,7 +112,7 @@ fn a_complete_state_is_told_again_and_a_failed_photo_stays_failed() {
     folder.write("photos/p3.png", "no photo");
     let call = format!("{FOLDERS} {} --json --state s", model());
     let first = folder.call(&call);
-    first.refused(1, &["p3.png"]);
+    first.refused_once(1, &["p3.png"]);
     let again = folder.call(&call);
     assert_eq!((again.code, &again.stdout), (Some(1), &first.stdout));
     assert_eq!(read(&folder, "s")["rows"].as_array().unwrap().len(), 8);
@@ -146,11 +140,11 @@ fn another_measurement_refuses_the_state() {
         (other_model, &["t: ", "--model"]),
     ] {
         fs::create_dir_all(folder.path("other")).unwrap();
-        folder.call(&call).refused(2, words);
+        folder.call(&call).refused_once(2, words);
     }
     fs::rename(folder.path("photos/p7.png"), folder.path("photos/p9.png")).unwrap();
     fs::rename(folder.path("masks/p7.png"), folder.path("masks/p9.png")).unwrap();
-    folder.call(&format!("{judged} --state s")).refused(2, &["list of photos"]);
+    folder.call(&format!("{judged} --state s")).refused_once(2, &["list of photos"]);
     let state = fs::read_to_string(folder.path("s")).unwrap();
     for (bad, words) in [
         ("{}".to_owned(), &["no state of lseg-fast eval"][..]),
@@ -162,8 +156,8 @@ fn another_measurement_refuses_the_state() {
     ] {
         assert_ne!(bad, state);
         folder.write("s", &bad);
-        folder.call(&format!("{judged} --state s")).refused(2, &[&["s: "], words].concat());
-        folder.call("merge s").refused(2, &[&["s: "], words].concat());
+        folder.call(&format!("{judged} --state s")).refused_once(2, &[&["s: "], words].concat());
+        folder.call("merge s").refused_once(2, &[&["s: "], words].concat());
     }
 }
 
@@ -188,13 +182,13 @@ fn shards_become_the_whole() {
             assert_eq!(merged, whole, "{parts}");
         }
     }
-    folder.call("merge 1of3 2of3").refused(2, &["2 of 3 shards"]);
-    folder.call("merge 1of3 2of3 2of3").refused(2, &["2of3", "--shard"]);
-    folder.call("merge 1of2 2of3").refused(2, &["2of3", "--shard 2/3"]);
-    folder.call("merge none").refused(1, &["none"]);
-    folder.call("merge").refused(2, &[]);
+    folder.call("merge 1of3 2of3").refused_once(2, &["2 of 3 shards"]);
+    folder.call("merge 1of3 2of3 2of3").refused_once(2, &["2of3", "--shard"]);
+    folder.call("merge 1of2 2of3").refused_once(2, &["2of3", "--shard 2/3"]);
+    folder.call("merge none").refused_once(1, &["none"]);
+    folder.call("merge").refused_once(2, &[]);
     let mut state = read(&folder, "1of3");
     state["rows"].as_array_mut().unwrap().pop();
     folder.write("1of3", state.to_string());
-    folder.call("merge 1of3 2of3 3of3").refused(2, &["1of3: 2 of 3 photos were done"]);
+    folder.call("merge 1of3 2of3 3of3").refused_once(2, &["1of3: 2 of 3 photos were done"]);
 }

@@ -50,7 +50,7 @@ fn extra_words_take_their_pixels_and_are_no_labels() {
     // In predictions too.
     let judged = folder.call(&format!("{FOLDERS} --predictions out --extra sky,sea --json"));
     assert_eq!(judged.json()["extra"], report["extra"]);
-    folder.call(&format!("{FOLDERS} --extra sky,wall")).refused(2, &["label 5 \"wall\" repeats", "label 2"]);
+    folder.call(&format!("{FOLDERS} --extra sky,wall")).refused_once(2, &["label 5 \"wall\" repeats", "label 2"]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn each_word_for_the_rest_has_its_own_numbers() {
     assert_eq!(report["photos"], 16);
     let rows = fs::read_to_string(folder.path("p.csv")).unwrap();
     assert!(rows.lines().nth(2).unwrap().starts_with("p0,other,"), "{rows}");
-    folder.call(&format!("{call} --other-words cat")).refused(2, &["label 3 \"cat\" repeats"]);
+    folder.call(&format!("{call} --other-words cat")).refused_once(2, &["label 3 \"cat\" repeats"]);
     let both = folder.call(&format!("{call} --other-words a --extra b"));
     assert!(both.code == Some(2) && both.stderr.contains("--extra"), "{both:?}");
 }
