@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::kernels::quantiles;
 use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
-use crate::device::cuda::{Cuda, Effort, Record};
+use crate::device::cuda::{Cuda, Effort, Launched, Record};
 use crate::device::{Device, Upload};
 use crate::engine::{Engine, Segmentation};
 use crate::error::{Error, Result};
@@ -71,10 +71,21 @@ pub fn measure(engine: &mut Engine, frame: &Image<'_>, effort: Effort, buffered:
         let buffer = engine.frame_buffer(frame.format(), frame.width(), frame.height())?;
         frame.copy_into(buffer)?;
     }
-    let mut one = |engine: &mut Engine| match buffered {
-        true => engine.segment_buffered(&mut segmentation),
-        false => engine.segment_into(frame, &mut segmentation),
-    };
+    time(engine, effort, &mut |engine| {
+        match buffered {
+            true => engine.segment_buffered(&mut segmentation)?,
+            false => engine.segment_into(frame, &mut segmentation)?,
+        }
+        Ok(engine.frame_seconds())
+    })
+}
+
+/// As [`measure`], of what `one` does, which tells the device's own seconds of it.
+pub(super) fn time(
+    engine: &mut Engine,
+    effort: Effort,
+    one: &mut dyn FnMut(&mut Engine) -> Result<Option<f64>>,
+) -> Result<Frames> {
     let begin = Instant::now();
     let mut warm = 0;
     while warm < FEWEST || begin.elapsed().as_secs_f64() < effort.warm_up {
@@ -84,9 +95,9 @@ pub fn measure(engine: &mut Engine, frame: &Image<'_>, effort: Effort, buffered:
     let (mut host, mut gpu) = (Vec::with_capacity(effort.runs), Vec::with_capacity(effort.runs));
     for _ in 0..effort.runs {
         let begin = Instant::now();
-        one(engine)?;
+        let of_device = one(engine)?;
         host.push(begin.elapsed().as_secs_f64());
-        gpu.extend(engine.frame_seconds());
+        gpu.extend(of_device);
     }
     let sm_mhz = engine.clock_mhz()?;
     let host = Spread::of(&mut host).ok_or_else(|| Error::Device("no frame was asked for".to_owned()))?;
@@ -99,10 +110,19 @@ pub fn measure(engine: &mut Engine, frame: &Image<'_>, effort: Effort, buffered:
 /// As for [`Engine::segment`].
 pub fn stages(engine: &mut Engine, frame: &Image<'_>, runs: usize) -> Result<Vec<Stage>> {
     let mut segmentation = Segmentation::default();
+    time_stages(engine, runs, &mut |engine| engine.segment_into(frame, &mut segmentation))
+}
+
+/// As [`stages`], of what `one` does.
+pub(super) fn time_stages(
+    engine: &mut Engine,
+    runs: usize,
+    one: &mut dyn FnMut(&mut Engine) -> Result<()>,
+) -> Result<Vec<Stage>> {
     engine.record_times(true);
     let mut stages: Vec<(&'static str, Vec<f64>)> = Vec::new();
     for i in 0..1 + STAGED.min(runs) {
-        engine.segment_into(frame, &mut segmentation)?;
+        one(engine)?;
         for (name, time) in engine.stage_times().iter().filter(|_| i > 0) {
             match stages.iter_mut().find(|(known, _)| known == name) {
                 Some((_, seconds)) => seconds.push(time.as_secs_f64()),
@@ -156,15 +176,10 @@ pub fn predict(
     network: (usize, usize),
     labels: usize,
 ) -> Result<Prediction> {
-    let config = detect(checkpoint, &HeadBlockOverride::default())?;
-    let mut shapes = Loader::shapes(checkpoint);
-    Model::load(&config, &mut shapes)?;
-    cuda.expect(shapes.weights())?;
-    let model = Model::load(&config, &mut Loader::new(checkpoint, &mut *cuda))?;
-    // Any words do: what is counted does not depend on them.
-    let texts: Vec<f32> = (0..labels * config.embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect();
+    let model = load(checkpoint, cuda)?;
+    let texts = texts(labels, model.config.embed_dim);
     let head::Bank { rows, offsets } = model.head.bank(&texts, false, cuda.largest_weight())?;
-    let bank = cuda.bank(labels, config.features, &rows, &offsets)?;
+    let bank = cuda.bank(labels, model.config.features, &rows, &offsets)?;
     let bank = model.head.similarity(cuda.set_bank(None, &bank)?);
     let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network, normalisation: None };
     let (plan, io) =
@@ -175,27 +190,47 @@ pub fn predict(
     cuda.write(&mut program, io.photo.buf, 0, &photo)?;
     cuda.record(Record::Counts);
     cuda.run(&mut program)?;
-    let launches = cuda.take_launches();
+    let launches: Vec<(Launched, u64)> = cuda.take_launches().into_iter().map(|launch| (launch, 1)).collect();
+    Ok(predicted(&launches, cuda, board, arena_bytes))
+}
+
+/// The model's weights on a virtual GPU.
+pub(super) fn load(checkpoint: &Checkpoint, cuda: &mut Cuda) -> Result<Model> {
+    let config = detect(checkpoint, &HeadBlockOverride::default())?;
+    let mut shapes = Loader::shapes(checkpoint);
+    Model::load(&config, &mut shapes)?;
+    cuda.expect(shapes.weights())?;
+    Model::load(&config, &mut Loader::new(checkpoint, &mut *cuda))
+}
+
+/// `[labels, embed_dim]`: any words do, as what is counted does not depend on them.
+pub(super) fn texts(labels: usize, embed_dim: usize) -> Vec<f32> {
+    (0..labels * embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect()
+}
+
+/// Of launches that each run so many times.
+pub(super) fn predicted(launches: &[(Launched, u64)], cuda: &Cuda, board: &Board, arena_bytes: usize) -> Prediction {
     let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
-    for launch in &launches {
+    for (launch, times) in launches {
         let cost = costs.entry(launch.kernel).or_default();
-        cost.launches += 1;
-        cost.microseconds += board.predict(launch);
-        cost.instructions += launch.counts.issued;
-        cost.mma_flop += launch.counts.mma_flop;
-        cost.bank_conflicts += launch.counts.shared_conflicts;
-        cost.touched_bytes += 32 * (launch.counts.unique_load_sectors + launch.counts.unique_store_sectors);
+        cost.launches += times;
+        cost.microseconds += *times as f64 * board.predict(launch);
+        cost.instructions += times * launch.counts.issued;
+        cost.mma_flop += times * launch.counts.mma_flop;
+        cost.bank_conflicts += times * launch.counts.shared_conflicts;
+        cost.touched_bytes += times * 32 * (launch.counts.unique_load_sectors + launch.counts.unique_store_sectors);
     }
     let mut kernels: Vec<Cost> =
         costs.into_iter().map(|(kernel, cost)| Cost { kernel: kernel.to_owned(), ..cost }).collect();
     kernels.sort_by(|a, b| b.microseconds.total_cmp(&a.microseconds));
-    Ok(Prediction {
+    let count = |launches: &mut dyn Iterator<Item = &(Launched, u64)>| launches.map(|(_, times)| times).sum();
+    Prediction {
         gpu: board.name.clone(),
         milliseconds: kernels.iter().map(|cost| cost.microseconds).sum::<f64>() / 1e3,
-        launches: launches.len() as u64,
-        overlapping: launches.iter().filter(|launch| launch.overlaps).count() as u64,
+        launches: count(&mut launches.iter()),
+        overlapping: count(&mut launches.iter().filter(|(launch, _)| launch.overlaps)),
         products: cuda.products(),
         arena_bytes,
         kernels,
-    })
+    }
 }

@@ -10,3 +10,4 @@ pub mod matmul;
 pub mod peaks;
 pub mod prediction;
 pub mod sweep;
+pub mod windows;

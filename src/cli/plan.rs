@@ -167,7 +167,7 @@ fn render_windows(report: &Windowed) -> String {
         ("strips of columns", windows.strips.to_string()),
         ("handed out", format!("{width} wide, {height} high")),
         ("GFLOP", format!("{:.1}", windows.gflop)),
-        ("sums", mib(windows.sums_bytes)),
+        ("sums", format!("{} of {} channels", mib(windows.sums_bytes), windows.sums_channels)),
     ];
     rows.into_iter().for_each(|(name, value)| all.row([name.into(), value]));
     format!(

@@ -9,6 +9,7 @@ use super::batch::Choice;
 use super::collect::{Source, collect, unscale};
 use super::fork_guard::ForkGuard;
 use super::label_set::{LabelSlot, Labels};
+use super::label_vectors::LabelVectors;
 use super::places::Places;
 use super::session::{Session, last};
 use super::texts::bank_bytes;
@@ -71,6 +72,7 @@ pub struct Lane {
     /// For the most labels so far.
     bank_held: Held,
     most_labels: usize,
+    pub(super) vectors: LabelVectors,
     pub(super) pass: Held,
     /// The most recently used last.
     pub(super) sessions: Vec<Session>,
@@ -95,6 +97,7 @@ impl Lane {
         let budget = network.memory();
         let (pass, bank_held) = (budget.holder(), budget.holder());
         let (flights, places) = (flight::Flights::new(budget.holder()), Places::new(budget));
+        let vectors = LabelVectors::new(budget);
         Lane {
             network,
             device: ForkGuard::new(device),
@@ -106,6 +109,7 @@ impl Lane {
             bank: None,
             bank_held,
             most_labels: 0,
+            vectors,
             pass,
             sessions: Vec::new(),
             windows: None,

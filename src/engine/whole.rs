@@ -7,7 +7,7 @@ use half::f16;
 use super::collect::wide;
 use super::label_set::Labels;
 use super::wanted::{Results, Wanted};
-use super::window_tables::{self, Sight, Window};
+use super::window_tables::{self, Sight, Tables, Window};
 use super::{Lane, finite};
 use crate::device::cpu::tint;
 use crate::device::{Device, Program};
@@ -16,9 +16,8 @@ use crate::image::decode::Photo;
 use crate::image::npy::Dtype;
 use crate::image::resize;
 use crate::memory::{self, Need};
-use crate::model::windows::{Pass, WindowIo, WindowShape};
+use crate::model::windows::{Pass, WindowBank, WindowIo, WindowShape};
 use crate::model::{Output, Outputs};
-use crate::ops::add_window::Place;
 use crate::ops::{Buf, Element, Stage as Part};
 use crate::plan;
 use crate::protocol::strips::{Layout, Next, Order, Strip};
@@ -66,14 +65,6 @@ pub(super) struct Planned {
     batch: Option<usize>,
     program: Program,
     io: WindowIo,
-}
-
-/// What the windows of a pass see, with which weights, and where they go.
-#[derive(Default)]
-struct Tables {
-    seen: Vec<u32>,
-    weights: Vec<f32>,
-    places: Vec<Place>,
 }
 
 /// Some rows of what is handed out, of some of its columns.
@@ -128,7 +119,8 @@ impl Lane {
             normalisation: protocol.normalisation.or(self.normalisation),
             ..window_shape(&protocol, &layout, size, outputs, element, &[])
         };
-        self.plan_windows(shape, labels, options.batch)?;
+        let bank = self.window_bank(about)?;
+        self.plan_windows(shape, bank, labels, options.batch)?;
         self.forget_buffer();
         let (device, Planned { program, io, .. }) = self.planned();
         device.write(program, io.photo.buf, 0, &photo.rgb)?;
@@ -140,8 +132,14 @@ impl Lane {
         Ok(Whole { lane, protocol, layout, photo, labels, unlabelled, seconds, whole_seconds, tables })
     }
 
-    /// As many windows a pass as were asked for or as fit, and passes of one for what is left.
-    fn plan_windows(&mut self, shape: WindowShape, labels: usize, batch: Option<usize>) -> Result<()> {
+    /// As many windows a pass as were asked for or as fit, and passes of half as many and so on for what is left.
+    fn plan_windows(
+        &mut self,
+        shape: WindowShape,
+        bank: Option<WindowBank>,
+        labels: usize,
+        batch: Option<usize>,
+    ) -> Result<()> {
         let is_same = |planned: &Planned| (&planned.shape, planned.labels, planned.batch) == (&shape, labels, batch);
         if self.windows.as_ref().is_some_and(is_same) {
             return Ok(());
@@ -150,9 +148,8 @@ impl Lane {
         let largest = if self.cuda_stream().is_some() { MOST_WINDOWS } else { 1 };
         let mut size = batch.unwrap_or(largest).max(1);
         loop {
-            let mut batches = vec![size, 1];
-            batches.dedup();
-            match self.compile_windows(&WindowShape { batches, ..shape.clone() }) {
+            let batches = window_tables::batches(size);
+            match self.compile_windows(&WindowShape { batches, ..shape.clone() }, bank) {
                 Err(Error::Memory(_)) if batch.is_none() && size > 1 => size /= 2,
                 compiled => {
                     let (program, io) = compiled?;
@@ -163,11 +160,19 @@ impl Lane {
         }
     }
 
-    fn compile_windows(&mut self, shape: &WindowShape) -> Result<(Program, WindowIo)> {
+    /// What scores are made with, where they are asked for, on the device.
+    fn window_bank(&mut self, about: Outputs) -> Result<Option<WindowBank>> {
+        let model = &self.network.shared().model;
+        let (Some(bank), Some(labels)) = (self.bank, self.current_labels(about)) else { return Ok(None) };
+        if model.sums_vectors(labels.names().len()) {
+            return Ok(Some(WindowBank::OfSums(self.vectors.take(&mut *self.device, &labels)?)));
+        }
+        Ok(Some(WindowBank::OfMaps(model.head.similarity(bank))))
+    }
+
+    fn compile_windows(&mut self, shape: &WindowShape, bank: Option<WindowBank>) -> Result<(Program, WindowIo)> {
         let network = self.network.shared();
-        let bank = self.bank.filter(|_| shape.stage == Stage::Scores).map(|bank| network.model.head.similarity(bank));
-        let (plan, io) =
-            plan::record(network.activation, &[], |d| network.model.forward_windows(d, shape, bank.as_ref()));
+        let (plan, io) = plan::record(network.activation, &[], |d| network.model.forward_windows(d, shape, bank));
         let what = format!("{} windows of {1}×{1} and their sums", shape.batches[0], shape.crop);
         Ok((self.compile(plan, &what)?, io))
     }
@@ -281,6 +286,25 @@ pub(crate) fn window_shape(
     }
 }
 
+/// One pass of the windows that these tables tell.
+pub(crate) fn run_pass(device: &mut dyn Device, program: &mut Program, pass: &Pass, tables: &Tables) -> Result<()> {
+    device.write(program, pass.seen, 0, bytemuck::cast_slice(&tables.seen))?;
+    device.write(program, pass.weights, 0, bytemuck::cast_slice(&tables.weights))?;
+    device.write(program, pass.places, 0, bytemuck::cast_slice(&tables.places))?;
+    device.run_steps(program, pass.steps.clone())
+}
+
+/// Where rows, or columns, are seen among the sums.
+pub(crate) fn write_table(
+    device: &mut dyn Device,
+    program: &mut Program,
+    bufs: [Buf; 2],
+    table: &window_tables::Table,
+) -> Result<()> {
+    device.write(program, bufs[0], 0, bytemuck::cast_slice(&table.places))?;
+    device.write(program, bufs[1], 0, bytemuck::cast_slice(&table.weights))
+}
+
 /// The 8-bit photo as a protocol resizes it.
 fn resized(photo: Photo, protocol: &Protocol) -> Photo {
     match protocol.before {
@@ -304,9 +328,9 @@ impl Whole<'_> {
         self.layout.out
     }
 
-    /// Channels of what is summed up: labels, or the embeddings' own.
+    /// Channels of what is handed out: labels, or the embeddings' own.
     pub fn channels(&self) -> usize {
-        self.io().merged.channels()
+        self.io().values.channels()
     }
 
     /// Strips of columns that it comes in.
@@ -353,35 +377,25 @@ impl Whole<'_> {
 
     fn write(&mut self, bufs: [Buf; 2], table: &window_tables::Table) -> Result<()> {
         let (device, Planned { program, .. }) = self.lane.planned();
-        device.write(program, bufs[0], 0, bytemuck::cast_slice(&table.places))?;
-        device.write(program, bufs[1], 0, bytemuck::cast_slice(&table.weights))
+        write_table(device, program, bufs, table)
     }
 
     /// Passes of these windows, as many at once as there are passes for.
     fn add(&mut self, strip: &Strip, mut windows: &[Window]) -> Result<()> {
-        while !windows.is_empty() {
-            let fits = |pass: &&Pass| pass.batch <= windows.len();
-            let pass = self.io().passes.iter().find(fits).expect("there is a pass of one window").clone();
-            let (these, others) = windows.split_at(pass.batch);
-            self.pass(strip, &pass, these)?;
-            windows = others;
+        let batches: Vec<usize> = self.io().passes.iter().map(|pass| pass.batch).collect();
+        for batch in window_tables::passes(windows.len(), &batches) {
+            let these;
+            (these, windows) = windows.split_at(batch);
+            self.pass(strip, these)?;
         }
         Ok(())
     }
 
-    fn pass(&mut self, strip: &Strip, pass: &Pass, windows: &[Window]) -> Result<()> {
-        let Whole { lane, protocol, layout, photo, tables: Tables { seen, weights, places }, .. } = self;
-        let sight = Sight { protocol, photo: *photo };
-        seen.clear();
-        weights.clear();
-        places.clear();
-        windows.iter().for_each(|window| sight.window(layout, *window, seen, weights));
-        places.extend(windows.iter().map(|window| window_tables::place(layout, strip, *window)));
-        let (device, Planned { program, .. }) = lane.planned();
-        device.write(program, pass.seen, 0, bytemuck::cast_slice(seen))?;
-        device.write(program, pass.weights, 0, bytemuck::cast_slice(weights))?;
-        device.write(program, pass.places, 0, bytemuck::cast_slice(places))?;
-        device.run_steps(program, pass.steps.clone())?;
+    fn pass(&mut self, strip: &Strip, windows: &[Window]) -> Result<()> {
+        let Whole { lane, protocol, layout, photo, tables, .. } = self;
+        tables.fill(&Sight { protocol, photo: *photo }, layout, strip, windows);
+        let (device, Planned { program, io, .. }) = lane.planned();
+        run_pass(device, program, io.pass_of(windows.len()), tables)?;
         self.note_times();
         Ok(())
     }
@@ -396,7 +410,7 @@ impl Whole<'_> {
         if let Some(place) = io.not_finite {
             device.read(program, place, 0, bytemuck::cast_slice_mut(&mut count))?;
         }
-        let of = io.embeddings.or(io.mask).unwrap_or(io.merged);
+        let of = io.embeddings.or(io.mask).unwrap_or(io.values);
         let output = if io.embeddings.is_some() { Output::Embedding } else { Output::Mask };
         self.note_times();
         finite::check_windows(self.lane.network.shared(), output, of, count[0])
@@ -449,7 +463,7 @@ impl Stripe<'_, '_> {
     /// # Errors
     /// As [`Lane::run`].
     pub fn values(&mut self, take: &mut TakeRow<'_, f32>) -> Result<()> {
-        let buf = self.whole.io().embeddings.unwrap_or(self.whole.io().merged);
+        let buf = self.whole.io().embeddings.unwrap_or(self.whole.io().values);
         self.rows_of(buf, take)
     }
 

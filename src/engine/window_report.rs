@@ -36,6 +36,8 @@ pub struct WindowReport {
     pub gflop: f64,
     /// Of the sums of windows.
     pub sums_bytes: u64,
+    /// Channels of these: labels, or those of unit vectors, which are summed up where there are more labels and no head block.
+    pub sums_channels: usize,
     /// One pass of a window, and then the rows that are handed out at once.
     pub plan: PlanReport,
 }
@@ -73,10 +75,10 @@ pub fn plan_windows(
     let channels = model.window_channels(protocol.stage, labels);
     let layout = Layout::new(protocol, photo, channels, options.memory)?;
     let shape = window_shape(protocol, &layout, photo, Outputs::MASK, Element::F32, &[options.batch.unwrap_or(1)]);
-    let bank = model.head.similarity_shape(labels);
+    let bank = model.window_bank_shape(labels);
     let is_gpu = gpu.is_some() || matches!(device, DeviceChoice::Cuda(_));
     let value_bytes = if is_gpu { 2 } else { 4 };
-    let (plan, io) = plan::record(value_bytes, &[], |d| model.forward_windows(d, &shape, Some(&bank)));
+    let (plan, io) = plan::record(value_bytes, &[], |d| model.forward_windows(d, &shape, Some(bank)));
     let gflop =
         |steps: std::ops::Range<usize>| plan.steps[steps].iter().map(|step| step.op.flop() as f64 / 1e9).sum::<f64>();
     let passes = layout.windows() * window_tables::flip(protocol).passes();
@@ -98,7 +100,8 @@ pub fn plan_windows(
         strips: layout.strips.len(),
         out: [layout.out.0, layout.out.1],
         gflop: of_passes + stripes as f64 * gflop(io.finish.clone()),
-        sums_bytes: (4 * layout.pixels() * channels) as u64,
+        sums_bytes: (4 * layout.pixels() * channels.summed) as u64,
+        sums_channels: channels.summed,
         plan: report(&loader, plan, is_gpu, gpu)?,
     })
 }

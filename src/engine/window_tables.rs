@@ -29,6 +29,40 @@ pub fn windows(protocol: &Protocol, strip: &Strip, rows: &[(usize, usize)], into
     }
 }
 
+/// How many windows each pass takes, of so many that come together: as many as any kind of pass, largest first and down to one, has.
+pub fn passes(mut windows: usize, batches: &[usize]) -> impl Iterator<Item = usize> + '_ {
+    std::iter::from_fn(move || {
+        let batch = batches.iter().copied().find(|batch| *batch <= windows).filter(|_| windows > 0)?;
+        windows -= batch;
+        Some(batch)
+    })
+}
+
+/// The kinds of pass where so many windows are the most: halves of it down to one.
+pub fn batches(most: usize) -> Vec<usize> {
+    std::iter::successors(Some(most.max(1)), |size| (*size > 1).then_some(size / 2)).collect()
+}
+
+/// What the windows of a pass see, with which weights, and where they go.
+#[derive(Default)]
+pub struct Tables {
+    pub seen: Vec<u32>,
+    pub weights: Vec<f32>,
+    pub places: Vec<Place>,
+}
+
+impl Tables {
+    /// Of these windows, in the place of those before.
+    pub fn fill(&mut self, sight: &Sight<'_>, layout: &Layout, strip: &Strip, windows: &[Window]) {
+        let Tables { seen, weights, places } = self;
+        seen.clear();
+        weights.clear();
+        places.clear();
+        windows.iter().for_each(|window| sight.window(layout, *window, seen, weights));
+        places.extend(windows.iter().map(|window| place(layout, strip, *window)));
+    }
+}
+
 pub fn flip(protocol: &Protocol) -> Flip {
     match &protocol.look {
         Look::Windows(windows) => windows.flip,

@@ -71,11 +71,11 @@ impl Head {
 
     /// What [`Head::scores`] needs for `labels` labels, in shape alone.
     pub fn similarity_shape(&self, labels: usize) -> similarity::Weights {
-        let labels = Linear {
-            weight: crate::ops::Matrix { index: 0, n: labels, k: self.features },
-            bias: Some(Vector { index: 0, len: labels }),
-        };
-        self.similarity(labels)
+        self.similarity(Linear::of_shape(labels, self.features))
+    }
+
+    pub fn has_block(&self) -> bool {
+        self.block.is_some()
     }
 
     /// What [`Head::scores`] needs for a bank that lies there.

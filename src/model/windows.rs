@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::config::LOGIT_SCALE;
 use super::head::Head;
 use super::input::Input;
 use super::{LARGEST_EMBEDDING, Model, Output, Outputs, Threshold};
@@ -9,13 +10,31 @@ use crate::ops::add_window::WORDS;
 use crate::ops::cut_windows::TAPS;
 use crate::ops::patchify::Normalise;
 use crate::ops::{
-    AddWindow, Argmax, Buf, Element, FormFeatures, Layout, MergeScales, Picture, PlanBuilder, Stage, similarity,
+    AddWindow, Argmax, Buf, Element, Epilogue, FormFeatures, Layout, Linear, MergeScales, Picture, PlanBuilder, Stage,
+    similarity,
 };
 use crate::pixels::Format;
+use crate::protocol::strips::Channels;
 use crate::protocol::{self, Normalisation};
 
-/// 1/0.07, as [`protocol::Stage::Scaled`] has it.
-const LOGIT_SCALE: f32 = 1.0 / 0.07;
+/// What scores are made with.
+#[derive(Clone, Copy, Debug)]
+pub enum WindowBank {
+    /// Each window's map is compared with the labels, and scores are summed up.
+    OfMaps(similarity::Weights),
+    /// Unit vectors are summed up, and their sums multiplied by the labels' `[labels, embed_dim]`, the logit scale folded in: the same
+    /// scores, as all between is linear, in less memory where there are more labels than channels.
+    OfSums(Linear),
+}
+
+impl WindowBank {
+    fn labels(&self) -> usize {
+        match self {
+            WindowBank::OfMaps(bank) => bank.labels.weight.n,
+            WindowBank::OfSums(labels) => labels.weight.n,
+        }
+    }
+}
 
 /// What such a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,13 +76,16 @@ pub struct Pass {
 #[derive(Clone, Debug)]
 pub struct WindowIo {
     pub photo: Picture,
+    /// The largest first.
     pub passes: Vec<Pass>,
+    /// `[1, 1, pixels, channels]`, float32
+    pub sums: Buf,
     /// Filled before `finish`: places and weights of rows, and of columns.
     pub rows: [Buf; 2],
     pub columns: [Buf; 2],
-    /// `[1, rows, columns, channels]`, float32
-    pub merged: Buf,
-    /// What is made of `merged`: embeddings, or of scores what was asked for.
+    /// `[1, rows, columns, channels]`, float32: scores, or what embeddings are made of.
+    pub values: Buf,
+    /// What is made of these: embeddings, or of scores what was asked for.
     pub embeddings: Option<Buf>,
     pub mask: Option<Buf>,
     pub best: Option<Buf>,
@@ -73,22 +95,42 @@ pub struct WindowIo {
     pub finish: Range<usize>,
 }
 
+impl WindowIo {
+    /// The pass of so many windows.
+    pub fn pass_of(&self, windows: usize) -> &Pass {
+        self.passes.iter().find(|pass| pass.batch == windows).expect("windows come in numbers that passes have")
+    }
+}
+
 impl Model {
-    /// Channels of what is summed up.
-    pub fn window_channels(&self, stage: protocol::Stage, labels: usize) -> usize {
-        if stage == protocol::Stage::Scores { labels } else { self.config.embed_dim }
+    /// Whether unit vectors are summed up for scores of so many labels: a head block is not linear.
+    pub fn sums_vectors(&self, labels: usize) -> bool {
+        labels > self.config.embed_dim && !self.head.has_block()
     }
 
-    /// A photo's windows. Scores need a bank.
-    pub fn forward_windows(
-        &self,
-        d: &mut PlanBuilder,
-        shape: &WindowShape,
-        bank: Option<&similarity::Weights>,
-    ) -> WindowIo {
+    /// Channels of what is summed up, and of what is made of the sums.
+    pub fn window_channels(&self, stage: protocol::Stage, labels: usize) -> Channels {
+        let embed_dim = self.config.embed_dim;
+        match stage {
+            protocol::Stage::Scores if self.sums_vectors(labels) => Channels { summed: embed_dim, made: labels },
+            protocol::Stage::Scores => Channels { summed: labels, made: labels },
+            _ => Channels { summed: embed_dim, made: embed_dim },
+        }
+    }
+
+    /// What scores of so many labels are made with, in shape alone.
+    pub fn window_bank_shape(&self, labels: usize) -> WindowBank {
+        if self.sums_vectors(labels) {
+            return WindowBank::OfSums(Linear::of_shape(labels, self.config.embed_dim));
+        }
+        WindowBank::OfMaps(self.head.similarity_shape(labels))
+    }
+
+    /// A photo's windows. Scores need a bank, as [`Model::sums_vectors`] tells.
+    pub fn forward_windows(&self, d: &mut PlanBuilder, shape: &WindowShape, bank: Option<WindowBank>) -> WindowIo {
         let photo = d.picture("photo", Format::Rgb8, 1, shape.photo);
         d.hold(photo.buf);
-        let channels = self.window_channels(shape.stage, bank.map_or(0, |bank| bank.labels.weight.n));
+        let channels = self.window_channels(shape.stage, bank.map_or(0, |bank| bank.labels())).summed;
         let sums = d.buffer("sums", [1, 1, shape.pixels, channels], Element::F32);
         d.hold(sums);
         let passes = shape.batches.iter().map(|batch| self.pass(d, shape, *batch, photo, bank, sums)).collect();
@@ -119,9 +161,10 @@ impl Model {
         let mut io = WindowIo {
             photo,
             passes,
+            sums,
             rows,
             columns,
-            merged,
+            values: merged,
             embeddings: None,
             mask: None,
             best: None,
@@ -130,7 +173,10 @@ impl Model {
             finish,
         };
         match shape.stage {
-            protocol::Stage::Scores => give_labels(d, &mut io, shape.outputs),
+            protocol::Stage::Scores => {
+                io.values = scores_of(d, merged, bank);
+                give_labels(d, &mut io, shape.outputs);
+            }
             stage => self.give_embeddings(d, &mut io, stage, shape.dtype),
         }
         io.finish = begin..d.steps.len();
@@ -144,7 +190,7 @@ impl Model {
         shape: &WindowShape,
         batch: usize,
         photo: Picture,
-        bank: Option<&similarity::Weights>,
+        bank: Option<WindowBank>,
         sums: Buf,
     ) -> Pass {
         let begin = d.steps.len();
@@ -170,10 +216,10 @@ impl Model {
     }
 
     fn give_embeddings(&self, d: &mut PlanBuilder, io: &mut WindowIo, stage: protocol::Stage, dtype: Element) {
-        let out = d.buffer("formed", io.merged.shape, dtype);
+        let out = d.buffer("formed", io.values.shape, dtype);
         let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
         d.form_features(FormFeatures {
-            x: io.merged,
+            x: io.values,
             resized: false,
             norms: None,
             // A vector's length has the scale in it already.
@@ -188,20 +234,12 @@ impl Model {
 }
 
 /// What is taken of a pass, at half the crop.
-fn window_map(
-    d: &mut PlanBuilder,
-    head: &Head,
-    path: Buf,
-    stage: protocol::Stage,
-    bank: Option<&similarity::Weights>,
-) -> Buf {
-    let (factor, element) = match stage {
-        protocol::Stage::Scores => {
-            return head.scores(d, path, bank.expect("scores are asked for with labels"));
-        }
-        protocol::Stage::Raw => return head.embedding(d, path),
-        protocol::Stage::Unit => (1.0, Element::F32),
-        protocol::Stage::Scaled => (LOGIT_SCALE, Element::F16),
+fn window_map(d: &mut PlanBuilder, head: &Head, path: Buf, stage: protocol::Stage, bank: Option<WindowBank>) -> Buf {
+    let (factor, element) = match (stage, bank) {
+        (protocol::Stage::Scores, Some(WindowBank::OfMaps(bank))) => return head.scores(d, path, &bank),
+        (protocol::Stage::Raw, _) => return head.embedding(d, path),
+        (protocol::Stage::Scores | protocol::Stage::Unit, _) => (1.0, Element::F32),
+        (protocol::Stage::Scaled, _) => (LOGIT_SCALE, Element::F16),
     };
     let map = head.embedding(d, path);
     d.scope("unit", 0);
@@ -215,11 +253,22 @@ fn window_map(
     out
 }
 
+/// Of merged sums: what they are, or their products with the labels.
+fn scores_of(d: &mut PlanBuilder, merged: Buf, bank: Option<WindowBank>) -> Buf {
+    let Some(WindowBank::OfSums(labels)) = bank else { return merged };
+    d.scope("labels", 0);
+    let [_, h, w, _] = merged.shape;
+    let scores = d.buffer("scores", [1, h, w, labels.weight.n], Element::F32);
+    d.hold(scores);
+    d.gemm(merged.all(), &labels, Epilogue::NONE, scores.all());
+    scores
+}
+
 fn give_labels(d: &mut PlanBuilder, io: &mut WindowIo, wanted: Outputs) {
     if !wanted.need_mask() {
         return;
     }
-    let [_, h, w, labels] = io.merged.shape;
+    let [_, h, w, labels] = io.values.shape;
     let shape = [1, h, w, 1];
     let mask = d.buffer("mask", shape, Element::of_mask(labels, wanted.threshold.is_some()));
     let mut beside = |output, name, element| wanted.has(output).then(|| d.buffer(name, shape, element));
@@ -227,6 +276,6 @@ fn give_labels(d: &mut PlanBuilder, io: &mut WindowIo, wanted: Outputs) {
     let confidence = beside(Output::Confidence, "confidence", Element::U8);
     let not_finite = d.buffer("not_finite", [1; 4], Element::U32);
     let threshold = wanted.threshold.map(Threshold::value);
-    d.push(Argmax { logits: io.merged, resized: false, mask, best, not_finite, confidence, threshold });
+    d.push(Argmax { logits: io.values, resized: false, mask, best, not_finite, confidence, threshold });
     (io.mask, io.best, io.confidence, io.not_finite) = (Some(mask), best, confidence, Some(not_finite));
 }

@@ -1,6 +1,6 @@
 //! Every linear layer: a product with its epilogue.
 
-use super::{Epilogue, Linear, Operand, Operation, PlanBuilder, Rows, need};
+use super::{Epilogue, Linear, Matrix, Operand, Operation, PlanBuilder, Rows, Vector, need};
 
 /// out = epilogue(x·Wᵀ + b), row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,11 @@ impl PlanBuilder {
 }
 
 impl Linear {
+    /// One that is only planned: weights and a bias of nowhere.
+    pub fn of_shape(n: usize, k: usize) -> Linear {
+        Linear { weight: Matrix { index: 0, n, k }, bias: Some(Vector { index: 0, len: n }) }
+    }
+
     /// Shows the weight and the bias.
     pub(super) fn operands(&mut self, see: &mut dyn FnMut(Operand<'_>)) {
         see(Operand::Matrix(&mut self.weight));

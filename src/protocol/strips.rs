@@ -10,6 +10,15 @@ use crate::{Error, Result};
 /// Bytes of the rows that are handed out at once, where one row is not larger.
 const STRIPE: usize = 32 << 20;
 
+/// Of a pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// Of what windows are summed up in.
+    pub summed: usize,
+    /// Of what is made of the sums.
+    pub made: usize,
+}
+
 /// The sums of one scale: a ring of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -47,29 +56,32 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of a photo of (height, width), with so many channels in at most `memory` bytes.
+    /// Of a photo of (height, width), with so many channels in at most `memory` bytes: the sums, and where more than they is made of
+    /// them, a row of that.
     ///
     /// # Errors
     /// [`Error::Size`] as of [`Protocol::grids`]; [`Error::Memory`] where even one column takes more.
-    pub fn new(protocol: &Protocol, photo: (usize, usize), channels: usize, memory: u64) -> Result<Layout> {
+    pub fn new(protocol: &Protocol, photo: (usize, usize), channels: Channels, memory: u64) -> Result<Layout> {
         let grids = protocol.grids(photo)?;
         let out = protocol.out_size(photo, &grids);
-        let bytes = |pixels: usize| pixels as u64 * channels as u64 * 4;
+        let Channels { summed, made } = channels;
         let mut count = 1;
         loop {
             let strips = strips(protocol, &grids, out, count);
             let regions = regions(&grids, &strips);
             let pixels = pixels(&regions);
-            if bytes(pixels) <= memory && pixels < u32::MAX as usize {
-                let width = out.1.div_ceil(count);
-                let stripe = (STRIPE / (4 * width * channels)).clamp(1, out.0);
+            let width = out.1.div_ceil(count);
+            let row = if made > summed { made * width } else { 0 };
+            let bytes = 4 * (pixels as u64 * summed as u64 + row as u64);
+            if bytes <= memory && pixels < u32::MAX as usize {
+                let stripe = (STRIPE / (4 * width * summed.max(made))).clamp(1, out.0);
                 return Ok(Layout { grids, out, regions, strips, stripe });
             }
             if count == out.1 {
                 return Err(Error::Memory(format!(
-                    "sums of {channels} channels take {} MiB even for one column of the photo at a time, and \
+                    "sums of {summed} channels take {} MiB even for one column of the photo at a time, and \
                      --memory allows {} MiB: allow more, or ask for fewer labels",
-                    bytes(pixels).div_ceil(1 << 20),
+                    bytes.div_ceil(1 << 20),
                     memory >> 20
                 )));
             }
@@ -202,6 +214,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn channels(count: usize) -> Channels {
+        Channels { summed: count, made: count }
+    }
+
     fn named(name: &str) -> Protocol {
         Preset::named(name).unwrap().protocol
     }
@@ -219,7 +235,7 @@ mod tests {
             (small, (301, 203)),
         ] {
             for memory in [1024 * MIB, 40 * MIB, 2 * MIB] {
-                let Ok(layout) = Layout::new(&protocol, photo, 20, memory) else { continue };
+                let Ok(layout) = Layout::new(&protocol, photo, channels(20), memory) else { continue };
                 assert!(layout.pixels() as u64 * 80 <= memory);
                 let (mut next_row, mut done) = (0, vec![0; layout.grids.len()]);
                 for next in Order::new(&protocol, &layout) {
@@ -251,7 +267,7 @@ mod tests {
     fn strips_cover_every_column_once() {
         let protocol = Knobs { crop: Some(480), ..Knobs::default() }.protocol().unwrap();
         for (photo, memory, strips) in [((6000, 8000), 512, 1), ((12_000, 16_000), 512, 2)] {
-            let layout = Layout::new(&protocol, photo, 20, memory * MIB).unwrap();
+            let layout = Layout::new(&protocol, photo, channels(20), memory * MIB).unwrap();
             assert_eq!(layout.strips.len(), strips);
             let mut next = 0;
             for strip in &layout.strips {
@@ -260,14 +276,26 @@ mod tests {
             }
             assert_eq!((next, layout.repeated() > 0), (photo.1, strips > 1));
         }
-        let whole = Layout::new(&protocol, (6000, 8000), 20, 1024 * MIB).unwrap();
+        let whole = Layout::new(&protocol, (6000, 8000), channels(20), 1024 * MIB).unwrap();
         assert_eq!(whole.windows(), 475);
+    }
+
+    /// 10,000 labels of which vectors are summed up take what the vectors take, and rows are few at a time.
+    #[test]
+    fn many_labels_take_no_more_than_vectors_do() {
+        let protocol = named("lseg-eval");
+        let of_vectors = Layout::new(&protocol, (480, 640), channels(512), 1024 * MIB).unwrap();
+        let of_labels = Layout::new(&protocol, (480, 640), Channels { summed: 512, made: 10_000 }, 1024 * MIB).unwrap();
+        assert_eq!((&of_labels.strips, &of_labels.regions), (&of_vectors.strips, &of_vectors.regions));
+        assert_eq!(of_labels.stripe, 1);
+        let wide = Layout::new(&protocol, (480, 640), Channels { summed: 512, made: 65_535 }, 700 * MIB).unwrap();
+        assert!(4 * (wide.pixels() * 512 + wide.width() * 65_535) <= 700 << 20);
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let protocol = named("lseg-eval");
-        let error = Layout::new(&protocol, (480, 640), 60_000, MIB).unwrap_err().to_string();
+        let error = Layout::new(&protocol, (480, 640), channels(60_000), MIB).unwrap_err().to_string();
         assert!(error.contains("--memory allows 1 MiB"), "{error}");
     }
 }

@@ -23,7 +23,7 @@ pub struct Case {
     pub preset: String,
     overrides: Overrides,
     photo: String,
-    labels: Vec<String>,
+    pub labels: Vec<String>,
     /// Channels or labels, height, width.
     shape: [usize; 3],
     passes: usize,

@@ -1,7 +1,11 @@
 //! Whole photos in windows on the GPU, against plain PyTorch in float64: at some pixels of one case of each preset, on each kind of
 //! network.
 
-use lseg_fast::{DeviceChoice, Engine, Options, WholeOptions};
+use std::time::Instant;
+
+use lseg_fast::image::decode::Photo;
+use lseg_fast::protocol::preset::Knobs;
+use lseg_fast::{DeviceChoice, Engine, Options, Wanted, WholeOptions};
 
 use crate::golden::LIMITS;
 use crate::gpu::device;
@@ -38,32 +42,37 @@ fn check(case: &Case, engine: &mut Engine, options: WholeOptions) -> Vec<f32> {
     map.values
 }
 
+/// These cases of a network, or where LSEG_LONG_TESTS is set all that it has (on the virtual GPU many minutes).
 fn check_network(network: &'static str, names: &[&str]) {
     if device().is_none() {
         return;
     }
-    let mut engine = on_gpu(network);
-    for name in names {
-        let cases = cases();
-        let case = cases.iter().find(|case| case.name == *name).expect("it is one of the golden cases");
-        assert_eq!(case.network, network);
-        check(case, &mut engine, WholeOptions::default());
+    let (mut engine, long) = (on_gpu(network), std::env::var_os("LSEG_LONG_TESTS").is_some());
+    let mut count = 0;
+    for case in cases().iter().filter(|case| case.network == network) {
+        if long || names.contains(&&*case.name) {
+            let start = Instant::now();
+            check(case, &mut engine, WholeOptions::default());
+            println!("{}: {:.1} s", case.name, start.elapsed().as_secs_f64());
+            count += 1;
+        }
     }
+    assert!(count >= names.len(), "{count} of the cases {names:?} on {network}");
 }
 
 #[test]
 fn windows_are_pytorchs_with_a_bottleneck_block() {
-    check_network("vit32", &["app_vit32"]);
+    check_network("vit32", &["app_vit32", "lsm_vit32", "eval_one_label"]);
 }
 
 #[test]
 fn windows_are_pytorchs_without_a_block() {
-    check_network("vit16", &["vlmaps_vit16", "openscene_vit16"]);
+    check_network("vit16", &["vlmaps_vit16", "openscene_vit16", "minimal_vit16", "eval_150_labels_vit16"]);
 }
 
 #[test]
 fn windows_are_pytorchs_on_the_resnet() {
-    check_network("resnet", &["eval_just_crop", "vlmaps_upright"]);
+    check_network("resnet", &["eval_just_crop", "vlmaps_upright", "gs_sum_flip", "zero_shot_up"]);
 }
 
 /// Passes of two windows, and of one, from the second of a kind on as graphs: nothing is allocated but at the first of each, and the
@@ -80,4 +89,36 @@ fn batches_of_windows_change_nothing() {
     let two = check(case, &mut engine, WholeOptions { batch: Some(2), ..WholeOptions::default() });
     assert!(engine.lane().device_calls().launches > before.launches);
     assert!(distance(&one, &two) < 0.01 * range(&one));
+}
+
+/// A pass of each number of windows and the rows handed out are launched kernel by kernel once, and from then on as one graph each;
+/// the next photo of this size takes those, and nothing is allocated for it. With scores summed up, and with vectors.
+#[test]
+fn windows_are_one_graph_a_batch_size() {
+    if device().is_none() {
+        return;
+    }
+    let mut engine = on_gpu("vit16");
+    let protocol = Knobs { crop: Some(64), stride: Some(32), ..Knobs::default() }.protocol().unwrap();
+    let (height, width) = (96, 160);
+    let photo = || Photo { width, height, rgb: (0..height * width * 3).map(|i| (i * i % 251) as u8).collect() };
+    let options = WholeOptions { batch: Some(3), ..WholeOptions::default() };
+    for labels in [3, 70] {
+        engine.set_labels(&(0..labels).map(|i| format!("thing {i}")).collect::<Vec<_>>()).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let before = engine.lane().device_calls();
+            let results = engine.run_whole(photo(), &protocol, Wanted::MASK, options).unwrap();
+            let after = engine.lane().device_calls();
+            let mask = results.mask(0).unwrap().to_vec();
+            seen.push((after.launches - before.launches, after.graph_launches - before.graph_launches, mask));
+            assert!(seen.len() == 1 || after.allocations == before.allocations, "photo {} allocates", seen.len());
+        }
+        let [(eager, graphs, mask), second, third] = &seen[..] else { panic!("three photos") };
+        // Two rows of four windows: of each row a pass of three, and one of one; rows are handed out twice.
+        let parts = 6;
+        assert_eq!((second.0, second.1, third.0, third.1), (0, parts, 0, parts), "{labels} labels");
+        assert!(*eager > 0 && *graphs == parts - 3, "{labels} labels: {graphs} graphs of the first photo");
+        assert!(second.2 == *mask && third.2 == *mask, "{labels} labels");
+    }
 }

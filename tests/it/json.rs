@@ -242,8 +242,8 @@ fn bench_prints_the_documented_fields() {
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0));
 
     let rehearsed = "bench frame --rehearse --size 32x64 --model MODEL --runs 2 --warm-up 0";
-    check(&folder, rehearsed, &["predicted"]);
-    let frame = check(&folder, "bench frame --size 32x64 --model MODEL", &["timed"]);
+    check(&folder, rehearsed, &["predicted", "in windows"]);
+    let frame = check(&folder, "bench frame --size 32x64 --model MODEL", &["timed", "in windows"]);
     assert!(frame["predicted"]["assumptions"].as_str().unwrap().starts_with("model prediction, not measured"));
     let boards = frame["predicted"]["boards"].as_array().unwrap().iter();
     let sums: Vec<(f64, f64)> = boards
@@ -254,6 +254,18 @@ fn bench_prints_the_documented_fields() {
         })
         .collect();
     assert!(sums.len() == 3 && sums.iter().all(|(all, sum)| (all - sum).abs() < 1e-9 && *all > 0.0), "{sums:?}");
+    // Three windows by two, each mirrored too: a pass adds one after the other.
+    let windows = "bench frame --photo a.png --base 64 --crop 32 --flip sum --model MODEL";
+    check(&folder, &format!("{windows} --rehearse --runs 2 --warm-up 0"), &["predicted", "timed, on a GPU"]);
+    for batch in 1..4 {
+        let photo = check(&folder, &format!("{windows} --batch-windows {batch}"), &["timed"]);
+        for board in photo["predicted"]["boards"].as_array().unwrap() {
+            let kernels = board["kernels"].as_array().unwrap();
+            let launches = |name| kernels.iter().find(|kernel| kernel["kernel"] == name).unwrap()["launches"].as_u64();
+            let passes = launches("cut_windows").unwrap();
+            assert_eq!((launches("add_window"), passes), (Some(12), [12, 6, 4][batch - 1]), "{batch}");
+        }
+    }
     let said = call(&folder, "bench frame --size 32x64 --model MODEL");
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(said.contains("model prediction, not measured") && said.contains("rtx4090: "), "{said}");

@@ -111,6 +111,31 @@ fn a_plan_serves_again() {
     }
 }
 
+/// More labels than channels and no head block: vectors are summed up in the place of scores. A label's scores are those it has in a
+/// list so short that scores are, in strips too.
+#[test]
+fn labels_beyond_the_channels_have_the_same_scores() {
+    let (mut engine, mut cases) = (on_cpu("vit16"), cases());
+    let case = cases.iter_mut().find(|case| case.name == "eval_150_labels_vit16").unwrap();
+    let channels = engine.config().embed_dim;
+    let all = std::mem::take(&mut case.labels);
+    let mut compute = |labels: &[String], memory| {
+        case.labels = labels.to_vec();
+        case.compute(&mut engine, WholeOptions { memory, batch: Some(1) })
+    };
+    for memory in [1 << 30, 1 << 20] {
+        let many = compute(&all, memory);
+        for (i, few) in all.chunks(channels).enumerate() {
+            let few = compute(few, 1 << 30);
+            let d = few.values.len() / (few.size.0 * few.size.1);
+            let of_many = many.values.chunks_exact(all.len()).flat_map(|pixel| &pixel[i * channels..][..d]);
+            let of_many: Vec<f32> = of_many.copied().collect();
+            let error = distance(&of_many, &few.values);
+            assert!(error < 1e-4 * range(&many.values), "labels from {}, {memory} bytes: {error}", i * channels);
+        }
+    }
+}
+
 /// The comparison can fail: another preset's result on the same photo.
 #[test]
 fn another_preset_is_noticed() {

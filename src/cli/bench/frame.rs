@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::bench::frame::{self, Frames, Prediction, Spread, Stage};
 use crate::bench::prediction::{assumptions, emulate_boards, emulated_boards};
+use crate::bench::windows;
 use crate::checkpoint::Checkpoint;
 use crate::device::Calls;
 use crate::device::cuda::{Cuda, Effort};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use super::super::common::{own_size, read_config};
 use super::super::plan::without_photo;
 use super::super::print::Printer;
+use super::super::protocol::{Chosen, ProtocolArguments};
 use super::super::table::{Align, Table, grouped, mib};
 use super::super::{Failure, Outcome};
 use super::refuse_compiled;
@@ -39,9 +41,12 @@ pub struct Arguments {
     #[arg(long, value_name = "SIZE")]
     size: Option<Size>,
 
-    /// The photo [default: a made-up one of the network's size]
+    /// The photo [default: a made-up one of the network's size, or of 640×480 in windows]
     #[arg(long, value_name = "FILE")]
     photo: Option<PathBuf>,
+
+    #[command(flatten)]
+    protocol: ProtocolArguments,
 
     /// The labels, split at commas, or @FILE with one a line [default: made-up ones]
     #[arg(long, value_name = "WORDS|@FILE", conflicts_with = "labels_count")]
@@ -77,6 +82,7 @@ Examples:
   lseg-fast bench frame --model lseg.safetensors --size 480x480
   lseg-fast bench frame --model lseg.safetensors --photo photo.jpg --labels \"dog,grass,other\"
   lseg-fast bench frame --model lseg.safetensors --labels-count 150 --runs 1000 --json
+  lseg-fast bench frame --model lseg.safetensors --preset lseg-eval --labels-count 150 --runs 10
   lseg-fast bench frame --device cpu --runs 5 --warm-up 0";
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -94,6 +100,9 @@ struct Report {
     height: usize,
     width: usize,
     labels: usize,
+    /// The photo's preset, or `windows`, where it is not one pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    windows: Option<String>,
     #[serde(flatten)]
     result: FrameResult,
 }
@@ -145,11 +154,15 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         }
         _ => (false, None, None),
     };
+    let chosen = windows(arguments)?;
     if is_virtual && !arguments.rehearse {
-        return predict(arguments, &checkpoint, config, printer);
+        return predict(arguments, &checkpoint, config, chosen.as_ref(), printer);
     }
-    let photo = photo(arguments, &config)?;
+    let photo = photo(arguments, &config, chosen.is_some())?;
     let (mut engine, labels) = engine(arguments, &checkpoint, &config)?;
+    if let Some(chosen) = chosen {
+        return whole(arguments, (&mut engine, labels), &photo, chosen, (config, products), printer);
+    }
     let frame = Image::rgb8(photo.width, photo.height, &photo.rgb);
     if arguments.paced {
         return paced(&mut engine, &frame);
@@ -165,16 +178,50 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let result = FrameResult::Measured { frames, buffered, graph, products, stages };
     let (width, height) = (frame.width(), frame.height());
     let device = engine.device().to_owned();
-    printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
+    printer.print(&Report { device, preset: config.preset, height, width, labels, windows: None, result }, render)?;
     Ok(Outcome::Done)
 }
 
+/// The windows that were asked for.
+fn windows(arguments: &Arguments) -> Result<Option<Chosen>, Failure> {
+    let chosen = arguments.protocol.beside(arguments.size.is_some())?.map(Chosen::for_scores).transpose()?;
+    match chosen {
+        Some(chosen) if !chosen.has_windows() => Err(Failure::call(format!(
+            "--preset {} is one pass: time that with --size, or choose a preset with windows, such as lseg-eval",
+            chosen.name
+        ))),
+        Some(_) if arguments.paced => Err(Failure::call("--paced is of frames: leave the preset and windows out")),
+        chosen => Ok(chosen),
+    }
+}
+
+/// A photo in windows.
+fn whole(
+    arguments: &Arguments,
+    (engine, labels): (&mut Engine, usize),
+    photo: &Photo,
+    Chosen { name, protocol, options }: Chosen,
+    (config, products): (Config, Option<&'static str>),
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
+    let effort = Effort { warm_up: arguments.warm_up, runs: arguments.runs as usize };
+    let (frames, stages) = windows::measure(engine, photo, (&protocol, options), effort)?;
+    let result = FrameResult::Measured { frames, buffered: None, graph: None, products, stages };
+    let (device, height, width) = (engine.device().to_owned(), photo.height, photo.width);
+    let report = Report { device, preset: config.preset, height, width, labels, windows: Some(name), result };
+    printer.print(&report, render)?;
+    Ok(Outcome::Done)
+}
+
+/// (height, width) of a photo in windows, where none is given.
+const WHOLE: (usize, usize) = (480, 640);
+
 /// A made-up photo has the network's size.
-fn photo(arguments: &Arguments, config: &Config) -> Result<Photo, Failure> {
+fn photo(arguments: &Arguments, config: &Config, is_whole: bool) -> Result<Photo, Failure> {
     match &arguments.photo {
         Some(path) => Ok(decode(path, DEFAULT_MAX_PIXELS)?),
         None => {
-            let (height, width) = without_photo(size(arguments, config)?)?;
+            let (height, width) = if is_whole { WHOLE } else { without_photo(size(arguments, config)?)? };
             let rgb = (0..height * width * 3).map(|i| (i * 31 % 251) as u8).collect();
             Ok(Photo { width, height, rgb })
         }
@@ -261,21 +308,34 @@ fn predict(
     arguments: &Arguments,
     checkpoint: &Checkpoint,
     config: Config,
+    chosen: Option<&Chosen>,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
-    let network = without_photo(size(arguments, &config)?)?;
     let labels = arguments.labels_count as usize;
-    let on = |(board, ordinal)| frame::predict(checkpoint, &mut Cuda::new(ordinal)?, board, network, labels);
+    let (height, width) = match chosen {
+        Some(_) => photo(arguments, &config, true).map(|photo| (photo.height, photo.width))?,
+        None => without_photo(size(arguments, &config)?)?,
+    };
+    let on = |(board, ordinal)| {
+        let cuda = &mut Cuda::new(ordinal)?;
+        match chosen {
+            Some(Chosen { protocol, options, .. }) => {
+                windows::predict(checkpoint, cuda, board, (protocol, *options), (height, width), labels)
+            }
+            None => frame::predict(checkpoint, cuda, board, (height, width), labels),
+        }
+    };
     let boards = emulated_boards()?.into_iter().map(on).collect::<Result<_, _>>()?;
     let result = FrameResult::Predicted { assumptions: assumptions(), boards };
-    let (device, (height, width)) = ("the virtual GPU".to_owned(), network);
-    printer.print(&Report { device, preset: config.preset, height, width, labels, result }, render)?;
+    let (device, windows) = ("the virtual GPU".to_owned(), chosen.map(|chosen| chosen.name.clone()));
+    printer.print(&Report { device, preset: config.preset, height, width, labels, windows, result }, render)?;
     Ok(Outcome::Done)
 }
 
 fn render(report: &Report) -> String {
-    let Report { device, preset, height, width, labels, result } = report;
-    let head = format!("{preset} at {height}x{width} with {labels} labels, mask only, on {device}\n");
+    let Report { device, preset, height, width, labels, windows, result } = report;
+    let how = windows.as_ref().map_or_else(String::new, |windows| format!(", {windows} of a photo"));
+    let head = format!("{preset}{how} at {height}x{width} with {labels} labels, mask only, on {device}\n");
     match result {
         FrameResult::Measured { frames, buffered, graph, products, stages } => {
             let clock =

@@ -23,7 +23,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     Check(check::Arguments),
-    Frame(frame::Arguments),
+    Frame(Box<frame::Arguments>),
     Kernels(kernels::Arguments),
     Device(device::Arguments),
 }
