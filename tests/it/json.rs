@@ -256,7 +256,7 @@ fn bench_prints_the_documented_fields() {
     assert!(sums.len() == 3 && sums.iter().all(|(all, sum)| (all - sum).abs() < 1e-9 && *all > 0.0), "{sums:?}");
     // Three windows by two, each mirrored too: a pass adds one after the other.
     let windows = "bench frame --photo a.png --base 64 --crop 32 --flip sum --model MODEL";
-    check(&folder, &format!("{windows} --rehearse --runs 2 --warm-up 0"), &["predicted", "timed, on a GPU"]);
+    check(&folder, &format!("{windows} --rehearse --runs 2 --warm-up 0"), &["predicted", "timed, one pass on a GPU"]);
     for batch in 1..4 {
         let photo = check(&folder, &format!("{windows} --batch-windows {batch}"), &["timed"]);
         for board in photo["predicted"]["boards"].as_array().unwrap() {
