@@ -4,11 +4,13 @@
     python tests/golden/generate.py --check    # remakes them in a temporary folder and compares with what is committed
 
 The expected values come from a float64 run of `lseg_reference.py` on the checkpoint as written (so after rounding to
-its element types), stored as float32. README.md describes the files.
+its element types), stored as float32. README.md describes the files. `--check` of all cases ends with that of
+`protocols.py`.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -353,6 +355,12 @@ def compare(case, fresh, committed):
     return agree
 
 
+def protocols_agree():
+    """`protocols.py --check`, which is a process of its own because it imports this file."""
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, HERE / "protocols.py", "--check"]).returncode == 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with what is committed, write nothing")
@@ -368,6 +376,8 @@ def main():
             print(case.name, json.dumps(measured, indent=1))
             if args.check:
                 agree &= compare(case, root / case.name, HERE / case.name)
+    if args.check and not args.case:
+        agree &= protocols_agree()
     sys.exit(0 if agree else 1)
 
 
