@@ -131,8 +131,9 @@ def compare(program, scenes, options):
     print("| | eval | scikit-learn | difference |\n|---|---:|---:|---:|")
     for name in ("pixel_accuracy", "mean_iou", "mean_iou_present", "frequency_weighted_iou"):
         print(f"| {name} | {got[name]:.9f} | {wanted[name]:.9f} | {abs(got[name] - wanted[name]):.1e} |")
-    ious = [abs(got[name] - iou) for name, iou in wanted.items() if name.startswith("iou of") and iou is not None]
-    print(f"| iou, the worst of {len(ious)} labels | | | {max(ious):.1e} |", flush=True)
+    both = [(got[name], iou) for name, iou in wanted.items() if name.startswith("iou of")]
+    errors = [abs(one - other) for one, other in both if None not in (one, other)]
+    print(f"| iou, the worst of {len(errors)} labels | | | {max(errors):.1e} |", flush=True)
     return wrong
 
 
@@ -152,7 +153,7 @@ def thread_seconds(pid):
 
 
 def timed(call, log):
-    """→ (wall seconds, CPU seconds, those of them on each kind of thread) of a call."""
+    """→ (wall seconds, CPU seconds, those of its engine's threads) of a call."""
     start, threads = time.perf_counter(), {}
     with open(log, "wb") as output:
         child = subprocess.Popen([str(part) for part in call], stdout=output, stderr=subprocess.DEVNULL)
@@ -206,9 +207,9 @@ def main():
     parser.add_argument("scenes", type=Path, help="a folder of scene_files.py")
     parser.add_argument("--binary", type=Path, required=True, help="the lseg-fast program")
     parser.add_argument("--times", type=int, default=0, help="so many timed pairs of eval and run [0]")
-    parser.add_argument("options", nargs="*", help="of both eval and run, after --")
-    args = parser.parse_args()
-    options = ["--device", "cpu", *args.options]
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args = parser.parse_args(sys.argv[1:end])
+    options = ["--device", "cpu", *sys.argv[end + 1 :]]
     wrong = compare(args.binary, args.scenes, options)
     if args.times:
         share = measure(args.binary, args.scenes, options, args.times)
