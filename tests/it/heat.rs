@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use image::RgbImage;
+use lseg_fast::device::cuda::Cuda;
 use serde_json::Value;
 use tempfile::TempDir;
+use testing::gpu::found;
 
 /// Viridis' ends.
 const DARKEST: [u8; 3] = [68, 1, 84];
@@ -29,14 +31,23 @@ impl Folder {
     }
 
     fn run(&self, arguments: &str) -> Output {
+        self.run_on("cpu", arguments)
+    }
+
+    fn run_on(&self, device: &str, arguments: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
-        command.args("run a.png --labels dog,tall/grass,other --device cpu -q --save".split(' '));
+        command.args("run a.png --labels dog,tall/grass,other -q --device".split(' ')).args([device, "--save"]);
         command.args(arguments.split(' ')).current_dir(self.0.path()).stdin(Stdio::null()).output().unwrap()
     }
 
     #[track_caller]
     fn done(&self, arguments: &str) -> Output {
-        let output = self.run(arguments);
+        self.done_on("cpu", arguments)
+    }
+
+    #[track_caller]
+    fn done_on(&self, device: &str, arguments: &str) -> Output {
+        let output = self.run_on(device, arguments);
         assert!(output.status.success(), "{arguments}: {output:?}");
         output
     }
@@ -205,6 +216,46 @@ fn windows_have_pictures_too() {
     let large = folder.run("heat --crop 96 --max-output 1KiB");
     let stderr = String::from_utf8(large.stderr).unwrap();
     assert!(large.status.code() == Some(1) && stderr.contains("--max-output"), "{stderr}");
+}
+
+/// Of presets: one pass, whose scores are at half its size, and two scales of windows.
+#[test]
+fn presets_have_pictures_too() {
+    let folder = Folder::new(150, 110);
+    for preset in ["lsm --crop 96", "openscene"] {
+        folder.done(&format!("heat,scores --preset {preset}"));
+        for (name, scores) in NAMES.iter().zip(folder.scores()) {
+            let picture = folder.heat(name);
+            assert!(picture.width() > 150 && picture.height() >= 110, "{preset}: {:?}", picture.dimensions());
+            if scores.len() == 150 * 110 {
+                check(&picture, &scores, 150, ends(&scores));
+            }
+        }
+        fs::remove_dir_all(folder.path("out")).unwrap();
+    }
+}
+
+/// In one range, a GPU's pictures are a processor's but for what float16 changes: windows, mirrored and in strips, and one pass.
+#[test]
+fn a_gpu_makes_the_same_pictures() {
+    if found(Cuda::new(0)).is_none() {
+        return;
+    }
+    let folder = Folder::new(100, 70);
+    for how in ["--size 64x64", "--crop 64 --flip sum --memory 200KiB"] {
+        let pictures = ["cpu", "cuda"].map(|device| {
+            folder.done_on(device, &format!("heat {how} --heat-range 0:40"));
+            NAMES.map(|name| folder.heat(name))
+        });
+        let [host, gpu] = &pictures;
+        for (one, other) in host.iter().zip(gpu) {
+            let photo = |picture: &RgbImage| image::imageops::crop_imm(picture, 0, 0, 100, 70).to_image();
+            let (one, other) = (photo(one), photo(other));
+            let largest = one.as_raw().iter().zip(other.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(largest < 16, "{how}: {largest} levels");
+            assert!(one.pixels().any(|pixel| pixel != one.get_pixel(0, 0)), "{how}: one colour");
+        }
+    }
 }
 
 #[test]
