@@ -49,6 +49,43 @@ pub fn each<R: Serialize>(
     Ok(outcome)
 }
 
+/// Does `work` on every photo ahead of [`each`], which will meet again what fails here: the places and errors of these photos.
+///
+/// # Errors
+/// One that would meet every further photo.
+pub fn ahead(
+    photos: &[Photo],
+    quiet: bool,
+    what: &str,
+    mut work: impl FnMut(&Photo) -> crate::Result<()>,
+) -> Result<Vec<(usize, Error)>, Failure> {
+    let (progress, mut failed) = (progress_bar(photos.len(), quiet), Vec::new());
+    for (place, photo) in photos.iter().enumerate().filter(|(_, photo)| photo.fault.is_none()) {
+        progress.set_message(format!("{what}: {}", shown(&photo.path)));
+        match work(photo) {
+            Ok(()) => {}
+            Err(error) if stops(&error).is_some() => {
+                progress.finish_and_clear();
+                return Err(error.into());
+            }
+            Err(error) => failed.push((place, error)),
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(failed)
+}
+
+/// Tells what failed [`ahead`], and what was wrong before, where nothing comes after.
+pub fn tell(photos: &[Photo], failed: &[(usize, Error)], printer: &mut Printer) -> Result<(), Failure> {
+    let failed = failed.iter().map(|(place, error)| (&photos[*place], error));
+    for (photo, error) in photos.iter().filter_map(|photo| Some((photo, photo.fault.as_ref()?))).chain(failed) {
+        message::error(error);
+        printer.failed(&photo.path, error)?;
+    }
+    Ok(())
+}
+
 /// Why no further photo can be done either. (A lost engine comes here only where `work` could make no other.)
 pub fn stops(error: &Error) -> Option<&'static str> {
     match error {

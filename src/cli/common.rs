@@ -222,6 +222,11 @@ impl PhotoArguments {
         if self.to_stdout() { STANDARD.into() } else { photo.result(&self.out, ending) }
     }
 
+    /// Where a file of all photos goes.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+
     /// Writes a photo's result with this `ending`, whole or not at all where it is a file. Returns its path.
     pub fn write(
         &self,

@@ -214,7 +214,7 @@ fn stem(photo: &Path) -> OsString {
     photo.file_stem().unwrap_or(photo.as_os_str()).to_owned()
 }
 
-fn counted(count: usize, what: &str) -> String {
+pub fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 

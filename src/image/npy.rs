@@ -1,13 +1,20 @@
 //! NumPy's array files (.npy, version 1.0: a magic number, a header in Python's notation, then the raw values).
 //!
 //! By hand, not by the crate npyz: that aligns the values to 16 bytes where NumPy itself writes 64, takes value by value where
-//! here whole planes go out as they lie in memory, and brings the parser of headers that nothing here reads (20 crates).
+//! here whole planes go out as they lie in memory, and brings a parser of Python's literals (20 crates) for the one header that is
+//! read here, a matrix's.
+
+#[cfg(feature = "cli")]
+pub(crate) mod read;
 
 use std::io::{self, Write};
 
 use bytemuck::NoUninit;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+
+/// What all of these files begin with.
+pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The element type of a written array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +100,7 @@ fn header(element: &str, shape: &[usize]) -> io::Result<Vec<u8>> {
     let total = (BEFORE_TEXT + text.len() + 1).next_multiple_of(64);
     let length = u16::try_from(total - BEFORE_TEXT)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many dimensions for an array file"))?;
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    let mut bytes = [MAGIC, &[1, 0]].concat();
     bytes.extend(length.to_le_bytes());
     bytes.extend(text.bytes());
     bytes.resize(total - 1, b' ');

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Cause → calls. `MODEL` is the seeded model.
-const CALLS: [(&str, &[&str]); 19] = [
+const CALLS: [(&str, &[&str]); 20] = [
     (
         "all is done",
         &[
@@ -33,11 +33,12 @@ const CALLS: [(&str, &[&str]); 19] = [
         ],
     ),
     (
-        "a file cannot be opened or read: a model, labels, points",
+        "a file cannot be opened or read: a model, labels, points, a projection",
         &[
             "run a.png --labels cat --model none",
             "run a.png --labels @none --model MODEL",
             "embed a.png --points none --model MODEL",
+            "embed a.png --project none --model MODEL",
             "text --labels @none --out t.npy --model MODEL",
             "text --labels cat --out t.npy --model none",
             "convert none --out c.safetensors",
@@ -95,6 +96,8 @@ const CALLS: [(&str, &[&str]); 19] = [
             "run a.png bad.png --labels cat --out -",
             "run a.png a.mask.png --labels cat --out .",
             "embed a.png --at full --points p.csv",
+            "embed a.png --pca 3 --skip-existing",
+            "embed - --pca 3",
             "convert c.safetensors --out c.safetensors",
         ],
     ),
@@ -110,6 +113,10 @@ const CALLS: [(&str, &[&str]); 19] = [
     ("a template without a place for the label", &["text --labels cat --template none --out t.npy --model MODEL"]),
     ("a palette that is not known or not understood", &["run a.png --labels cat --palette none --model MODEL"]),
     ("points that are not understood", &["embed a.png --points bad.png --model MODEL"]),
+    (
+        "a projection that is not understood, or is for other vectors",
+        &["embed a.png --project bad.png --model MODEL", "embed a.png --project c.safetensors --model MODEL"],
+    ),
     (
         "a data set, a list of photos or a state that is not as it should be",
         &[

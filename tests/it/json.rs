@@ -134,9 +134,12 @@ fn every_command_prints_the_documented_fields() {
     let labelled = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
     let unlabelled = object["unlabelled"]["share"].as_f64().unwrap();
     assert!((labelled.sum::<f64>() + unlabelled - 1.0).abs() < 1e-9 && object["unlabelled"]["value"] == 255);
-    check(&folder, "embed a.png --size 32x64 --model MODEL -q", &["with `--preset`"]);
+    check(&folder, "embed a.png --size 32x64 --model MODEL -q", &["with `--preset`", "with `--pca`"]);
+    let object = check(&folder, "embed a.png --size 32x64 --pca 3 --model MODEL -q", &["with `--preset`"]);
+    assert_eq!(object["shape"], serde_json::json!([3, 16, 32]));
+    assert_eq!((&object["channels"], &object["projection"]["channels"]), (&3.into(), &64.into()));
     let points = "embed a.png --points p.csv --normalize --dtype f16 --model MODEL -q";
-    let object = check(&folder, points, &["with `--preset`"]);
+    let object = check(&folder, points, &["with `--preset`", "with `--pca`"]);
     assert_eq!((&object["at"], &object["normalized"]), (&"points".into(), &true.into()));
     assert_eq!(object["shape"], serde_json::json!([1, 64]));
     check(&folder, "text --labels cat,dog --template a{} --out x.npy --model MODEL -q", &[]);
@@ -149,7 +152,7 @@ fn every_command_prints_the_documented_fields() {
     let windows = "run a.png --labels cat,dog --crop 32 --save mask,scores,masks -q --model MODEL";
     let object = check(&folder, windows, &["with `--timings`", "with `--threshold`"]);
     assert_eq!((&object["preset"], &object["mask_height"]), (&"windows".into(), &33.into()));
-    let object = check(&folder, "embed a.png --crop 32 --model MODEL -q", &[]);
+    let object = check(&folder, "embed a.png --crop 32 --model MODEL -q", &["with `--pca`"]);
     assert_eq!(object["shape"], serde_json::json!([64, 33, 40]));
     check_fields(&printed(&folder, "info --preset lseg-eval"), "info --preset", &[]);
     let mut planned = printed(&folder, "plan --preset lseg-eval --photo 640x480 --model MODEL");

@@ -28,6 +28,7 @@ mod ops;
 mod out_of_memory;
 mod outputs;
 mod pixels;
+mod projection;
 mod protocols;
 mod regressions;
 mod rewrites;

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use lseg_fast::Engine;
 use lseg_fast::checkpoint::Checkpoint;
+use lseg_fast::image::npy;
 use tempfile::TempDir;
 use testing::files::root;
 
@@ -125,8 +126,11 @@ fn feature_files_hold_the_same_values() {
 fn presets_have_their_users_names_and_forms() {
     let folder = folder();
     let out = folder.path().join("out");
+    // Its 64 channels would be 330 KB. (One test of it: it sees a photo eight times.)
+    let axes = fs::File::create(folder.path().join("axes.npy")).unwrap();
+    npy::write(axes, &[5, 64], &[0.125_f32; 5 * 64]).unwrap();
     for (preset, name) in [
-        ("feature3dgs", "a_fmap_64x44x60.pt"),
+        ("feature3dgs --project axes.npy --max-output 30K", "a_fmap_5x44x60.pt"),
         ("openscene", "a.pt"),
         ("lsm --crop 32", "a.pt"),
         ("lsm --crop 64 --format npy", "a.npy"),

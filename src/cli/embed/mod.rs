@@ -1,5 +1,10 @@
 //! `embed`: the pixels' embeddings as arrays.
 
+mod basis;
+mod pca;
+mod projection;
+mod report;
+mod resized;
 mod whole;
 
 use std::io;
@@ -16,15 +21,17 @@ use crate::points::Points;
 use crate::{Embedding, Error};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use super::common::{EngineArguments, Opened, PhotoArguments, heading, refuse_larger, say_size};
 use super::photos::Photo;
 use super::print::Printer;
 use super::protocol::{Chosen, ProtocolArguments};
 use super::restart::Restartable;
-use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
-use super::{Failure, Outcome, batch};
+use super::result::{SavedFile, StageTime};
+use super::{Failure, Outcome, batch, message};
+use pca::Grid;
+use projection::{Finish, Projection};
+use report::{Projected, Report};
 use whole::{Ending, Map};
 
 /// Write each pixel's embedding: the vector that is compared with the labels'.
@@ -64,9 +71,20 @@ pub struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "4GiB")]
     max_output: ByteSize,
 
-    /// Bring every vector to length 1
+    /// Bring every vector to length 1, before it is projected
     #[arg(long)]
     normalize: bool,
+
+    /// Write D channels in the place of the model's: the principal components of these photos' vectors
+    ///
+    /// Every photo is computed twice: for the basis, which is stored as pca.safetensors beside the results (for --project), and to be
+    /// written. The basis is fitted to the pixels of an even grid on each photo's map, at most 16,384 of a photo.
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "project")]
+    pca: Option<u32>,
+
+    /// Write vectors projected by a file: a pca.safetensors of --pca, or a .npy matrix [D, channels] whose rows are the axes
+    #[arg(long, value_name = "FILE")]
+    project: Option<PathBuf>,
 
     /// No progress and no notes on stderr; errors remain
     #[arg(short, long)]
@@ -81,13 +99,16 @@ Examples:
   lseg-fast embed photos/ --recursive --skip-existing --model lseg.safetensors
   lseg-fast embed photos/ --preset openscene --model lseg.safetensors
   lseg-fast embed photo.jpg --preset vlmaps --format safetensors --model lseg.safetensors
+  lseg-fast embed photos/ --pca 64 --model lseg.safetensors
+  lseg-fast embed more/ --project out/pca.safetensors --model lseg.safetensors
   camera | lseg-fast embed - --out - --model lseg.safetensors > frame.npy
 
 Writes, for photo.jpg, out/photo.embed.npy:
   [channels, height, width]  with --at half (the default), full or photo
   [points, channels]         with --points, in the order of the file
 With a preset what its users read: photo.pt [channels, height, width] for openscene, photo_fmap_CxHxW.pt for feature3dgs,
-photo.npy [1, channels, height, width] for vlmaps, photo.pt for lseg-minimal and lsm; else photo.embed.npy.";
+photo.npy [1, channels, height, width] for vlmaps, photo.pt for lseg-minimal and lsm; else photo.embed.npy.
+With --pca D or --project the channels are the projection's.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum AtName {
@@ -170,21 +191,38 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     }
     let chosen = arguments.protocol.resolve(&arguments.photos)?;
     let file = arguments.file(chosen.as_ref())?;
-    let photos = arguments.photos.collect(&[file.ending.text(file.form.kind, None)], arguments.quiet)?;
+    arguments.check_projected()?;
+    let ending = file.ending.text(file.form.kind, None);
+    let photos = arguments.photos.collect(std::slice::from_ref(&ending), arguments.quiet)?;
     if photos.is_empty() {
         return Ok(Outcome::Done);
     }
     let points = arguments.points.as_deref().map(Points::read).transpose()?;
+    let given = arguments.project.as_deref().map(Projection::read).transpose()?;
+    if arguments.pca.is_some() {
+        arguments.check_twice(&photos, &ending)?;
+    }
     let checkpoint = arguments.engine.open()?;
+    let origin = arguments.origin(&checkpoint, chosen.as_ref());
     arguments.photos.create_folder()?;
     let ready = || {
         let mut engine = arguments.engine.load(&checkpoint, arguments.quiet)?;
+        arguments.check_channels(given.as_ref(), engine.config().embed_dim)?;
         arguments.photos.set_size(&mut engine)?;
         arguments.protocol.set(&mut engine)?;
         Ok(Session { engine, points: points.as_ref(), chosen: chosen.as_ref(), file, arguments })
     };
     let mut sessions = Restartable::new(ready, arguments.quiet)?;
-    let embed = |photo: &Photo| sessions.work(photo, Session::embed);
+    let fitted = match arguments.pca {
+        Some(count) => Some(basis::fit(arguments, count as usize, &photos, &mut sessions, printer, &origin)?),
+        None => None,
+    };
+    let projection = fitted.as_ref().or(given.as_ref());
+    if let Some(note) = projection.and_then(|projection| projection.differs(&origin)).filter(|_| !arguments.quiet) {
+        message::note(note);
+    }
+    let finish = Finish { normalise: arguments.normalize, projection };
+    let embed = |photo: &Photo| sessions.work(photo, |session, photo| session.embed(photo, finish));
     batch::each(photos, arguments.quiet, printer, embed, Report::render)
 }
 
@@ -199,15 +237,12 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn embed(&mut self, given: &Photo) -> crate::Result<Report> {
-        let Opened { photo, decoding } = self.arguments.photos.open(given, &self.engine)?;
+    fn embed(&mut self, given: &Photo, finish: Finish<'_>) -> crate::Result<Report> {
+        let Opened { photo, decoding } = self.open(given)?;
         let size = (photo.height, photo.width);
-        if let Some(points) = self.points {
-            points.check(size.0, size.1).map_err(|e| Error::photo(&given.path, e.to_string()))?;
-        }
         let Made { path, shape, saving } = match self.chosen {
-            Some(chosen) => self.whole(given, photo, chosen)?,
-            None => self.native(given, &Image::rgb8(photo.width, photo.height, &photo.rgb))?,
+            Some(chosen) => self.whole(given, photo, chosen, finish)?,
+            None => self.native(given, &Image::rgb8(photo.width, photo.height, &photo.rgb), finish)?,
         };
         let heading = heading(given, size, &self.engine);
 
@@ -221,23 +256,64 @@ impl Session<'_> {
             preset: self.chosen.map(|chosen| chosen.name.clone()),
             at: if self.points.is_some() { "points" } else { at },
             shape,
+            channels: finish.channels(self.engine.config().embed_dim),
             dtype: if self.file.form.dtype == Dtype::F16 { "float16" } else { "float32" },
             normalized: self.arguments.normalize,
+            projection: finish.projection.map(Projected::from),
             stages,
             files: vec![SavedFile { kind: "embed", index: None, path }],
         })
     }
 
+    fn open(&self, given: &Photo) -> crate::Result<Opened> {
+        let opened = self.arguments.photos.open(given, &self.engine)?;
+        if let Some(points) = self.points {
+            let checked = points.check(opened.photo.height, opened.photo.width);
+            checked.map_err(|e| Error::photo(&given.path, e.to_string()))?;
+        }
+        Ok(opened)
+    }
+
+    /// Vectors on an even grid of the photo's map, `[n, channels]`, as they will be projected on so many; and their channels.
+    fn sample(&mut self, given: &Photo, components: usize) -> crate::Result<(Vec<f32>, usize)> {
+        let photo = self.open(given)?.photo;
+        let Session { engine, file, chosen, points, arguments } = self;
+        let channels = engine.config().embed_dim;
+        let mut picked = Vec::new();
+        if let Some(chosen) = chosen {
+            let mut map = Map::of(engine, photo, chosen, Dtype::F32)?;
+            if points.is_none() {
+                arguments.refuse_larger_whole(given, file.form.bytes(components, map.size()))?;
+            }
+            let grid = Grid::of(map.size());
+            map.each(Dtype::F32, &mut |rows, columns, values| {
+                grid.pick(rows, columns, values, channels, &mut picked);
+                Ok(())
+            })?;
+        } else {
+            let map = engine.embed(&Image::rgb8(photo.width, photo.height, &photo.rgb))?;
+            Grid::of((map.height, map.width)).pick(0..map.height, 0..map.width, &map.data, channels, &mut picked);
+        }
+        let before = Finish { normalise: arguments.normalize, projection: None };
+        Ok((before.of(picked, channels), channels))
+    }
+
     /// One pass at the model's size, or the one that was asked for.
-    fn native(&mut self, given: &Photo, frame: &Image<'_>) -> crate::Result<Made> {
+    fn native(&mut self, given: &Photo, frame: &Image<'_>, finish: Finish<'_>) -> crate::Result<Made> {
         let Session { engine, points, file, arguments, .. } = self;
         let (dtype, normalise, channels) = (file.form.dtype, arguments.normalize, engine.config().embed_dim);
         match (points, arguments.at().resized()) {
             (Some(points), _) => {
                 let samples = engine.embed_at(frame, points.values())?;
-                arguments.save_points(given, file, samples, channels)
+                arguments.save_points(given, file, samples, channels, finish)
             }
-            (None, None) => arguments.save_map(given, file, engine.embed(frame)?),
+            (None, None) => arguments.save_map(given, file, engine.embed(frame)?, finish),
+            (None, Some(at)) if finish.projection.is_some() => {
+                let map = engine.embed(frame)?;
+                let size =
+                    if at == At::Full { (2 * map.height, 2 * map.width) } else { (frame.height(), frame.width()) };
+                arguments.save_projected(given, file, map, size, finish)
+            }
             (None, Some(at)) => {
                 arguments.save_resized(given, file, Box::new(engine.embed_resized(frame, at, dtype, normalise)?))
             }
@@ -245,36 +321,43 @@ impl Session<'_> {
     }
 
     /// As a protocol says.
-    fn whole(&mut self, given: &Photo, photo: decode::Photo, chosen: &Chosen) -> crate::Result<Made> {
+    fn whole(
+        &mut self,
+        given: &Photo,
+        photo: decode::Photo,
+        chosen: &Chosen,
+        finish: Finish<'_>,
+    ) -> crate::Result<Made> {
         let Session { engine, points, file, arguments, .. } = self;
         let (size, start) = ((photo.height, photo.width), Instant::now());
-        // Lengths are of float32.
-        let in_f32 = arguments.normalize || points.is_some();
+        // What is made of vectors is made in float32.
+        let in_f32 = finish.normalise || finish.projection.is_some() || points.is_some();
         let dtype = if in_f32 { Dtype::F32 } else { file.form.dtype };
         let mut map = Map::of(engine, photo, chosen, dtype)?;
-        let channels = map.channels();
         if let Some(points) = points {
-            let samples = map.at_points(points.values(), size)?;
-            return arguments.save_points(given, file, samples, channels);
+            let (samples, channels) = (map.at_points(points.values(), size)?, map.channels());
+            return arguments.save_points(given, file, samples, channels, finish);
         }
+        let channels = finish.channels(map.channels());
         let (height, width) = map.size();
         let bytes = file.form.bytes(channels, (height, width));
-        refuse_larger(
-            given,
-            bytes,
-            arguments.max_output,
-            "pass --dtype f16, --points, or a preset with a smaller map",
-        )?;
+        arguments.refuse_larger_whole(given, bytes)?;
         let ending = file.ending.text(file.form.kind, Some((channels, height, width)));
         let path = arguments.photos.path(given, &ending);
         arguments.say_size(given, bytes, &path);
-        map.write(&given.path, &path, file.form, (dtype, arguments.normalize))?;
+        map.write(&given.path, &path, file.form, dtype, finish)?;
         drop(map);
         // It was computed meanwhile.
         let computed = engine.stage_times().iter().map(|(_, time)| *time).sum();
         let saving = start.elapsed().saturating_sub(computed);
         Ok(Made { path, shape: file.form.shape(channels, (height, width)), saving })
     }
+}
+
+/// A map of what becomes of its vectors.
+fn finished(map: Embedding, finish: Finish<'_>) -> Embedding {
+    let Embedding { channels, height, width, data } = map;
+    Embedding { channels: finish.channels(channels), height, width, data: finish.of(data, channels) }
 }
 
 /// What is written for a photo.
@@ -322,20 +405,18 @@ impl Arguments {
         Ok(File { form, ending })
     }
 
-    fn save_map(&self, photo: &Photo, file: &File, mut map: Embedding) -> crate::Result<Made> {
+    fn save_map(&self, photo: &Photo, file: &File, map: Embedding, finish: Finish<'_>) -> crate::Result<Made> {
         let start = Instant::now();
-        if self.must_fit_f16(file) {
+        let map = finished(map, finish);
+        let (form, size) = (file.form, (map.height, map.width));
+        if form.dtype == Dtype::F16 {
             refuse_beyond_f16(&photo.path, map.beyond_f16())?;
         }
-        let (form, size) = (file.form, (map.height, map.width));
         self.refuse_larger(photo, form.bytes(map.channels, size))?;
         let ending = file.ending.text(form.kind, None);
         let path = if form.kind == Kind::Npy && form.order == Order::Chw {
-            self.photos.write(photo, &ending, |mut out| map.write(&mut out, form.dtype, self.normalize))?
+            self.photos.write(photo, &ending, |mut out| map.write(&mut out, form.dtype, false))?
         } else {
-            if self.normalize {
-                embedding::normalise(&mut map.data, map.channels);
-            }
             let mut bytes = io::Cursor::new(Vec::new());
             Writer::new(&mut bytes, form, map.channels, size, false)
                 .and_then(|mut writer| {
@@ -348,10 +429,33 @@ impl Arguments {
         Ok(Made { path, shape: form.shape(map.channels, size), saving: start.elapsed() })
     }
 
+    /// As [`Arguments::save_map`], at another (height, width).
+    fn save_projected(
+        &self,
+        photo: &Photo,
+        file: &File,
+        map: Embedding,
+        size: (usize, usize),
+        finish: Finish<'_>,
+    ) -> crate::Result<Made> {
+        let start = Instant::now();
+        let map = finished(map, finish);
+        let (dtype, channels) = (file.form.dtype, map.channels);
+        // Resizing only averages.
+        if dtype == Dtype::F16 {
+            refuse_beyond_f16(&photo.path, map.beyond_f16())?;
+        }
+        self.refuse_larger(photo, file.form.bytes(channels, size))?;
+        let ending = file.ending.text(file.form.kind, None);
+        let path = self.photos.write(photo, &ending, |mut out| resized::write(&map, size, dtype, &mut out))?;
+        Ok(Made { path, shape: vec![channels, size.0, size.1], saving: start.elapsed() })
+    }
+
     /// As [`Arguments::save_map`], of what the device resizes meanwhile.
     fn save_resized(&self, photo: &Photo, file: &File, mut resized: Box<Resized<'_>>) -> crate::Result<Made> {
         let start = Instant::now();
-        if self.must_fit_f16(file) {
+        // What is normalised fits.
+        if file.form.dtype == Dtype::F16 && !self.normalize {
             refuse_beyond_f16(&photo.path, resized.beyond_f16())?;
         }
         let [channels, height, width] = resized.shape();
@@ -368,11 +472,16 @@ impl Arguments {
         Ok(Made { path, shape: resized.shape().to_vec(), saving: start.elapsed() })
     }
 
-    fn save_points(&self, photo: &Photo, file: &File, mut samples: Vec<f32>, channels: usize) -> crate::Result<Made> {
+    fn save_points(
+        &self,
+        photo: &Photo,
+        file: &File,
+        samples: Vec<f32>,
+        channels: usize,
+        finish: Finish<'_>,
+    ) -> crate::Result<Made> {
         let start = Instant::now();
-        if self.normalize {
-            embedding::normalise(&mut samples, channels);
-        }
+        let (samples, channels) = (finish.of(samples, channels), finish.channels(channels));
         let dtype = file.form.dtype;
         if dtype == Dtype::F16 {
             refuse_beyond_f16(&photo.path, embedding::beyond_f16(&samples))?;
@@ -385,13 +494,18 @@ impl Arguments {
         Ok(Made { path, shape, saving: start.elapsed() })
     }
 
-    /// Whether values beyond float16 would be lost: what is normalised fits.
-    fn must_fit_f16(&self, file: &File) -> bool {
-        file.form.dtype == Dtype::F16 && !self.normalize
+    fn refuse_larger(&self, photo: &Photo, bytes: u64) -> crate::Result<()> {
+        refuse_larger(
+            photo,
+            bytes,
+            self.max_output,
+            "pass --pca D for fewer channels, --dtype f16, --at half or --points",
+        )
     }
 
-    fn refuse_larger(&self, photo: &Photo, bytes: u64) -> crate::Result<()> {
-        refuse_larger(photo, bytes, self.max_output, "pass --dtype f16, --at half or --points")
+    fn refuse_larger_whole(&self, photo: &Photo, bytes: u64) -> crate::Result<()> {
+        let ways = "pass --pca D for fewer channels, --dtype f16, --points, or a preset with a smaller map";
+        refuse_larger(photo, bytes, self.max_output, ways)
     }
 
     fn say_size(&self, photo: &Photo, bytes: u64, path: &Path) {
@@ -412,30 +526,5 @@ fn refuse_beyond_f16(photo: &Path, value: Option<f32>) -> crate::Result<()> {
             format!("its embedding has the value {value}, beyond float16's 65504; use --dtype f32 or --normalize"),
         )),
         None => Ok(()),
-    }
-}
-
-/// What is said about one photo.
-#[derive(Serialize)]
-struct Report {
-    #[serde(flatten)]
-    heading: Heading,
-    /// Where photos are not taken in one pass of the model's size.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preset: Option<String>,
-    at: &'static str,
-    shape: Vec<usize>,
-    dtype: &'static str,
-    normalized: bool,
-    stages: Vec<StageTime>,
-    files: Vec<SavedFile>,
-}
-
-impl Report {
-    fn render(&self) -> String {
-        let shape = self.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
-        let normalized = if self.normalized { ", each vector of length 1" } else { "" };
-        let what = format!("  {shape}, {}, at {}{normalized}\n\n", self.dtype, self.at);
-        format!("{}{what}{}", self.heading.render(), render_stages_and_files(&self.stages, &self.files))
     }
 }

@@ -13,6 +13,7 @@ use crate::{Error, Output, Wanted, embedding};
 
 use super::super::common::write_pieces;
 use super::super::protocol::Chosen;
+use super::projection::Finish;
 
 /// A preset's own form, and how its file's name goes on behind the photo's stem.
 pub fn own_form(chosen: Option<&Chosen>) -> (Form, Ending) {
@@ -101,7 +102,10 @@ impl<'a> Map<'a> {
     }
 
     /// `take(rows, columns, values)`, values `[rows, columns, channels]`, of all of it.
-    fn each(&mut self, dtype: Dtype, take: &mut TakePiece<'_>) -> crate::Result<()> {
+    ///
+    /// # Errors
+    /// As of [`Engine::run_whole`]; whatever `take` gives.
+    pub fn each(&mut self, dtype: Dtype, take: &mut TakePiece<'_>) -> crate::Result<()> {
         match self {
             Map::Whole { shape: [h, w, _], values } => take(0..*h, 0..*w, values),
             Map::Windows(whole) => {
@@ -118,7 +122,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// Writes all of it; with `normalise` each vector is brought to length 1.
+    /// Writes what becomes of all of it.
     ///
     /// # Errors
     /// [`Error::Output`]; as of [`Engine::run_whole`]; [`Error::Photo`] for a value beyond float16.
@@ -127,16 +131,17 @@ impl<'a> Map<'a> {
         photo: &Path,
         to: &Path,
         form: Form,
-        (dtype, normalise): (Dtype, bool),
+        dtype: Dtype,
+        finish: Finish<'_>,
     ) -> crate::Result<()> {
         let (size, channels, in_strips) = (self.size(), self.channels(), self.in_strips());
         let write = |out: &mut dyn WriteSeek| {
             let failed = |e| Error::output(to, e);
-            let mut writer = Writer::new(out, form, channels, size, in_strips).map_err(failed)?;
+            let mut writer = Writer::new(out, form, finish.channels(channels), size, in_strips).map_err(failed)?;
+            let mut projected = Vec::new();
             self.each(dtype, &mut |rows, columns, values| {
-                if normalise {
-                    embedding::normalise(values, channels);
-                } else if form.dtype == Dtype::F16 {
+                let values = finish.apply(values, channels, &mut projected);
+                if form.dtype == Dtype::F16 {
                     super::refuse_beyond_f16(photo, embedding::beyond_f16(values))?;
                 }
                 writer.put(rows, columns, values).map_err(failed)
