@@ -11,13 +11,13 @@ use serde_json::json;
 use super::projection::{COMPONENTS, MEAN, TOTAL_VARIANCE, VARIANCE};
 
 /// Vectors of a photo that are looked at, at most: an even grid of 128 × 128.
-pub const MOST_VECTORS: usize = 1 << 14;
+const MOST_VECTORS: usize = 1 << 14;
 /// Vectors whose products are added at once.
 const BLOCK: usize = 2048;
 /// Columns of the sums of a task.
 const COLUMNS: usize = 64;
 
-/// Every so-and-so-manieth pixel of both axes.
+/// Every `step`-th pixel on both axes.
 #[derive(Clone, Copy)]
 pub struct Grid {
     step: usize,
