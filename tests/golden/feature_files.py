@@ -4,7 +4,8 @@
 
 Every format, layout and element type of one pass, and the presets with files of their own in every format, of two
 photos with the network `vit32`: names, shapes, element types, contiguity, finite values, and in all files of a photo
-the same values to the bit. A few minutes.
+the same values to the bit. Then projections: `--pca` against NumPy's eigenvectors, `--project` of matrices that NumPy
+saves. A few minutes.
 """
 
 import argparse
@@ -192,6 +193,55 @@ def presets(program, photos, differences):
                 same(f"embed --preset {preset} --format {other}", values, own, differences)
 
 
+def embedded(program, photos, *options):
+    """→ each photo's values [pixels, channels] in float64, and the basis' tensors where there is one."""
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary)
+        embed(program, photos, out, ["--size", "{}x{}".format(*SIZE), "--layout", "hwc", *options])
+        maps = {stem: np.load(out / f"{stem}.embed.npy").astype(np.float64) for stem in PHOTOS}
+        basis = out / "pca.safetensors"
+        tensors = safetensors.numpy.load_file(basis) if basis.exists() else {}
+    return {stem: values.reshape(-1, values.shape[-1]) for stem, values in maps.items()}, tensors
+
+
+def close(name, what, got, wanted, tolerance, differences):
+    """Of the largest value."""
+    differences.looked += 1
+    error = np.abs(got - wanted).max() / np.abs(wanted).max() if got.shape == wanted.shape else np.inf
+    if not error <= tolerance:
+        differences.lines.append(f"{name}: {what} is off by {error:.1e} of the largest, {tolerance} is allowed")
+
+
+def principal(program, photos, differences, count=5):
+    """All pixels are in the fit: the maps have fewer than 16,384."""
+    plain, _ = embedded(program, photos)
+    projected, basis = embedded(program, photos, "--pca", count)
+    vectors = np.concatenate(list(plain.values()))
+    mean = vectors.mean(0)
+    variance, axes = np.linalg.eigh(np.cov(vectors.T, bias=True))
+    variance, axes = variance[::-1][:count], axes[:, ::-1][:, :count].T
+    axes *= np.sign(np.take_along_axis(axes, np.abs(axes).argmax(1, keepdims=True), 1))
+    for what, wanted in (("mean", mean), ("components", axes), ("explained_variance", variance)):
+        close("--pca", what, basis[what], wanted, 1e-4, differences)
+    for stem, values in plain.items():
+        close("--pca", stem, projected[stem], (values - mean) @ axes.T, 1e-4, differences)
+
+
+def projects(program, photos, differences):
+    """Matrices of each element type and order."""
+    plain, _ = embedded(program, photos)
+    matrix = np.random.default_rng(0).normal(size=(7, CHANNELS))
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "matrix.npy"
+        for dtype, order in product(("f2", "f4", "f8"), "CF"):
+            saved = np.asarray(matrix, dtype, order)
+            np.save(path, saved)
+            projected, _ = embedded(program, photos, "--project", path)
+            for stem, values in plain.items():
+                wanted = values @ saved.astype(np.float64).T
+                close(f"--project {dtype} {order}", stem, projected[stem], wanted, 1e-5, differences)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, required=True, help="the lseg-fast program")
@@ -203,6 +253,8 @@ def main():
             Image.fromarray(seeded.photo(seed, *size)).save(photos / f"{stem}.png")
         one_pass(program, photos, differences)
         presets(program, photos, differences)
+        principal(program, photos, differences)
+        projects(program, photos, differences)
     print("\n".join([f"{differences.looked} facts looked at", *(differences.lines or ["no differences"])]))
     sys.exit(1 if differences.lines else 0)
 
