@@ -104,7 +104,8 @@ fn windows_are_one_graph_a_batch_size() {
     let photo = || Photo { width, height, rgb: (0..height * width * 3).map(|i| (i * i % 251) as u8).collect() };
     let options = WholeOptions { batch: Some(3), ..WholeOptions::default() };
     for labels in [3, 70] {
-        engine.set_labels(&(0..labels).map(|i| format!("thing {i}")).collect::<Vec<_>>()).unwrap();
+        let mut words: Vec<String> = (0..labels).map(|i| format!("thing {i}")).collect();
+        engine.set_labels(&words).unwrap();
         let mut seen = Vec::new();
         for _ in 0..3 {
             let before = engine.lane().device_calls();
@@ -120,5 +121,13 @@ fn windows_are_one_graph_a_batch_size() {
         assert_eq!((second.0, second.1, third.0, third.1), (0, parts, 0, parts), "{labels} labels");
         assert!(*eager > 0 && *graphs == parts - 3, "{labels} labels: {graphs} graphs of the first photo");
         assert!(second.2 == *mask && third.2 == *mask, "{labels} labels");
+        // As many other words take the same graphs.
+        words.reverse();
+        engine.set_labels(&words).unwrap();
+        let launches = engine.lane().device_calls().launches;
+        let results = engine.run_whole(photo(), &protocol, Wanted::MASK, options).unwrap();
+        let turned: Vec<u16> = results.mask(0).unwrap().iter().map(|label| labels as u16 - 1 - label).collect();
+        assert_eq!(engine.lane().device_calls().launches, launches, "{labels} labels");
+        assert!(turned == *mask, "{labels} labels");
     }
 }

@@ -133,6 +133,12 @@ fn labels_beyond_the_channels_have_the_same_scores() {
             let error = distance(&of_many, &few.values);
             assert!(error < 1e-4 * range(&many.values), "labels from {}, {memory} bytes: {error}", i * channels);
         }
+        // As many other words take the same plan.
+        let backwards: Vec<String> = all.iter().rev().cloned().collect();
+        let other = compute(&backwards, memory);
+        let turned: Vec<f32> =
+            other.values.chunks_exact(all.len()).flat_map(|pixel| pixel.iter().rev()).copied().collect();
+        assert!(distance(&turned, &many.values) < 1e-4 * range(&many.values), "{memory} bytes");
     }
 }
 

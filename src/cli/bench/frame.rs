@@ -29,7 +29,7 @@ use super::refuse_compiled;
 /// By the host's clock, and of that the GPU's part (its copies included) by its own; after --warm-up seconds of the same, because an
 /// idle GPU runs at a sixth of its clock. On the virtual GPU there is no time: it counts what a frame does as an H100, an RTX 4090
 /// and an AGX Orin, or as those of them that VGPU_DEVICES or VGPU_DEVICE names, and predicts from that by a model. A large model
-/// takes minutes there.
+/// takes minutes there. Of a photo in windows one pass of each kind is counted, of two windows unless --batch-windows says how many.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
