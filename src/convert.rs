@@ -18,6 +18,7 @@ use crate::checksum;
 use crate::model::config::Config;
 use crate::model::required;
 use crate::model::weights::TensorSpec;
+use crate::safetensors_header;
 use crate::{Error, Result};
 
 /// What the written tensors' elements are.
@@ -224,11 +225,8 @@ fn header(plan: &[(Dtype, TensorSpec)], config: &str) -> Result<(Vec<u8>, u64), 
         tensors.push((spec.name.clone(), info));
     }
     let header = Header { metadata: Stated { checksum: checksum::ZEROS, config }, tensors: Tensors(tensors) };
-    let mut json = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-    bytes.append(&mut json);
-    Ok((bytes, at as u64))
+    let json = serde_json::to_vec(&header).map_err(|e| e.to_string())?;
+    Ok((safetensors_header::framed(json), at as u64))
 }
 
 struct Writer<'a> {

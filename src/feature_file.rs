@@ -11,6 +11,7 @@ use half::f16;
 
 use crate::atomic_file::WriteSeek;
 use crate::image::npy::{self, Dtype};
+use crate::safetensors_header;
 
 /// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,11 +193,5 @@ fn push(dtype: Dtype, values: impl Iterator<Item = f32>, to: &mut Vec<u8>) {
 fn safetensors_header(form: &Form, shape: &[usize], bytes: u64) -> Vec<u8> {
     let dtype = if form.dtype == Dtype::F16 { "F16" } else { "F32" };
     let tensor = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [0, bytes] });
-    let mut header = serde_json::json!({ "features": tensor }).to_string();
-    while !header.len().is_multiple_of(8) {
-        header.push(' ');
-    }
-    let mut out = (header.len() as u64).to_le_bytes().to_vec();
-    out.extend_from_slice(header.as_bytes());
-    out
+    safetensors_header::framed(serde_json::json!({ "features": tensor }).to_string().into_bytes())
 }

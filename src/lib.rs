@@ -103,6 +103,7 @@ pub mod termination;
 pub mod tokenizer;
 
 mod file_kind;
+mod safetensors_header;
 mod unit_vector;
 
 pub use embedding::Embedding;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs, head};
+use crate::ops::similarity;
 use crate::pixels::{Format, Image};
 use crate::plan;
 
@@ -177,10 +178,7 @@ pub fn predict(
     labels: usize,
 ) -> Result<Prediction> {
     let model = load(checkpoint, cuda)?;
-    let texts = texts(labels, model.config.embed_dim);
-    let head::Bank { rows, offsets } = model.head.bank(&texts, false, cuda.largest_weight())?;
-    let bank = cuda.bank(labels, model.config.features, &rows, &offsets)?;
-    let bank = model.head.similarity(cuda.set_bank(None, &bank)?);
+    let bank = similarity(&model, cuda, labels)?;
     let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network, normalisation: None };
     let (plan, io) =
         plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
@@ -206,6 +204,14 @@ pub(super) fn load(checkpoint: &Checkpoint, cuda: &mut Cuda) -> Result<Model> {
 /// `[labels, embed_dim]`: any words do, as what is counted does not depend on them.
 pub(super) fn texts(labels: usize, embed_dim: usize) -> Vec<f32> {
     (0..labels * embed_dim).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect()
+}
+
+/// What maps are compared with such labels by.
+pub(super) fn similarity(model: &Model, cuda: &mut Cuda, labels: usize) -> Result<similarity::Weights> {
+    let texts = texts(labels, model.config.embed_dim);
+    let head::Bank { rows, offsets } = model.head.bank(&texts, false, cuda.largest_weight())?;
+    let bank = cuda.bank(labels, model.config.features, &rows, &offsets)?;
+    Ok(model.head.similarity(cuda.set_bank(None, &bank)?))
 }
 
 /// Of launches that each run so many times.

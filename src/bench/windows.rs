@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::frame::{Frames, Prediction, Stage, load, predicted, texts, time, time_stages};
+use super::frame::{Frames, Prediction, Stage, load, predicted, similarity, texts, time, time_stages};
 use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
 use crate::device::cuda::{Cuda, Effort, Launched, Record};
-use crate::device::{Device, Upload};
+use crate::device::Device;
 use crate::engine::whole::{run_pass, window_shape, write_table};
 use crate::engine::window_tables::{self, Sight, Tables, Window};
 use crate::engine::{Engine, Wanted, WholeOptions};
 use crate::error::Result;
 use crate::image::decode::Photo;
-use crate::model::config::LOGIT_SCALE;
-use crate::model::windows::WindowBank;
-use crate::model::{Model, Outputs, head};
+use crate::model::windows::{WindowBank, WindowIo};
+use crate::model::{Model, Outputs};
 use crate::ops::Element;
 use crate::plan;
 use crate::protocol::Protocol;
@@ -84,12 +83,12 @@ pub fn predict(
     cuda.write(&mut program, io.sums, 0, &vec![0; 4 * io.sums.len()])?;
     cuda.record(Record::Counts);
 
-    let work = work(protocol, &layout, &batches);
+    let work = work(protocol, &layout, &io);
     let mut tables = Tables::default();
     let mut launches: Vec<(Launched, u64)> = Vec::new();
     for (batch, (count, windows, strip)) in &work.passes {
         tables.fill(&Sight { protocol, photo }, &layout, strip, windows);
-        run_pass(cuda, &mut program, io.pass_of(*batch), &tables)?;
+        run_pass(cuda, &mut program, io.pass_for(*batch), &tables)?;
         launches.extend(cuda.take_launches().into_iter().map(|launch| (launch, *count)));
     }
     let columns = window_tables::columns(protocol, &layout, &layout.strips[0]);
@@ -102,18 +101,15 @@ pub fn predict(
 }
 
 fn bank(model: &Model, cuda: &mut Cuda, labels: usize) -> Result<WindowBank> {
-    let mut texts = texts(labels, model.config.embed_dim);
-    if model.sums_vectors(labels) {
-        texts.iter_mut().for_each(|value| *value *= LOGIT_SCALE);
-        let bank = cuda.bank(labels, model.config.embed_dim, &texts, &vec![0.0; labels])?;
-        return Ok(WindowBank::OfSums(cuda.set_bank(None, &bank)?));
+    if !model.sums_vectors(labels) {
+        return Ok(WindowBank::OfMaps(similarity(model, cuda, labels)?));
     }
-    let head::Bank { rows, offsets } = model.head.bank(&texts, false, cuda.largest_weight())?;
-    let bank = cuda.bank(labels, model.config.features, &rows, &offsets)?;
-    Ok(WindowBank::OfMaps(model.head.similarity(cuda.set_bank(None, &bank)?)))
+    let vectors = texts(labels, model.config.embed_dim);
+    let bank = cuda.bank(labels, model.config.embed_dim, &vectors, &vec![0.0; labels])?;
+    Ok(WindowBank::OfSums(cuda.set_bank(None, &bank)?))
 }
 
-fn work(protocol: &Protocol, layout: &Layout, batches: &[usize]) -> Work {
+fn work(protocol: &Protocol, layout: &Layout, io: &WindowIo) -> Work {
     let mut work = Work::default();
     for strip in &layout.strips {
         for next in Order::new(protocol, layout) {
@@ -124,7 +120,8 @@ fn work(protocol: &Protocol, layout: &Layout, batches: &[usize]) -> Work {
             let mut windows = Vec::new();
             window_tables::windows(protocol, strip, &rows, &mut windows);
             let mut left = &windows[..];
-            for batch in window_tables::passes(windows.len(), batches) {
+            while !left.is_empty() {
+                let batch = io.pass_for(left.len()).batch;
                 let these;
                 (these, left) = left.split_at(batch);
                 let count = work.passes.get(&batch).map_or(0, |(count, ..)| *count);

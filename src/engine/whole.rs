@@ -382,10 +382,9 @@ impl Whole<'_> {
 
     /// Passes of these windows, as many at once as there are passes for.
     fn add(&mut self, strip: &Strip, mut windows: &[Window]) -> Result<()> {
-        let batches: Vec<usize> = self.io().passes.iter().map(|pass| pass.batch).collect();
-        for batch in window_tables::passes(windows.len(), &batches) {
+        while !windows.is_empty() {
             let these;
-            (these, windows) = windows.split_at(batch);
+            (these, windows) = windows.split_at(self.io().pass_for(windows.len()).batch);
             self.pass(strip, these)?;
         }
         Ok(())
@@ -395,7 +394,7 @@ impl Whole<'_> {
         let Whole { lane, protocol, layout, photo, tables, .. } = self;
         tables.fill(&Sight { protocol, photo: *photo }, layout, strip, windows);
         let (device, Planned { program, io, .. }) = lane.planned();
-        run_pass(device, program, io.pass_of(windows.len()), tables)?;
+        run_pass(device, program, io.pass_for(windows.len()), tables)?;
         self.note_times();
         Ok(())
     }

@@ -29,15 +29,6 @@ pub fn windows(protocol: &Protocol, strip: &Strip, rows: &[(usize, usize)], into
     }
 }
 
-/// How many windows each pass takes, of so many that come together: as many as any kind of pass, largest first and down to one, has.
-pub fn passes(mut windows: usize, batches: &[usize]) -> impl Iterator<Item = usize> + '_ {
-    std::iter::from_fn(move || {
-        let batch = batches.iter().copied().find(|batch| *batch <= windows).filter(|_| windows > 0)?;
-        windows -= batch;
-        Some(batch)
-    })
-}
-
 /// The kinds of pass where so many windows are the most: halves of it down to one.
 pub fn batches(most: usize) -> Vec<usize> {
     std::iter::successors(Some(most.max(1)), |size| (*size > 1).then_some(size / 2)).collect()

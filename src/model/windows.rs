@@ -96,9 +96,9 @@ pub struct WindowIo {
 }
 
 impl WindowIo {
-    /// The pass of so many windows.
-    pub fn pass_of(&self, windows: usize) -> &Pass {
-        self.passes.iter().find(|pass| pass.batch == windows).expect("windows come in numbers that passes have")
+    /// The largest pass that so many windows fill, at least one.
+    pub fn pass_for(&self, windows: usize) -> &Pass {
+        self.passes.iter().find(|pass| pass.batch <= windows).expect("there is a pass of one window")
     }
 }
 

@@ -8,6 +8,8 @@ use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, SymmetricEigen};
 use rayon::prelude::*;
 use serde_json::json;
 
+use crate::safetensors_header;
+
 use super::projection::{COMPONENTS, MEAN, TOTAL_VARIANCE, VARIANCE};
 
 /// Vectors of a photo that are looked at, at most: an even grid of 128 × 128.
@@ -153,12 +155,7 @@ impl Basis {
             end += 4 * values.len();
             header.insert((*name).to_owned(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] }));
         }
-        let mut header = serde_json::Value::Object(header).to_string();
-        while !header.len().is_multiple_of(8) {
-            header.push(' ');
-        }
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
+        out.write_all(&safetensors_header::framed(serde_json::Value::Object(header).to_string().into_bytes()))?;
         tensors.iter().try_for_each(|(_, _, values)| out.write_all(bytemuck::cast_slice(values)))
     }
 }
