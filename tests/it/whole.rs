@@ -126,10 +126,11 @@ fn feature_files_hold_the_same_values() {
 fn presets_have_their_users_names_and_forms() {
     let folder = folder();
     let out = folder.path().join("out");
-    // Its 64 channels would be 330 KB. (One test of it: it sees a photo eight times.)
+    // Its 64 channels are 330 KB.
     let axes = fs::File::create(folder.path().join("axes.npy")).unwrap();
     npy::write(axes, &[5, 64], &[0.125_f32; 5 * 64]).unwrap();
     for (preset, name) in [
+        ("feature3dgs", "a_fmap_64x44x60.pt"),
         ("feature3dgs --project axes.npy --max-output 30K", "a_fmap_5x44x60.pt"),
         ("openscene", "a.pt"),
         ("lsm --crop 32", "a.pt"),
