@@ -19,17 +19,12 @@
 #pragma once
 
 #include "epilogue.cuh"
-#include "sm90/ptx.cuh"
+#include "sm90/group.cuh"
 
 // Bytes that a block can have.
 constexpr int MOST_SHARED = 227 * 1024;
-// Tiles of shared memory that are swizzled begin at multiples of it.
-constexpr int ALIGNMENT = 1024;
-constexpr int GROUP_THREADS = 128;
-constexpr int GROUP_ROWS = 64;
 // Depth of a stage: 128 bytes of halves, a row of the swizzle.
 constexpr int DEPTH = 64;
-constexpr int ROW_BYTES = 128;
 
 template <int GROUPS_, int COLUMNS_, int CLUSTER_ = 1, int PARTS_ = 1, bool FLOAT_ = false>
 struct Shape {

@@ -58,6 +58,11 @@ __device__ __forceinline__ void named_barrier(int barrier, int threads) {
     asm volatile("bar.sync %0, %1;" :: "r"(barrier), "r"(threads) : "memory");
 }
 
+// The same without waiting: this thread is one of the `threads`.
+__device__ __forceinline__ void named_arrive(int barrier, int threads) {
+    asm volatile("bar.arrive %0, %1;" :: "r"(barrier), "r"(threads) : "memory");
+}
+
 __device__ __forceinline__ void mbarrier_init(uint32_t barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(barrier), "r"(arrivals) : "memory");
 }
@@ -127,6 +132,13 @@ __device__ __forceinline__ void load_box(uint32_t to, const TensorMap& map, uint
                  :: "r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(barrier), "l"(policy) : "memory");
 }
 
+__device__ __forceinline__ void load_box(uint32_t to, const TensorMap& map, uint32_t barrier, int x, int y, int z, int u,
+                                         uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
+                 " [%0], [%1, {%2, %3, %4, %5}], [%6], %7;"
+                 :: "r"(to), "l"(&map), "r"(x), "r"(y), "r"(z), "r"(u), "r"(barrier), "l"(policy) : "memory");
+}
+
 // To the same place of every block of the cluster whose bit is set, counted at the same barrier of each.
 __device__ __forceinline__ void load_box_for(uint16_t blocks, uint32_t to, const TensorMap& map, uint32_t barrier, int x, int y,
                                              uint64_t policy) {
@@ -139,6 +151,11 @@ __device__ __forceinline__ void load_box_for(uint16_t blocks, uint32_t to, const
 __device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, int x, int y, int z) {
     asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];"
                  :: "l"(&map), "r"(x), "r"(y), "r"(z), "r"(from) : "memory");
+}
+
+__device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, int x, int y, int z, int u) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
+                 :: "l"(&map), "r"(x), "r"(y), "r"(z), "r"(u), "r"(from) : "memory");
 }
 
 __device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, int x, int y, int z, int u, int v) {
@@ -176,7 +193,7 @@ __device__ __forceinline__ void stmatrix_x4(uint32_t row, uint32_t a, uint32_t b
 // ---- products of warpgroups
 
 // A tile under the 128-byte swizzle as wgmma takes it: eight rows make an atom of 1024 bytes, the next eight follow. Sixteen
-// halves further in depth: 32 bytes.
+// halves further in depth: 32 bytes; of a tile whose rows are the depth (`registers_transposed`): 2048.
 __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t start) {
     return (start & 0x3ffff) >> 4 | 1ull << 16 | static_cast<uint64_t>(1024 >> 4) << 32 | 1ull << 62;
 }
@@ -205,13 +222,13 @@ __device__ __forceinline__ void wgmma_wait() {
 template <int N>
 __device__ __forceinline__ void pin(float (&registers)[N]) {
 #pragma unroll
-    for (float& x : registers) asm volatile("" : "+f"(x) :: "memory");
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(registers[i]) :: "memory");
 }
 
 template <int N>
 __device__ __forceinline__ void pin(uint32_t (&registers)[N]) {
 #pragma unroll
-    for (uint32_t& x : registers) asm volatile("" : "+r"(x) :: "memory");
+    for (int i = 0; i < N; i++) asm volatile("" : "+r"(registers[i]) :: "memory");
 }
 
 #define FLOATS_8(d, i)                                                                                                        \
@@ -239,6 +256,15 @@ template <int COLUMNS>
 struct Wgmma;
 
 template <>
+struct Wgmma<16> {
+    static __device__ __forceinline__ void shared(float (&d)[8], uint64_t a, uint64_t b, uint32_t add) {
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
+                     "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, 0, 0;\n}"
+                     : FLOATS_8(d, 0) : "l"(a), "l"(b), "r"(add));
+    }
+};
+
+template <>
 struct Wgmma<64> {
     static __device__ __forceinline__ void shared(float (&d)[32], uint64_t a, uint64_t b, uint32_t add) {
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
@@ -249,6 +275,13 @@ struct Wgmma<64> {
     static __device__ __forceinline__ void registers(float (&d)[32], const uint32_t (&a)[4], uint64_t b, uint32_t add) {
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
                      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" NAMES_32 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"
+                     : FLOATS_32(d, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+    }
+
+    // The rows of b's tile are its depth.
+    static __device__ __forceinline__ void registers_transposed(float (&d)[32], const uint32_t (&a)[4], uint64_t b, uint32_t add) {
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" NAMES_32 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n}"
                      : FLOATS_32(d, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
     }
 };

@@ -2,7 +2,7 @@
 // by way of shared memory and TMA.
 //
 // Mutants: 50 parts joined before all have multiplied, 51 parts read before they have come, 52 part forgotten, 53 another's
-// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 57 swizzle left out (f16), 58 banks collide
+// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 58 banks collide
 // (f32), 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
 // read, 63 rows of another group, 64 staged over what is read, 65 line of the map, 66 place in the line, 67 tap, 68 last line left
 // out, 69 staged while another group multiplies.
@@ -38,11 +38,6 @@ struct Addends {
         return sum;
     }
 };
-
-// Sums of a thread: eight columns of two rows after the other. Where the j-th eight columns' pair of a row is.
-__device__ __forceinline__ constexpr int pair_at(int eight, int lower) {
-    return 4 * eight + 2 * lower;
-}
 
 // Parts of the depth become one: each owner takes an equal share of the columns, from every part in the parts' order, so that the
 // result does not depend on who was first. `own`: its share. Every thread of the cluster's blocks comes here or to `join_idle`.
@@ -168,22 +163,6 @@ struct Store {
                     const float2 a = addends.at(first_row() + thread_row() + 8 * lower, column);
                     early[pair_at(eight, lower)] = a.x, early[pair_at(eight, lower) + 1] = a.y;
                 }
-        }
-    }
-
-    __device__ __forceinline__ void stage_halves(const float (&v)[32], uint32_t to) const {
-        const int row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 16;
-#pragma unroll
-        for (int eight = 0; eight < 8; eight += 2) {
-            uint32_t packed[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int at = pair_at(eight + i / 2, i % 2);
-                packed[i] = ptx::pack_half2(v[at], v[at + 1]);
-            }
-            const int chunk = eight + threadIdx.x % 32 / 16;
-            const uint32_t at = mutant(57) ? row * ROW_BYTES + chunk * CHUNK_BYTES : swizzled(row, chunk);
-            ptx::stmatrix_x4(to + at, packed[0], packed[1], packed[2], packed[3]);
         }
     }
 

@@ -12,7 +12,7 @@ use super::golden::{NETWORKS, Network};
 use super::kernels::{difference, on_gpu, result, tolerance};
 use super::sweep::ways;
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{Config, Cuda, Family, Forced, MODULES, MOST_PARTS, Record};
+use crate::device::cuda::{Config, Cuda, Family, Forced, Launched, MODULES, MOST_PARTS, Record};
 use crate::device::{Device, DeviceChoice};
 use crate::engine::Options;
 use crate::error::Result;
@@ -157,7 +157,11 @@ fn check_case(case: &Case, cuda: &mut Cuda, cpu: &mut Cpu, launched: &mut BTreeS
             }
         };
         // The shape does not allow this one: it was computed as before.
-        if way.config.is_some() && launches.first().is_none_or(|launch| launch.config != way.config) {
+        let is_way = |launch: &Launched| {
+            way.config.is_none_or(|config| launch.config == Some(config))
+                && way.family.is_none_or(|family| launch.family == Some(family))
+        };
+        if !launches.first().is_some_and(is_way) {
             continue;
         }
         comparisons += 1;

@@ -10,7 +10,9 @@ use super::case;
 use super::peaks::Peaks;
 use super::sweep::ways;
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{self, Cuda, Effort, Forced, GpuLimits, Launched, LibraryGemm, Record, Rival, Target};
+use crate::device::cuda::{
+    self, Cuda, Effort, Family, Forced, GpuLimits, Launched, LibraryGemm, Record, Rival, Target,
+};
 use crate::device::{Device, Program, Upload};
 use crate::error::{Error, Result};
 use crate::ops::cases::{self, Case, Prepared, Weights, awkward, real};
@@ -87,7 +89,7 @@ pub(super) struct Attempt {
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub name: String,
-    /// Of products and convolutions: "warps" (mma.sync) or "warpgroups" (wgmma).
+    /// Of products, convolutions and attention: "warps" (mma.sync) or "warpgroups" (wgmma).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<&'static str>,
     /// Whether the device takes this family by itself.
@@ -219,7 +221,7 @@ impl Counted {
 }
 
 pub(super) fn family(launch: &Launched) -> Option<&'static str> {
-    launch.config.map(|config| config.family().name())
+    launch.family.map(Family::name)
 }
 
 /// The real model's cases, in the table's order.
@@ -295,7 +297,7 @@ fn other_family(case: &Case, limits: GpuLimits) -> Option<Forced> {
     let plan = case::plan_of(case, 2, &case.shapes());
     let family = |forced: Forced| {
         let launches = cuda::compile(&plan, Target { forced, ..Target::absent(limits) }).ok()?;
-        Some(launches.of_step(0).first()?.config()?.family())
+        launches.of_step(0).first()?.family()
     };
     let other = family(Forced::default())?.other();
     let way = Forced { family: Some(other), ..Forced::default() };

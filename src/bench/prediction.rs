@@ -182,6 +182,7 @@ mod tests {
             kernel: "k",
             image,
             config,
+            family: None,
             grid: [blocks, 1, 1],
             threads: 128,
             shared: 48 << 10,

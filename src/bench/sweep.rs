@@ -35,8 +35,8 @@ pub struct Configuration {
 pub(super) fn ways(op: &Op) -> Vec<Forced> {
     match op {
         Op::Attention(op) if !op.causal => {
-            let queries = cuda::queries();
-            queries.map(|queries| Forced { queries: Some(queries), ..Forced::default() }).collect()
+            let way = |(family, queries)| Forced { family: Some(family), queries: Some(queries), ..Forced::default() };
+            cuda::queries().map(way).collect()
         }
         Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
         | Op::Conv(Conv { x, .. })
@@ -80,7 +80,9 @@ pub fn sweep<E: From<Error>>(
         let (got, launches) = attempt(cuda, &mut programs[0])?;
         let Some(launch) = launches.first() else { continue };
         // The shape does not allow this one; what the device took instead has its own turn.
-        if way.config.is_some() && launch.config != way.config {
+        if (way.config.is_some() && launch.config != way.config)
+            || (way.family.is_some() && launch.family != way.family)
+        {
             continue;
         }
         let error = difference(&got, &expected, element);

@@ -76,6 +76,22 @@ pub mod cases {
             (3, 77, 2, 64, true, Nothing),
             (2, 145, 3, 64, false, Outliers),
             (2, 200, 20, 64, false, Outliers),
+            // Around the widths of tiles of queries and keys, and of the last one's parts; more tiles than are kept at a time.
+            (1, 15, 1, 64, false, Outliers),
+            (1, 16, 2, 64, true, Outliers),
+            (1, 17, 2, 64, false, Nothing),
+            (1, 63, 1, 64, true, Nothing),
+            (1, 127, 1, 64, false, Outliers),
+            (1, 128, 1, 64, true, Outliers),
+            (2, 128, 1, 64, false, Nan),
+            (1, 129, 1, 64, true, Outliers),
+            (1, 144, 2, 64, false, Nothing),
+            (1, 191, 1, 64, true, Nan),
+            (1, 192, 1, 64, false, Outliers),
+            (1, 193, 1, 64, false, Outliers),
+            (1, 193, 2, 64, true, Nothing),
+            (1, 901, 1, 64, false, Outliers),
+            (1, 901, 1, 64, true, Outliers),
         ];
         let made = |(batch, tokens, heads, size, causal, plant)| case(batch, tokens, heads, size, causal, plant);
         all.awkward.extend(awkward.map(made));

@@ -12,9 +12,9 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use lseg_fast::device::Device;
-use lseg_fast::device::cuda::{Config, Cuda, Forced, MODULES, Record, configs};
-use lseg_fast::ops::{Element, Epilogue, Op};
-use lseg_fast::plan;
+use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, MODULES, Record, configs};
+use lseg_fast::ops::{Buf, Element, Epilogue, Op};
+use lseg_fast::plan::{self, Plan};
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
@@ -175,6 +175,9 @@ impl Mutant {
         if !self.module.starts_with(HOPPER) {
             return vec![Forced::default()];
         }
+        if let Op::Attention(_) = &case.op {
+            return vec![Forced { family: Some(Family::Warpgroups), ..Forced::default() }];
+        }
         let element = match &case.op {
             Op::Gemm(op) => op.x.buf.element,
             _ => Element::Activation,
@@ -217,7 +220,7 @@ impl Mutant {
                 Ok(_) => collided.push((i, way, conflicts(&mut broken))),
             }
         }
-        if let Some(report) = self.module.starts_with(HOPPER).then(|| chained(&mut broken)).flatten() {
+        if let Some(report) = self.module.starts_with(HOPPER).then(|| chained(&self.module, &mut broken)).flatten() {
             return Some(check_of(&report).to_owned());
         }
         let collides = collided.into_iter().any(|(i, way, conflicts)| conflicts > subjects.conflicts(ordinal, i, way));
@@ -225,13 +228,40 @@ impl Mutant {
     }
 }
 
-/// What is reported of three launches that may overlap: LayerNorm, a product of its result, and another onto that one's.
-fn chained(broken: &mut Cuda) -> Option<String> {
+/// What is reported of launches that may overlap.
+fn chained(module: &str, broken: &mut Cuda) -> Option<String> {
+    // Where launches are recorded each is waited for, and none overlaps.
+    broken.record(Record::Nothing);
+    let (plan, x, out) = if module.ends_with("attention") { around_attention(broken) } else { of_products(broken) };
+    let program = broken.compile(plan).expect("the kernels take it");
+    Small { program, x, out }.run(broken, 0).err().map(|error| error.to_string())
+}
+
+/// LayerNorm, a product of its result, attention, and a product of that.
+fn around_attention(broken: &mut Cuda) -> (Plan, Buf, Buf) {
+    let (rows, layers) = (16, Layers::new(broken, 3 * WIDTH));
+    broken.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
+    let (plan, [x, out]) = plan::record(broken.activation_bytes(), &[], |d| {
+        let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
+        d.input(x);
+        let [normed, mixed] = ["normed", "mixed"].map(|name| d.buffer(name, x.shape, Element::Activation));
+        let [qkv, out] = [("qkv", Element::Activation), ("out", Element::F32)]
+            .map(|(name, element)| d.buffer(name, [1, 1, rows, 3 * WIDTH], element));
+        d.layer_norm(x, &layers.norm, normed);
+        d.gemm(normed.all(), &layers.linear, Epilogue::NONE, qkv.all());
+        d.attention(qkv, 1, false, mixed);
+        d.gemm(mixed.all(), &layers.linear, Epilogue::NONE, out.all());
+        d.output(out);
+        [x, out]
+    });
+    (plan, x, out)
+}
+
+/// LayerNorm, a product of its result, and another onto that one's.
+fn of_products(broken: &mut Cuda) -> (Plan, Buf, Buf) {
     let (rows, layers) = (16, Layers::new(broken, WIDTH));
     let config = configs(Element::Activation).find(|config| config.tile.is_of_warpgroups() && config.tile.rows == 64);
     broken.force(Forced { config, ..Forced::default() });
-    // Where launches are recorded each is waited for, and none overlaps.
-    broken.record(Record::Nothing);
     let (plan, [x, out]) = plan::record(broken.activation_bytes(), &[], |d| {
         let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
         d.input(x);
@@ -243,8 +273,7 @@ fn chained(broken: &mut Cuda) -> Option<String> {
         d.output(out);
         [x, out]
     });
-    let program = broken.compile(plan).expect("the kernels take it");
-    Small { program, x, out }.run(broken, 0).err().map(|error| error.to_string())
+    (plan, x, out)
 }
 
 /// "SharedRace" of "waiting for the GPU: CUDA error 719 (…): unspecified launch failure: SharedRace in …".

@@ -1,6 +1,8 @@
 //! Products on warpgroups (kernels/sm90): every tile on every case that it takes, at sizes that are ragged against all of them, in
 //! four schedules of the virtual GPU: copies and products as early and as late as they may be, warps in other orders.
 
+use std::collections::BTreeMap;
+
 use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, Record, configs, set_virtual_devices};
 use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::ops::{Element, Op};
@@ -11,7 +13,7 @@ use crate::golden::{LIMITS, check_scores};
 use crate::gpu::{device, open, ordinal, run_case};
 use crate::host::small::Layers;
 use crate::operations::is_refused;
-use testing::cases::{Case, awkward};
+use testing::cases::{Case, awkward, long};
 use testing::golden::{self, frame};
 use testing::process::child;
 use testing::results::mask_and_scores;
@@ -84,6 +86,63 @@ fn every_tile_is_right_in_every_schedule() {
     }
 }
 
+/// Both kernels of attention on every case that they take.
+#[test]
+fn attention_is_right_in_every_schedule() {
+    let Some(first) = device() else { return };
+    let is_virtual = first.info().is_virtual;
+    drop(first);
+    let ordinals = if is_virtual { BOARDS.map(ordinal).to_vec() } else { vec![0] };
+    let mut devices: Vec<Cuda> = ordinals.into_iter().map(opened).collect();
+    let only = std::env::var("LSEG_CASE").unwrap_or_default();
+    let (mut complaints, mut kernels) = (Vec::new(), BTreeMap::new());
+    for case in awkward().iter().chain(long()).filter(|case| case.name.contains(&only)) {
+        if !matches!(&case.op, Op::Attention(_)) || is_refused(&case.op) {
+            continue;
+        }
+        let subject = Subject::of(case);
+        for (cuda, board) in devices.iter_mut().zip(BOARDS) {
+            cuda.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
+            let got = run_case(cuda, case, &subject.prepared);
+            let launches = cuda.take_launches();
+            let wrong = got.map_or_else(Some, |got| complaint(&subject, &got));
+            if let Some(wrong) = wrong {
+                complaints.push(format!("{} on {board}: {wrong}", case.name));
+                *cuda = opened(cuda.info().ordinal);
+                continue;
+            }
+            let [launch] = &launches[..] else { panic!("{} launches {launches:?}", case.name) };
+            let family = if cuda.limits().warpgroups { Family::Warpgroups } else { Family::Warps };
+            assert_eq!(launch.family, Some(family), "{}", launch.kernel);
+            *kernels.entry(launch.kernel).or_insert(0) += 1;
+        }
+    }
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    if is_virtual && only.is_empty() {
+        assert!(kernels.len() == 2 && kernels.values().all(|cases| *cases >= 8 * BOARDS.len()), "{kernels:?}");
+    }
+}
+
+/// Attention's family can be forced; a GPU without warpgroups has the other.
+#[test]
+fn a_forced_family_computes_attention() {
+    if !device().is_some_and(|cuda| cuda.info().is_virtual) {
+        return;
+    }
+    let case = awkward().iter().find(|case| case.name.contains("1x129-heads1x64-causal")).expect("a case");
+    let subject = Subject::of(case);
+    for (number, has_warpgroups) in [(ordinal(BOARDS[0]), true), (0, false)] {
+        let mut cuda = opened(number);
+        for family in [Family::Warps, Family::Warpgroups] {
+            cuda.force(Forced { family: Some(family), ..Forced::default() });
+            let got = run_case(&mut cuda, case, &subject.prepared).unwrap();
+            assert_eq!(complaint(&subject, &got), None);
+            let used = cuda.take_launches().first().and_then(|launch| launch.family);
+            assert_eq!(used, Some(if has_warpgroups { family } else { Family::Warps }), "{}", family.name());
+        }
+    }
+}
+
 /// A family that is forced computes what it takes; a product that it does not take, or on a GPU that has it not, the other one does.
 #[test]
 fn a_forced_family_computes_what_it_takes() {
@@ -147,5 +206,6 @@ fn older_drivers_have_products_on_warps() {
         let launched: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let has = |family: &str| launched.iter().any(|launch| launch["kernel"].as_str().unwrap().starts_with(family));
         assert_eq!((has("gemm_"), has("wgmma_")), (true, expected == by_wgmma), "{board}");
+        assert!(has("attention_") || expected == by_wgmma, "{board}");
     }
 }

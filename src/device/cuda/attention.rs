@@ -1,10 +1,12 @@
-//! Host side of kernels/attention.cu.
+//! Host side of kernels/attention.cu, and the choice between it and kernels/sm90/attention.cu.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
 use super::modules::{KernelId, kernels, variant};
 use super::prefetch::{PREFETCHES, Prefetch};
+use super::tiles::Family;
+use super::wgmma_attention;
 use crate::ops::Attention;
 
 /// AttentionParams of the kernel file.
@@ -28,35 +30,61 @@ fn queries([many, few]: [usize; 2], heads: usize, tokens: usize, multiprocessors
     if 10 * busiest(many) <= 11 * busiest(few) { many } else { few }
 }
 
-/// Those of the kernels that a device chooses among, where no token is kept from another.
-pub fn choices() -> impl Iterator<Item = usize> {
-    kernels("attention").filter(|kernel| kernel.spec.variant == 0).map(|kernel| kernel.spec.rows)
+/// The file of a family's kernels.
+fn module(family: Family) -> &'static str {
+    match family {
+        Family::Warps => "attention",
+        Family::Warpgroups => wgmma_attention::MODULE,
+    }
+}
+
+/// What a device chooses among, where no token is kept from another: the family, and queries of a block.
+pub fn choices() -> impl Iterator<Item = (Family, usize)> {
+    let of =
+        |family| kernels(module(family)).filter(|kernel| kernel.spec.variant == 0).map(move |k| (family, k.spec.rows));
+    [Family::Warps, Family::Warpgroups].into_iter().flat_map(of)
+}
+
+pub fn scale(op: &Attention) -> f32 {
+    1.0 / (op.size() as f32).sqrt()
+}
+
+/// Of both files' kernels.
+pub fn grid(op: &Attention, kernel: KernelId) -> [usize; 3] {
+    [op.out.batch() * op.out.rows().div_ceil(kernel.spec.rows), op.heads, 1]
 }
 
 pub fn compile(op: &Attention, to: &mut Assembler<'_>) -> Refused {
     let Attention { qkv, heads, causal, out } = *op;
-    let (batch, tokens, size) = (out.batch(), out.rows(), out.channels() / heads);
+    let (tokens, size) = (out.rows(), op.size());
     let variant = if causal { variant::CAUSAL } else { 0 };
     let takes = |kernel: &KernelId| kernel.spec.variant == variant && kernel.spec.columns == size;
-    let mut by_queries: Vec<KernelId> = kernels("attention").filter(takes).collect();
+    let of = |family| kernels(module(family)).filter(takes);
+    let (limits, forced) = (to.limits(), to.forced());
+    let warpgroups = || of(Family::Warpgroups).filter(|_| limits.warpgroups && forced.family != Some(Family::Warps));
+    let is_forced = forced.family == Some(Family::Warpgroups) && warpgroups().next().is_some();
+    // Warpgroups behind warps with as many queries.
+    let mut by_queries: Vec<KernelId> = of(Family::Warps).filter(|_| !is_forced).chain(warpgroups()).collect();
     by_queries.sort_by_key(|kernel| kernel.spec.rows);
     let (Some(few), Some(many)) = (by_queries.first(), by_queries.last()) else {
         let head = to.find("attention", |kernel| kernel.spec.variant == variant)?.spec.columns;
         return Err(format!("heads of {size} channels, and a GPU takes heads of {head}"));
     };
-    let chosen = || queries([many.spec.rows, few.spec.rows], batch * heads, tokens, to.limits().multiprocessors);
-    let kernel = if to.forced().queries.unwrap_or_else(chosen) == many.spec.rows { *many } else { *few };
-    let grid = [batch * tokens.div_ceil(kernel.spec.rows), heads, 1];
+    let chosen = || queries([many.spec.rows, few.spec.rows], out.batch() * heads, tokens, limits.multiprocessors);
+    let kernel = if forced.queries.unwrap_or_else(chosen) == many.spec.rows { *many } else { *few };
+    if warpgroups().any(|other| other == kernel) {
+        return wgmma_attention::launch(to, kernel, op);
+    }
     let params = Params {
         qkv: to.address(qkv),
         out: to.address(out),
         tokens: tokens as u32,
         heads: heads as u32,
-        scale: 1.0 / (size as f32).sqrt(),
+        scale: scale(op),
         padding: 0,
         next: to.next_weights(),
     };
-    to.launch(kernel, grid, &params)
+    to.launch(kernel, grid(op, kernel), &params)
 }
 
 #[cfg(test)]

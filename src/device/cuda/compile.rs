@@ -45,6 +45,11 @@ impl Launch {
         self.tiling.map(|tiling| tiling.config)
     }
 
+    /// Of an operation that two families compute.
+    pub fn family(&self) -> Option<Family> {
+        self.config().map(Config::family).or_else(|| self.kernel.family())
+    }
+
     pub fn blocks(&self) -> u64 {
         self.grid.iter().map(|n| u64::from(*n)).product()
     }
@@ -76,7 +81,7 @@ impl Launches {
 pub struct Forced {
     /// The tile and parts of products and convolutions that have a kernel for that tile.
     pub config: Option<Config>,
-    /// The family of their kernels; of it, the quickest by the model.
+    /// The family of their kernels, and of attention's; of it, the quickest by the model.
     pub family: Option<Family>,
     /// Queries of a block of attention.
     pub queries: Option<usize>,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Launch;
 use super::driver::{Function, Image, last_counts};
-use super::tiles::Config;
+use super::tiles::{Config, Family};
 
 /// A launch that was made.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Launched {
     pub image: Image,
     /// Of a product or a convolution.
     pub config: Option<Config>,
+    /// Of an operation that two families compute.
+    pub family: Option<Family>,
     pub grid: [u32; 3],
     /// Threads of a block.
     pub threads: u32,
@@ -91,6 +93,7 @@ impl Launched {
             kernel: kernel.name,
             image: function.image(),
             config: launch.config(),
+            family: launch.family(),
             grid: launch.grid,
             threads: kernel.threads,
             shared: fixed + kernel.spec.shared,

@@ -56,6 +56,7 @@ mod to_rgb;
 mod upsample;
 mod upsample_scores;
 mod wgmma;
+mod wgmma_attention;
 
 #[cfg(feature = "bench")]
 mod counters;

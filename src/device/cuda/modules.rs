@@ -8,7 +8,7 @@ use flate2::read::ZlibDecoder;
 
 use super::codes::Code;
 use super::driver::{Function, Image, Module, Stream};
-use super::tiles::WARPGROUPS;
+use super::tiles::{Family, WARPGROUPS};
 
 use crate::error::{Error, Result};
 
@@ -84,6 +84,8 @@ include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// sm_90a, compute_90a.
 const HOPPER: u32 = 90;
+/// The folder of the kernels for it alone.
+const HOPPER_FOLDER: &str = "sm90/";
 
 impl EmbeddedModule {
     /// Whether every GPU can have it.
@@ -97,6 +99,18 @@ impl EmbeddedModule {
 pub struct KernelId {
     module: usize,
     kernel: usize,
+}
+
+impl KernelId {
+    /// Which of two families it is of; none of an operation that has one.
+    pub fn family(self) -> Option<Family> {
+        let of_hopper = |embedded: &EmbeddedModule| embedded.module.strip_prefix(HOPPER_FOLDER);
+        let own = &MODULES[self.module];
+        match of_hopper(own) {
+            Some(_) => Some(Family::Warpgroups),
+            None => MODULES.iter().any(|other| of_hopper(other) == Some(own.module)).then_some(Family::Warps),
+        }
+    }
 }
 
 impl Deref for KernelId {
