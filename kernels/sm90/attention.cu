@@ -27,13 +27,13 @@
 // 4·size·tokens bytes a block (half of it causal).
 //
 // Mutants: 100 queries before the grid's wait, 101 waits for no empty stage, 102 parity of an empty stage, 103 half of a tile's bytes
-// announced, 104 barriers not made known, 105 queries not waited for, 106 keys not waited for, 107 values not waited for, 108
-// parity of a full stage, 109 no fence before products, 110 products not committed, 111 scores not waited for, 112 sums not
-// waited for, 113 keys given back while they are read, 114 values given back while they are read, 115 one reader too few, 116 values
-// of the same tile as the scores, 117 values as they lie, 118 depth of the values' step, 119 queries of another group, 120 keys behind
-// the end not masked, 121 last tile too narrow, 122 maximum of half a row, 123 sums not scaled down to a new maximum, 124 weights'
-// sum of half a row, 125 turn given to nobody, 126 both begin, 127 no fence before the store, 128 store before all have staged, 129
-// store not committed, 130 block ends before the store has read, 131 rows of another group, 132 batch item forgotten.
+// announced, 104 first barrier not made, 105 queries not waited for, 106 keys not waited for, 107 values not waited for, 108 parity
+// of a full stage, 109 no fence before products, 110 products not committed, 111 scores not waited for, 112 sums not waited for,
+// 113 stage given back while its values are read, 114 one reader too few, 115 one reader too many, 116 values of the scores' tile,
+// 117 values as they lie, 118 depth of the values' step, 119 queries of another group, 120 keys behind the end not masked, 121 last
+// tile too narrow, 122 maximum of half a row, 123 sums not scaled down to a new maximum, 124 weights' sum of half a row, 125 turn
+// given to nobody, 126 both begin, 127 no fence before the store, 128 store before all have staged, 129 store not committed, 130
+// block ends before the store has read, 131 rows of another group, 132 batch item forgotten.
 
 #include "prefetch.cuh"
 #include "sm90/group.cuh"
@@ -45,10 +45,10 @@ constexpr int THREADS = GROUP_THREADS * (1 + GROUPS);
 constexpr int KEYS = 128; // of a tile
 constexpr int TILE_BYTES = KEYS * ROW_BYTES;
 static_assert(QUERIES == KEYS && HEAD * 2 == ROW_BYTES, "queries, keys and values come in boxes of one shape");
-// One is read, one has come, one is under way.
-constexpr int STAGES = 3;
+// Two are read, keys of one and values of the other, one has come, one is under way.
+constexpr int STAGES = 4;
 constexpr int BARRIERS = TILE_BYTES + STAGES * 2 * TILE_BYTES;
-constexpr int SHARED_BYTES = ALIGNMENT + BARRIERS + 8 * (1 + 4 * STAGES);
+constexpr int SHARED_BYTES = ALIGNMENT + BARRIERS + 8 * (1 + 3 * STAGES);
 // Registers of a thread: what is left by the producers, who need few, goes to the consumers.
 constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
 // Named barriers: the groups' own for the staging, and of their turns.
@@ -88,10 +88,10 @@ struct Place {
     __device__ __forceinline__ uint32_t keys(int tile) const { return queries + TILE_BYTES + tile % STAGES * 2 * TILE_BYTES; }
     __device__ __forceinline__ uint32_t values(int tile) const { return keys(tile) + TILE_BYTES; }
     __device__ __forceinline__ uint32_t queries_full() const { return barriers; }
-    __device__ __forceinline__ uint32_t keys_full(int tile) const { return barriers + 8 + 32 * (tile % STAGES); }
+    __device__ __forceinline__ uint32_t keys_full(int tile) const { return barriers + 8 + 24 * (tile % STAGES); }
     __device__ __forceinline__ uint32_t values_full(int tile) const { return keys_full(tile) + 8; }
-    __device__ __forceinline__ uint32_t keys_empty(int tile) const { return keys_full(tile) + 16; }
-    __device__ __forceinline__ uint32_t values_empty(int tile) const { return keys_full(tile) + 24; }
+    // Values are read last.
+    __device__ __forceinline__ uint32_t empty(int tile) const { return keys_full(tile) + 16; }
     // How often its stage was used before, as a phase's parity.
     __device__ __forceinline__ uint32_t parity(int tile) const { return tile / STAGES % 2; }
 };
@@ -101,14 +101,13 @@ __device__ __forceinline__ void prepare(const Place& place, const AttentionParam
         ptx::prefetch_map(p.qkv);
         ptx::prefetch_map(p.out);
         ptx::mbarrier_init(place.queries_full(), 1);
-        const int readers = GROUPS - (mutant(115) ? 1 : 0);
-        for (int stage = 0; stage < STAGES; stage++) {
+        const int readers = GROUPS - (mutant(114) ? 1 : 0) + (mutant(115) ? 1 : 0);
+        for (int stage = mutant(104) ? 1 : 0; stage < STAGES; stage++) {
             ptx::mbarrier_init(place.keys_full(stage), 1);
             ptx::mbarrier_init(place.values_full(stage), 1);
-            ptx::mbarrier_init(place.keys_empty(stage), readers);
-            ptx::mbarrier_init(place.values_empty(stage), readers);
+            ptx::mbarrier_init(place.empty(stage), readers);
         }
-        if (!mutant(104)) ptx::fence_mbarrier_init();
+        ptx::fence_mbarrier_init();
     }
     __syncthreads();
 }
@@ -126,18 +125,13 @@ struct Producer {
         ptx::load_box(to, qkv, full, 0, which * place.heads + place.head, first_token, item, soon);
     }
 
-    __device__ __forceinline__ void await_empty(uint32_t empty, int tile) const {
-        if (tile >= STAGES && !mutant(101)) ptx::mbarrier_wait(empty, place.parity(tile) ^ (mutant(102) ? 0 : 1));
-    }
-
     // One thread.
     __device__ __forceinline__ void run() const {
         if (!mutant(100)) ptx::grid_wait();
         load(0, place.first_query, place.queries, place.queries_full());
         for (int tile = 0; tile < place.tiles; tile++) {
-            await_empty(place.keys_empty(tile), tile);
+            if (tile >= STAGES && !mutant(101)) ptx::mbarrier_wait(place.empty(tile), place.parity(tile) ^ (mutant(102) ? 0 : 1));
             load(1, tile * KEYS, place.keys(tile), place.keys_full(tile));
-            await_empty(place.values_empty(tile), tile);
             load(2, tile * KEYS, place.values(tile), place.values_full(tile));
         }
         ptx::grid_launch_dependents();
@@ -167,8 +161,9 @@ struct Consumer {
         ptx::mbarrier_wait(full, place.parity(tile) ^ (mutant(108) ? 1 : 0));
     }
 
-    __device__ __forceinline__ void give_back(uint32_t empty) const {
-        if (leads()) ptx::mbarrier_arrive(empty);
+    // No product of this group reads the stage any more.
+    __device__ __forceinline__ void give_back(int tile) const {
+        if (leads()) ptx::mbarrier_arrive(place.empty(tile));
     }
 
     // The groups' turns: the first begins, and after the last tile the last gives none.
@@ -299,7 +294,6 @@ struct Consumer {
         pass_turn(0);
         ptx::wgmma_wait<0>();
         ptx::pin(score);
-        give_back(place.keys_empty(0));
         if (place.tiles == 1) mask<KEYS>(score, 0);
         online_softmax<KEYS>(score);
         keep_weights<KEYS>(score);
@@ -314,20 +308,18 @@ struct Consumer {
         float score[COLUMNS / 2];
         fence();
         multiply_keys<COLUMNS>(score, tile);
-        if (mutant(113)) give_back(place.keys_empty(tile));
         multiply_values<KEYS>(tile - 1);
-        if (mutant(114)) give_back(place.values_empty(tile - 1));
+        if (mutant(113)) give_back(tile - 1);
         pass_turn(tile);
         if (!mutant(111)) ptx::wgmma_wait<1>();
         ptx::pin(score);
-        if (!mutant(113)) give_back(place.keys_empty(tile));
         if (IS_LAST) mask<COLUMNS>(score, tile);
         online_softmax<COLUMNS>(score);
         // All of it, while the values are multiplied.
-        ptx::pin(score);
+        ptx::make_before_waiting(weight[0] + weight[1], place.barriers);
         if (!mutant(112)) ptx::wgmma_wait<0>();
         ptx::pin(sum);
-        if (!mutant(114)) give_back(place.values_empty(tile - 1));
+        if (!mutant(113)) give_back(tile - 1);
         rescale();
         keep_weights<COLUMNS>(score);
     }

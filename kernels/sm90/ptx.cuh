@@ -218,6 +218,13 @@ __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(PENDING) : "memory");
 }
 
+// Keeps ptxas from moving what `value`, never negative, is made of behind a wait that follows: wgmma.wait_group names no registers, and
+// what does not touch those of products would all come behind it. A store that is never made, for ptxas does not know that.
+__device__ __forceinline__ void make_before_waiting(float value, uint32_t anywhere) {
+    asm volatile("{\n.reg .pred p;\nsetp.lt.f32 p, %1, 0f00000000;\n@p st.shared.f32 [%0], %1;\n}"
+                 :: "r"(anywhere), "f"(value) : "memory");
+}
+
 // Keeps the compiler from moving what writes these registers across this place.
 template <int N>
 __device__ __forceinline__ void pin(float (&registers)[N]) {

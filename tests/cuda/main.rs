@@ -19,4 +19,5 @@ mod overlap;
 mod prefetch;
 mod protocols;
 mod sass;
+mod sass_attention;
 mod warpgroups;

@@ -1,4 +1,4 @@
-//! The machine code of kernels/sm90: what ptxas makes of the embedded text for 9.0, read by nvdisasm. A stage of the main loop is its
+//! The machine code of kernels/sm90/gemm.cu (and in sass_attention.rs of attention.cu): what ptxas makes of the embedded text for 9.0, read by nvdisasm. A stage of the main loop is its
 //! products, one after the other, and little else. docs/sass.md has the counts (`LSEG_WRITE_KERNELS=1` writes it anew).
 
 use std::collections::hash_map::DefaultHasher;
@@ -12,12 +12,13 @@ use lseg_fast::device::cuda::{EmbeddedModule, Kernel, MODULES};
 use regex::Regex;
 
 use crate::mutants::nvcc;
+use crate::sass_attention;
 
 const MODULE: &str = "sm90/gemm";
 /// 9.0's text.
 const HOPPER: u32 = 90;
 /// Depth of a product.
-const PRODUCT_DEPTH: usize = 16;
+pub const PRODUCT_DEPTH: usize = 16;
 const GROUP_THREADS: u32 = 128;
 /// Bytes that tiles of shared memory are aligned to, and of a stage's two barriers.
 const ALIGNMENT: usize = 1024;
@@ -25,16 +26,16 @@ const BARRIERS: usize = 16;
 
 /// What may stand between two products: addresses, descriptors (in registers, brought to the warp's own: R2UR), loop counts and
 /// predicates. All of it is issued in a clock or two and waits for nothing.
-const ARITHMETIC: &[&str] = &[
+pub const ARITHMETIC: &[&str] = &[
     "IADD3", "UIADD3", "VIADD", "IMAD", "UIMAD", "LEA", "ULEA", "LOP3", "ULOP3", "SHF", "USHF", "PRMT", "MOV", "UMOV",
     "R2UR", "S2UR", "ISETP", "UISETP", "PLOP3", "UPLOP3", "VOTEU", "SEL", "USEL", "NOP",
 ];
 /// What else a stage needs: its barriers (SYNCS), the loop.
-const STAGE: &[&str] = &["HGMMA", "WARPGROUP", "SYNCS", "BRA", "BSSY", "BSYNC", "WARPSYNC", "YIELD"];
+pub const STAGE: &[&str] = &["HGMMA", "WARPGROUP", "SYNCS", "BRA", "BSSY", "BSYNC", "WARPSYNC", "YIELD"];
 /// And f32 on its way into registers.
 const FLOAT: &[&str] = &["LDS", "F2FP"];
 /// The most between two products: the narrowest take 32 clocks.
-const MOST_BETWEEN: usize = 16;
+pub const MOST_BETWEEN: usize = 16;
 
 /// The document is of this compiler.
 const OF: &str = "release 13.0";
@@ -57,7 +58,7 @@ instructions; *all*: the kernel's, with its epilogue for each function and type.
 |---|---:|---:|---:|---:|---:|---:|---:|---:|
 ";
 
-struct Tools {
+pub struct Tools {
     ptxas: PathBuf,
     nvdisasm: PathBuf,
     /// What ptxas says.
@@ -66,7 +67,7 @@ struct Tools {
 
 impl Tools {
     /// Beside nvcc, nvdisasm else in PATH; `None`, and a message, where one is missing.
-    fn find() -> Option<Tools> {
+    pub fn find() -> Option<Tools> {
         let ptxas = nvcc()?.with_file_name("ptxas");
         let path = std::env::var_os("PATH").unwrap_or_default();
         let places = [ptxas.with_file_name("nvdisasm")];
@@ -80,7 +81,7 @@ impl Tools {
     }
 
     /// The instructions and labels of each kernel; of `only` one where it is named.
-    fn disassembled(&self, ptx: &str, only: Option<&str>) -> BTreeMap<String, Vec<Line>> {
+    pub fn disassembled(&self, ptx: &str, only: Option<&str>) -> BTreeMap<String, Vec<Line>> {
         let mut hasher = DefaultHasher::new();
         (ptx, only, &self.ptxas, &self.version).hash(&mut hasher);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sass");
@@ -108,30 +109,30 @@ fn run(command: &mut Command) -> String {
 }
 
 #[derive(Debug)]
-enum Line {
+pub enum Line {
     Label(String),
     Instruction(Instruction),
 }
 
 #[derive(Clone, Debug)]
-struct Instruction {
+pub struct Instruction {
     /// "HGMMA.64x256x16.F32"
-    name: String,
-    operands: String,
+    pub name: String,
+    pub operands: String,
 }
 
 impl Instruction {
     /// "HGMMA"
-    fn kind(&self) -> &str {
+    pub fn kind(&self) -> &str {
         self.name.split('.').next().unwrap_or_default()
     }
 
-    fn is(&self, name: &str) -> bool {
+    pub fn is(&self, name: &str) -> bool {
         self.name.starts_with(name)
     }
 
     /// The last of the products that are waited for together.
-    fn ends_group(&self) -> bool {
+    pub fn ends_group(&self) -> bool {
         self.is("HGMMA") && self.operands.contains("gsb0")
     }
 
@@ -163,7 +164,7 @@ fn parsed(listing: &str) -> BTreeMap<String, Vec<Line>> {
     kernels
 }
 
-fn instructions(lines: &[Line]) -> Vec<&Instruction> {
+pub fn instructions(lines: &[Line]) -> Vec<&Instruction> {
     let found = lines.iter().filter_map(|line| match line {
         Line::Instruction(instruction) => Some(instruction),
         Line::Label(_) => None,
@@ -171,8 +172,8 @@ fn instructions(lines: &[Line]) -> Vec<&Instruction> {
     found.collect()
 }
 
-/// The shortest way back around a product.
-fn main_loop(lines: &[Line]) -> Vec<&Instruction> {
+/// The shortest way back around such a product.
+pub fn main_loop<'a>(lines: &'a [Line], product: &str) -> Vec<&'a Instruction> {
     let mut labels: BTreeMap<&str, usize> = BTreeMap::new();
     let mut found: &[Line] = &[];
     for (end, line) in lines.iter().enumerate() {
@@ -181,7 +182,7 @@ fn main_loop(lines: &[Line]) -> Vec<&Instruction> {
             Line::Instruction(branch) => {
                 let Some(begin) = branch.target().and_then(|label| labels.get(label)) else { continue };
                 let body = &lines[*begin..=end];
-                let multiplies = instructions(body).iter().any(|one| one.is("HGMMA"));
+                let multiplies = instructions(body).iter().any(|one| one.is(product));
                 if multiplies && (found.is_empty() || body.len() < found.len()) {
                     found = body;
                 }
@@ -208,17 +209,33 @@ fn between<'a>(body: &[&'a Instruction]) -> (usize, BTreeSet<&'a str>) {
     (most, others)
 }
 
+/// What keeps a kernel's registers in place: none in memory, and where several groups multiply some given to them.
+pub fn complaints_of_registers(kernel: &Kernel, all: &[&Instruction]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let local: Vec<&str> =
+        all.iter().map(|one| one.name.as_str()).filter(|n| n.starts_with("LDL") || n.starts_with("STL")).collect();
+    if !local.is_empty() {
+        wrong.push(format!("{}: local memory: {local:?}", kernel.name));
+    }
+    let moves = ["USETMAXREG.DEALLOC", "USETMAXREG.TRY_ALLOC"].map(|name| count(all, name));
+    let expected = if kernel.threads > 2 * GROUP_THREADS { [1, 1] } else { [0, 0] };
+    if moves != expected {
+        wrong.push(format!("{}: registers given away and taken {moves:?} times in place of {expected:?}", kernel.name));
+    }
+    wrong
+}
+
 fn is_float(kernel: &Kernel) -> bool {
     kernel.name.ends_with("_float")
 }
 
-fn count(body: &[&Instruction], name: &str) -> usize {
+pub fn count(body: &[&Instruction], name: &str) -> usize {
     body.iter().filter(|one| one.is(name)).count()
 }
 
 /// What is wrong with a kernel's code, in words.
 fn complaints(kernel: &Kernel, lines: &[Line]) -> Vec<String> {
-    let (all, body, mut wrong) = (instructions(lines), main_loop(lines), Vec::new());
+    let (all, body, mut wrong) = (instructions(lines), main_loop(lines, "HGMMA"), Vec::new());
     let mut hold = |holds: bool, what: String| {
         if !holds {
             wrong.push(format!("{}: {what}", kernel.name));
@@ -261,19 +278,13 @@ fn complaints(kernel: &Kernel, lines: &[Line]) -> Vec<String> {
     let known = |kind: &str| [ARITHMETIC, STAGE].concat().contains(&kind) || is_float(kernel) && FLOAT.contains(&kind);
     let strange: BTreeSet<&str> = body.iter().filter(|one| !known(one.kind())).map(|one| one.name.as_str()).collect();
     hold(strange.is_empty(), format!("in the loop are {strange:?}"));
-
-    let local: Vec<&str> =
-        all.iter().map(|one| one.name.as_str()).filter(|n| n.starts_with("LDL") || n.starts_with("STL")).collect();
-    hold(local.is_empty(), format!("local memory: {local:?}"));
-    let moves = ["USETMAXREG.DEALLOC", "USETMAXREG.TRY_ALLOC"].map(|name| count(&all, name));
-    let expected = if kernel.threads > 2 * GROUP_THREADS { [1, 1] } else { [0, 0] };
-    hold(moves == expected, format!("registers given away and taken {moves:?} times in place of {expected:?}"));
+    wrong.extend(complaints_of_registers(kernel, &all));
     wrong
 }
 
 /// The module, and its text; `None`, and a message, in a build without.
-fn text() -> Option<(&'static EmbeddedModule, String)> {
-    let Some(module) = MODULES.iter().find(|embedded| embedded.module == MODULE) else {
+pub fn text(module: &str) -> Option<(&'static EmbeddedModule, String)> {
+    let Some(module) = MODULES.iter().find(|embedded| embedded.module == module) else {
         eprintln!("skipped: built without CUDA kernels");
         return None;
     };
@@ -284,7 +295,7 @@ fn text() -> Option<(&'static EmbeddedModule, String)> {
 
 /// A line of the document.
 fn row(kernel: &Kernel, lines: &[Line]) -> String {
-    let (body, spec) = (main_loop(lines), kernel.spec);
+    let (body, spec) = (main_loop(lines, "HGMMA"), kernel.spec);
     let values = if is_float(kernel) { 4 } else { 2 };
     let stage = spec.step * (values * spec.rows + 2 * spec.columns) + BARRIERS;
     let room = spec.shared as usize - ALIGNMENT;
@@ -304,14 +315,14 @@ fn row(kernel: &Kernel, lines: &[Line]) -> String {
 
 #[test]
 fn main_loops_are_products_and_little_else() {
-    let (Some((module, ptx)), Some(tools)) = (text(), Tools::find()) else { return };
+    let (Some((module, ptx)), Some(tools)) = (text(MODULE), Tools::find()) else { return };
     let code = tools.disassembled(&ptx, None);
     let of = |kernel: &Kernel| code.get(kernel.name).unwrap_or_else(|| panic!("no code of {}", kernel.name));
     let wrong: Vec<String> = module.kernels.iter().flat_map(|kernel| complaints(kernel, of(kernel))).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     let rows: String = module.kernels.iter().map(|kernel| row(kernel, of(kernel))).collect();
     if tools.version.contains(OF) {
-        hold(&(INTRODUCTION.to_owned() + &rows));
+        hold(&(INTRODUCTION.to_owned() + &rows + &sass_attention::section(&tools)));
     }
 }
 
@@ -381,7 +392,7 @@ fn what_slows_products_is_complained_of() {
             "registers given away and taken [0, 0] times",
         ),
     ];
-    let (Some((module, ptx)), Some(tools)) = (text(), Tools::find()) else { return };
+    let (Some((module, ptx)), Some(tools)) = (text(MODULE), Tools::find()) else { return };
     for (what, name, place, replacement, expected) in BROKEN {
         let kernel = module.kernels.iter().find(|kernel| kernel.name == name).expect("it is there");
         let broken = Regex::new(place).unwrap().replace_all(&ptx, replacement);

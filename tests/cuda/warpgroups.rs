@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, Record, configs, set_virtual_devices};
+use lseg_fast::bench::prediction::Board;
+use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, Launched, Record, configs, set_virtual_devices};
 use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::ops::{Element, Op};
 use lseg_fast::{DeviceChoice, Options};
@@ -13,7 +14,7 @@ use crate::golden::{LIMITS, check_scores};
 use crate::gpu::{device, open, ordinal, run_case};
 use crate::host::small::Layers;
 use crate::operations::is_refused;
-use testing::cases::{Case, awkward, long};
+use testing::cases::{Case, awkward, long, real};
 use testing::golden::{self, frame};
 use testing::process::child;
 use testing::results::mask_and_scores;
@@ -121,6 +122,28 @@ fn attention_is_right_in_every_schedule() {
     if is_virtual && only.is_empty() {
         assert!(kernels.len() == 2 && kernels.values().all(|cases| *cases >= 8 * BOARDS.len()), "{kernels:?}");
     }
+}
+
+/// What the model makes of the encoder's attention on an H100, by both families: a prediction, no measurement.
+#[test]
+fn attention_on_warpgroups_is_predicted_to_gain() {
+    let Some(mut cuda) = device().filter(|cuda| cuda.info().is_virtual).map(|_| opened(ordinal(BOARDS[0]))) else {
+        return;
+    };
+    let (board, case) =
+        (Board::named("h100").expect("boards.json has it"), real().iter().find(|case| case.op.name() == "attention"));
+    let (case, prepared) = case.map(|case| (case, case.prepare())).expect("the encoder has attention");
+    cuda.record(Record::Counts);
+    let [warps, warpgroups] = [Family::Warps, Family::Warpgroups].map(|family| {
+        cuda.force(Forced { family: Some(family), ..Forced::default() });
+        run_case(&mut cuda, case, &prepared).unwrap();
+        let launch = cuda.take_launches().remove(0);
+        // In a frame.
+        let us = board.predict(&Launched { overlaps: true, ..launch });
+        println!("{} by {}: {us:.2} µs (model prediction, not measured)", case.name, family.name());
+        us
+    });
+    assert!(warpgroups < 0.8 * warps, "{warpgroups} and {warps}");
 }
 
 /// Attention's family can be forced; a GPU without warpgroups has the other.
