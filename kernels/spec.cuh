@@ -65,6 +65,8 @@ constexpr uint32_t CAUSAL = 8;
 constexpr uint32_t PAIRS = 16;
 // Warpgroups: something may be added to the results.
 constexpr uint32_t ADDS = 32;
+// Some of the exponentials are polynomials.
+constexpr uint32_t POLYNOMIAL = 64;
 
 } // namespace variant
 

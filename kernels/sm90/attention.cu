@@ -20,6 +20,9 @@
 // - the groups take turns at asking: one's softmax runs beside the other's products.
 // The last tile of keys is as wide as what is left asks for: 16, 64 or all.
 //
+// wgmma_attention_full_polynomial makes one of eight exponentials by multiplications instead: the model of time sees no gain, for it has
+// attention wait for instructions to be issued; `bench kernels --sweep` compares the two on a GPU.
+//
 // Needs: size HEAD, qkv and out aligned to 16 bytes. Tokens: any number from 1 on.
 // Launch: grid (batch · ⌈tokens / QUERIES⌉, heads).
 // Cost: 4·size·heads·tokens² FLOP a batch entry (half of it causal), blocks of whole queries and the last tile as above charged; of
@@ -33,7 +36,7 @@
 // 117 values as they lie, 118 depth of the values' step, 119 queries of another group, 120 keys behind the end not masked, 121 last
 // tile too narrow, 122 maximum of half a row, 123 sums not scaled down to a new maximum, 124 weights' sum of half a row, 125 turn
 // given to nobody, 126 both begin, 127 no fence before the store, 128 store before all have staged, 129 store not committed, 130
-// block ends before the store has read, 131 rows of another group, 132 batch item forgotten.
+// block ends before the store has read, 131 rows of another group, 132 batch item forgotten, 133 power forgotten (polynomial).
 
 #include "prefetch.cuh"
 #include "sm90/group.cuh"
@@ -54,6 +57,9 @@ constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240;
 // Named barriers: the groups' own for the staging, and of their turns.
 constexpr int OWN_BARRIER = 1, TURN_BARRIER = OWN_BARRIER + GROUPS;
 constexpr float LOG2_E = 1.4426950408889634f;
+// One of so many exponentials is a polynomial, where some are: so many that special functions are no longer at work for longer than
+// tensor cores, and no more, since instructions are issued for nearly as long.
+constexpr int POLYNOMIALS = 8;
 
 struct AttentionParams {
     TensorMap qkv, out;
@@ -138,9 +144,21 @@ struct Producer {
     }
 };
 
+// 2^x to 1e-4 of it, of x from −127 on and a little above 0, by multiplications: 2^n of its nearest whole number, and a polynomial
+// in the rest (Cody, Waite), the least in its largest relative error. Below −127, and for −infinity, 0; NaN stays.
+__device__ __forceinline__ float polynomial_ex2(float x) {
+    // Adding it leaves n in a sum's lowest bits.
+    constexpr float MIDDLE = 12582912.0f;
+    x = ptx::max_nan(x, -127.0f);
+    const float whole = x + MIDDLE, rest = x - (whole - MIDDLE);
+    const float power = __uint_as_float((__float_as_uint(whole) << 23) + __float_as_uint(1.0f));
+    const float p = fmaf(fmaf(fmaf(0.0551716685f, rest, 0.242611125f), rest, 0.693260968f), rest, 0.999928057f);
+    return p * (mutant(133) ? 1.0f : power);
+}
+
 // A consuming group. A thread has of its 64 rows two, eight apart, and of every eight columns a pair (`pair_at`): a row is shared by
 // four neighbouring lanes.
-template <bool CAUSAL>
+template <bool CAUSAL, bool POLYNOMIAL>
 struct Consumer {
     const Place& place;
     int group;
@@ -251,7 +269,8 @@ struct Consumer {
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     float& of_key = score[pair_at(eight, lower) + e];
-                    of_key = ptx::ex2(fmaf(of_key, scale_log2, -from));
+                    of_key = fmaf(of_key, scale_log2, -from);
+                    of_key = POLYNOMIAL && eight % POLYNOMIALS == 0 ? polynomial_ex2(of_key) : ptx::ex2(of_key);
                     weight[lower] += of_key;
                 }
         }
@@ -381,7 +400,7 @@ struct Consumer {
     }
 };
 
-template <bool CAUSAL>
+template <bool CAUSAL, bool POLYNOMIAL>
 __device__ __forceinline__ void attention(const AttentionParams& p) {
     extern __shared__ unsigned char shared[];
     const Place place(ptx::shared_address(shared), p, CAUSAL);
@@ -392,7 +411,7 @@ __device__ __forceinline__ void attention(const AttentionParams& p) {
         if (threadIdx.x == 0) Producer{place, p.qkv}.run();
     } else {
         ptx::more_registers<CONSUMER_REGISTERS>();
-        Consumer<CAUSAL> consumer(place, threadIdx.x / GROUP_THREADS - 1, p.scale * LOG2_E);
+        Consumer<CAUSAL, POLYNOMIAL> consumer(place, threadIdx.x / GROUP_THREADS - 1, p.scale * LOG2_E);
         consumer.run();
         consumer.store(p.out);
     }
@@ -406,12 +425,17 @@ extern "C" {
 
 SPEC(wgmma_attention_full, declared())
 __global__ void __launch_bounds__(THREADS, 1) wgmma_attention_full(const __grid_constant__ AttentionParams p) {
-    attention<false>(p);
+    attention<false, false>(p);
+}
+
+SPEC(wgmma_attention_full_polynomial, declared().variant(variant::POLYNOMIAL))
+__global__ void __launch_bounds__(THREADS, 1) wgmma_attention_full_polynomial(const __grid_constant__ AttentionParams p) {
+    attention<false, true>(p);
 }
 
 SPEC(wgmma_attention_causal, declared().variant(variant::CAUSAL))
 __global__ void __launch_bounds__(THREADS, 1) wgmma_attention_causal(const __grid_constant__ AttentionParams p) {
-    attention<true>(p);
+    attention<true, false>(p);
 }
 
 }

@@ -34,10 +34,7 @@ pub struct Configuration {
 /// The ways to compute an operation that the device may choose among.
 pub(super) fn ways(op: &Op) -> Vec<Forced> {
     match op {
-        Op::Attention(op) if !op.causal => {
-            let way = |(family, queries)| Forced { family: Some(family), queries: Some(queries), ..Forced::default() };
-            cuda::queries().map(way).collect()
-        }
+        Op::Attention(op) if !op.causal => cuda::ways_of_attention().collect(),
         Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
         | Op::Conv(Conv { x, .. })
         | Op::ConvTranspose(ConvTranspose { x, .. }) => {

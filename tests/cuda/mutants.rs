@@ -175,8 +175,9 @@ impl Mutant {
         if !self.module.starts_with(HOPPER) {
             return vec![Forced::default()];
         }
-        if let Op::Attention(_) = &case.op {
-            return vec![Forced { family: Some(Family::Warpgroups), ..Forced::default() }];
+        if let Op::Attention(op) = &case.op {
+            let way = |polynomial| Forced { family: Some(Family::Warpgroups), polynomial, ..Forced::default() };
+            return [false, true].map(way).into_iter().filter(|way| !way.polynomial || !op.causal).collect();
         }
         let element = match &case.op {
             Op::Gemm(op) => op.x.buf.element,

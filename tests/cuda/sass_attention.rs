@@ -98,9 +98,11 @@ fn complaints(kernel: &Kernel, lines: &[Line]) -> Vec<String> {
     hold(is_in_order, format!("waits for products: {waits:?}"));
     let ends = tile.body.iter().filter(|one| one.ends_group()).count();
     hold(ends == 2, format!("{ends} groups of products in place of 2"));
-    let exponentials = GROUP_ROWS * spec.step / GROUP_THREADS;
-    let beside = tile.beside();
-    hold(beside >= exponentials, format!("{beside} of {exponentials} exponentials are made beside the products"));
+    let (exponentials, beside) = (count(&tile.body, "MUFU.EX2"), tile.beside());
+    hold(
+        beside > 0 && beside == exponentials,
+        format!("{beside} of {exponentials} exponentials are made beside the products"),
+    );
     let known = |kind: &str| [ARITHMETIC, STAGE, SOFTMAX].concat().contains(&kind);
     let strange: BTreeSet<&str> =
         tile.body.iter().filter(|one| !known(one.kind())).map(|one| one.name.as_str()).collect();
@@ -108,10 +110,6 @@ fn complaints(kernel: &Kernel, lines: &[Line]) -> Vec<String> {
     wrong.extend(complaints_of_registers(kernel, &tile.all));
     wrong
 }
-
-/// A warpgroup's rows and threads.
-const GROUP_ROWS: usize = 64;
-const GROUP_THREADS: usize = 128;
 
 fn row(kernel: &Kernel, lines: &[Line]) -> String {
     let tile = Tile::of(kernel, lines);

@@ -87,7 +87,7 @@ fn every_tile_is_right_in_every_schedule() {
     }
 }
 
-/// Both kernels of attention on every case that they take.
+/// All kernels of attention on every case that they take.
 #[test]
 fn attention_is_right_in_every_schedule() {
     let Some(first) = device() else { return };
@@ -102,25 +102,27 @@ fn attention_is_right_in_every_schedule() {
             continue;
         }
         let subject = Subject::of(case);
-        for (cuda, board) in devices.iter_mut().zip(BOARDS) {
-            cuda.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
-            let got = run_case(cuda, case, &subject.prepared);
-            let launches = cuda.take_launches();
-            let wrong = got.map_or_else(Some, |got| complaint(&subject, &got));
-            if let Some(wrong) = wrong {
-                complaints.push(format!("{} on {board}: {wrong}", case.name));
-                *cuda = opened(cuda.info().ordinal);
-                continue;
+        for polynomial in [false, true] {
+            for (cuda, board) in devices.iter_mut().zip(BOARDS) {
+                cuda.force(Forced { family: Some(Family::Warpgroups), polynomial, ..Forced::default() });
+                let got = run_case(cuda, case, &subject.prepared);
+                let launches = cuda.take_launches();
+                let wrong = got.map_or_else(Some, |got| complaint(&subject, &got));
+                if let Some(wrong) = wrong {
+                    complaints.push(format!("{} on {board}: {wrong}", case.name));
+                    *cuda = opened(cuda.info().ordinal);
+                    continue;
+                }
+                let [launch] = &launches[..] else { panic!("{} launches {launches:?}", case.name) };
+                let family = if cuda.limits().warpgroups { Family::Warpgroups } else { Family::Warps };
+                assert_eq!(launch.family, Some(family), "{}", launch.kernel);
+                *kernels.entry(launch.kernel).or_insert(0) += 1;
             }
-            let [launch] = &launches[..] else { panic!("{} launches {launches:?}", case.name) };
-            let family = if cuda.limits().warpgroups { Family::Warpgroups } else { Family::Warps };
-            assert_eq!(launch.family, Some(family), "{}", launch.kernel);
-            *kernels.entry(launch.kernel).or_insert(0) += 1;
         }
     }
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
     if is_virtual && only.is_empty() {
-        assert!(kernels.len() == 2 && kernels.values().all(|cases| *cases >= 8 * BOARDS.len()), "{kernels:?}");
+        assert!(kernels.len() == 3 && kernels.values().all(|cases| *cases >= 8 * BOARDS.len()), "{kernels:?}");
     }
 }
 

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::compile::{Assembler, Refused};
-use super::modules::{KernelId, kernels, variant};
+use super::compile::{Assembler, Forced, Refused};
+use super::modules::{KernelId, Spec, kernels, variant};
 use super::prefetch::{PREFETCHES, Prefetch};
 use super::tiles::Family;
 use super::wgmma_attention;
@@ -38,11 +38,17 @@ fn module(family: Family) -> &'static str {
     }
 }
 
-/// What a device chooses among, where no token is kept from another: the family, and queries of a block.
-pub fn choices() -> impl Iterator<Item = (Family, usize)> {
-    let of =
-        |family| kernels(module(family)).filter(|kernel| kernel.spec.variant == 0).map(move |k| (family, k.spec.rows));
-    [Family::Warps, Family::Warpgroups].into_iter().flat_map(of)
+/// Every way to compute it where no token is kept from another.
+pub fn ways() -> impl Iterator<Item = Forced> {
+    let way = |family, spec: Spec| Forced {
+        family: Some(family),
+        queries: Some(spec.rows),
+        polynomial: spec.variant & variant::POLYNOMIAL != 0,
+        ..Forced::default()
+    };
+    let of = move |family| kernels(module(family)).map(move |kernel| (family, kernel.spec));
+    let all = [Family::Warps, Family::Warpgroups].into_iter().flat_map(of);
+    all.filter(|(_, spec)| spec.variant & variant::CAUSAL == 0).map(move |(family, spec)| way(family, spec))
 }
 
 pub fn scale(op: &Attention) -> f32 {
@@ -73,7 +79,9 @@ pub fn compile(op: &Attention, to: &mut Assembler<'_>) -> Refused {
     let chosen = || queries([many.spec.rows, few.spec.rows], out.batch() * heads, tokens, limits.multiprocessors);
     let kernel = if forced.queries.unwrap_or_else(chosen) == many.spec.rows { *many } else { *few };
     if warpgroups().any(|other| other == kernel) {
-        return wgmma_attention::launch(to, kernel, op);
+        let polynomial = Spec { variant: variant | variant::POLYNOMIAL, ..kernel.spec };
+        let other = kernels(wgmma_attention::MODULE).find(|other| forced.polynomial && other.spec == polynomial);
+        return wgmma_attention::launch(to, other.unwrap_or(kernel), op);
     }
     let params = Params {
         qkv: to.address(qkv),

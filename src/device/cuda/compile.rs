@@ -85,6 +85,8 @@ pub struct Forced {
     pub family: Option<Family>,
     /// Queries of a block of attention.
     pub queries: Option<usize>,
+    /// Attention with some exponentials as polynomials, where its kernel has such a sibling.
+    pub polynomial: bool,
 }
 
 /// A GPU, and where everything lies on it.

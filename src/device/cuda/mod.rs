@@ -72,7 +72,7 @@ use std::sync::Arc;
 
 use half::f16;
 
-pub use self::attention::choices as queries;
+pub use self::attention::ways as ways_of_attention;
 pub use self::bank::GpuBank;
 use self::callers::Callers;
 pub use self::callers::Located;
