@@ -13,8 +13,8 @@ use std::sync::Mutex;
 
 use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, MODULES, Record, configs};
-use lseg_fast::ops::{Buf, Element, Epilogue, Op};
-use lseg_fast::plan::{self, Plan};
+use lseg_fast::ops::{Element, Epilogue, Op};
+use lseg_fast::plan;
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
@@ -233,16 +233,15 @@ impl Mutant {
 fn chained(module: &str, broken: &mut Cuda) -> Option<String> {
     // Where launches are recorded each is waited for, and none overlaps.
     broken.record(Record::Nothing);
-    let (plan, x, out) = if module.ends_with("attention") { around_attention(broken) } else { of_products(broken) };
-    let program = broken.compile(plan).expect("the kernels take it");
-    Small { program, x, out }.run(broken, 0).err().map(|error| error.to_string())
+    let mut small = if module.ends_with("attention") { around_attention(broken, 16) } else { of_products(broken) };
+    small.run(broken, 0).err().map(|error| error.to_string())
 }
 
-/// LayerNorm, a product of its result, attention, and a product of that.
-fn around_attention(broken: &mut Cuda) -> (Plan, Buf, Buf) {
-    let (rows, layers) = (16, Layers::new(broken, 3 * WIDTH));
-    broken.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
-    let (plan, [x, out]) = plan::record(broken.activation_bytes(), &[], |d| {
+/// LayerNorm, a product of its result, attention, and a product of that, all on warpgroups.
+pub fn around_attention(cuda: &mut Cuda, rows: usize) -> Small {
+    let layers = Layers::new(cuda, 3 * WIDTH);
+    cuda.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
+    let (plan, [x, out]) = plan::record(cuda.activation_bytes(), &[], |d| {
         let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
         d.input(x);
         let [normed, mixed] = ["normed", "mixed"].map(|name| d.buffer(name, x.shape, Element::Activation));
@@ -255,11 +254,11 @@ fn around_attention(broken: &mut Cuda) -> (Plan, Buf, Buf) {
         d.output(out);
         [x, out]
     });
-    (plan, x, out)
+    Small { program: cuda.compile(plan).expect("the kernels take it"), x, out }
 }
 
 /// LayerNorm, a product of its result, and another onto that one's.
-fn of_products(broken: &mut Cuda) -> (Plan, Buf, Buf) {
+fn of_products(broken: &mut Cuda) -> Small {
     let (rows, layers) = (16, Layers::new(broken, WIDTH));
     let config = configs(Element::Activation).find(|config| config.tile.is_of_warpgroups() && config.tile.rows == 64);
     broken.force(Forced { config, ..Forced::default() });
@@ -274,7 +273,7 @@ fn of_products(broken: &mut Cuda) -> (Plan, Buf, Buf) {
         d.output(out);
         [x, out]
     });
-    (plan, x, out)
+    Small { program: broken.compile(plan).expect("the kernels take it"), x, out }
 }
 
 /// "SharedRace" of "waiting for the GPU: CUDA error 719 (…): unspecified launch failure: SharedRace in …".

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use lseg_fast::bench::prediction::Board;
+use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, Launched, Record, configs, set_virtual_devices};
 use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::ops::{Element, Op};
@@ -13,7 +14,9 @@ use crate::bounds::{Subject, complaint};
 use crate::golden::{LIMITS, check_scores};
 use crate::gpu::{device, open, ordinal, run_case};
 use crate::host::small::Layers;
+use crate::mutants::around_attention;
 use crate::operations::is_refused;
+use crate::overlap;
 use testing::cases::{Case, awkward, long, real};
 use testing::golden::{self, frame};
 use testing::process::child;
@@ -126,6 +129,26 @@ fn attention_is_right_in_every_schedule() {
     }
 }
 
+/// Among products that overlap it, step by step, captured and replayed: the same bits in every schedule.
+#[test]
+fn attention_overlaps_its_neighbours() {
+    if !device().is_some_and(|cuda| cuda.info().is_virtual) {
+        return;
+    }
+    let mut first = None;
+    for board in overlap::BOARDS {
+        let mut cuda = open(ordinal(board)).expect("it was there before");
+        let mut small = around_attention(&mut cuda, 300);
+        for round in 0..3 {
+            let before = cuda.calls();
+            let bits = small.run(&mut cuda, 1).unwrap_or_else(|report| panic!("{board}, {round}: {report}"));
+            let overlapping = cuda.calls().overlapping - before.overlapping;
+            assert_eq!(overlapping, if round < 2 { 3 } else { 0 }, "{board}, {round}");
+            assert_eq!(bits, *first.get_or_insert(bits.clone()), "{board}, {round}");
+        }
+    }
+}
+
 /// What the model makes of the encoder's attention on an H100, by both families: a prediction, no measurement.
 #[test]
 fn attention_on_warpgroups_is_predicted_to_gain() {
@@ -136,8 +159,9 @@ fn attention_on_warpgroups_is_predicted_to_gain() {
         (Board::named("h100").expect("boards.json has it"), real().iter().find(|case| case.op.name() == "attention"));
     let (case, prepared) = case.map(|case| (case, case.prepare())).expect("the encoder has attention");
     cuda.record(Record::Counts);
-    let [warps, warpgroups] = [Family::Warps, Family::Warpgroups].map(|family| {
-        cuda.force(Forced { family: Some(family), ..Forced::default() });
+    let ways = [(Family::Warps, false), (Family::Warpgroups, false), (Family::Warpgroups, true)];
+    let [warps, warpgroups, polynomial] = ways.map(|(family, polynomial)| {
+        cuda.force(Forced { family: Some(family), polynomial, ..Forced::default() });
         run_case(&mut cuda, case, &prepared).unwrap();
         let launch = cuda.take_launches().remove(0);
         // In a frame.
@@ -146,6 +170,8 @@ fn attention_on_warpgroups_is_predicted_to_gain() {
         us
     });
     assert!(warpgroups < 0.8 * warps, "{warpgroups} and {warps}");
+    // So it is not chosen.
+    assert!(warpgroups <= polynomial, "{warpgroups} and {polynomial}");
 }
 
 /// Attention's family can be forced; a GPU without warpgroups has the other.
