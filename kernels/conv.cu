@@ -4,7 +4,8 @@
 //
 //   x     [batch, height, width, channels]          f16
 //   w     [outputs, stride]                         f16 over (ky, kx, channel), stride a multiple of 8, zeros behind depth
-//   bias  [outputs]                                 f32, or none
+//   bias  [outputs]                                 f32, or none; or [16, outputs], a row for each way in which a 3×3 patch can lie at
+//                                                   the map's border
 //   add   [batch, out_height, out_width, outputs]   f16 or f32, up to two
 //   out   the same                                  f16; sums in f32
 //
@@ -17,9 +18,22 @@
 // Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
 // but the first from caches), w and add, writes out.
 //
-// Mutants: 25 NaN lost in the ReLU, 26 first tile of a part.
+// Mutants: 25 NaN lost in the ReLU, 26 first tile of a part, 27 bias of the last row's border, 28 of the first column's.
 
 #include "patches.cuh"
+
+// Which row of the bias a pixel has: 1, where its patch's first row lies outside of the map; 2, its last; 4, its first column; 8, its
+// last. Which row and column of the output a last one is outside for depends on the stride; for none of them it is none of these.
+struct Border {
+    uint32_t width, height; // of the output; 0: all pixels have the same
+    uint32_t last_row, last_column;
+
+    __device__ __forceinline__ uint32_t of(uint32_t pixel) const {
+        const uint32_t line = pixel / width, y = line % height, x = pixel - line * width;
+        const uint32_t first_column = x == 0 && !mutant(28) ? 4 : 0;
+        return (y == 0 ? 1 : 0) + (y == last_row && !mutant(27) ? 2 : 0) + first_column + (x == last_column ? 8 : 0);
+    }
+};
 
 struct ConvParams {
     PatchSource source;
@@ -27,6 +41,28 @@ struct ConvParams {
     uint32_t depth, stride;
     SplitK split_k;
     Epilogue epilogue;
+    Border border;
+};
+
+// The epilogue with a bias by the border.
+struct BorderedEpilogue {
+    const Epilogue& plain;
+    const Border& border;
+    const uint32_t &rows = plain.rows, &columns = plain.columns;
+
+    __device__ __forceinline__ bool has_groups() const { return plain.has_groups(); }
+
+    __device__ __forceinline__ const float* bias_of(uint32_t row, uint32_t column) const {
+        return plain.bias + (border.width == 0 ? 0 : border.of(row) * columns) + column;
+    }
+
+    __device__ __forceinline__ void store4(uint32_t item, uint32_t row, uint32_t column, float4 v) const {
+        plain.put4(bias_of(row, column), item, row, column, v, [&] { return plain.offset(item, row, column); });
+    }
+
+    __device__ __forceinline__ void store1(uint32_t item, uint32_t row, uint32_t column, float v) const {
+        plain.put1(bias_of(row, column), item, row, column, v, [&] { return plain.offset(item, row, column); });
+    }
 };
 
 struct ReluIn {
@@ -58,7 +94,7 @@ __device__ __forceinline__ void conv(const ConvParams& p) {
     Sums<S> sum;
     gemm_mainloop<S>(sum, load_a, load_b, last - first, ptx::shared_address(shared), Transform());
     if (p.split_k.count > 1 && !reduce_split_k<S>(sum, p.split_k, blockIdx.x, part)) return;
-    store<S>(sum, shared, p.epilogue, 0, block_row, block_column);
+    store<S>(sum, shared, BorderedEpilogue{p.epilogue, p.border}, 0, block_row, block_column);
 }
 
 extern "C" {

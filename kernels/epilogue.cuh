@@ -47,45 +47,46 @@ struct Epilogue {
     uint64_t batch_stride;
     uint32_t rows, columns;
     uint32_t func, out_is_float;
-    // A transposed convolution whose stride is its kernel: columns are (ky, kx, channel) and go to the pixel (y · s + ky,
-    // x · s + kx) of a map `width · s` wide. 0: rows stay rows.
-    uint32_t shuffle, width;
 
-    // Whether four columns lie together, aligned, wherever they go.
-    __device__ __forceinline__ bool has_groups() const {
-        return (shuffle == 0 ? columns : columns / (shuffle * shuffle)) % 4 == 0;
-    }
+    // Whether four columns lie together, aligned.
+    __device__ __forceinline__ bool has_groups() const { return columns % 4 == 0; }
 
-    // Where (row, column) of a batch item is written, in values from the output's begin.
-    __device__ __forceinline__ size_t output_offset(uint32_t item, uint32_t row, uint32_t column) const {
-        const size_t base = item * batch_stride;
-        if (shuffle == 0) return base + static_cast<size_t>(row) * columns + column;
-        const uint32_t channels = columns / (shuffle * shuffle), tap = column / channels;
-        const uint32_t y = row / width * shuffle + tap / shuffle, x = row % width * shuffle + tap % shuffle;
-        return base + (static_cast<size_t>(y) * width * shuffle + x) * channels + column % channels;
+    // Where all rows lie one behind the other.
+    __device__ __forceinline__ size_t offset(uint32_t item, uint32_t row, uint32_t column) const {
+        return item * batch_stride + static_cast<size_t>(row) * columns + column;
     }
 
     __device__ __forceinline__ void store4(uint32_t item, uint32_t row, uint32_t column, float4 v) const {
+        put4(bias + column, item, row, column, v, [&] { return offset(item, row, column); });
+    }
+
+    __device__ __forceinline__ void store1(uint32_t item, uint32_t row, uint32_t column, float v) const {
+        put1(bias + column, item, row, column, v, [&] { return offset(item, row, column); });
+    }
+
+    // With its own bias, where there is one, to the place that `place` says.
+    template <typename Place>
+    __device__ __forceinline__ void put4(const float* own, uint32_t item, uint32_t row, uint32_t column, float4 v, Place place) const {
         if (bias) {
-            const float4 b = *reinterpret_cast<const float4*>(bias + column);
+            const float4 b = *reinterpret_cast<const float4*>(own);
             v = make_float4(v.x + b.x, v.y + b.y, v.z + b.z, v.w + b.w);
         }
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             if (!add[i].rows) continue;
-            const size_t at = item * add[i].batch_stride + static_cast<size_t>(row) * add[i].row_stride + column;
+            const size_t from = item * add[i].batch_stride + static_cast<size_t>(row) * add[i].row_stride + column;
             float4 a;
             if (add[i].is_float) {
-                a = *reinterpret_cast<const float4*>(static_cast<const float*>(add[i].rows) + at);
+                a = *reinterpret_cast<const float4*>(static_cast<const float*>(add[i].rows) + from);
             } else {
-                const uint2 halves = *reinterpret_cast<const uint2*>(static_cast<const half*>(add[i].rows) + at);
+                const uint2 halves = *reinterpret_cast<const uint2*>(static_cast<const half*>(add[i].rows) + from);
                 const float2 low = ptx::unpack_half2(halves.x), high = ptx::unpack_half2(halves.y);
                 a = make_float4(low.x, low.y, high.x, high.y);
             }
             v = make_float4(v.x + a.x, v.y + a.y, v.z + a.z, v.w + a.w);
         }
         v = make_float4(apply(func, v.x), apply(func, v.y), apply(func, v.z), apply(func, v.w));
-        const size_t at = output_offset(item, row, column);
+        const size_t at = place();
         if (out_is_float) {
             *reinterpret_cast<float4*>(static_cast<float*>(out) + at) = v;
         } else {
@@ -94,17 +95,18 @@ struct Epilogue {
         }
     }
 
-    __device__ __forceinline__ void store1(uint32_t item, uint32_t row, uint32_t column, float v) const {
-        if (bias) v += bias[column];
+    template <typename Place>
+    __device__ __forceinline__ void put1(const float* own, uint32_t item, uint32_t row, uint32_t column, float v, Place place) const {
+        if (bias) v += *own;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             if (!add[i].rows) continue;
-            const size_t at = item * add[i].batch_stride + static_cast<size_t>(row) * add[i].row_stride + column;
-            v += add[i].is_float ? static_cast<const float*>(add[i].rows)[at]
-                                 : __half2float(static_cast<const half*>(add[i].rows)[at]);
+            const size_t from = item * add[i].batch_stride + static_cast<size_t>(row) * add[i].row_stride + column;
+            v += add[i].is_float ? static_cast<const float*>(add[i].rows)[from]
+                                 : __half2float(static_cast<const half*>(add[i].rows)[from]);
         }
         v = apply(func, v);
-        const size_t at = output_offset(item, row, column);
+        const size_t at = place();
         if (out_is_float) {
             static_cast<float*>(out)[at] = v;
         } else {

@@ -1,5 +1,4 @@
 // out = func(x · wᵀ + bias + Σ add) on tensor cores: every linear layer of the network, with its weights as they are stored.
-// With `shuffle` it is a transposed convolution whose stride is its kernel.
 //
 //   x     [batch, rows, depth]   f16, or f32 that is rounded on the way in (the residual stream)
 //   w     [columns, stride]      f16, stride a multiple of 8, zeros behind depth

@@ -360,8 +360,8 @@ __device__ __forceinline__ bool reduce_split_k(Sums<S>& sum, const SplitK& split
 }
 
 // The block's sums through the epilogue, by way of shared memory, so that lanes read and write neighbouring bytes.
-template <typename S>
-__device__ __forceinline__ void store(const Sums<S>& sum, unsigned char* shared, const Epilogue& epilogue, uint32_t item,
+template <typename S, typename E>
+__device__ __forceinline__ void store(const Sums<S>& sum, unsigned char* shared, const E& epilogue, uint32_t item,
                                       uint32_t block_row, uint32_t block_column) {
     const int lane = threadIdx.x % 32;
     unsigned char* staging = shared + threadIdx.x / 32 * S::STAGING_BYTES;

@@ -11,11 +11,11 @@
 // Of a kernel's side: a tap is kept in 16 bits, the last of which is for no tap.
 constexpr uint32_t LARGEST_KERNEL = 15;
 
-// A map f16 [batch, height, width, channels] and the convolution that walks over it: square, `kernel` up to LARGEST_KERNEL.
+// A map f16 [batch, height, width, channels] and the convolution that walks over it, of sides up to LARGEST_KERNEL.
 struct PatchSource {
     const half* x;
     uint32_t height, width, channels;
-    uint32_t kernel, stride, pad;
+    uint32_t kernel_rows, kernel_columns, stride, pad_rows, pad_columns;
     uint32_t out_height, out_width;
 };
 
@@ -39,7 +39,7 @@ struct Tap {
     int32_t distance;
 
     __device__ __forceinline__ Tap(const PatchSource& s, uint32_t column) {
-        const uint32_t channels = s.channels / UNIT, tap = column / channels, ky = tap / s.kernel, kx = tap - ky * s.kernel;
+        const uint32_t channels = s.channels / UNIT, tap = column / channels, ky = tap / s.kernel_columns, kx = tap - ky * s.kernel_columns;
         bits = FIRST_COLUMN << kx | (ky < LARGEST_KERNEL ? FIRST_ROW << ky : NO_ROW);
         channel = column - tap * channels;
         distance = (ky * s.width + kx) * channels + channel;
@@ -54,9 +54,9 @@ struct Tap {
             channel -= channels;
             const uint32_t row = bits & ~0xffffu, column = (bits & 0xffff) << 1;
             bits = row | column;
-            if (column >> s.kernel) {
+            if (column >> s.kernel_columns) {
                 bits = (row == NO_ROW ? NO_ROW : row << 1) | FIRST_COLUMN;
-                if (!mutant(24)) distance += (s.width - s.kernel) * channels;
+                if (!mutant(24)) distance += (s.width - s.kernel_columns) * channels;
             }
         }
     }
@@ -88,10 +88,10 @@ struct PatchLoader {
         for (int i = 0; i < Part::COPIES; i++) {
             const uint32_t pixel = first_row + Part::row() + i * Part::ROW_STEP;
             const uint32_t line = pixel / s.out_width, item = line / s.out_height;
-            const int y = (line - item * s.out_height) * s.stride - s.pad;
-            const int x = (pixel - line * s.out_width) * s.stride - s.pad;
-            const uint32_t outside_rows = mutant(21) ? 0 : taps_outside(y, s.height, s.kernel) * FIRST_ROW;
-            const uint32_t outside_columns = mutant(22) ? 0 : taps_outside(x, s.width, s.kernel) * FIRST_COLUMN;
+            const int y = (line - item * s.out_height) * s.stride - s.pad_rows;
+            const int x = (pixel - line * s.out_width) * s.stride - s.pad_columns;
+            const uint32_t outside_rows = mutant(21) ? 0 : taps_outside(y, s.height, s.kernel_rows) * FIRST_ROW;
+            const uint32_t outside_columns = mutant(22) ? 0 : taps_outside(x, s.width, s.kernel_columns) * FIRST_COLUMN;
             outside[i] = pixel < rows || mutant(23) ? outside_rows | outside_columns : ~0u;
             patch[i] = ((static_cast<Distance>(item) * s.height + y) * s.width + x) * (s.channels / UNIT);
         }

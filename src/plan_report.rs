@@ -123,7 +123,7 @@ pub fn plan(
         network: (height, width),
         normalisation: None,
     };
-    let bank = model.head.similarity_shape(labels);
+    let bank = model.head.bank_shape(labels);
     let (plan, _) = plan::record(value_bytes, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     report(&loader, plan, is_gpu, gpu)
 }

@@ -1,5 +1,4 @@
 // out = func(x · wᵀ + bias + Σ add) on the warpgroups of compute capability 9.0: gemm.cu's products for it, in kernels of their own.
-// With `shuffle` it is a transposed convolution whose stride is its kernel.
 //
 //   x     [batch, rows, depth]   f16, or f32 that is rounded on the way in (the residual stream)
 //   w     [columns, stride]      f16
@@ -8,12 +7,10 @@
 //   out   [batch, rows, columns] f16 or f32; sums in f32
 //
 // Tensor maps, all with the 128-byte swizzle: x {depth, rows, batch} in boxes of 128 bytes × the block's rows; w {depth, columns} in
-// boxes of 64 × the block's columns / blocks that share them; out {columns, rows, batch} in boxes of 128 bytes × 64, or with
-// `shuffle` {channels, kx, x, ky, y} in boxes of 128 bytes of one tap's channels and 64 pixels of a line.
+// boxes of 64 × the block's columns / blocks that share them; out {columns, rows, batch} in boxes of 128 bytes × 64.
 //
 // Adds are taken by tiles alone whose blocks store 64 columns: larger ones' registers are full of sums.
-// Needs: depth, columns and, with `shuffle`, channels multiples of 8, 8 and 64; every address and distance of rows a multiple of
-// 16 bytes. Rows: any number from 1 on.
+// Needs: depth and columns multiples of 8; every address and distance of rows a multiple of 16 bytes. Rows: any number from 1 on.
 // Launch: clusters of BLOCKS along x, grid (⌈columns / COLUMNS⌉ · ⌈rows / (ROWS · CLUSTER)⌉ · BLOCKS, 1, batch).
 //
 // Cost: 2·rows·columns·depth FLOP, whole tiles charged. From the L2 cache (rows·depth / COLUMNS + columns·depth / (ROWS · CLUSTER))

@@ -158,11 +158,6 @@ __device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, i
                  :: "l"(&map), "r"(x), "r"(y), "r"(z), "r"(u), "r"(from) : "memory");
 }
 
-__device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, int x, int y, int z, int u, int v) {
-    asm volatile("cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4, %5}], [%6];"
-                 :: "l"(&map), "r"(x), "r"(y), "r"(z), "r"(u), "r"(v), "r"(from) : "memory");
-}
-
 __device__ __forceinline__ void bulk_commit() {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }

@@ -4,8 +4,7 @@
 // Mutants: 50 parts joined before all have multiplied, 51 parts read before they have come, 52 part forgotten, 53 another's
 // columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 58 banks collide
 // (f32), 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
-// read, 63 rows of another group, 64 staged over what is read, 65 line of the map, 66 place in the line, 67 tap, 68 last line left
-// out, 69 staged while another group multiplies.
+// read, 63 rows of another group, 64 staged over what is read, 69 staged while another group multiplies.
 #pragma once
 
 #include "sm90/product.cuh"
@@ -185,18 +184,7 @@ struct Store {
     __device__ __forceinline__ void copy_out(uint32_t from, int column) const {
         const int row = first_row(), rows = epilogue.rows;
         if (column >= static_cast<int>(epilogue.columns) || row >= rows) return;
-        if (epilogue.shuffle == 0) {
-            ptx::store_box(map, from, column, row, place.item);
-            return;
-        }
-        // Pixels of several lines: the same box once for each line, shifted, so that its own pixels alone lie inside.
-        const int scale = epilogue.shuffle, width = epilogue.width, channels = epilogue.columns / (scale * scale);
-        const int tap = column / channels, last = min(row + GROUP_ROWS, rows) - 1;
-        for (int y = row / width; y <= last / width - (mutant(68) ? 1 : 0); y++) {
-            const int x = row - y * width + (mutant(66) ? 1 : 0), kx = tap % scale, ky = tap / scale;
-            const int line = place.item * (rows / width) + y + (mutant(65) ? 1 : 0);
-            ptx::store_box(map, from, column % channels, mutant(67) ? ky : kx, x, mutant(67) ? kx : ky, line);
-        }
+        ptx::store_box(map, from, column, row, place.item);
     }
 
     // BOX columns at a time: 64 of f16, 32 of f32.

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
 use crate::model::{FrameShape, Model, Outputs, head};
-use crate::ops::similarity;
+use crate::ops::Linear;
 use crate::pixels::{Format, Image};
 use crate::plan;
 
@@ -178,7 +178,7 @@ pub fn predict(
     labels: usize,
 ) -> Result<Prediction> {
     let model = load(checkpoint, cuda)?;
-    let bank = similarity(&model, cuda, labels)?;
+    let bank = label_bank(&model, cuda, labels)?;
     let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network, normalisation: None };
     let (plan, io) =
         plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
@@ -207,11 +207,11 @@ pub(super) fn texts(labels: usize, embed_dim: usize) -> Vec<f32> {
 }
 
 /// What maps are compared with such labels by.
-pub(super) fn similarity(model: &Model, cuda: &mut Cuda, labels: usize) -> Result<similarity::Weights> {
+pub(super) fn label_bank(model: &Model, cuda: &mut Cuda, labels: usize) -> Result<Linear> {
     let texts = texts(labels, model.config.embed_dim);
     let head::Bank { rows, offsets } = model.head.bank(&texts, false, cuda.largest_weight())?;
     let bank = cuda.bank(labels, model.config.features, &rows, &offsets)?;
-    Ok(model.head.similarity(cuda.set_bank(None, &bank)?))
+    cuda.set_bank(None, &bank)
 }
 
 /// Of launches that each run so many times.

@@ -249,7 +249,7 @@ fn is_usual(op: &Op) -> bool {
     match op {
         Op::Gemm(op) => op.w.weight.k.is_multiple_of(8) && op.x.buf.element == Element::Activation,
         Op::Conv(op) => op.x.channels().is_multiple_of(8),
-        Op::ConvTranspose(op) => op.x.channels().is_multiple_of(8),
+        Op::Polyphase(op) => op.x.channels().is_multiple_of(8),
         Op::Attention(op) => !op.causal && op.size() == 64,
         _ => true,
     }

@@ -8,7 +8,7 @@ use crate::device::cuda::{self, Cuda, Forced, Launched, Record};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::cases;
-use crate::ops::{Conv, ConvTranspose, Gemm, Op, Rows};
+use crate::ops::{Conv, Gemm, Op, Polyphase, Rows};
 use crate::plan_report::Cut;
 
 /// One way to compute a case.
@@ -37,7 +37,7 @@ pub(super) fn ways(op: &Op) -> Vec<Forced> {
         Op::Attention(op) if !op.causal => cuda::ways_of_attention().collect(),
         Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
         | Op::Conv(Conv { x, .. })
-        | Op::ConvTranspose(ConvTranspose { x, .. }) => {
+        | Op::Polyphase(Polyphase { x, .. }) => {
             cuda::configs(x.element).map(|config| Forced { config: Some(config), ..Forced::default() }).collect()
         }
         _ => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::frame::{Frames, Prediction, Stage, load, predicted, similarity, texts, time, time_stages};
+use super::frame::{Frames, Prediction, Stage, label_bank, load, predicted, texts, time, time_stages};
 use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
 use crate::device::Device;
@@ -102,7 +102,7 @@ pub fn predict(
 
 fn bank(model: &Model, cuda: &mut Cuda, labels: usize) -> Result<WindowBank> {
     if !model.sums_vectors(labels) {
-        return Ok(WindowBank::OfMaps(similarity(model, cuda, labels)?));
+        return Ok(WindowBank::OfMaps(label_bank(model, cuda, labels)?));
     }
     let vectors = texts(labels, model.config.embed_dim);
     let bank = cuda.bank(labels, model.config.embed_dim, &vectors, &vec![0.0; labels])?;

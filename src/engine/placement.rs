@@ -35,7 +35,7 @@ fn smallest_passes(model: &Model, activation_bytes: usize) -> [Plan; 2] {
     const SIDE: usize = 32;
     let (side, outputs) = ((SIDE, SIDE), Outputs::of(&[Output::Mask, Output::Scores, Output::Embedding]));
     let shape = FrameShape { batch: 1, photo: side, format: Format::Rgb8, network: side, normalisation: None };
-    let bank = model.head.similarity_shape(1);
+    let bank = model.head.bank_shape(1);
     let frame = plan::record(activation_bytes, &[], |d| model.forward(d, shape, Some(&bank), outputs));
     [frame.0, plan::record(activation_bytes, &[], |d| model.text.forward(d, 1, 2)).0]
 }

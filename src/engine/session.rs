@@ -129,7 +129,7 @@ impl Lane {
     /// Frames as a plan.
     pub(super) fn record(&self, shape: FrameShape, outputs: Outputs, keep: &[&str]) -> (Plan, FrameIo) {
         let network = self.network.shared();
-        let bank = self.bank.filter(|_| outputs.need_labels()).map(|bank| network.model.head.similarity(bank));
+        let bank = self.bank.filter(|_| outputs.need_labels());
         plan::record(network.activation, keep, |d| network.model.forward(d, shape, bank.as_ref(), outputs))
     }
 }

@@ -167,7 +167,7 @@ impl Lane {
         if model.sums_vectors(labels.names().len()) {
             return Ok(Some(WindowBank::OfSums(self.vectors.take(&mut *self.device, &labels)?)));
         }
-        Ok(Some(WindowBank::OfMaps(model.head.similarity(bank))))
+        Ok(Some(WindowBank::OfMaps(bank)))
     }
 
     fn compile_windows(&mut self, shape: &WindowShape, bank: Option<WindowBank>) -> Result<(Program, WindowIo)> {

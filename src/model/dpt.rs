@@ -1,33 +1,41 @@
-//! The DPT decoder (Ranftl et al., 2103.13413): four maps of the encoder → one map at half the image's size.
+//! The DPT decoder (Ranftl et al., 2103.13413): four maps of the encoder → one map at a quarter of the image's size.
+//!
+//! Linear steps behind each other are one (model: compose): the resampling of levels 1 and 2 and their `layer_rn`; the 1×1 `project`
+//! and the 3×3 convolution behind it. Level 1's `out_conv` and the upsampling to half the size belong to the head, which is linear too.
 
 use super::config::{Config, ImageEncoder, Resample as Step};
 use super::weights::{After, Loader, TensorSpec};
 use crate::error::Result;
-use crate::ops::{Buf, Element, Epilogue, Func, Linear, PlanBuilder, conv, conv_transpose};
+use crate::ops::{Buf, Element, Epilogue, Func, Linear, PlanBuilder, conv, polyphase};
 
 pub struct Dpt {
-    /// Fine to coarse; none where the encoder's outputs are maps already (ResNet).
-    reassemble: Option<[Reassemble; 4]>,
-    /// `[features, 3·3·channels]` each, without bias
-    layer_rn: [conv::Weights; 4],
+    /// Fine to coarse.
+    levels: [Level; 4],
     refinenet: [Refine; 4],
 }
 
-/// Tokens → a map at 1/4, 1/8, 1/16 or 1/32.
-struct Reassemble {
+/// From an output of the encoder to a map of `features` channels at 1/4, 1/8, 1/16 or 1/32.
+struct Level {
+    /// None where the encoder's outputs are maps already (ResNet).
+    readout: Option<Readout>,
+    maps: Maps,
+}
+
+/// Both tokens' share of a patch's vector.
+struct Readout {
     /// W₁ of the readout W·[patch, class] = W₁·patch + (W₂·class + b): `[dim, dim]`
     patch: Linear,
     /// W₂ and b: `[dim, dim]`
     class: Linear,
-    /// `[channels, dim]`
-    project: Linear,
-    resample: Resample,
 }
 
-enum Resample {
-    Up(conv_transpose::Weights),
-    Keep,
-    Down(conv::Weights),
+enum Maps {
+    /// `project` `[channels, dim]`, then resampling to a larger size and `layer_rn` as one.
+    Up { project: Linear, layer_rn: polyphase::Weights },
+    /// `layer_rn` alone, with `project` in it where there is one.
+    Keep { layer_rn: conv::Weights },
+    /// Resampling to half the size with `project` in it, then `layer_rn`.
+    Down { resample: conv::Weights, layer_rn: conv::Weights },
 }
 
 /// A RefineNet block; `out_conv` runs before the upsampling that it commutes with, on a quarter of the pixels.
@@ -35,8 +43,8 @@ struct Refine {
     /// Of the skip connection; the coarsest has none.
     res_conf_unit1: Option<ResidualConvUnit>,
     res_conf_unit2: ResidualConvUnit,
-    /// `[features, features]`
-    out_conv: Linear,
+    /// `[features, features]`; that of the finest is the head's.
+    out_conv: Option<Linear>,
 }
 
 /// x + conv2(ReLU(conv1(ReLU(x)))), each with its BatchNorm folded in.
@@ -47,38 +55,29 @@ struct ResidualConvUnit {
 
 impl Dpt {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Dpt> {
-        let (features, channels) = (config.features, config.reassemble);
-        let reassemble = match config.image {
-            ImageEncoder::Resnet { .. } => None,
-            ImageEncoder::Vit { patch, dim, .. } => {
-                let steps = Step::for_patch(patch).expect("a checked configuration has a patch that LSeg defines");
-                Some(four(|k| Reassemble::load(from, k, steps[k], dim, channels[k]))?)
-            }
-        };
-        let layer_rn = four(|k| {
-            let shape = conv::Shape::three(features, channels[k], 1);
-            from.conv(&format!("scratch.layer{}_rn", k + 1), shape, After::Nothing)
-        })?;
-        let refinenet = four(|k| Refine::load(from, k, features))?;
-        Ok(Dpt { reassemble, layer_rn, refinenet })
+        let levels = four(|k| Level::load(config, from, k))?;
+        let refinenet = four(|k| Refine::load(from, k, config.features))?;
+        Ok(Dpt { levels, refinenet })
     }
 
-    /// The encoder's four outputs → path 1, `[b, H/2, W/2, features]`; `grid` = (h, w) of the tokens.
+    /// The encoder's four outputs → what `refinenet1` refines, before its `out_conv`: `[b, H/4, W/4, features]`; `grid` = (h, w) of
+    /// the tokens.
     pub fn forward(&self, d: &mut PlanBuilder, hooked: [Buf; 4], grid: (usize, usize)) -> Buf {
         let mut path = None;
-        for k in (0..4).rev() {
-            d.scope("reassemble", k + 1);
-            let map = match &self.reassemble {
-                Some(reassemble) => reassemble[k].forward(d, hooked[k], grid),
-                None => hooked[k],
-            };
-            let [b, h, w, _] = map.shape;
-            let layer = d.buffer("layer_rn", [b, h, w, self.layer_rn[k].weight.n], Element::Activation);
-            d.conv(map, &self.layer_rn[k], false, Epilogue::NONE, layer);
-            d.scope("refinenet", k + 1);
-            path = Some(self.refinenet[k].forward(d, path, layer, ["path1", "path2", "path3", "path4"][k]));
+        for k in (1..4).rev() {
+            let layer = self.level(d, k, hooked[k], grid);
+            let refined = self.refinenet[k].refine(d, path, layer);
+            path = Some(self.refinenet[k].upsample(d, refined, ["path2", "path3", "path4"][k - 1]));
         }
-        path.expect("four levels were refined")
+        let layer = self.level(d, 0, hooked[0], grid);
+        self.refinenet[0].refine(d, path, layer)
+    }
+
+    fn level(&self, d: &mut PlanBuilder, k: usize, hooked: Buf, grid: (usize, usize)) -> Buf {
+        d.scope("reassemble", k + 1);
+        let layer = self.levels[k].forward(d, hooked, grid);
+        d.scope("refinenet", k + 1);
+        layer
     }
 }
 
@@ -87,54 +86,86 @@ fn four<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 4]> {
     Ok(made.try_into().unwrap_or_else(|_| unreachable!("four were made")))
 }
 
-impl Reassemble {
-    fn load(from: &mut Loader<'_>, k: usize, step: Step, dim: usize, channels: usize) -> Result<Reassemble> {
+impl Level {
+    fn load(config: &Config, from: &mut Loader<'_>, k: usize) -> Result<Level> {
+        let (features, channels) = (config.features, config.reassemble[k]);
+        let layer_rn = format!("scratch.layer{}_rn", k + 1);
+        let three = conv::Shape::three(features, channels, 1);
+        let ImageEncoder::Vit { patch, dim, .. } = config.image else {
+            let layer_rn = from.conv(&layer_rn, three, After::Nothing)?;
+            return Ok(Level { readout: None, maps: Maps::Keep { layer_rn } });
+        };
         let root = format!("pretrained.act_postprocess{}", k + 1);
+        let readout = Some(Readout::load(from, &root, dim)?);
+        let (project, resample) = (format!("{root}.3"), format!("{root}.4"));
+        let maps = match Step::for_patch(patch).expect("a checked configuration has a patch that LSeg defines")[k] {
+            Step::Up(stride) => {
+                let project = from.conv_as_linear(&project, channels, dim)?;
+                let shape = polyphase::Shape { outputs: features, inputs: channels, stride };
+                Maps::Up { project, layer_rn: from.polyphase(&layer_rn, &resample, shape)? }
+            }
+            Step::Keep => Maps::Keep { layer_rn: from.conv_behind_linear(&layer_rn, false, three, &project, dim)? },
+            Step::Down => {
+                let shape = conv::Shape::three(channels, channels, 2);
+                let resample = from.conv_behind_linear(&resample, true, shape, &project, dim)?;
+                Maps::Down { resample, layer_rn: from.conv(&layer_rn, three, After::Nothing)? }
+            }
+        };
+        Ok(Level { readout, maps })
+    }
+
+    fn forward(&self, d: &mut PlanBuilder, hooked: Buf, grid: (usize, usize)) -> Buf {
+        let map = self.readout.as_ref().map_or(hooked, |readout| readout.forward(d, hooked, grid));
+        let [b, h, w, _] = map.shape;
+        match &self.maps {
+            Maps::Up { project, layer_rn } => {
+                let projected = d.buffer("project", [b, h, w, project.weight.n], Element::Activation);
+                d.gemm(map.all(), project, Epilogue::NONE, projected.all());
+                let (s, features) = (layer_rn.stride, layer_rn.outputs());
+                let layer = d.buffer("layer_rn", [b, h * s, w * s, features], Element::Activation);
+                d.polyphase(projected, layer_rn, layer);
+                layer
+            }
+            Maps::Keep { layer_rn } => convolved(d, map, layer_rn, "layer_rn"),
+            Maps::Down { resample, layer_rn } => {
+                let halved = convolved(d, map, resample, "resample");
+                convolved(d, halved, layer_rn, "layer_rn")
+            }
+        }
+    }
+}
+
+/// A 3×3 convolution and nothing else.
+fn convolved(d: &mut PlanBuilder, map: Buf, weights: &conv::Weights, name: &'static str) -> Buf {
+    let [b, h, w, _] = map.shape;
+    let shape = [b, h / weights.stride, w / weights.stride, weights.weight.n];
+    let out = d.buffer(name, shape, Element::Activation);
+    d.conv(map, weights, false, Epilogue::NONE, out);
+    out
+}
+
+impl Readout {
+    fn load(from: &mut Loader<'_>, root: &str, dim: usize) -> Result<Readout> {
         let [weight, bias] = TensorSpec::layer(&format!("{root}.0.project.0"), &[dim, 2 * dim], dim);
         let mut half = |which: usize| {
             from.matrix((dim, dim), [weight.clone()], |[both]| {
                 both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect()
             })
         };
-        let (patch_half, class_half) = (half(0)?, half(1)?);
+        let (patch, class) = (half(0)?, half(1)?);
         let bias = from.vector(bias)?;
-        let project = from.conv_as_linear(&format!("{root}.3"), channels, dim)?;
-        let name = format!("{root}.4");
-        let resample = match step {
-            Step::Up(stride) => Resample::Up(from.conv_transpose(&name, channels, stride)?),
-            Step::Keep => Resample::Keep,
-            Step::Down => Resample::Down(from.conv(&name, conv::Shape::three(channels, channels, 2), After::Bias)?),
-        };
-        Ok(Reassemble {
-            patch: Linear { weight: patch_half, bias: None },
-            class: Linear { weight: class_half, bias: Some(bias) },
-            project,
-            resample,
-        })
+        Ok(Readout { patch: Linear { weight: patch, bias: None }, class: Linear { weight: class, bias: Some(bias) } })
     }
 
+    /// Tokens → a map.
     fn forward(&self, d: &mut PlanBuilder, tokens: Buf, (h, w): (usize, usize)) -> Buf {
-        let (b, dim, channels) = (tokens.batch(), tokens.channels(), self.project.weight.n);
+        let (b, dim) = (tokens.batch(), tokens.channels());
         let class = d.buffer("readout class", [b, 1, 1, dim], Element::F32);
         d.gemm(tokens.class_row(), &self.class, Epilogue::NONE, class.all());
         let readout = d.buffer("readout", [b, h, w, dim], Element::Activation);
         let epilogue = Epilogue::add(class.all()).then(Func::Gelu);
         d.gemm(tokens.patch_rows(), &self.patch, epilogue, readout.all());
-        let map = d.buffer("project", [b, h, w, channels], Element::Activation);
-        d.gemm(readout.all(), &self.project, Epilogue::NONE, map.all());
-        match &self.resample {
-            Resample::Keep => map,
-            Resample::Up(conv) => {
-                let out = d.buffer("resample", [b, h * conv.stride, w * conv.stride, channels], Element::Activation);
-                d.conv_transpose(map, conv, out);
-                out
-            }
-            Resample::Down(conv) => {
-                let out = d.buffer("resample", [b, h / conv.stride, w / conv.stride, channels], Element::Activation);
-                d.conv(map, conv, false, Epilogue::NONE, out);
-                out
-            }
-        }
+        readout
     }
 }
 
@@ -148,20 +179,28 @@ impl Refine {
                 Some(ResidualConvUnit::load(from, &format!("{root}.resConfUnit1"), features)?)
             },
             res_conf_unit2: ResidualConvUnit::load(from, &format!("{root}.resConfUnit2"), features)?,
-            out_conv: from.conv_as_linear(&format!("{root}.out_conv"), features, features)?,
+            out_conv: if k == 0 {
+                None
+            } else {
+                Some(from.conv_as_linear(&format!("{root}.out_conv"), features, features)?)
+            },
         })
     }
 
     /// `layer` is the level's own map; `path` comes from the coarser level (none at the coarsest).
-    fn forward(&self, d: &mut PlanBuilder, path: Option<Buf>, layer: Buf, name: &'static str) -> Buf {
-        let [b, h, w, features] = layer.shape;
+    fn refine(&self, d: &mut PlanBuilder, path: Option<Buf>, layer: Buf) -> Buf {
         let merged = match (path, &self.res_conf_unit1) {
             (Some(path), Some(unit)) => unit.forward(d, layer, Some(path)),
             _ => layer,
         };
-        let refined = self.res_conf_unit2.forward(d, merged, None);
-        let small = d.buffer("out_conv", layer.shape, Element::Activation);
-        d.gemm(refined.all(), &self.out_conv, Epilogue::NONE, small.all());
+        self.res_conf_unit2.forward(d, merged, None)
+    }
+
+    fn upsample(&self, d: &mut PlanBuilder, refined: Buf, name: &'static str) -> Buf {
+        let [b, h, w, features] = refined.shape;
+        let out_conv = self.out_conv.as_ref().expect("the finest level has none, and is not upsampled");
+        let small = d.buffer("out_conv", refined.shape, Element::Activation);
+        d.gemm(refined.all(), out_conv, Epilogue::NONE, small.all());
         let out = d.buffer(name, [b, 2 * h, 2 * w, features], Element::Activation);
         d.upsample(small, out);
         out

@@ -1,28 +1,34 @@
-//! From path 1 to scores: the pixel embedding (`head1`), its cosine with every label (LSeg, 2201.03546, section 3.2),
+//! From the decoder's map to scores: the pixel embedding (`head1`), its cosine with every label (LSeg, 2201.03546, section 3.2),
 //! the optional spatial regularisation (section 3.3).
 //!
+//! Level 1's `out_conv`, the upsampling to half the image's size and `head1` are linear: the two matrices are one (W, b), and it is
+//! applied before the upsampling, to a quarter of the pixels.
+//!
 //! With the embedding e = W·f + b and a unit label vector t, the score is 1/0.07 · (Wᵀt·f + b·t) / ‖e‖. The numerator
-//! needs F products a label instead of C. For the norm let W = Q·R: ‖e‖² = ‖R·f + Qᵀb‖² + r², where r² is what of ‖b‖²
-//! lies outside Q's columns: a sum of squares, so nothing cancels, and e itself is never formed.
+//! needs F products a label instead of C, and is interpolated as e would be. For the norm let W = Q·R: ‖e‖² = ‖R·f + Qᵀb‖² + r²,
+//! where r² is what of ‖b‖² lies outside Q's columns; the coordinates R·f + Qᵀb are interpolated before they are squared: a sum
+//! of squares, so nothing cancels, and e itself is never formed.
 
 use torch_file::elements::first_beyond;
 
+use super::compose;
 use super::config::{Activation, Config, HeadBlockKind, LOGIT_SCALE};
 use super::weights::{Loader, TensorSpec};
 use crate::error::{Error, Result};
-use crate::ops::{Buf, Element, Epilogue, Linear, PlanBuilder, Vector, similarity};
+use crate::ops::similarity::Length;
+use crate::ops::{Buf, Element, Epilogue, Linear, PlanBuilder, Vector};
 use crate::unit_vector;
 
 pub struct Head {
-    /// `[embed_dim, features]`
+    /// W and b: `[embed_dim, features]`
     head1: Linear,
-    /// `head1` on the host, from which label banks are made: `[embed_dim, features]` and `[embed_dim]`.
+    /// The same on the host, from which label banks are made: `[embed_dim, features]` and `[embed_dim]`.
     weight: Vec<f32>,
     bias: Vec<f32>,
     features: usize,
+    /// R and Qᵀb, scaled: `[rank, features]`
     norm: Linear,
-    norm_is_upper: bool,
-    rest: f32,
+    length: Length,
     block: Option<Block>,
 }
 
@@ -45,17 +51,30 @@ struct Block {
 impl Head {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Head> {
         let (embed_dim, features) = (config.embed_dim, config.features);
-        let name = "scratch.head1";
-        let head1 = from.conv_as_linear(name, embed_dim, features)?;
-        let [weight_tensor, bias_tensor] = TensorSpec::layer(name, &[embed_dim, features, 1, 1], embed_dim);
-        let (weight, mut bias) = (from.host(&weight_tensor)?, from.host(&bias_tensor)?);
-        bias.iter_mut().for_each(|b| *b *= from.scale());
-        let rank = embed_dim.min(features);
-        let factors = if weight.is_empty() { Norm::default() } else { Norm::of(&weight, &bias, features) };
-        let norm = Linear {
-            weight: from.matrix((rank, features), [weight_tensor], |_| factors.matrix)?,
-            bias: Some(from.made_vector(rank, [bias_tensor], |_| factors.offset)?),
+        let layer = |name: &str, outputs: usize| TensorSpec::layer(name, &[outputs, features, 1, 1], outputs);
+        let [out_weight, out_bias] = layer("scratch.refinenet1.out_conv", features);
+        let [head_weight, head_bias] = layer("scratch.head1", embed_dim);
+        let host = [&out_weight, &out_bias, &head_weight, &head_bias].map(|tensor| from.host(tensor));
+        let [out, before, head, after] = all(host)?;
+        let scale = f64::from(from.scale());
+        // Of a list there are no values.
+        let (weight, bias, factors) = if head.is_empty() {
+            Default::default()
+        } else {
+            let weight = compose::matrices(&head, &out, features);
+            let bias: Vec<f64> = compose::bias(&head, &before, &after).into_iter().map(|b| b * scale).collect();
+            let factors = Norm::of(&weight, &bias, features).scaled(features);
+            (weight, bias, factors)
         };
+        let rank = embed_dim.min(features);
+        let mut linear = |rows: usize, matrix: Vec<f32>, offset: Vec<f32>| -> Result<Linear> {
+            let weight = from.matrix((rows, features), [head_weight.clone(), out_weight.clone()], |_| matrix)?;
+            let biases = [head_bias.clone(), out_bias.clone()];
+            Ok(Linear { weight, bias: Some(from.made_vector(rows, biases, |_| offset)?) })
+        };
+        let [weight, bias] = [weight, bias].map(|values| values.into_iter().map(|v| v as f32).collect::<Vec<f32>>());
+        let head1 = linear(embed_dim, weight.clone(), bias.clone())?;
+        let norm = linear(rank, factors.matrix, factors.offset)?;
         let block = match config.head_block.kind {
             HeadBlockKind::None => None,
             kind => Some(Block {
@@ -65,22 +84,16 @@ impl Head {
                 depth: config.head_block.depth.max(1),
             }),
         };
-        let norm_is_upper = Norm::is_upper(embed_dim, features);
-        Ok(Head { head1, weight, bias, features, norm, norm_is_upper, rest: factors.rest, block })
+        Ok(Head { head1, weight, bias, features, norm, length: factors.length, block })
     }
 
     /// What [`Head::scores`] needs for `labels` labels, in shape alone.
-    pub fn similarity_shape(&self, labels: usize) -> similarity::Weights {
-        self.similarity(Linear::of_shape(labels, self.features))
+    pub fn bank_shape(&self, labels: usize) -> Linear {
+        Linear::of_shape(labels, self.features)
     }
 
     pub fn has_block(&self) -> bool {
         self.block.is_some()
-    }
-
-    /// What [`Head::scores`] needs for a bank that lies there.
-    pub fn similarity(&self, labels: Linear) -> similarity::Weights {
-        similarity::Weights { labels, norm: self.norm, norm_is_upper: self.norm_is_upper, rest: self.rest }
     }
 
     /// The bank of these labels: `texts` are the text tower's outputs `[labels, embed_dim]`, of any length, which counts where it
@@ -123,32 +136,43 @@ impl Head {
         (row.into_iter().map(|v| v as f32).collect(), offset as f32)
     }
 
-    /// Path 1 `[b, h, w, features]` → the pixels' embeddings `[b, h, w, embed_dim]`.
-    pub fn embedding(&self, d: &mut PlanBuilder, path: Buf) -> Buf {
+    /// The decoder's map `[b, h, w, features]` → the pixels' embeddings `[b, 2h, 2w, embed_dim]`.
+    pub fn embedding(&self, d: &mut PlanBuilder, map: Buf) -> Buf {
         d.scope("head1", 0);
-        let [b, h, w, _] = path.shape;
-        let out = d.buffer("head1", [b, h, w, self.head1.weight.n], Element::F32);
-        d.gemm(path.all(), &self.head1, Epilogue::NONE, out.all());
+        let [b, h, w, _] = map.shape;
+        let embed_dim = self.head1.weight.n;
+        let small = d.buffer("small head1", [b, h, w, embed_dim], Element::F32);
+        d.gemm(map.all(), &self.head1, Epilogue::NONE, small.all());
+        let out = d.buffer("head1", [b, 2 * h, 2 * w, embed_dim], Element::F32);
+        d.upsample(small, out);
         out
     }
 
-    /// Path 1 `[b, h, w, features]` → the embeddings `[b, 1, n, embed_dim]` at `points` of the photo. Bilinear weights
+    /// The decoder's map `[b, h, w, features]` → the embeddings `[b, 1, n, embed_dim]` at `points` of the photo. Bilinear weights
     /// sum to one and head1 is affine, so the n points can be taken before it: no other pixel's embedding is formed.
-    pub fn embedding_at(&self, d: &mut PlanBuilder, path: Buf, points: Buf, photo: (usize, usize)) -> Buf {
+    pub fn embedding_at(&self, d: &mut PlanBuilder, map: Buf, points: Buf, photo: (usize, usize)) -> Buf {
         d.scope("points", 0);
-        let features =
-            d.buffer("path1 at points", [path.batch(), 1, points.rows(), self.features], Element::Activation);
-        d.sample(path, points, photo, features);
-        self.embedding(d, features)
+        let [b, h, w, features] = map.shape;
+        let path = d.buffer("path1", [b, 2 * h, 2 * w, features], Element::Activation);
+        d.upsample(map, path);
+        let sampled = d.buffer("path1 at points", [b, 1, points.rows(), features], Element::Activation);
+        d.sample(path, points, photo, sampled);
+        let out = d.buffer("head1 at points", [b, 1, points.rows(), self.head1.weight.n], Element::F32);
+        d.gemm(sampled.all(), &self.head1, Epilogue::NONE, out.all());
+        out
     }
 
-    /// Path 1 `[b, h, w, features]` → logits `[b, h, w, labels]`, regularised where the model has a head block.
-    pub fn scores(&self, d: &mut PlanBuilder, path: Buf, bank: &similarity::Weights) -> Buf {
+    /// The decoder's map `[b, h, w, features]` → logits `[b, 2h, 2w, labels]`, regularised where the model has a head block.
+    pub fn scores(&self, d: &mut PlanBuilder, map: Buf, bank: &Linear) -> Buf {
         d.scope("head", 0);
-        let [b, h, w, _] = path.shape;
-        let shape = [b, h, w, bank.labels.weight.n];
+        let ([b, h, w, _], labels) = (map.shape, bank.weight.n);
+        let numerators = d.buffer("numerators", [b, h, w, labels], Element::F32);
+        d.gemm(map.all(), bank, Epilogue::NONE, numerators.all());
+        let coordinates = d.buffer("coordinates", [b, h, w, self.norm.weight.n], Element::Activation);
+        d.gemm(map.all(), &self.norm, Epilogue::NONE, coordinates.all());
+        let shape = [b, 2 * h, 2 * w, labels];
         let mut logits = d.buffer("logits", shape, Element::F32);
-        d.similarity(path, bank, logits);
+        d.similarity(numerators, coordinates, self.length, logits);
         if let Some(block) = &self.block {
             for i in 0..block.depth {
                 d.scope("head_block", i);
@@ -162,20 +186,25 @@ impl Head {
     }
 }
 
+fn all<T, const N: usize>(results: [Result<T>; N]) -> Result<[T; N]> {
+    let values: Vec<T> = results.into_iter().collect::<Result<_>>()?;
+    Ok(values.try_into().unwrap_or_else(|_| unreachable!("there are as many")))
+}
+
 /// Nine weights and a bias.
 fn depthwise(from: &mut Loader<'_>) -> Result<Vector> {
     let tensors = TensorSpec::layer("scratch.head_block.depthwise.depthwise", &[1, 1, 3, 3], 1);
     from.made_vector(10, tensors, |values| values.concat())
 }
 
-/// ‖W·f + b‖² = ‖matrix·f + offset‖² + rest.
+/// ‖W·f + b‖² = (‖matrix·f + offset‖² + rest) / factor².
 #[derive(Default)]
 struct Norm {
     /// `[rank, features]`
     matrix: Vec<f32>,
     /// `[rank]`
     offset: Vec<f32>,
-    rest: f32,
+    length: Length,
 }
 
 impl Norm {
@@ -186,14 +215,15 @@ impl Norm {
 
     /// `weight` is `[embed_dim, features]`. By Householder reflections in float64 where embed_dim > features;
     /// otherwise W and b are small enough as they are. By hand: of nalgebra it would be the one thing used.
-    fn of(weight: &[f32], bias: &[f32], features: usize) -> Norm {
+    fn of(weight: &[f64], bias: &[f64], features: usize) -> Norm {
         let rows = bias.len();
         if !Norm::is_upper(rows, features) {
-            return Norm { matrix: weight.to_vec(), offset: bias.to_vec(), rest: 0.0 };
+            let [matrix, offset] = [weight, bias].map(|values| values.iter().map(|v| *v as f32).collect());
+            return Norm { matrix, offset, length: Length::default() };
         }
         let mut columns: Vec<Vec<f64>> =
-            (0..features).map(|j| (0..rows).map(|i| f64::from(weight[i * features + j])).collect()).collect();
-        columns.push(bias.iter().map(|b| f64::from(*b)).collect());
+            (0..features).map(|j| (0..rows).map(|i| weight[i * features + j]).collect()).collect();
+        columns.push(bias.to_vec());
         for j in 0..features {
             let (done, rest) = columns.split_at_mut(j + 1);
             let pivot = &mut done[j][j..];
@@ -215,7 +245,19 @@ impl Norm {
         let matrix = (0..features * features).map(|i| columns[i % features][i / features] as f32).collect();
         let (inside, outside) = columns[features].split_at(features);
         let rest = outside.iter().map(|v| v * v).sum::<f64>() as f32;
-        Norm { matrix, offset: inside.iter().map(|v| *v as f32).collect(), rest }
+        Norm { matrix, offset: inside.iter().map(|v| *v as f32).collect(), length: Length { rest, factor: 1.0 } }
+    }
+
+    /// With rows of about unit length, by a power of two: coordinates are then no larger than the features, which float16 holds.
+    fn scaled(mut self, features: usize) -> Norm {
+        let lengths = self.matrix.chunks_exact(features).map(|row| row.iter().map(|v| v * v).sum::<f32>().sqrt());
+        let longest = lengths.fold(0.0, f32::max);
+        if !(longest.is_normal() && (1e-18..1e18).contains(&longest)) {
+            return self;
+        }
+        let factor = (-longest.log2().ceil()).exp2();
+        self.matrix.iter_mut().chain(&mut self.offset).for_each(|v| *v *= factor);
+        Norm { length: Length { rest: self.length.rest * factor * factor, factor }, ..self }
     }
 }
 
@@ -229,28 +271,31 @@ mod tests {
         let mut seed = 7u64;
         let mut next = move || {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+            (seed >> 40) as f64 / (1u64 << 24) as f64 - 0.5
         };
         for (rows, features) in [(7, 3), (64, 33), (512, 256), (20, 20), (5, 12)] {
-            let mut weight: Vec<f32> = (0..rows * features).map(|_| next()).collect();
+            let mut weight: Vec<f64> = (0..rows * features).map(|_| next()).collect();
             weight.iter_mut().skip(1).step_by(features).for_each(|w| *w = 0.0);
-            let bias: Vec<f32> = (0..rows).map(|_| next()).collect();
-            let norm = Norm::of(&weight, &bias, features);
+            let bias: Vec<f64> = (0..rows).map(|_| next()).collect();
+            let norm = Norm::of(&weight, &bias, features).scaled(features);
             if Norm::is_upper(rows, features) {
                 let below = |(i, row): (usize, &[f32])| row[..i].iter().all(|v| *v == 0.0);
                 assert!(norm.matrix.chunks_exact(features).enumerate().all(below), "{rows}×{features} is no triangle");
             }
             for scale in [0.0, 1e-3, 1.0, 300.0] {
-                let f: Vec<f32> = (0..features).map(|_| scale * next()).collect();
-                let square = |matrix: &[f32], offset: &[f32]| -> f64 {
+                let f: Vec<f64> = (0..features).map(|_| scale * next()).collect();
+                let square = |matrix: &[f64], offset: &[f64]| -> f64 {
                     let rows = matrix.chunks_exact(features).zip(offset);
                     rows.map(|(row, b)| {
-                        let dot = row.iter().zip(&f).map(|(w, f)| f64::from(*w) * f64::from(*f)).sum::<f64>();
-                        (dot + f64::from(*b)).powi(2)
+                        let dot = row.iter().zip(&f).map(|(w, f)| w * f).sum::<f64>();
+                        (dot + b).powi(2)
                     })
                     .sum()
                 };
-                let (want, got) = (square(&weight, &bias), square(&norm.matrix, &norm.offset) + f64::from(norm.rest));
+                let [matrix, offset] =
+                    [&norm.matrix, &norm.offset].map(|v| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+                let (want, got) = (square(&weight, &bias), square(&matrix, &offset) + f64::from(norm.length.rest));
+                let got = got / f64::from(norm.length.factor).powi(2);
                 assert!((want - got).abs() < 2e-6 * want, "{rows}×{features}, scale {scale}: {got}, not {want}");
             }
         }

@@ -6,6 +6,8 @@ mod output;
 
 // The rest is for the engine, the tests and the benches; nothing of it promises to stay as it is.
 #[doc(hidden)]
+pub mod compose;
+#[doc(hidden)]
 pub mod dpt;
 #[doc(hidden)]
 pub mod head;
@@ -38,7 +40,7 @@ use self::weights::{Loader, TensorSpec};
 use crate::error::Result;
 use crate::image::npy::Dtype;
 use crate::ops::patchify::Normalise;
-use crate::ops::{Argmax, Buf, Element, FormFeatures, PlanBuilder, Stage, similarity};
+use crate::ops::{Argmax, Buf, Element, FormFeatures, Linear, PlanBuilder, Stage};
 use crate::pixels::Format;
 use crate::protocol::Normalisation;
 
@@ -106,20 +108,14 @@ impl Model {
     }
 
     /// A frame, from photo to what is wanted of it. Scores and masks need a bank.
-    pub fn forward(
-        &self,
-        d: &mut PlanBuilder,
-        shape: FrameShape,
-        bank: Option<&similarity::Weights>,
-        wanted: Outputs,
-    ) -> FrameIo {
+    pub fn forward(&self, d: &mut PlanBuilder, shape: FrameShape, bank: Option<&Linear>, wanted: Outputs) -> FrameIo {
         let network = shape.network;
         d.stage(Stage::Encoder);
-        let labels = bank.map_or(0, |bank| bank.labels.weight.n);
+        let labels = bank.map_or(0, |bank| bank.weight.n);
         let mut io = FrameIo::declare(d, &shape, labels, wanted);
-        let path = self.features(d, &Input::Photos(io.photo), self.normalise(shape.normalisation), network);
+        let map = self.features(d, &Input::Photos(io.photo), self.normalise(shape.normalisation), network);
         if wanted.has(Output::Embedding) {
-            let embedding = self.head.embedding(d, path);
+            let embedding = self.head.embedding(d, map);
             if wanted.on_device || wanted.embedding != EmbeddingForm::default() {
                 self.give_formed(d, &mut io, Output::Embedding, embedding, wanted.embedding, &shape);
             } else {
@@ -127,7 +123,7 @@ impl Model {
             }
         }
         if let Some(points) = io.points {
-            let sampled = self.head.embedding_at(d, path, points, shape.photo);
+            let sampled = self.head.embedding_at(d, map, points, shape.photo);
             if wanted.on_device {
                 self.give_formed(d, &mut io, Output::Points, sampled, EmbeddingForm::default(), &shape);
             } else {
@@ -135,7 +131,7 @@ impl Model {
             }
         }
         let Some(bank) = bank.filter(|_| wanted.need_labels()) else { return io };
-        let logits = self.head.scores(d, path, bank);
+        let logits = self.head.scores(d, map, bank);
 
         d.stage(Stage::Mask);
         d.scope("output", 0);
@@ -216,16 +212,16 @@ impl Model {
         io.count(d, output, out, not_finite);
     }
 
-    /// Photos or windows to path 1, from which every output is made; what follows is the head.
+    /// Photos or windows to the decoder's map, from which every output is made; what follows is the head.
     fn features(&self, d: &mut PlanBuilder, input: &Input, normalise: Normalise, network: (usize, usize)) -> Buf {
         let hooked = match &self.encoder {
             Encoder::Vit(vit) => vit.forward(d, input, &normalise, network),
             Encoder::Resnet(resnet) => resnet.forward(d, input, &normalise, network),
         };
         d.stage(Stage::Decoder);
-        let path = self.decoder.forward(d, hooked, self.grid(network));
+        let map = self.decoder.forward(d, hooked, self.grid(network));
         d.stage(Stage::Head);
-        path
+        map
     }
 
     /// (h, w) of the patch tokens; the ResNet has none.

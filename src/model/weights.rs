@@ -6,10 +6,11 @@ use std::collections::HashSet;
 
 use torch_file::elements::first_beyond;
 
+use super::compose;
 use crate::checkpoint::{Checkpoint, Dtype, printable};
 use crate::error::{Error, Result};
 use crate::memory::Need;
-use crate::ops::{Linear, Matrix, Upload, Vector, Weight, conv, conv_transpose, layer_norm};
+use crate::ops::{Linear, Matrix, Upload, Vector, Weight, conv, layer_norm, polyphase};
 
 /// BatchNorm's epsilon, everywhere in the decoder and in ResNet.
 const BN_EPS: f32 = 1e-5;
@@ -264,19 +265,80 @@ impl<'a> Loader<'a> {
         Ok(Linear { weight: conv.weight, bias: conv.bias })
     }
 
-    /// `{name}.weight` `[channels, channels, stride, stride]` and its bias.
-    pub fn conv_transpose(&mut self, name: &str, channels: usize, stride: usize) -> Result<conv_transpose::Weights> {
-        let taps = stride * stride;
-        let [weight, bias] = TensorSpec::layer(name, &[channels, channels, stride, stride], channels);
-        let weight = self.matrix((taps * channels, channels), [weight], |[weight]| {
-            // [input, output, tap] → rows (tap, output), columns input
-            let at = |tap: usize, output: usize, input: usize| weight[(input * channels + output) * taps + tap];
-            let rows = (0..taps).flat_map(|tap| (0..channels).map(move |output| (tap, output)));
-            rows.flat_map(|(tap, output)| (0..channels).map(move |input| at(tap, output, input))).collect()
+    /// A 1×1 convolution `{linear}` from `inputs` channels and the 3×3 one `{name}` behind it, as one. `shape` is that of the latter.
+    pub fn conv_behind_linear(
+        &mut self,
+        name: &str,
+        has_bias: bool,
+        shape: conv::Shape,
+        linear: &str,
+        inputs: usize,
+    ) -> Result<conv::Weights> {
+        let conv::Shape { outputs, inputs: middle, kernel, stride, pad } = shape;
+        let [filters, own_bias] = TensorSpec::layer(name, &[outputs, middle, kernel, kernel], outputs);
+        let [weight, bias] = TensorSpec::layer(linear, &[middle, inputs, 1, 1], middle);
+        let both = conv::Shape { inputs, ..shape };
+        let (scale, plain) = (self.scale, shape);
+        let composed = |filters: &[f32], weight: &[f32]| {
+            compose::conv_behind_linear(&channels_last(filters, plain), weight, both, middle)
+        };
+        let weight = self.composed(Weight::Filters(both), [filters.clone(), weight], composed)?;
+        let table = |filters: &[f32], before: &[f32], after: Option<&[f32]>| {
+            scaled(compose::conv_borders(&channels_last(filters, plain), before, after), scale)
+        };
+        let len = conv::BORDERS * outputs;
+        let bias = if has_bias {
+            let sources = [bias, filters, own_bias];
+            self.made_vector(len, sources, |[bias, filters, own]| table(&filters, &bias, Some(&own)))
+        } else {
+            self.made_vector(len, [bias, filters], |[bias, filters]| table(&filters, &bias, None))
+        }?;
+        Ok(conv::Weights { weight, bias: Some(bias), kernel, stride, pad })
+    }
+
+    /// A transposed convolution `{transposed}` of `channels` whose stride is its kernel and the 3×3 one `{name}` without bias
+    /// behind it, as one.
+    pub fn polyphase(&mut self, name: &str, transposed: &str, shape: polyphase::Shape) -> Result<polyphase::Weights> {
+        let polyphase::Shape { outputs, inputs: channels, stride } = shape;
+        let plain = conv::Shape::three(outputs, channels, 1);
+        let filters = TensorSpec::new(format!("{name}.weight"), &[outputs, channels, 3, 3]);
+        let [weight, bias] = TensorSpec::layer(transposed, &[channels, channels, stride, stride], channels);
+        let composed = |filters: &[f32], weight: &[f32]| {
+            compose::polyphase(&channels_last(filters, plain), weight, shape, channels)
+        };
+        let weight = self.composed(Weight::Phases(shape), [filters.clone(), weight], composed)?;
+        let (scale, len) = (self.scale, shape.phases() * polyphase::BORDERS * outputs);
+        let bias = self.made_vector(len, [bias, filters], |[bias, filters]| {
+            scaled(compose::polyphase_borders(&channels_last(&filters, plain), &bias, shape), scale)
         })?;
-        let scaled = scaled_by(self.scale);
-        let bias = self.made_vector(taps * channels, [bias], |[bias]| scaled(bias).repeat(taps))?;
-        Ok(conv_transpose::Weights { weight, bias, stride })
+        Ok(polyphase::Weights { weight, bias, stride })
+    }
+
+    /// A weight that is multiplied out of two others, on all threads.
+    fn composed(
+        &mut self,
+        weight: Weight,
+        sources: [TensorSpec; 2],
+        compose: impl Fn(&[f32], &[f32]) -> Vec<f32> + Sync,
+    ) -> Result<Matrix> {
+        self.announce(weight, &sources);
+        let (n, k) = weight.size();
+        // The sources, twice in another order, and in float64; what becomes of them.
+        let read: usize = sources.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        self.making = self.making.max(16 * read + 12 * n * k);
+        let Some((checkpoint, device)) = &mut self.source else { return Ok(Matrix { index: 0, n, k }) };
+        let mut done = Ok(());
+        let values = made(checkpoint, &sources, device.largest_weight(), |[second, first]| {
+            let mut values = Vec::new();
+            done = device.in_parallel(&mut || values = compose(&second, &first));
+            values
+        })?;
+        done?;
+        match weight {
+            Weight::Filters(shape) => device.filters(shape, &values),
+            Weight::Phases(shape) => device.phases(shape, &values),
+            Weight::Matrix { .. } | Weight::Vector(_) => device.matrix(n, k, &values),
+        }
     }
 
     /// Refuses a BatchNorm that cannot be folded. Each of its tensors is looked at by itself: an infinite variance would hide
@@ -294,6 +356,10 @@ impl<'a> Loader<'a> {
             }
         }
     }
+}
+
+fn scaled(values: Vec<f64>, scale: f32) -> Vec<f32> {
+    values.into_iter().map(|value| (value * f64::from(scale)) as f32).collect()
 }
 
 /// Of a convolution's bias.

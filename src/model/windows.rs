@@ -11,7 +11,6 @@ use crate::ops::cut_windows::TAPS;
 use crate::ops::patchify::Normalise;
 use crate::ops::{
     AddWindow, Argmax, Buf, Element, Epilogue, FormFeatures, Layout, Linear, MergeScales, Picture, PlanBuilder, Stage,
-    similarity,
 };
 use crate::pixels::Format;
 use crate::protocol::strips::Channels;
@@ -21,7 +20,7 @@ use crate::protocol::{self, Normalisation};
 #[derive(Clone, Copy, Debug)]
 pub enum WindowBank {
     /// Each window's map is compared with the labels, and scores are summed up.
-    OfMaps(similarity::Weights),
+    OfMaps(Linear),
     /// Unit vectors are summed up, and their sums multiplied by the labels' `[labels, embed_dim]`, the logit scale folded in: the same
     /// scores, as all between is linear, in less memory where there are more labels than channels.
     OfSums(Linear),
@@ -30,8 +29,7 @@ pub enum WindowBank {
 impl WindowBank {
     fn labels(&self) -> usize {
         match self {
-            WindowBank::OfMaps(bank) => bank.labels.weight.n,
-            WindowBank::OfSums(labels) => labels.weight.n,
+            WindowBank::OfMaps(labels) | WindowBank::OfSums(labels) => labels.weight.n,
         }
     }
 }
@@ -123,7 +121,7 @@ impl Model {
         if self.sums_vectors(labels) {
             return WindowBank::OfSums(Linear::of_shape(labels, self.config.embed_dim));
         }
-        WindowBank::OfMaps(self.head.similarity_shape(labels))
+        WindowBank::OfMaps(self.head.bank_shape(labels))
     }
 
     /// A photo's windows. Scores need a bank, as [`Model::sums_vectors`] tells.

@@ -16,7 +16,6 @@ pub mod add_window;
 pub mod argmax;
 pub mod attention;
 pub mod conv;
-pub mod conv_transpose;
 pub mod cut_windows;
 pub mod embed_tokens;
 pub mod feature_norms;
@@ -28,6 +27,7 @@ pub mod merge_scales;
 pub mod overlay;
 pub mod patchify;
 pub mod picture;
+pub mod polyphase;
 pub mod regularise;
 pub mod resize_features;
 pub mod sample;
@@ -152,7 +152,7 @@ operations! {
     layer_norm: LayerNorm,
     attention: Attention,
     conv: Conv,
-    conv_transpose: ConvTranspose,
+    polyphase: Polyphase,
     upsample: Upsample,
     max_pool: MaxPool,
     embed_tokens: EmbedTokens,

@@ -1,61 +1,63 @@
-//! The cosine of every pixel with every label, without the pixels' embeddings (model: head).
+//! The cosine of every pixel with every label, at twice the size of the maps that it is made of, without the pixels'
+//! embeddings (model: head).
 
-use super::{Buf, Linear, Operand, Operation, PlanBuilder, need};
+use super::{Buf, Operand, Operation, PlanBuilder, need};
 
-/// The label bank and what norms a pixel needs: scores = (A·f + a) / ‖(R·f + c, r)‖.
+/// How a pixel's length is made of its coordinates: √(‖coordinates‖² + rest) / factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weights {
-    /// A and a: `[labels, features]` and `[labels]`, the logit scale folded in
-    pub labels: Linear,
-    /// R and c: `[rank, features]` and `[rank]`
-    pub norm: Linear,
-    /// Row i of R begins with i zeros, so that half of its product need not be computed.
-    pub norm_is_upper: bool,
-    /// r², the part of the squared norm that no pixel changes
+pub struct Length {
+    /// The part of the squared norm that no pixel changes.
     pub rest: f32,
+    /// What coordinates are multiplied by, so that they are about as large as the features that they are made of.
+    pub factor: f32,
 }
 
-/// Features `[b, h, w, f]` → logits `[b, h, w, labels]`; a pixel whose embedding is zero scores 0.
+impl Default for Length {
+    fn default() -> Length {
+        Length { rest: 0.0, factor: 1.0 }
+    }
+}
+
+/// Numerators `[b, h, w, labels]` and coordinates `[b, h, w, rank]` → logits `[b, 2h, 2w, labels]`: both interpolated (bilinear,
+/// align_corners=True), then numerators over lengths. A pixel whose embedding is zero scores 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
-    pub x: Buf,
-    pub w: Weights,
+    pub numerators: Buf,
+    pub coordinates: Buf,
+    pub length: Length,
     pub out: Buf,
 }
 
 impl PlanBuilder {
-    pub fn similarity(&mut self, x: Buf, w: &Weights, out: Buf) {
-        self.push(Similarity { x, w: *w, out });
+    pub fn similarity(&mut self, numerators: Buf, coordinates: Buf, length: Length, out: Buf) {
+        self.push(Similarity { numerators, coordinates, length, out });
     }
 }
 
 impl Operation for Similarity {
     fn check(&self) -> Result<(), String> {
-        let Similarity { x, w: Weights { labels, norm, .. }, out } = self;
-        let [b, h, w, features] = x.shape;
-        let depths = [labels.weight.k, norm.weight.k];
-        need(depths == [features; 2], || format!("depths of {depths:?} for {features} features"))?;
-        need(labels.bias.is_some() && norm.bias.is_some(), || "both products have a bias".to_owned())?;
-        labels.check()?;
-        norm.check()?;
-        need(out.shape == [b, h, w, labels.weight.n], || format!("{:?} becomes {:?}", x.shape, out.shape))
+        let Similarity { numerators, coordinates, out, .. } = self;
+        let [b, h, w, labels] = numerators.shape;
+        need(coordinates.shape[..3] == [b, h, w], || {
+            format!("coordinates {:?} beside {:?}", coordinates.shape, numerators.shape)
+        })?;
+        need(out.shape == [b, 2 * h, 2 * w, labels], || format!("{:?} becomes {:?}", numerators.shape, out.shape))
     }
 
     fn operands(&mut self, see: &mut dyn FnMut(Operand<'_>)) {
-        see(Operand::Read(&mut self.x));
-        self.w.labels.operands(see);
-        self.w.norm.operands(see);
+        see(Operand::Read(&mut self.numerators));
+        see(Operand::Read(&mut self.coordinates));
         see(Operand::Write(&mut self.out));
     }
 
+    /// Of a pixel: its coordinates, which are squared and summed up, and its numerators.
     fn flop(&self) -> usize {
-        let weights = [self.w.labels, self.w.norm].iter().map(|w| w.weight.n * w.weight.k).sum::<usize>();
-        2 * self.x.batch() * self.x.rows() * weights
+        self.out.batch() * self.out.rows() * (10 * self.coordinates.channels() + 9 * self.out.channels())
     }
 
     fn shapes(&self) -> String {
-        let (labels, norm) = (self.w.labels.weight, self.w.norm.weight);
-        format!("{} · {} labels, norm {}×{}", self.x.describe(), labels.n, norm.n, norm.k)
+        let [_, h, w, _] = self.out.shape;
+        format!("{} and {} coordinates → {h}×{w}", self.numerators.describe(), self.coordinates.channels())
     }
 }
 
@@ -64,66 +66,51 @@ pub mod cases {
     use super::*;
     use crate::ops::Element;
     use crate::ops::cases::Plant::{self, Nan, Nothing, Outliers, Zeros};
-    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, switches};
-
-    /// R and what is added to both products.
-    #[derive(Clone, Copy, PartialEq)]
-    enum Norm {
-        /// A bias of zeros and no rest, so that a pixel of zeros has no direction.
-        Bare(usize),
-        Ranked(usize),
-        /// As models have it: R is the square, triangular factor of a QR decomposition.
-        Upper,
-    }
-
-    use Norm::{Bare, Ranked, Upper};
+    use crate::ops::cases::{Case, CaseBuilder, Cases, Map, Values};
 
     pub fn add(all: &mut Cases) {
         let awkward = [
-            (1, (1, 1), 1, Ranked(1), 1, Nothing),
-            (1, (5, 7), 17, Ranked(17), 3, Nothing),
-            (1, (13, 9), 33, Ranked(15), 300, Outliers),
-            (1, (13, 9), 100, Bare(100), 17, Zeros),
-            (1, (5, 7), 257, Ranked(33), 1, Zeros),
-            (2, (13, 9), 33, Ranked(33), 5, Nan),
-            (1, (15, 15), 64, Ranked(64), 20, Outliers),
-            (1, (16, 16), 256, Ranked(256), 5, Nothing),
-            (1, (5, 7), 256, Ranked(256), 150, Nan),
-            (1, (3, 5), 64, Ranked(64), 2000, Nothing),
-            (1, (13, 9), 72, Bare(40), 33, Zeros),
-            (1, (13, 10), 72, Ranked(56), 34, Outliers),
-            (1, (5, 7), 256, Bare(256), 21, Zeros),
-            (1, (13, 9), 264, Ranked(40), 33, Nan),
-            (1, (13, 9), 256, Upper, 20, Outliers),
-            (1, (9, 16), 64, Upper, 5, Nan),
-            (1, (5, 7), 40, Upper, 33, Nothing),
-            (1, (1, 1), 8, Ranked(8), 1, Nothing),
+            (1, (1, 1), 1, 1, 0.37, Nothing),
+            (1, (5, 7), 3, 17, 0.37, Nothing),
+            (2, (1, 9), 40, 33, 0.37, Nan),
+            (1, (13, 9), 300, 15, 0.37, Outliers),
+            (1, (1, 1), 5, 8, 0.37, Nothing),
+            (2, (7, 1), 33, 24, 0.37, Outliers),
+            (2, (5, 7), 20, 256, 0.37, Nan),
+            (1, (13, 9), 150, 264, 0.37, Nothing),
+            (1, (13, 10), 31, 512, 0.0, Outliers),
+            (1, (16, 15), 2000, 64, 0.37, Nothing),
+            (2, (9, 5), 17, 72, 0.0, Zeros),
         ];
-        let made = |(batch, map, features, norm, labels, plant)| case(batch, map, features, norm, labels, plant);
+        let made = |(batch, map, labels, rank, rest, plant)| case(batch, map, labels, rank, rest, plant);
         all.awkward.extend(awkward.map(made));
-        all.real.push(case(1, (240, 240), 256, Upper, 20, Nothing));
-        all.real.push(case(1, (240, 240), 256, Upper, 150, Nothing));
+        all.real.push(case(1, (120, 120), 20, 256, 0.37, Nothing));
+        all.real.push(case(1, (120, 120), 150, 256, 0.37, Nothing));
     }
 
-    fn case(batch: usize, (h, w): Map, features: usize, norm: Norm, labels: usize, plant: Plant) -> Case {
+    /// What is planted stands in the numerators; zeros in both maps, over a whole neighbourhood.
+    fn case(batch: usize, (h, w): Map, labels: usize, rank: usize, rest: f32, plant: Plant) -> Case {
+        let zeros = plant == Zeros;
         let mut c = CaseBuilder::new(plant);
-        let x = c.input([batch, h, w, features], Element::Activation, 1.0);
-        let scores = c.matrix(labels, features);
-        let (rank, bare, upper) = match norm {
-            Bare(rank) => (rank, true, false),
-            Ranked(rank) => (rank, false, false),
-            Upper => (features, false, true),
+        let drawn = move |channels: usize, planted: Plant| {
+            move |seeded: &mut crate::ops::cases::Seeded| {
+                let mut values = seeded.values(batch * h * w * channels, 1.0);
+                planted.add_to(&mut values, [batch, h, w, channels]);
+                if zeros {
+                    values.chunks_exact_mut(channels).enumerate().for_each(|(i, pixel)| {
+                        if i / w % h < 3 && i % w < 3 {
+                            pixel.fill(0.0);
+                        }
+                    });
+                }
+                Values::F32(values)
+            }
         };
-        let coordinates = if upper { c.upper(rank, features) } else { c.matrix(rank, features) };
-        let scale = if bare { 0.0 } else { 1.0 };
-        let w_ = Weights {
-            labels: Linear { weight: scores, bias: Some(c.vector(labels, scale)) },
-            norm: Linear { weight: coordinates, bias: Some(c.vector(rank, scale)) },
-            norm_is_upper: upper,
-            rest: if bare { 0.0 } else { 0.37 },
-        };
-        let out = c.output([batch, h, w, labels], Element::F32);
-        let on = switches([(bare, "bare"), (upper, "upper")]);
-        c.build(format!("{batch}x{h}x{w}x{features}-{labels}-rank{rank}{on}"), out, Similarity { x, w: w_, out })
+        let numerators = c.input_of([batch, h, w, labels], Element::F32, drawn(labels, plant));
+        let coordinates = c.input_of([batch, h, w, rank], Element::Activation, drawn(rank, Plant::Nothing));
+        let out = c.output([batch, 2 * h, 2 * w, labels], Element::F32);
+        let bare = if rest == 0.0 { "-bare" } else { "" };
+        let sizes = format!("{batch}x{h}x{w}-{labels}-rank{rank}{bare}");
+        c.build(sizes, out, Similarity { numerators, coordinates, length: Length { rest, factor: 0.25 }, out })
     }
 }

@@ -150,6 +150,8 @@ pub enum Weight {
     Matrix { n: usize, k: usize, halves: bool },
     /// Of a convolution.
     Filters(super::conv::Shape),
+    /// Of a polyphase convolution.
+    Phases(super::polyphase::Shape),
     /// So many values.
     Vector(usize),
 }
@@ -160,6 +162,7 @@ impl Weight {
         match self {
             Weight::Matrix { n, k, .. } => (n, k),
             Weight::Filters(shape) => (shape.outputs, shape.kernel * shape.kernel * shape.inputs),
+            Weight::Phases(shape) => shape.size(),
             Weight::Vector(len) => (len, 1),
         }
     }

@@ -1,6 +1,6 @@
 //! How weights get their handles.
 
-use super::{Matrix, Vector, Weight, conv};
+use super::{Matrix, Vector, Weight, conv, polyphase};
 use crate::error::Result;
 
 /// Where weights go at load.
@@ -23,6 +23,18 @@ pub trait Upload {
     fn filters(&mut self, shape: conv::Shape, data: &[f32]) -> Result<Matrix> {
         self.matrix(shape.outputs, shape.kernel * shape.kernel * shape.inputs, data)
     }
+
+    /// The weights of a [`Polyphase`](super::Polyphase), in its order; kept as a device likes.
+    fn phases(&mut self, shape: polyphase::Shape, data: &[f32]) -> Result<Matrix> {
+        let (n, k) = shape.size();
+        self.matrix(n, k, data)
+    }
+
+    /// Does work that is cut in parts for rayon, on the device's threads or on as many as there are by default.
+    ///
+    /// # Errors
+    /// Threads that cannot be had.
+    fn in_parallel(&self, work: &mut (dyn FnMut() + Send)) -> Result<()>;
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector>;
 }

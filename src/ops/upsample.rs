@@ -18,6 +18,7 @@ impl PlanBuilder {
 impl Operation for Upsample {
     fn check(&self) -> Result<(), String> {
         let [b, h, w, c] = self.x.shape;
+        need(self.x.element == self.out.element, || "both maps are of one type".to_owned())?;
         need(self.out.shape == [b, 2 * h, 2 * w, c], || format!("{:?} becomes {:?}", self.x.shape, self.out.shape))
     }
 
@@ -53,14 +54,19 @@ pub mod cases {
             (1, (15, 15), 256, Outliers),
             (2, (1, 7), 24, Nothing),
         ];
-        all.awkward.extend(awkward.map(|(batch, map, channels, plant)| case(batch, map, channels, plant)));
-        all.real.push(case(1, (120, 120), 256, Nothing));
+        let halves =
+            awkward.map(|(batch, map, channels, plant)| case(batch, map, channels, Element::Activation, plant));
+        let floats = awkward.map(|(batch, map, channels, plant)| case(batch, map, channels, Element::F32, plant));
+        all.awkward.extend(halves.into_iter().chain(floats));
+        all.real.push(case(1, (60, 60), 256, Element::Activation, Nothing));
+        all.real.push(case(1, (120, 120), 512, Element::F32, Nothing));
     }
 
-    pub fn case(batch: usize, (h, w): Map, channels: usize, plant: Plant) -> Case {
+    pub fn case(batch: usize, (h, w): Map, channels: usize, element: Element, plant: Plant) -> Case {
         let mut c = CaseBuilder::new(plant);
-        let x = c.input([batch, h, w, channels], Element::Activation, 1.0);
-        let out = c.output([batch, 2 * h, 2 * w, channels], Element::Activation);
-        c.build(format!("{batch}x{h}x{w}x{channels}"), out, Upsample { x, out })
+        let x = c.input([batch, h, w, channels], element, 1.0);
+        let out = c.output([batch, 2 * h, 2 * w, channels], element);
+        let float = if element == Element::F32 { "-float" } else { "" };
+        c.build(format!("{batch}x{h}x{w}x{channels}{float}"), out, Upsample { x, out })
     }
 }

@@ -17,11 +17,7 @@ const SECTOR: u64 = 32;
 fn tensor_flop(op: &Op) -> u64 {
     let flop = match op {
         Op::Gemm(gemm) if gemm.out.count == 1 => 0,
-        Op::Similarity(similarity) if similarity.w.norm_is_upper => {
-            let norm = similarity.w.norm.weight;
-            op.flop() - similarity.x.batch() * similarity.x.rows() * norm.n * (norm.n - 1)
-        }
-        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::Similarity(_) => op.flop(),
+        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop(),
         _ => 0,
     };
     flop as u64
@@ -65,7 +61,7 @@ fn complaints(case: &Case, launches: &[Launched], l2_bytes: u64) -> Vec<String> 
     wrong
 }
 
-/// As an RTX 4090, and as an H100 where that takes another kernel: products, attention, convolutions and similarity on tensor
+/// As an RTX 4090, and as an H100 where that takes another kernel: products, attention and convolutions on tensor
 /// cores; no bank conflicts; global loads at least 90 % coalesced (but where the rows are aligned to nothing): sectors of 32
 /// bytes against the fewest that hold the same bytes, warp by warp; no local memory; the different bytes that the launches
 /// touch, but for partial sums, at most 1.15 times those of inputs, weights and output. docs/kernels.md has the counts.

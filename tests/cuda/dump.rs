@@ -34,9 +34,11 @@ fn switches(op: &Op) -> Value {
             "relu_in": op.relu_in,
             "func": lowercase(op.epilogue.func),
         }),
-        Op::ConvTranspose(op) => json!({ "stride": op.w.stride }),
+        Op::Polyphase(op) => json!({ "stride": op.w.stride }),
+        Op::Argmax(op) => json!({ "resized": op.resized }),
+        Op::Upsample(op) => json!({ "float": op.x.element == Element::F32 }),
         Op::Sample(op) => json!({ "photo": op.photo }),
-        Op::Similarity(op) => json!({ "rest": op.w.rest }),
+        Op::Similarity(op) => json!({ "rest": op.length.rest, "factor": op.length.factor }),
         Op::Regularise(op) => json!({
             "bottleneck": op.bottleneck,
             "activation": op.activation.map_or("identity".to_owned(), lowercase),

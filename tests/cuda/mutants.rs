@@ -165,8 +165,7 @@ impl Mutant {
     /// Whether the case is computed by its module.
     fn concerns(&self, case: &Case) -> bool {
         let (operation, module) = (case.op.name(), self.module.trim_start_matches(HOPPER));
-        let is_its = operation == module || operation == "conv_transpose" && module == "gemm";
-        is_its && !is_refused(&case.op)
+        operation == module && !is_refused(&case.op)
     }
 
     /// How a case is computed by its kernels: as the device chooses, or by each of those for 9.0 alone that are compiled with

@@ -10,7 +10,7 @@ use testing::network::Network;
 use testing::results::mask_and_scores;
 
 const HALF: f32 = 65504.0;
-const ALL: [&str; 6] = ["stem", "hook1", "hook2", "hook3", "hook4", "path1"];
+const ALL: [&str; 6] = ["stem", "hook1", "hook2", "hook3", "hook4", "path2"];
 
 fn load(network: &Network, device: DeviceChoice) -> Result<Engine, Error> {
     Engine::load(&network.write(), &Options { device, threads: Some(2), ..Options::default() })

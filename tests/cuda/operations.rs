@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use lseg_fast::device::cuda::{Cuda, EmbeddedModule, MODULES, Record};
-use lseg_fast::ops::Op;
+use lseg_fast::ops::{Element, Op};
 
 use crate::bounds::{Subject, complaint};
 use crate::gpu::{device, open, ordinal, run_case};
@@ -19,10 +19,11 @@ pub fn is_refused(op: &Op) -> bool {
     match op {
         Op::Gemm(op) => ragged(op.w.weight.k),
         Op::Conv(op) => ragged(op.x.channels()) && (op.relu_in || (op.w.kernel, op.w.stride) == (1, 1)),
-        Op::ConvTranspose(op) => ragged(op.x.channels()),
+        Op::Polyphase(op) => ragged(op.x.channels()),
         Op::LayerNorm(op) => !op.x.channels().is_multiple_of(4) || op.x.channels() > 1024,
         Op::Attention(op) => op.size() != 64,
-        Op::Similarity(op) => ragged(op.x.channels()) || op.x.channels() > 256,
+        Op::Similarity(op) => ragged(op.coordinates.channels()),
+        Op::Upsample(op) if op.x.element == Element::F32 => !op.x.channels().is_multiple_of(4),
         Op::Upsample(op) => ragged(op.x.channels()),
         Op::MaxPool(op) => ragged(op.x.channels()),
         _ => false,

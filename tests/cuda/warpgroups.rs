@@ -29,7 +29,6 @@ fn takes(op: &Op) -> Option<Element> {
         op if is_refused(op) => None,
         Op::Gemm(op) => Some(op.x.buf.element),
         Op::Conv(op) if (op.w.kernel, op.w.stride, op.relu_in) == (1, 1, false) => Some(op.x.element),
-        Op::ConvTranspose(op) => Some(op.x.element),
         _ => None,
     }
 }

@@ -47,6 +47,15 @@ def resize(x, size, corners):
     return F.interpolate(x, size=size, mode="bilinear", align_corners=corners)
 
 
+def border(size, out, stride):
+    """Which borders the 3×3 patches of an output reach over: 1 above, 2 below, 4 left, 8 right."""
+    axes = []
+    for side, count in zip(size, out):
+        at = stride * torch.arange(count) - 1
+        axes.append((at < 0).long() + 2 * (at + 3 > side).long())
+    return axes[0][:, None] + 4 * axes[1][None]
+
+
 class Types:
     """`half` for what autocast computes in half precision, `float` for what it does not.
 
@@ -112,18 +121,35 @@ class Types:
         x, kernel = first(inputs[0]).to(self.half), op["kernel"]
         weight = first(matrices[0].to(self.half).view(op["out"][-1], kernel, kernel, -1))
         bias = vectors[0].to(self.half) if vectors else None
-        y = F.conv2d(F.relu(x) if op["relu_in"] else x, weight, bias, op["stride"], op["pad"])
+        bordered = bias is not None and len(bias) != op["out"][-1]
+        y = F.conv2d(F.relu(x) if op["relu_in"] else x, weight, None if bordered else bias, op["stride"], op["pad"])
+        if bordered:
+            y = y + first(bias.view(16, -1)[border(x.shape[2:], y.shape[2:], op["stride"])][None])
         for add in inputs[1:]:
             y = y + first(add).to(self.half)
         return last(FUNCTIONS[op["func"]](y))
 
-    def conv_transpose(self, op, inputs, matrices, vectors):
-        s, outputs = op["stride"], op["out"][-1]
-        weight = matrices[0].to(self.half).view(s, s, outputs, -1).permute(3, 2, 0, 1).contiguous()
-        return last(F.conv_transpose2d(first(inputs[0]).to(self.half), weight, vectors[0][:outputs].to(self.half), s))
+    def polyphase(self, op, inputs, matrices, vectors):
+        """Each phase as a convolution of its own, the bias by the border a map that is added."""
+        x, s, (b, _, _, outputs) = first(inputs[0]).to(self.half), op["stride"], op["out"]
+        (_, inputs_, h, w), out = x.shape, torch.empty(op["out"], dtype=self.half)
+        weights, biases = matrices[0].to(self.half).flatten(), vectors[0].to(self.half).view(s, s, 4, outputs)
+        window = lambda phase: (2 if phase in (0, s - 1) else 1, phase == 0, phase == s - 1)
+        for py in range(s):
+            for px in range(s):
+                (rows, above, below), (columns, left, right) = window(py), window(px)
+                own, weights = weights.split([rows * columns * outputs * inputs_, weights.numel() - rows * columns * outputs * inputs_])
+                filters = first(own.view(outputs, rows, columns, inputs_))
+                padded = F.pad(x, (int(left), int(right), int(above), int(below)))
+                border = torch.zeros(h, w, dtype=torch.long)
+                border[0 if above else -1] += rows - 1
+                border[:, 0 if left else -1] += 2 * (columns - 1)
+                out[:, py::s, px::s] = last(F.conv2d(padded, filters)) + biases[py, px][border]
+        return out
 
     def upsample(self, op, inputs, matrices, vectors):
-        return last(resize(first(inputs[0]).to(self.half), op["out"][1:3], True))
+        kind = self.float if op["float"] else self.half
+        return last(resize(first(inputs[0]).to(kind), op["out"][1:3], True))
 
     def max_pool(self, op, inputs, matrices, vectors):
         return last(F.max_pool2d(first(inputs[0]).to(self.half), 3, 2, 1))
@@ -150,11 +176,12 @@ class Types:
         return (above * (1 - ty) + below * ty).to(self.half)
 
     def similarity(self, op, inputs, matrices, vectors):
-        x = inputs[0].to(self.half)
-        scores, norm = (F.linear(x, m.to(self.half), v.to(self.half)) for m, v in zip(matrices, vectors))
+        size = op["out"][1:3]
+        scores = last(resize(first(inputs[0]).to(self.float), size, True))
+        norm = last(resize(first(inputs[1]).to(self.half), size, True))
         rest = torch.tensor(op["rest"], dtype=torch.float32).to(self.float)
         length = (norm.to(self.float).square().sum(-1, keepdim=True) + rest).sqrt()
-        return torch.where(length == 0, 0, scores.to(self.float) / length)
+        return torch.where(length == 0, 0, op["factor"] * scores.to(self.float) / length)
 
     def regularise(self, op, inputs, matrices, vectors):
         x, kernel = first(inputs[0]).to(self.float), vectors[0].to(self.float)
@@ -169,6 +196,8 @@ class Types:
         return resize(first(inputs[0]).to(self.float), (2 * h, 2 * w), True)
 
     def argmax(self, op, inputs, matrices, vectors):
+        if not op["resized"]:
+            return inputs[0].to(self.float).amax(3)
         return resize(self.upsample_scores(op, inputs, matrices, vectors), op["out"][1:3], False).amax(1)
 
     def overlay(self, op, inputs, matrices, vectors):

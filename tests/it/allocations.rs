@@ -43,7 +43,7 @@ fn known_labels_cost_nothing(model: &str, engine: &mut Engine) {
     assert_eq!(time(&["cat", "a wall", "other"]), Duration::ZERO, "{model}");
 }
 
-/// Most weights of a ViT stay as the file has them; the rest are folded convolutions, norms and positions.
+/// Most weights of a ViT stay as the file has them; the rest are folded and composed convolutions, norms and positions.
 fn a_float16_file_takes_half_the_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
@@ -57,7 +57,7 @@ fn a_float16_file_takes_half_the_memory() {
         let (_engine, held, _) = taken(|| Engine::load(&out, &options).unwrap());
         (held, summary.parameters as usize)
     });
-    assert!(half + 8 * (2 * parameters) / 10 < float, "{half} and {float} bytes for {parameters} parameters");
+    assert!(half + 3 * (2 * parameters) / 4 < float, "{half} and {float} bytes for {parameters} parameters");
 }
 
 /// The budget's numbers are what is taken: not less, and not much more.

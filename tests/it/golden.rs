@@ -9,7 +9,7 @@ use lseg_fast::{Alpha, DeviceChoice, Engine, Error, Image, Options, Output, Want
 use testing::golden::{Array, Case, distance, frame, item, largest, range};
 use testing::results::{mask_and_scores, masks, scores, segmentation};
 
-const TAPS: [&str; 8] = ["hook1", "hook2", "hook3", "hook4", "path1", "head1", "logits", "scores"];
+const TAPS: [&str; 7] = ["hook1", "hook2", "hook3", "hook4", "head1", "logits", "scores"];
 
 /// 1e-3 of each channel's own scale. Tokens `[t, d]` have their channels last.
 fn check_tap(what: &str, got: &Array, expected: &Array) {

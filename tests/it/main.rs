@@ -5,6 +5,7 @@ mod allocator;
 mod answer;
 mod checkpoint;
 mod cli;
+mod compose;
 mod convert;
 mod demo;
 mod docs;

@@ -77,6 +77,16 @@ fn a_batch_norm_without_a_root_is_refused() {
     refused(&network, &["pretrained.layer2.1.conv2.weight", "inf"]);
 }
 
+/// Finite each, but not multiplied out.
+#[test]
+fn weights_that_become_none_together_are_refused() {
+    for name in ["scratch.layer1_rn.weight", "scratch.layer3_rn.weight", "pretrained.act_postprocess4.4.weight"] {
+        let mut network = vit();
+        network.multiply(name, 1e38);
+        refused(&network, &[name, "with what follows folded in", "damaged"]);
+    }
+}
+
 #[test]
 fn a_configuration_that_makes_no_image_is_refused() {
     let mut network = vit();
@@ -97,7 +107,7 @@ fn a_frame_that_is_no_number_is_an_error() {
     let large = [
         ("pretrained.model.pos_embed", 1e30),
         ("pretrained.model.blocks.2.mlp.fc2.weight", 1e38),
-        ("scratch.layer1_rn.weight", 1e38),
+        ("scratch.layer4_rn.weight", 1e38),
         ("scratch.head1.bias", 1e30),
     ];
     for (name, by) in large {
@@ -131,6 +141,7 @@ fn a_label_that_is_no_number_is_an_error() {
     // Its own numbers are finite, but not beside the head's.
     let mut network = vit();
     network.multiply("scratch.head1.weight", 3e37);
+    network.multiply("scratch.refinenet1.out_conv.weight", 10.0);
     let mut broken = load(&network).unwrap();
     not_finite(broken.set_labels(&LABELS), &["label 1 of the list", "scratch.head1"]);
 }
@@ -146,7 +157,7 @@ fn the_program_says_so_and_writes_nothing() {
     let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/photo_0.png");
     let (mut nan, mut large) = (vit(), vit());
     nan.values("pretrained.model.blocks.1.attn.qkv.weight")[5] = f32::NAN;
-    large.multiply("scratch.layer1_rn.weight", 1e38);
+    large.multiply("scratch.layer4_rn.weight", 1e38);
     let calls: [(&Network, &[&str], &str); 4] = [
         (&nan, &["run", "--labels", "cat,dog"], "blocks.1.attn.qkv.weight"),
         (&nan, &["embed"], "blocks.1.attn.qkv.weight"),

@@ -9,9 +9,8 @@ use std::path::Path;
 use lseg_fast::checkpoint::Checkpoint;
 use lseg_fast::device::cpu::Cpu;
 use lseg_fast::device::{Device, Program};
-use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, LOGIT_SCALE, TextTower};
+use lseg_fast::model::config::{Config, HeadBlock, ImageEncoder, TextTower};
 use lseg_fast::model::dpt::Dpt;
-use lseg_fast::model::head::{self, Head};
 use lseg_fast::model::required;
 use lseg_fast::model::text::Text;
 use lseg_fast::model::weights::Loader;
@@ -21,7 +20,7 @@ use lseg_fast::{DeviceChoice, Engine, Options};
 use testing::cases::reference::{Near, Sum, argmax, edges, gelu, upsample};
 use testing::cases::{Map, Seeded, Values, pass};
 
-const EPS: f64 = f32::EPSILON as f64;
+pub const EPS: f64 = f32::EPSILON as f64;
 
 /// The first value that is not what was expected.
 fn complaint(got: &[f32], expected: &[Near]) -> Option<String> {
@@ -34,7 +33,7 @@ fn complaint(got: &[f32], expected: &[Near]) -> Option<String> {
 }
 
 /// `got` is `right` and none of `wrong`.
-fn check(what: &str, got: &[f32], right: &[Near], wrong: &[(&str, Vec<Near>)]) {
+pub fn check(what: &str, got: &[f32], right: &[Near], wrong: &[(&str, Vec<Near>)]) {
     assert_eq!(complaint(got, right), None, "{what}");
     for (fault, values) in wrong {
         assert!(complaint(got, values).is_some(), "{what}: the bounds do not notice {fault}");
@@ -42,11 +41,11 @@ fn check(what: &str, got: &[f32], right: &[Near], wrong: &[(&str, Vec<Near>)]) {
 }
 
 /// A network's tensors, written to a file and read by the plain forms.
-struct Weights(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+pub struct Weights(pub BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Weights {
     /// Every tensor that a model of this configuration needs, with values that keep activations at about 1.
-    fn seeded(config: &Config) -> Weights {
+    pub fn seeded(config: &Config) -> Weights {
         config.validate().unwrap();
         let mut seeded = Seeded::new(23);
         let tensors = required(config).into_iter().map(|spec| {
@@ -62,12 +61,12 @@ impl Weights {
         Weights(tensors.collect())
     }
 
-    fn to_f64(&self, name: &str) -> Vec<f64> {
+    pub fn to_f64(&self, name: &str) -> Vec<f64> {
         self.0[name].1.iter().map(|v| f64::from(*v)).collect()
     }
 
     /// The file, opened; its folder must outlive it.
-    fn file(&self) -> (tempfile::TempDir, Checkpoint) {
+    pub fn file(&self) -> (tempfile::TempDir, Checkpoint) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let views = self.0.iter().map(|(name, (shape, values))| {
@@ -82,11 +81,11 @@ impl Weights {
 
 const BATCH: usize = 2;
 const GRID: Map = (2, 4);
-const DIM: usize = 20;
-const FEATURES: usize = 24;
+pub const DIM: usize = 20;
+pub const FEATURES: usize = 24;
 
 /// Odd enough that no two dimensions can be taken for one another.
-fn config() -> Config {
+pub fn config() -> Config {
     Config {
         preset: "custom".to_owned(),
         image: ImageEncoder::Vit { patch: 16, dim: DIM, depth: 4, heads: 1, mlp: 8, grid: 2, hooks: [0, 1, 2, 3] },
@@ -103,9 +102,9 @@ fn config() -> Config {
 
 /// Values of a buffer, `[batch, height, width, channels]`.
 #[derive(Clone)]
-struct Values4 {
+pub struct Values4 {
     shape: [usize; 4],
-    data: Vec<f32>,
+    pub data: Vec<f32>,
 }
 
 impl Values4 {
@@ -113,28 +112,27 @@ impl Values4 {
         self.data.iter().map(|v| f64::from(*v)).collect()
     }
 
-    fn map(&self) -> Map {
+    pub fn map(&self) -> Map {
         (self.shape[1], self.shape[2])
     }
 
     /// One batch item after the other.
-    fn items(&self) -> Vec<Vec<f64>> {
+    pub fn items(&self) -> Vec<Vec<f64>> {
         let len = self.shape[1..].iter().product();
         self.to_f64().chunks_exact(len).map(<[f64]>::to_vec).collect()
     }
 }
 
 /// The decoder as the engine runs it on seeded tokens, with what stood in its buffers.
-struct Decoder {
-    weights: Weights,
+pub struct Decoder {
+    pub weights: Weights,
     taps: BTreeMap<&'static str, Vec<Values4>>,
 }
 
-const TAPS: [&str; 11] =
-    ["tokens", "readout", "project", "resample", "layer_rn", "rcu", "out_conv", "path4", "path3", "path2", "path1"];
+const TAPS: [&str; 8] = ["tokens", "readout", "layer_rn", "rcu", "out_conv", "path4", "path3", "path2"];
 
 impl Decoder {
-    fn run() -> Decoder {
+    pub fn run() -> Decoder {
         let config = config();
         let weights = Weights::seeded(&config);
         let (_folder, checkpoint) = weights.file();
@@ -163,7 +161,7 @@ impl Decoder {
     }
 
     /// The buffers of a name, from level 4 to level 1.
-    fn taps(&self, name: &str) -> &[Values4] {
+    pub fn taps(&self, name: &str) -> &[Values4] {
         &self.taps[name]
     }
 }
@@ -203,52 +201,6 @@ fn a_split_readout_is_the_readout_of_both_tokens() {
         check(&format!("readout {k}"), &got.data, &readout(k, [0, 1], 0, true), &wrong);
     }
     assert_eq!(decoder.taps("readout").len(), 4);
-}
-
-/// PyTorch's ConvTranspose2d with stride = kernel, by its definition: every input pixel scatters its values, weighted
-/// `[input, output, ky, kx]`; against a product and a shuffle of pixels.
-#[test]
-fn a_shuffled_product_is_a_transposed_convolution() {
-    let decoder = Decoder::run();
-    let scatter = |k: usize, stride: usize, transposed: bool, swapped: bool| -> Vec<Near> {
-        let name = format!("pretrained.act_postprocess{k}.4");
-        let (w, b) =
-            (decoder.weights.to_f64(&format!("{name}.weight")), decoder.weights.to_f64(&format!("{name}.bias")));
-        let c = b.len();
-        let weight = |input: usize, output: usize, ky: usize, kx: usize| {
-            let (ky, kx) = if transposed { (kx, ky) } else { (ky, kx) };
-            let (input, output) = if swapped { (output, input) } else { (input, output) };
-            w[((input * c + output) * stride + ky) * stride + kx]
-        };
-        let project = &decoder.taps("project")[4 - k];
-        let (h, width) = project.map();
-        let mut out = Vec::new();
-        for item in project.items() {
-            let mut sums = vec![Sum::default(); h * width * stride * stride * c];
-            for (i, value) in item.iter().enumerate() {
-                let (y, x, input) = (i / c / width, i / c % width, i % c);
-                for (ky, kx) in (0..stride).flat_map(|ky| (0..stride).map(move |kx| (ky, kx))) {
-                    for output in 0..c {
-                        let place = ((y * stride + ky) * width * stride + x * stride + kx) * c + output;
-                        sums[place].add(weight(input, output, ky, kx) * value);
-                    }
-                }
-            }
-            sums.iter_mut().enumerate().for_each(|(i, sum)| sum.add(b[i % c]));
-            out.extend(sums.into_iter().map(Sum::near));
-        }
-        out
-    };
-    // Level 4 is resampled by another convolution, level 3 not at all.
-    for (i, k, stride) in [(1, 2, 2), (2, 1, 4)] {
-        let got = &decoder.taps("resample")[i];
-        assert_eq!(got.map(), (GRID.0 * stride, GRID.1 * stride));
-        let wrong = [
-            ("rows and columns that changed places", scatter(k, stride, true, false)),
-            ("inputs and outputs that changed places", scatter(k, stride, false, true)),
-        ];
-        check(&format!("resampling {k}"), &got.data, &scatter(k, stride, false, false), &wrong);
-    }
 }
 
 /// Where a convolution unit of the decoder stands among the taps: its input and what it yields.
@@ -346,7 +298,8 @@ fn a_folded_batch_norm_is_the_batch_norm_after_the_convolution() {
 fn out_conv_commutes_with_upsampling() {
     let decoder = Decoder::run();
     let last: BTreeMap<String, &Values4> = decoder.units().into_iter().map(|unit| (unit.name, unit.out)).collect();
-    for k in 1..=4 {
+    // Level 1's is the head's.
+    for k in 2..=4 {
         let refined = last[&format!("scratch.refinenet{k}.resConfUnit2")];
         let name = format!("scratch.refinenet{k}.out_conv");
         let (w, b) =
@@ -375,7 +328,7 @@ fn out_conv_commutes_with_upsampling() {
             half_pixel.extend(near(convolved(&resize(&item, refined.map(), FEATURES), 1.0)));
         }
         let wrong = [("a hundredth of the bias", no_bias), ("align_corners=False", half_pixel)];
-        let path = ["path1", "path2", "path3", "path4"][k - 1];
+        let path = ["path2", "path3", "path4"][k - 2];
         check(path, &decoder.taps(path)[0].data, &plain, &wrong);
     }
 }
@@ -389,113 +342,6 @@ fn resize(x: &[f64], (h, w): Map, c: usize) -> Vec<f64> {
         out.extend((0..c).map(|k| (1.0 - ty) * across(y0, k) + ty * across(y1, k)));
     }
     out
-}
-
-/// `head1`, then 1/0.07 times the cosine, against two products in the space of the features.
-struct Cosine {
-    weights: Weights,
-    embed_dim: usize,
-    pixels: Vec<f32>,
-    texts: Vec<f32>,
-}
-
-/// What a wrong rewrite of the scores might do.
-#[derive(Clone, Copy, PartialEq)]
-enum Fault {
-    None,
-    NormWithoutBias,
-    /// By a ten-thousandth.
-    Scale,
-    Unnormalised,
-}
-
-impl Cosine {
-    fn expected(&self, fault: Fault) -> Vec<Near> {
-        let w = self.weights.to_f64("scratch.head1.weight");
-        let b = self.weights.to_f64("scratch.head1.bias");
-        let scale = if fault == Fault::Scale { 1.0001 / 0.07 } else { 1.0 / 0.07 };
-        let length = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let mut out = Vec::new();
-        for pixel in self.pixels.chunks_exact(FEATURES) {
-            let f: Vec<f64> = pixel.iter().map(|v| f64::from(*v)).collect();
-            let rows = w.chunks_exact(FEATURES).zip(&b);
-            let linear: Vec<f64> = rows.map(|(row, _)| row.iter().zip(&f).map(|(a, b)| a * b).sum()).collect();
-            let e: Vec<f64> = linear.iter().zip(&b).map(|(v, b)| v + b).collect();
-            let norm = length(if fault == Fault::NormWithoutBias { &linear } else { &e });
-            // Either product sums the features and an offset; their terms are no larger than these lengths.
-            let terms = length(&w) * length(&f) + length(&b);
-            for text in self.texts.chunks_exact(self.embed_dim) {
-                let text: Vec<f64> = text.iter().map(|v| f64::from(*v)).collect();
-                let unit = if fault == Fault::Unnormalised { 1.0 } else { length(&text) };
-                if norm == 0.0 || unit == 0.0 {
-                    out.push(Near { value: 0.0, bound: 0.0 });
-                    continue;
-                }
-                let dot: f64 = e.iter().zip(&text).map(|(a, b)| a * b).sum();
-                let bound = scale * (4.0 + (FEATURES as f64).sqrt()) * EPS * terms / norm;
-                out.push(Near { value: scale * dot / (norm * unit), bound });
-            }
-        }
-        out
-    }
-
-    fn engine(&self, config: &Config) -> Vec<f32> {
-        let (_folder, checkpoint) = self.weights.file();
-        let mut device = Cpu::new(Some(2)).unwrap();
-        let head = Head::load(config, &mut Loader::new(&checkpoint, &mut device)).unwrap();
-        let head::Bank { rows, offsets } = head.bank(&self.texts, false, f32::MAX).unwrap();
-        let bank = device.bank(offsets.len(), FEATURES, &rows, &offsets).unwrap();
-        let bank = head.similarity(device.set_bank(None, &bank).unwrap());
-        let width = self.pixels.len() / FEATURES;
-        pass(&mut device, &[&Values::F32(self.pixels.clone())], |d| {
-            let path = d.buffer("path1", [1, 1, width, FEATURES], Element::Activation);
-            (vec![path], head.scores(d, path, &bank))
-        })
-    }
-}
-
-#[test]
-fn scores_by_qr_are_scaled_cosines_of_the_embedding() {
-    assert!((f64::from(LOGIT_SCALE) * 0.07 - 1.0).abs() < EPS);
-    // More, as many and fewer channels in the embedding than features.
-    for embed_dim in [28, FEATURES, 9] {
-        let config = Config { embed_dim, ..config() };
-        let mut seeded = Seeded::new(embed_dim as u64);
-        let mut texts = seeded.values(5 * embed_dim, 1.0);
-        for (text, length) in texts.chunks_exact_mut(embed_dim).zip([1.0, 1e-3, 300.0, 7.0, 0.0]) {
-            text.iter_mut().for_each(|v| *v *= length);
-        }
-        let mut pixels = seeded.values(40 * FEATURES, 2.0);
-        // Short ones too: there the bias is most of the embedding.
-        pixels.chunks_exact_mut(FEATURES).step_by(3).for_each(|pixel| pixel.iter_mut().for_each(|v| *v *= 0.05));
-        let cosine = Cosine { weights: Weights::seeded(&config), embed_dim, pixels, texts };
-        let wrong = [
-            ("a norm without the bias", cosine.expected(Fault::NormWithoutBias)),
-            ("another scale", cosine.expected(Fault::Scale)),
-            ("label vectors of their own lengths", cosine.expected(Fault::Unnormalised)),
-        ];
-        check(&format!("{embed_dim} channels"), &cosine.engine(&config), &cosine.expected(Fault::None), &wrong);
-    }
-}
-
-#[test]
-fn a_pixel_whose_embedding_is_zero_scores_0() {
-    for embed_dim in [28, FEATURES, 9] {
-        let config = Config { embed_dim, ..config() };
-        let mut seeded = Seeded::new(embed_dim as u64);
-        let (texts, mut pixels) = (seeded.values(5 * embed_dim, 1.0), seeded.values(3 * FEATURES, 1.0));
-        // The second pixel is the first unit vector, and the bias takes away what it yields.
-        pixels[FEATURES..2 * FEATURES].fill(0.0);
-        pixels[FEATURES] = 1.0;
-        let mut weights = Weights::seeded(&config);
-        let bias = weights.0["scratch.head1.weight"].1.iter().step_by(FEATURES).map(|w| -w).collect();
-        weights.0.get_mut("scratch.head1.bias").unwrap().1 = bias;
-        let cosine = Cosine { weights, embed_dim, pixels, texts };
-        let (got, expected) = (cosine.engine(&config), cosine.expected(Fault::None));
-        assert_eq!(got[5..10], [0.0; 5], "{embed_dim} channels");
-        assert!(expected[5..10].iter().all(|score| score.value == 0.0));
-        check(&format!("{embed_dim} channels"), &got, &expected, &[]);
-    }
 }
 
 /// Both steps in float64, each stored, then the largest; against the fused kernel.

@@ -10,10 +10,65 @@ use crate::ops::{self, Func, Rows};
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a> {
     pub n: usize,
-    /// `[n]`
-    pub bias: Option<&'a [f32]>,
+    pub bias: Option<Bias<'a>>,
     pub add: [Option<Add<'a>>; 2],
     pub func: Func,
+}
+
+/// What is added to a row whatever it is.
+#[derive(Clone, Copy)]
+pub struct Bias<'a> {
+    /// `[n]`, or `[borders, n]`
+    values: &'a [f32],
+    place: Place,
+}
+
+/// Where a row's bias stands among several.
+#[derive(Clone, Copy)]
+enum Place {
+    First,
+    /// Rows are pixels of a map so wide; a 3×3 patch's first row and column lie outside for the map's first, its last for these.
+    Three {
+        width: usize,
+        last: [Option<usize>; 2],
+    },
+    /// Of a phase's window: those rows and columns over which it reaches.
+    Window {
+        width: usize,
+        over: [Option<usize>; 2],
+    },
+}
+
+impl<'a> Bias<'a> {
+    /// The same for all rows.
+    pub fn plain(values: &'a [f32]) -> Self {
+        Bias { values, place: Place::First }
+    }
+
+    /// Of a 3×3 convolution, by the border: see [`ops::conv::BORDERS`].
+    pub fn three(values: &'a [f32], op: &ops::Conv) -> Self {
+        Bias { values, place: Place::Three { width: op.out.shape[2], last: op.over_the_end() } }
+    }
+
+    /// Of a phase, by the border: see [`ops::polyphase::BORDERS`].
+    pub fn window(values: &'a [f32], width: usize, over: [Option<usize>; 2]) -> Self {
+        Bias { values, place: Place::Window { width, over } }
+    }
+
+    #[inline(always)]
+    fn row(&self, m: usize, n: usize) -> &'a [f32] {
+        let border = match self.place {
+            Place::First => 0,
+            Place::Three { width, last } => {
+                let axis = |at: usize, last: Option<usize>| usize::from(at == 0) + 2 * usize::from(last == Some(at));
+                axis(m / width, last[0]) + 4 * axis(m % width, last[1])
+            }
+            Place::Window { width, over } => {
+                usize::from(over[0] == Some(m / width)) + 2 * usize::from(over[1] == Some(m % width))
+            }
+        };
+        &self.values[border * n..][..n]
+    }
 }
 
 /// Something added before the function.
@@ -27,7 +82,7 @@ pub enum Add<'a> {
 
 impl<'a> Epilogue<'a> {
     /// Of batch item `b`.
-    pub fn of(op: &ops::Epilogue, n: usize, bias: Option<&'a [f32]>, inputs: Inputs<'a>, b: usize) -> Self {
+    pub fn of(op: &ops::Epilogue, n: usize, bias: Option<Bias<'a>>, inputs: Inputs<'a>, b: usize) -> Self {
         let item = |rows: Rows| inputs.item(rows, b);
         let add = |rows: Rows| if rows.count == 1 { Add::Row(item(rows)) } else { Add::Rows(item(rows)) };
         Epilogue { n, bias, add: op.add.map(|rows| rows.map(add)), func: op.func }
@@ -37,7 +92,7 @@ impl<'a> Epilogue<'a> {
     #[inline(always)]
     pub fn add_bias_residual(&self, m: usize, n0: usize, width: usize, sums: &mut [f32; NR]) {
         if let Some(bias) = self.bias {
-            accumulate(sums, &bias[n0..n0 + width]);
+            accumulate(sums, &bias.row(m, self.n)[n0..n0 + width]);
         }
         for add in self.add.iter().flatten() {
             match add {

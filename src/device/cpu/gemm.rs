@@ -1,4 +1,4 @@
-//! The one matrix product of this device: every linear layer, convolution and transposed convolution.
+//! The one matrix product of this device: every linear layer and convolution.
 //!
 //! out[m, n] = func(Σₖ x[m, k]·w[n, k] + bias[n] + Σ add[m, n]), after Goto & van de Geijn (2008): the weights lie in
 //! panels of [`NR`] columns, packed once at load; a task takes a block of rows, packs `KC` of their values at a time into
@@ -9,9 +9,11 @@
 //! By hand, not by a crate (gemm, rten-gemm): rows are gathered as they are packed, bias, residuals and function are applied to sums
 //! in registers, and the order of the sums, on which equal bits rest, is this file's.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::epilogue::Epilogue;
+use super::epilogue::{Bias, Epilogue};
 use super::simd::{Isa, mul_add, multiversion};
 use super::{Cpu, half, math, scratch};
 use crate::ops;
@@ -31,20 +33,23 @@ const WIDENED: usize = KC * NR;
 
 impl Cpu {
     pub(super) fn gemm(&mut self, op: &ops::Gemm) {
-        self.blocked_gemm(op, Patches::rows(&[], op.x.count, op.w.weight.k), Layout::Rows);
+        self.blocked_gemm(op, Patches::rows(&[], op.x.count, op.w.weight.k), Bias::plain);
     }
 
-    /// One [`BlockedGemm`] for every batch item and block of rows. `patches` is the left side but for its values, `op.x`.
-    pub(super) fn blocked_gemm(&mut self, op: &ops::Gemm, patches: Patches<'_>, layout: Layout) {
-        let (isa, (w, bias)) = (self.isa, self.weights.linear(op.w));
-        let per_task = match layout {
-            Layout::Rows => rows_per_task(op.out.count, self.workers.threads),
-            // A row of the input's map is whole rows of the output's.
-            Layout::Shuffle { w, .. } => w,
-        };
-        self.arena.by_blocks(op.out, per_task * w.n / op.out.buf.channels(), |inputs, b, i, block| {
+    /// One [`BlockedGemm`] for every batch item and block of rows. `patches` is the left side but for its values, `op.x`; `bias`
+    /// says where a row finds its own.
+    pub(super) fn blocked_gemm<'a>(
+        &'a mut self,
+        op: &ops::Gemm,
+        patches: Patches<'_>,
+        bias: impl Fn(&'a [f32]) -> Bias<'a>,
+    ) {
+        let (isa, (w, values)) = (self.isa, self.weights.linear(op.w));
+        let (per_task, bias) = (rows_per_task(op.out.count, self.workers.threads), values.map(bias));
+        self.arena.by_blocks(op.out, per_task, |inputs, b, i, block| {
             let epilogue = Epilogue::of(&op.epilogue, w.n, bias, inputs, b);
-            let gemm = BlockedGemm { x: Patches { x: inputs.item(op.x, b), ..patches }, w, epilogue, layout };
+            let x = Patches { x: inputs.item(op.x, b), ..patches };
+            let gemm = BlockedGemm { x, w, epilogue, layout: Layout::Rows };
             gemm.block(isa, i * per_task, block.len() / w.n, block);
         });
     }
@@ -127,9 +132,11 @@ pub struct Patches<'a> {
     pub h: usize,
     pub w: usize,
     pub c: usize,
+    /// Taps of a row.
     pub kernel: usize,
     pub stride: usize,
-    pub pad: usize,
+    /// Rows and columns before the map.
+    pub pad: [usize; 2],
     /// Width of the output map.
     pub out_w: usize,
     /// Whether values pass a ReLU first.
@@ -141,14 +148,14 @@ static ZEROS: [f32; KC] = [0.0; KC];
 impl<'a> Patches<'a> {
     /// The `w` rows of a matrix with `k` columns.
     pub fn rows(x: &'a [f32], w: usize, k: usize) -> Self {
-        Patches { x, h: 1, w, c: k, kernel: 1, stride: 1, pad: 0, out_w: w, relu: false }
+        Patches { x, h: 1, w, c: k, kernel: 1, stride: 1, pad: [0; 2], out_w: w, relu: false }
     }
 
     /// `len` channels from `c0` of row m's pixel under `tap`; zeros outside the map and beyond the last row.
     #[inline(always)]
     fn segment(&self, m: usize, tap: usize, c0: usize, len: usize) -> &'a [f32] {
-        let y = (m / self.out_w * self.stride + tap / self.kernel).wrapping_sub(self.pad);
-        let x = (m % self.out_w * self.stride + tap % self.kernel).wrapping_sub(self.pad);
+        let y = (m / self.out_w * self.stride + tap / self.kernel).wrapping_sub(self.pad[0]);
+        let x = (m % self.out_w * self.stride + tap % self.kernel).wrapping_sub(self.pad[1]);
         if y >= self.h || x >= self.w {
             return &ZEROS[..len];
         }
@@ -184,8 +191,9 @@ fn interleave(rows: [&[f32]; MR], slots: &mut [f32], f: impl Fn(f32) -> f32) {
 pub enum Layout {
     /// `[rows, n]`
     Rows,
-    /// Row m is pixel (m / w, m % w), column (ky·s + kx)·o + c its value at (y·s + ky, x·s + kx, c).
-    Shuffle { w: usize, s: usize, o: usize },
+    /// Row `begin` + m is pixel (m / width, m % width) of a map; it goes to each `s`-th pixel of each `s`-th row, `offset` values
+    /// further.
+    Strided { begin: usize, width: usize, s: usize, offset: usize },
 }
 
 /// A product for one batch item.
@@ -198,13 +206,19 @@ pub struct BlockedGemm<'a> {
 }
 
 /// Rows of a task, for `m` rows on `threads` threads: whole panels, at most `MC`, an equal share for each thread.
-fn rows_per_task(m: usize, threads: usize) -> usize {
+pub fn rows_per_task(m: usize, threads: usize) -> usize {
     let tasks = m.div_ceil(MC).next_multiple_of(threads.max(1));
     m.div_ceil(tasks).next_multiple_of(MR)
 }
 
 impl BlockedGemm<'_> {
-    /// Computes rows `first .. first + count` (at most `MC`) into `out`, which holds those rows alone.
+    /// Computes these rows in [`Layout::Strided`].
+    pub fn rows(&self, isa: Isa, rows: Range<usize>, out: &mut [f32]) {
+        let end = rows.end;
+        rows.step_by(MC).for_each(|first| self.block(isa, first, MC.min(end - first), out));
+    }
+
+    /// Computes rows `first .. first + count` (at most `MC`) into `out`, which in [`Layout::Rows`] holds those rows alone.
     pub fn block(&self, isa: Isa, first: usize, count: usize, out: &mut [f32]) {
         scratch::pack(PACK, |packed| block(isa, self, first, count, packed, out));
     }
@@ -292,18 +306,10 @@ fn finish<const FMA: bool>(
     }
     match p.layout {
         Layout::Rows => p.epilogue.store::<FMA>(begin, end, sums, &mut out[m * n + n0..][..width]),
-        Layout::Shuffle { w, s, o } => {
-            let (y, x) = (m / w, m % w);
-            let mut j = 0;
-            while j < width {
-                let (tap, c) = ((n0 + j) / o, (n0 + j) % o);
-                let len = (o - c).min(width - j);
-                let pixel = (y * s + tap / s) * w * s + x * s + tap % s;
-                let mut part = [0.0; NR];
-                part[..len].copy_from_slice(&sums[j..j + len]);
-                p.epilogue.store::<FMA>(begin, end, &mut part, &mut out[pixel * o + c..][..len]);
-                j += len;
-            }
+        Layout::Strided { begin: from, width: across, s, offset } => {
+            let m = first + m - from;
+            let pixel = (m / across * across * s + m % across) * s;
+            p.epilogue.store::<FMA>(begin, end, sums, &mut out[pixel * n + offset + n0..][..width]);
         }
     }
 }

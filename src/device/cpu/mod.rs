@@ -7,7 +7,6 @@ mod add_window;
 mod argmax;
 mod attention;
 mod conv;
-mod conv_transpose;
 mod cut_windows;
 mod embed_tokens;
 mod feature_norms;
@@ -35,11 +34,12 @@ mod half;
 mod mask;
 mod math;
 mod photo;
+mod polyphase;
 mod resized;
 mod scratch;
 mod simd;
 mod slots;
-mod threads;
+pub(super) mod threads;
 mod winograd;
 
 use std::ops::Range;
@@ -100,6 +100,8 @@ pub struct CpuBank {
 enum Stored {
     Packed(Packed),
     Winograd(Filters),
+    /// Of a polyphase convolution, phase by phase.
+    Phases(Vec<Packed>),
 }
 
 impl Weights {
@@ -111,7 +113,7 @@ impl Weights {
     fn packed(&self, matrix: Matrix) -> &Packed {
         match &*self.matrices[matrix.index] {
             Stored::Packed(packed) => packed,
-            Stored::Winograd(_) => panic!("the filters of a convolution are used in convolutions alone"),
+            _ => panic!("the filters of a convolution are used in convolutions alone"),
         }
     }
 
@@ -206,7 +208,7 @@ impl Cpu {
             Op::LayerNorm(op) => self.layer_norm(op),
             Op::Attention(op) => self.attention(op),
             Op::Conv(op) => self.conv(op),
-            Op::ConvTranspose(op) => self.conv_transpose(op),
+            Op::Polyphase(op) => self.polyphase(op),
             Op::Upsample(op) => self.upsample(op),
             Op::MaxPool(op) => self.max_pool(op),
             Op::EmbedTokens(op) => self.embed_tokens(op),
@@ -235,6 +237,10 @@ pub(crate) fn weight_bytes(weights: &[Weight]) -> u64 {
         Weight::Matrix { n, k, halves } => Packed::bytes(n, k, halves),
         Weight::Filters(shape) if winograd::suits(shape) => Filters::bytes(shape.outputs, shape.inputs),
         Weight::Filters(shape) => Packed::bytes(shape.outputs, shape.kernel * shape.kernel * shape.inputs, false),
+        Weight::Phases(shape) => {
+            let phase = |phase| Packed::bytes(shape.outputs, shape.taps(phase) * shape.inputs, false);
+            (0..shape.phases()).map(phase).sum()
+        }
         Weight::Vector(len) => 4 * len,
     };
     weights.iter().map(|weight| bytes(weight) as u64).sum()
@@ -276,6 +282,18 @@ impl Upload for Cpu {
         }
         let filters = self.workers.install(|| Filters::new(n, shape.inputs, data))?;
         Ok(self.weights.store(Stored::Winograd(filters), n, k))
+    }
+
+    fn phases(&mut self, shape: ops::polyphase::Shape, data: &[f32]) -> Result<Matrix> {
+        let packed =
+            |(phase, filters): (usize, _)| Packed::new(shape.outputs, shape.taps(phase) * shape.inputs, filters);
+        let phases = self.workers.install(|| shape.cut(data).enumerate().map(packed).collect())?;
+        let (n, k) = shape.size();
+        Ok(self.weights.store(Stored::Phases(phases), n, k))
+    }
+
+    fn in_parallel(&self, work: &mut (dyn FnMut() + Send)) -> Result<()> {
+        self.workers.install(work)
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {

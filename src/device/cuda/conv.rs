@@ -18,11 +18,32 @@ struct Source {
     height: u32,
     width: u32,
     channels: u32,
-    kernel: u32,
+    kernel: [u32; 2],
     stride: u32,
-    pad: u32,
+    pad: [u32; 2],
     out_height: u32,
     out_width: u32,
+}
+
+/// `Border` of the kernel file.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Border {
+    width: u32,
+    height: u32,
+    last_row: u32,
+    last_column: u32,
+}
+
+impl Border {
+    fn of(op: &Conv) -> Border {
+        let [_, height, width, _] = op.out.shape.map(|side| side as u32);
+        let [last_row, last_column] = op.over_the_end().map(|last| last.map_or(u32::MAX, |last| last as u32));
+        match op.is_bordered() {
+            true => Border { width, height, last_row, last_column },
+            false => Border::zeroed(),
+        }
+    }
 }
 
 /// ConvParams of the kernel file.
@@ -35,6 +56,7 @@ struct Params {
     stride: u32,
     split_k: SplitK,
     epilogue: Epilogue,
+    border: Border,
 }
 
 pub fn compile(op: &Conv, to: &mut Assembler<'_>) -> Refused {
@@ -54,9 +76,9 @@ pub fn compile(op: &Conv, to: &mut Assembler<'_>) -> Refused {
             height: x.shape[1] as u32,
             width: x.shape[2] as u32,
             channels: x.channels() as u32,
-            kernel: w.kernel as u32,
+            kernel: [w.kernel as u32; 2],
             stride: w.stride as u32,
-            pad: w.pad as u32,
+            pad: [w.pad as u32; 2],
             out_height: out.shape[1] as u32,
             out_width: out.shape[2] as u32,
         },
@@ -65,6 +87,7 @@ pub fn compile(op: &Conv, to: &mut Assembler<'_>) -> Refused {
         stride: weight.stride as u32,
         split_k: to.split_k(&tiling),
         epilogue: Epilogue::new(to, w.bias, whole, as_one(out)),
+        border: Border::of(op),
     };
     to.launch_tiled(kernel, [problem.tiles(tile), 1, parts], &params, Some(tiling))
 }
@@ -90,6 +113,6 @@ fn choose(to: &Assembler<'_>, op: &Conv, problem: Problem) -> Result<(KernelId, 
 }
 
 /// The pixels of all batch items as rows of one.
-fn as_one(buf: Buf) -> Rows {
+pub fn as_one(buf: Buf) -> Rows {
     Buf { shape: [1, buf.batch() * buf.shape[1], buf.shape[2], buf.channels()], ..buf }.all()
 }

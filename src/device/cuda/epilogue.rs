@@ -27,8 +27,6 @@ pub struct Epilogue {
     pub columns: u32,
     func: u32,
     pub out_is_float: u32,
-    pub shuffle: u32,
-    pub width: u32,
 }
 
 fn code(func: Func) -> u32 {
@@ -74,8 +72,6 @@ impl Epilogue {
             columns: channels as u32,
             func: code(epilogue.func),
             out_is_float: u32::from(out.buf.element == Element::F32),
-            shuffle: 0,
-            width: 0,
         }
     }
 }

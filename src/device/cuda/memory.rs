@@ -66,7 +66,17 @@ pub fn is_aligned(values: usize) -> bool {
 /// # Errors
 /// They are not.
 pub fn aligned(what: &str, values: usize) -> std::result::Result<(), String> {
-    if is_aligned(values) { Ok(()) } else { Err(format!("{what} of {values}, which is no multiple of {ROW_ALIGN}")) }
+    whole(what, values, ROW_ALIGN)
+}
+
+/// # Errors
+/// They are no multiple of a kernel's step.
+pub fn whole(what: &str, values: usize, step: usize) -> std::result::Result<(), String> {
+    if values.is_multiple_of(step) {
+        Ok(())
+    } else {
+        Err(format!("{what} of {values}, which is no multiple of {step}"))
+    }
 }
 
 impl Weights {

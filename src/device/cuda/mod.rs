@@ -15,7 +15,6 @@ mod clock;
 mod codes;
 mod compile;
 mod conv;
-mod conv_transpose;
 mod cut_windows;
 mod driver;
 mod embed_tokens;
@@ -36,6 +35,7 @@ mod overlay;
 mod patchify;
 mod photo;
 mod place;
+mod polyphase;
 mod prefetch;
 mod program;
 mod regularise;
@@ -100,6 +100,7 @@ pub use self::slots::Wait;
 use self::split_k::SplitKMemory;
 use self::staging::Staging;
 pub use self::tiles::{Cluster, Config, Family, GpuLimits, MOST_PARTS, OVERLAP, Problem, Tile, Tiling, configs};
+use super::cpu::threads::{self, Threads};
 use super::{Bank, Calls, Device, Elsewhere, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
@@ -301,7 +302,7 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::LayerNorm(op) => layer_norm::compile(op, to),
         Op::Attention(op) => attention::compile(op, to),
         Op::Conv(op) => conv::compile(op, to),
-        Op::ConvTranspose(op) => conv_transpose::compile(op, to),
+        Op::Polyphase(op) => polyphase::compile(op, to),
         Op::Upsample(op) => upsample::compile(op, to),
         Op::MaxPool(op) => max_pool::compile(op, to),
         Op::EmbedTokens(op) => embed_tokens::compile(op, to),
@@ -348,6 +349,12 @@ impl Upload for Cuda {
     fn matrix(&mut self, n: usize, k: usize, data: &[f32]) -> Result<Matrix> {
         let _current = self.stream.enter()?;
         Ok(Matrix { index: self.weights.add_matrix(n, k, data)?, n, k })
+    }
+
+    /// On threads for this alone: a GPU has none.
+    fn in_parallel(&self, work: &mut (dyn FnMut() + Send)) -> Result<()> {
+        threads::pool(Threads::of(None).count)?.install(work);
+        Ok(())
     }
 
     fn vector(&mut self, data: &[f32]) -> Result<Vector> {

@@ -60,6 +60,7 @@ impl GpuProgram {
     }
 
     /// The launches.
+    #[cfg(feature = "bench")]
     pub(super) fn launches(program: &Program) -> &Launches {
         &program.cuda.as_ref().expect("a program runs on the device that compiled it").launches
     }

@@ -4,56 +4,40 @@ use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
 use super::memory;
-use crate::ops::{Linear, Similarity};
-
-/// `Columns` of the kernel file.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Columns {
-    weight: u64,
-    bias: u64,
-    count: u32,
-    stride: u32,
-}
+use crate::ops::Similarity;
 
 /// SimilarityParams of the kernel file.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    x: u64,
-    labels: Columns,
-    norm: Columns,
+    numerators: u64,
+    coordinates: u64,
     logits: u64,
-    pixels: u32,
-    features: u32,
+    height: u32,
+    width: u32,
+    labels: u32,
+    rank: u32,
     rest: f32,
-    norm_is_upper: u32,
+    factor: f32,
 }
 
 pub fn compile(op: &Similarity, to: &mut Assembler<'_>) -> Refused {
-    let Similarity { x, w, out } = *op;
-    let columns = |linear: &Linear| {
-        let weight = to.matrix(linear.weight);
-        let bias = linear.bias.expect("both products of the similarity have a bias");
-        Columns {
-            weight: weight.address,
-            bias: to.vector(bias),
-            count: linear.weight.n as u32,
-            stride: weight.stride as u32,
-        }
-    };
-    let (pixels, features) = (x.batch() * x.rows(), x.channels());
+    let Similarity { numerators, coordinates, length, out } = *op;
+    let [batch, height, width, labels] = numerators.shape;
+    let rank = coordinates.channels();
+    memory::aligned("a pixel's coordinates", rank)?;
     let params = Params {
-        x: to.address(x),
-        labels: columns(&w.labels),
-        norm: columns(&w.norm),
+        numerators: to.address(numerators),
+        coordinates: to.address(coordinates),
         logits: to.address(out),
-        pixels: pixels as u32,
-        features: features as u32,
-        rest: w.rest,
-        norm_is_upper: u32::from(w.norm_is_upper),
+        height: height as u32,
+        width: width as u32,
+        labels: labels as u32,
+        rank: rank as u32,
+        rest: length.rest,
+        factor: length.factor,
     };
-    memory::aligned("a pixel's features", features)?;
-    let kernel = to.narrowest("similarity", features)?;
-    to.launch(kernel, [pixels.div_ceil(kernel.spec.rows), 1, 1], &params)
+    // A warp makes the outputs of one cell of four inputs; cells begin before the first row and column.
+    let kernel = to.find("similarity", |_| true)?;
+    to.launch(kernel, [(width + 1).div_ceil(kernel.spec.columns), height + 1, batch], &params)
 }

@@ -326,6 +326,21 @@ pub fn choose(
     Ok((kernel, Tiling { problem, config }))
 }
 
+/// The kernel of kernels/`module`.cu that is the quickest by the model, or whose tile is forced, of those that do not cut the depth.
+///
+/// # Errors
+/// There is none.
+pub fn choose_whole(to: &Assembler<'_>, module: &str, problem: Problem) -> Result<(KernelId, Tiling), String> {
+    let configs = || candidates(module, 0).map(|kernel| Config { tile: kernel.tile(), parts: 1 });
+    let forced = to.forced().config.filter(|config| configs().any(|other| other == *config));
+    let config = forced.or_else(|| quickest(configs(), problem, to.limits()));
+    let kernel = config.and_then(|config| candidates(module, 0).find(|kernel| kernel.tile() == config.tile));
+    match (config, kernel) {
+        (Some(config), Some(kernel)) => Ok((kernel, Tiling { problem, config })),
+        _ => Err(format!("no kernel of {module}.cu takes it")),
+    }
+}
+
 /// The quickest of some by the model; none of none.
 fn quickest(configs: impl Iterator<Item = Config>, problem: Problem, gpu: GpuLimits) -> Option<Config> {
     configs.min_by(|a, b| clocks(problem, *a, gpu).total_cmp(&clocks(problem, *b, gpu)))

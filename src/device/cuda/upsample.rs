@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
-use super::{memory, modules};
+use super::{memory, modules, tiles};
 use crate::ops::Upsample;
 
 /// UpsampleParams of the kernel file.
@@ -20,8 +20,9 @@ struct Params {
 
 pub fn compile(op: &Upsample, to: &mut Assembler<'_>) -> Refused {
     let Upsample { x, out } = *op;
-    memory::aligned("a map's channels", x.channels())?;
-    let kernel = to.find("upsample", |_| true)?;
+    let kernel = to.find("upsample", |kernel| kernel.spec.variant == tiles::takes(x.element))?;
+    let modules::Kernel { threads, spec, .. } = *kernel;
+    memory::whole("a map's channels", x.channels(), spec.step)?;
     let params = Params {
         x: to.address(x),
         out: to.address(out),
@@ -31,7 +32,6 @@ pub fn compile(op: &Upsample, to: &mut Assembler<'_>) -> Refused {
         padding: 0,
     };
     // A thread makes the outputs of one cell of four inputs; cells begin before the first row and column.
-    let modules::Kernel { threads, spec, .. } = *kernel;
     let wanted = (x.shape[2] + 1) * x.channels() / spec.step;
     to.launch(kernel, [wanted.div_ceil(threads as usize), x.shape[1] + 1, x.batch()], &params)
 }

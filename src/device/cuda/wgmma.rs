@@ -21,16 +21,13 @@ struct Params {
     depth: u32,
     padding: u32,
     /// A tensor map's alignment.
-    tail: [u64; 3],
+    tail: [u64; 4],
 }
 
 /// Bytes of a row of every box: the swizzle's.
 const ROW_BYTES: usize = 128;
 /// What every address and every distance must be a multiple of.
 const ALIGNMENT: usize = 16;
-/// Channels of a pixel that a box of results holds, of the pixels that a transposed convolution shuffles.
-const SHUFFLED_CHANNELS: usize = ROW_BYTES / ACTIVATION_BYTES;
-
 /// What a tensor map calls it, and the values of it in a box's row.
 fn described(element: Element) -> (TensorElement, u32) {
     let of_row = (ROW_BYTES / element.bytes(ACTIVATION_BYTES)) as u32;
@@ -39,15 +36,12 @@ fn described(element: Element) -> (TensorElement, u32) {
 
 /// Whether tensor maps can describe a product's operands and results, and which tiles take what is added.
 pub fn takes(element: Element, params: &gemm::Params) -> Warpgroups {
-    let Epilogue { columns, shuffle, .. } = params.epilogue;
-    let (columns, scale) = (columns as usize, shuffle as usize);
+    let columns = params.epilogue.columns as usize;
     let x_bytes = element.bytes(ACTIVATION_BYTES);
     let is_aligned = |bytes: usize| bytes.is_multiple_of(ALIGNMENT);
-    let channels = if scale == 0 { SHUFFLED_CHANNELS } else { columns / (scale * scale) };
     let fits = is_aligned(2 * columns)
         && is_aligned(x_bytes * params.depth as usize)
-        && is_aligned(params.epilogue.out as usize)
-        && channels.is_multiple_of(SHUFFLED_CHANNELS);
+        && is_aligned(params.epilogue.out as usize);
     match (fits, params.epilogue.adds()) {
         (false, _) => Warpgroups::No,
         (true, false) => Warpgroups::Yes,
@@ -67,15 +61,11 @@ pub fn launch(
     let params = Params {
         x: x_map(to, element, items, params, tile.rows as u32)?,
         w: w_map(to, params, (tile.columns / tile.sharers()) as u32)?,
-        out: if params.epilogue.shuffle == 0 {
-            out_map(to, items, &params.epilogue, kernel.spec.group)?
-        } else {
-            shuffled_map(to, items, &params.epilogue, kernel.spec.group)?
-        },
+        out: out_map(to, items, &params.epilogue, kernel.spec.group)?,
         epilogue: params.epilogue,
         depth: params.depth,
         padding: 0,
-        tail: [0; 3],
+        tail: [0; 4],
     };
     let row_tiles = tiling.problem.rows.div_ceil(tile.rows * tile.sharers());
     let column_tiles = tiling.problem.columns.div_ceil(tile.columns);
@@ -126,23 +116,6 @@ fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue, rows: u32) -> 
         dims: &[columns, u64::from(epilogue.rows), items as u64],
         strides: &[value * columns, value * epilogue.batch_stride],
         tile: &[of_row, rows, 1],
-        l2_promotion: L2Promotion::Bytes128,
-    })
-}
-
-/// `{channels, kx, x, ky, y}` of a transposed convolution whose stride is its kernel; y goes on in the next batch item.
-fn shuffled_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue, pixels: u32) -> Map {
-    let (scale, width) = (u64::from(epilogue.shuffle), u64::from(epilogue.width));
-    let value = out_element(epilogue).bytes(ACTIVATION_BYTES) as u64;
-    let (element, of_row) = described(out_element(epilogue));
-    let (channels, lines) = (u64::from(epilogue.columns) / (scale * scale), u64::from(epilogue.rows) / width);
-    let pixel = value * channels;
-    to.tensor_map(&TensorMapSpec {
-        element,
-        address: epilogue.out,
-        dims: &[channels, scale, width, scale, lines * items as u64],
-        strides: &[pixel, pixel * scale, pixel * scale * width, pixel * scale * width * scale],
-        tile: &[of_row, 1, pixels, 1, 1],
         l2_promotion: L2Promotion::Bytes128,
     })
 }

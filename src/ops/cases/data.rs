@@ -5,8 +5,7 @@ use half::f16;
 use super::Plant;
 use crate::error::Result;
 use crate::ops::Upload;
-use crate::ops::conv::Shape;
-use crate::ops::{Element, Matrix, Op, Vector};
+use crate::ops::{Element, Matrix, Op, Vector, Weight};
 
 /// Pseudo-random numbers, the same everywhere (Knuth's linear congruential generator).
 pub struct Seeded(u64);
@@ -105,15 +104,16 @@ pub struct Table {
     pub n: usize,
     pub k: usize,
     pub values: Vec<f32>,
-    /// Where it is a convolution's.
-    pub filters: Option<Shape>,
+    /// What it is.
+    pub weight: Weight,
 }
 
 impl Table {
     fn upload(&self, device: &mut dyn Upload) -> Result<Matrix> {
-        match self.filters {
-            Some(shape) => device.filters(shape, &self.values),
-            None => device.matrix(self.n, self.k, &self.values),
+        match self.weight {
+            Weight::Filters(shape) => device.filters(shape, &self.values),
+            Weight::Phases(shape) => device.phases(shape, &self.values),
+            Weight::Matrix { .. } | Weight::Vector(_) => device.matrix(self.n, self.k, &self.values),
         }
     }
 }
@@ -144,7 +144,7 @@ impl Prepared {
                 values.iter_mut().for_each(round);
             }
         }
-        if matches!(op, Op::Gemm(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::Similarity(_)) {
+        if matches!(op, Op::Gemm(_) | Op::Conv(_) | Op::Polyphase(_)) {
             self.vectors.iter_mut().flatten().for_each(round);
         }
         self

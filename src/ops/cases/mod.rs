@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 use half::f16;
 
 pub use self::data::{Input, Prepared, Seeded, Table, Values, Weights};
-use super::conv::Shape;
-use super::{Buf, Element, Matrix, Op, Operand, PlanBuilder, Vector};
+use super::{Buf, Element, Matrix, Op, Operand, PlanBuilder, Vector, Weight, conv, polyphase};
 
 /// (height, width)
 pub type Map = (usize, usize);
@@ -157,33 +156,24 @@ impl CaseBuilder {
 
     /// `[n, k]`
     pub fn matrix(&mut self, n: usize, k: usize) -> Matrix {
-        self.matrix_of(n, k, None, |_| {})
+        self.matrix_of(Weight::Matrix { n, k, halves: false })
     }
 
     /// The weights of a convolution.
-    pub fn filters(&mut self, shape: Shape) -> Matrix {
-        self.matrix_of(shape.outputs, shape.kernel * shape.kernel * shape.inputs, Some(shape), |_| {})
+    pub fn filters(&mut self, shape: conv::Shape) -> Matrix {
+        self.matrix_of(Weight::Filters(shape))
     }
 
-    /// `[n, k]`, upper triangular.
-    pub fn upper(&mut self, n: usize, k: usize) -> Matrix {
-        self.matrix_of(n, k, None, move |values| {
-            let rows = values.chunks_exact_mut(k).enumerate();
-            rows.for_each(|(i, row)| row.iter_mut().take(i).for_each(|value| *value = 0.0));
-        })
+    /// Those of a polyphase convolution.
+    pub fn phases(&mut self, shape: polyphase::Shape) -> Matrix {
+        self.matrix_of(Weight::Phases(shape))
     }
 
-    fn matrix_of(
-        &mut self,
-        n: usize,
-        k: usize,
-        filters: Option<Shape>,
-        change: impl Fn(&mut [f32]) + Send + Sync + 'static,
-    ) -> Matrix {
+    fn matrix_of(&mut self, weight: Weight) -> Matrix {
+        let (n, k) = weight.size();
         self.draw(move |seeded, prepared| {
-            let mut values = seeded.values(n * k, 1.7 / (k as f32).sqrt());
-            change(&mut values);
-            prepared.matrices.push(Table { n, k, values, filters });
+            let values = seeded.values(n * k, 1.7 / (k as f32).sqrt());
+            prepared.matrices.push(Table { n, k, values, weight });
         });
         self.matrices += 1;
         Matrix { index: self.matrices - 1, n, k }
@@ -191,14 +181,9 @@ impl CaseBuilder {
 
     /// Values in (−scale, scale).
     pub fn vector(&mut self, len: usize, scale: f32) -> Vector {
-        self.repeated(len, scale, 1)
-    }
-
-    /// So many times the same `len` values.
-    pub fn repeated(&mut self, len: usize, scale: f32, times: usize) -> Vector {
-        self.draw(move |seeded, prepared| prepared.vectors.push(seeded.values(len, scale).repeat(times)));
+        self.draw(move |seeded, prepared| prepared.vectors.push(seeded.values(len, scale)));
         self.vectors += 1;
-        Vector { index: self.vectors - 1, len: len * times }
+        Vector { index: self.vectors - 1, len }
     }
 
     fn draw(&mut self, draw: impl Fn(&mut Seeded, &mut Prepared) + Send + Sync + 'static) {

@@ -1,7 +1,8 @@
 //! Sums of squares beyond float32: the device must not take a root of infinity for a length.
 
 use lseg_fast::device::Device;
-use lseg_fast::ops::{Element, Linear, layer_norm, similarity};
+use lseg_fast::ops::similarity::Length;
+use lseg_fast::ops::{Element, Epilogue, Linear, layer_norm};
 
 use super::{Values, pass};
 
@@ -23,11 +24,14 @@ pub fn check(device: &mut dyn Device) {
     let matrix = device.matrix(8, 8, &[1.0; 64]).unwrap();
     for (offset, is_number) in [(1.0, true), (1e30, false)] {
         let linear = Linear { weight: matrix, bias: Some(device.vector(&[offset; 8]).unwrap()) };
-        let weights = similarity::Weights { labels: linear, norm: linear, norm_is_upper: false, rest: 0.0 };
         let got = pass(device, &[&Values::F32(vec![1.0; 16])], |d| {
             let x = d.buffer("x", [1, 1, 2, 8], Element::Activation);
-            let out = d.buffer("out", [1, 1, 2, 8], Element::F32);
-            d.similarity(x, &weights, out);
+            let numerators = d.buffer("numerators", [1, 1, 2, 8], Element::F32);
+            d.gemm(x.all(), &linear, Epilogue::NONE, numerators.all());
+            let coordinates = d.buffer("coordinates", [1, 1, 2, 8], Element::Activation);
+            d.gemm(x.all(), &linear, Epilogue::NONE, coordinates.all());
+            let out = d.buffer("out", [1, 2, 4, 8], Element::F32);
+            d.similarity(numerators, coordinates, Length::default(), out);
             (vec![x], out)
         });
         assert!(got.iter().all(|score| score.is_finite() == is_number), "an offset of {offset} scores {got:?}");

@@ -10,8 +10,8 @@
 
 use lseg_fast::ops::conv::Shape;
 use lseg_fast::ops::{
-    Activation, AddPositions, Argmax, Buf, Element, FormFeatures, Func, Gemm, Layout, Op, Patchify, Regularise,
-    ResizeFeatures,
+    Activation, AddPositions, Argmax, Buf, Conv, Element, FormFeatures, Func, Gemm, Layout, Op, Patchify, Regularise,
+    ResizeFeatures, polyphase,
 };
 use rayon::prelude::*;
 
@@ -205,6 +205,16 @@ pub fn conv(x: &[f64], map: Map, w: &[f64], s: Shape) -> Vec<Sum> {
     out
 }
 
+/// Which borders of the map a pixel's 3×3 patch reaches over, as the bias's rows are numbered.
+fn border(op: &Conv, pixel: usize) -> usize {
+    let ([_, h, w, _], [_, out_h, out_w, _]) = (op.x.shape, op.out.shape);
+    let axis = |at: usize, side: usize| {
+        let first = (at * op.w.stride) as isize - 1;
+        usize::from(first < 0) + 2 * usize::from(first + 3 > side as isize)
+    };
+    axis(pixel / out_w % out_h, h) + 4 * axis(pixel % out_w, w)
+}
+
 /// Each value's magnitude becomes the largest of its channel in its tile of 4×4 pixels.
 fn share_magnitudes(sums: &mut [Sum], (h, w): Map, channels: usize) {
     let mut largest = vec![0.0f64; h.div_ceil(4) * w.div_ceil(4) * channels];
@@ -247,14 +257,15 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
             for (i, sum) in sums.iter_mut().enumerate() {
                 adds.iter().for_each(|add| sum.add(add[i]));
                 if let Some(bias) = p.vectors.first() {
-                    sum.add(f64::from(bias[i % bias.len()]));
+                    let border = if op.is_bordered() { border(&op, i / op.out.channels()) } else { 0 };
+                    sum.add(f64::from(bias[border * op.out.channels() + i % op.out.channels()]));
                 }
             }
             sums.into_iter().map(|sum| apply(op.epilogue.func, sum.near())).collect()
         }
-        Op::ConvTranspose(op) => {
-            let (bias, sizes) = (v(0), (op.x.channels(), op.out.channels(), op.w.stride));
-            maps(&|x| conv_transpose(x, map(op.x), &w(0), &bias, sizes))
+        Op::Polyphase(op) => {
+            let (filters, bias) = (w(0), v(0));
+            maps(&|x| polyphase(x, map(op.x), &filters, &bias, op.shape()))
         }
         Op::Upsample(op) => maps(&|x| upsample(x, map(op.x), op.x.channels())),
         Op::MaxPool(op) => maps(&|x| max_pool(x, map(op.x), op.x.channels())),
@@ -279,10 +290,18 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
             items.flat_map(|(x, points)| sample(x, map(op.x), op.x.channels(), op.photo, points)).collect()
         }
         Op::Similarity(op) => {
-            let (features, labels, norm) = (op.x.channels(), op.w.labels.weight, op.w.norm.weight);
-            let [scores, norms] = [0, 1].map(|i| linear(&x(0), &w(i), features, Some(&v(i))));
-            let pixels = scores.chunks_exact(labels.n).zip(norms.chunks_exact(norm.n));
-            pixels.flat_map(|(scores, norm)| cosines(scores, norm, f64::from(op.w.rest))).collect()
+            let (labels, rank) = (op.numerators.channels(), op.coordinates.channels());
+            let doubled = |i: usize, channels: usize| -> Vec<Near> {
+                let all = x(i);
+                let items = all.chunks_exact(op.numerators.rows() * channels);
+                items.flat_map(|item| upsample(item, map(op.numerators), channels)).collect()
+            };
+            let (scores, norms) = (doubled(0, labels), doubled(1, rank));
+            let pixels = scores.chunks_exact(labels).zip(norms.chunks_exact(rank));
+            let cosines = |(scores, norm)| cosines(scores, norm, f64::from(op.length.rest));
+            let by = f64::from(op.length.factor);
+            let scaled = |Near { value, bound }| Near { value: by * value, bound: by * bound };
+            pixels.flat_map(cosines).map(scaled).collect()
         }
         Op::Regularise(op) => maps(&|x| regularise(x, &v(0), &op)),
         Op::UpsampleScores(op) => maps(&|x| {
@@ -475,29 +494,44 @@ fn attention(qkv: &[f64], heads: usize, size: usize, causal: bool) -> Vec<Near> 
     (0..tokens * heads).into_par_iter().flat_map_iter(|i| attended(i / heads, i % heads)).collect()
 }
 
-/// The definition: every input pixel adds its weights times its value to `stride`×`stride` output pixels.
-/// `w` is `[stride, stride, outputs, inputs]`, `bias` `[stride, stride, outputs]`.
-pub fn conv_transpose(
-    x: &[f64],
-    (h, width): Map,
-    w: &[f64],
-    bias: &[f64],
-    (inputs, outputs, stride): (usize, usize, usize),
-) -> Vec<Near> {
-    let mut out = vec![Sum::default(); h * width * stride * stride * outputs];
-    for (y, column) in (0..h).flat_map(|y| (0..width).map(move |x| (y, x))) {
-        for (ky, kx) in (0..stride).flat_map(|ky| (0..stride).map(move |kx| (ky, kx))) {
-            for output in 0..outputs {
-                let place = ((y * stride + ky) * width * stride + column * stride + kx) * outputs + output;
-                out[place].add(bias[(ky * stride + kx) * outputs + output]);
-                for input in 0..inputs {
-                    let weight = w[((ky * stride + kx) * outputs + output) * inputs + input];
-                    out[place].add(weight * x[(y * width + column) * inputs + input]);
+/// A polyphase convolution of one map: each output pixel is its phase's filters over that phase's window, zeros around.
+pub fn polyphase(x: &[f64], map: Map, w: &[f64], bias: &[f64], shape: polyphase::Shape) -> Vec<Near> {
+    let polyphase::Shape { outputs, inputs, stride } = shape;
+    let phases: Vec<&[f64]> = (0..shape.phases())
+        .scan(w, |rest, phase| {
+            let (own, behind) = rest.split_at(shape.taps(phase) * outputs * inputs);
+            *rest = behind;
+            Some(own)
+        })
+        .collect();
+    let mut out = Vec::with_capacity(map.0 * map.1 * stride * stride * outputs);
+    for (y, column) in (0..map.0 * stride).flat_map(|y| (0..map.1 * stride).map(move |x| (y, x))) {
+        let phase = y % stride * stride + column % stride;
+        // Input rows, or columns, that an output sees: its own, the one before where it is the first of its phases, the one behind
+        // where it is the last. And whether one of them is outside.
+        let axis = |at: usize, side: usize| {
+            let (own, phase) = ((at / stride) as isize, at % stride);
+            let seen = own - isize::from(phase == 0)..own + 1 + isize::from(phase + 1 == stride);
+            let over = seen.clone().any(|i| i < 0 || i >= side as isize);
+            (seen, usize::from(over))
+        };
+        let ((rows, over_rows), (columns, over_columns)) = (axis(y, map.0), axis(column, map.1));
+        for output in 0..outputs {
+            let mut sum = Sum::default();
+            let filter = &phases[phase][output * shape.taps(phase) * inputs..];
+            let taps = rows.clone().flat_map(|row| columns.clone().map(move |column| (row, column)));
+            for ((row, column), tap) in taps.zip(filter.chunks_exact(inputs)) {
+                let inside = (0..map.0 as isize).contains(&row) && (0..map.1 as isize).contains(&column);
+                for (input, weight) in tap.iter().enumerate().filter(|_| inside) {
+                    sum.add(weight * x[(row as usize * map.1 + column as usize) * inputs + input]);
                 }
             }
+            let border = over_rows + 2 * over_columns;
+            sum.add(bias[(phase * polyphase::BORDERS + border) * outputs + output]);
+            out.push(sum.near());
         }
     }
-    out.into_iter().map(Sum::near).collect()
+    out
 }
 
 fn max_pool(x: &[f64], (h, w): Map, c: usize) -> Vec<Near> {
@@ -628,17 +662,16 @@ pub fn half_unit(value: f64) -> f64 {
 }
 
 /// numerator / ‖(coordinates, √rest)‖; 0 where the norm is.
-pub fn cosines(scores: &[Sum], norm: &[Sum], rest: f64) -> Vec<Near> {
-    let norm: Vec<Near> = norm.iter().map(|sum| sum.near()).collect();
+fn cosines(scores: &[Near], norm: &[Near], rest: f64) -> Vec<Near> {
     let length = (norm.iter().map(|c| c.value * c.value).sum::<f64>() + rest).sqrt();
     if length == 0.0 {
         return vec![exact(0.0); scores.len()];
     }
     let length_error = norm.iter().map(|c| c.value.abs() * c.bound).sum::<f64>() / length;
     let relative = length_error / length + EPS * (4.0 + (norm.len() as f64).sqrt());
-    let one = |score: &Sum| {
-        let Near { value, bound } = score.near();
-        Near { value: value / length, bound: bound / length + (value / length).abs() * relative }
+    let one = |Near { value, bound }: &Near| Near {
+        value: value / length,
+        bound: bound / length + (value / length).abs() * relative,
     };
     scores.iter().map(one).collect()
 }

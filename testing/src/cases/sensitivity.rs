@@ -16,6 +16,7 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
         Op::EmbedTokens(_) => true,
         Op::Argmax(op) => op.mask.shape[1] < 2 * op.logits.shape[1],
         Op::Conv(op) => op.x.rows() == 1 && op.w.kernel > 1,
+        Op::Polyphase(op) => op.x.shape[1] == 1 || op.x.shape[2] == 1,
         Op::Sample(op) => op.photo.0 == 1,
         Op::FeatureNorms(op) => op.out.shape[1] < 2 * op.x.shape[1],
         Op::ResizeFeatures(op) => op.out.shape[2] < 2 * op.x.shape[1],
@@ -32,7 +33,7 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
 /// Multiply-adds of the float64 loops, about.
 fn work(op: &Op) -> usize {
     match op {
-        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::ConvTranspose(_) => op.flop() / 2,
+        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop() / 2,
         _ => 0,
     }
 }
@@ -49,12 +50,12 @@ pub fn values(expected: &Expected) -> Vec<f32> {
 }
 
 fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
-    let change = |values: fn(&mut Prepared, usize) -> &mut f32, i: usize| {
+    let change = |value: &dyn Fn(&mut Prepared) -> &mut f32| {
         // A mask changes where another label wins.
         let much = if matches!(op, Op::Argmax(_)) { 1000.0 } else { 3.0 };
         [much, -much].map(|by| {
             let mut broken = prepared.clone();
-            *values(&mut broken, i) += by;
+            *value(&mut broken) += by;
             broken
         })
     };
@@ -63,14 +64,19 @@ fn broken(op: &Op, prepared: &Prepared) -> Vec<(String, [Prepared; 2])> {
     let unread = |i: usize| i == 0 && matches!(op, Op::Gemm(op) if op.x.first + op.x.count < op.x.buf.rows());
     for (i, input) in prepared.inputs.iter().enumerate().filter(|(i, _)| !unread(*i)) {
         if matches!(input.values, Values::F32(_)) && input.shape[1] * input.shape[2] > 1 {
-            all.push((format!("the last value of input {i}"), change(last_of_input, i)));
+            all.push((format!("the last value of input {i}"), change(&|p| last_of_input(p, i))));
         }
     }
     for i in 0..prepared.matrices.len() {
-        all.push((format!("the last value of matrix {i}"), change(last_of_matrix, i)));
+        all.push((format!("the last value of matrix {i}"), change(&|p| p.matrices[i].values.last_mut().unwrap())));
     }
     for i in 0..prepared.vectors.len() {
-        all.push((format!("the last value of vector {i}"), change(last_of_vector, i)));
+        // Of a table by the border, of no border.
+        let count = match op {
+            Op::Conv(op) if op.is_bordered() => op.out.channels(),
+            _ => prepared.vectors[i].len(),
+        };
+        all.push((format!("the last value of vector {i}"), change(&|p| &mut p.vectors[i][count - 1])));
     }
     all
 }
@@ -80,12 +86,4 @@ fn last_of_input(prepared: &mut Prepared, i: usize) -> &mut f32 {
         Values::F32(values) => values.last_mut().unwrap(),
         other => panic!("{other:?} are no float32 values"),
     }
-}
-
-fn last_of_matrix(prepared: &mut Prepared, i: usize) -> &mut f32 {
-    prepared.matrices[i].values.last_mut().unwrap()
-}
-
-fn last_of_vector(prepared: &mut Prepared, i: usize) -> &mut f32 {
-    prepared.vectors[i].last_mut().unwrap()
 }

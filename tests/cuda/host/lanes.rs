@@ -530,7 +530,7 @@ fn give_to_the_real_model() {
         network: (480, 480),
         normalisation: None,
     };
-    let bank = model.head.similarity_shape(5);
+    let bank = model.head.bank_shape(5);
     let (real, _) = plan::record(2, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let layers = Layers::new(&mut cuda, 16);
     let mut lanes = Vec::new();

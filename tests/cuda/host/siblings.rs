@@ -184,7 +184,7 @@ fn a_second_lane_of_the_real_model_takes_a_twentieth_of_the_memory() {
         network: (480, 480),
         normalisation: None,
     };
-    let bank = model.head.similarity_shape(5);
+    let bank = model.head.bank_shape(5);
     let (plan, _) = plan::record(2, &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let weights = cuda.weight_bytes(list.weights());
     for gpu in [GpuLimits::absent((9, 0), 132), GpuLimits::absent((8, 9), 128), GpuLimits::absent((8, 7), 16)] {
