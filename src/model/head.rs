@@ -54,8 +54,8 @@ impl Head {
         let layer = |name: &str, outputs: usize| TensorSpec::layer(name, &[outputs, features, 1, 1], outputs);
         let [out_weight, out_bias] = layer("scratch.refinenet1.out_conv", features);
         let [head_weight, head_bias] = layer("scratch.head1", embed_dim);
-        let host = [&out_weight, &out_bias, &head_weight, &head_bias].map(|tensor| from.host(tensor));
-        let [out, before, head, after] = all(host)?;
+        let (out, before) = (from.values(&out_weight)?, from.values(&out_bias)?);
+        let (head, after) = (from.host(&head_weight)?, from.host(&head_bias)?);
         let scale = f64::from(from.scale());
         // Of a list there are no values.
         let (weight, bias, factors) = if head.is_empty() {
@@ -184,11 +184,6 @@ impl Head {
         }
         logits
     }
-}
-
-fn all<T, const N: usize>(results: [Result<T>; N]) -> Result<[T; N]> {
-    let values: Vec<T> = results.into_iter().collect::<Result<_>>()?;
-    Ok(values.try_into().unwrap_or_else(|_| unreachable!("there are as many")))
 }
 
 /// Nine weights and a bias.

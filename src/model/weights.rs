@@ -132,10 +132,15 @@ impl<'a> Loader<'a> {
         self.tensors.extend_from_slice(sources);
     }
 
-    /// A tensor's values for the host, which were looked at as a weight; empty in shape alone.
+    /// A tensor's values that the host keeps, or as many made of them.
     pub fn host(&mut self, tensor: &TensorSpec) -> Result<Vec<f32>> {
+        self.kept += tensor.shape.iter().product::<usize>();
+        self.values(tensor)
+    }
+
+    /// A tensor's values, which are looked at as a weight later; empty in shape alone.
+    pub fn values(&mut self, tensor: &TensorSpec) -> Result<Vec<f32>> {
         let values = tensor.shape.iter().product::<usize>();
-        self.kept += values;
         // The head makes one matrix of it, in float64.
         self.making = self.making.max(12 * values);
         self.tensors.push(tensor.clone());
@@ -278,21 +283,13 @@ impl<'a> Loader<'a> {
         let [filters, own_bias] = TensorSpec::layer(name, &[outputs, middle, kernel, kernel], outputs);
         let [weight, bias] = TensorSpec::layer(linear, &[middle, inputs, 1, 1], middle);
         let both = conv::Shape { inputs, ..shape };
-        let (scale, plain) = (self.scale, shape);
-        let composed = |filters: &[f32], weight: &[f32]| {
-            compose::conv_behind_linear(&channels_last(filters, plain), weight, both, middle)
-        };
-        let weight = self.composed(Weight::Filters(both), [filters.clone(), weight], composed)?;
-        let table = |filters: &[f32], before: &[f32], after: Option<&[f32]>| {
-            scaled(compose::conv_borders(&channels_last(filters, plain), before, after), scale)
-        };
-        let len = conv::BORDERS * outputs;
-        let bias = if has_bias {
-            let sources = [bias, filters, own_bias];
-            self.made_vector(len, sources, |[bias, filters, own]| table(&filters, &bias, Some(&own)))
-        } else {
-            self.made_vector(len, [bias, filters], |[bias, filters]| table(&filters, &bias, None))
-        }?;
+        let mut sources = vec![filters, weight, bias];
+        sources.extend(has_bias.then_some(own_bias));
+        let (weight, bias) = self.composed(Weight::Filters(both), conv::BORDERS * outputs, &sources, |read| {
+            let filters = channels_last(&read[0], shape);
+            let composed = compose::conv_behind_linear(&filters, &read[1], both, middle);
+            (composed, compose::conv_borders(&filters, &read[2], read.get(3).map(Vec::as_slice)))
+        })?;
         Ok(conv::Weights { weight, bias: Some(bias), kernel, stride, pad })
     }
 
@@ -303,42 +300,45 @@ impl<'a> Loader<'a> {
         let plain = conv::Shape::three(outputs, channels, 1);
         let filters = TensorSpec::new(format!("{name}.weight"), &[outputs, channels, 3, 3]);
         let [weight, bias] = TensorSpec::layer(transposed, &[channels, channels, stride, stride], channels);
-        let composed = |filters: &[f32], weight: &[f32]| {
-            compose::polyphase(&channels_last(filters, plain), weight, shape, channels)
-        };
-        let weight = self.composed(Weight::Phases(shape), [filters.clone(), weight], composed)?;
-        let (scale, len) = (self.scale, shape.phases() * polyphase::BORDERS * outputs);
-        let bias = self.made_vector(len, [bias, filters], |[bias, filters]| {
-            scaled(compose::polyphase_borders(&channels_last(&filters, plain), &bias, shape), scale)
+        let biases = shape.phases() * polyphase::BORDERS * outputs;
+        let (weight, bias) = self.composed(Weight::Phases(shape), biases, &[filters, weight, bias], |read| {
+            let filters = channels_last(&read[0], plain);
+            let composed = compose::polyphase(&filters, &read[1], shape, channels);
+            (composed, compose::polyphase_borders(&filters, &read[2], shape))
         })?;
         Ok(polyphase::Weights { weight, bias, stride })
     }
 
-    /// A weight that is multiplied out of two others, on all threads.
+    /// A weight that is multiplied out of the first two sources, and so many biases of them all, on all threads.
     fn composed(
         &mut self,
         weight: Weight,
-        sources: [TensorSpec; 2],
-        compose: impl Fn(&[f32], &[f32]) -> Vec<f32> + Sync,
-    ) -> Result<Matrix> {
-        self.announce(weight, &sources);
+        biases: usize,
+        sources: &[TensorSpec],
+        compose: impl Fn(&[Vec<f32>]) -> (Vec<f32>, Vec<f64>) + Sync,
+    ) -> Result<(Matrix, Vector)> {
+        self.announce(weight, sources);
+        self.announce(Weight::Vector(biases), &[]);
         let (n, k) = weight.size();
         // The sources, twice in another order, and in float64; what becomes of them.
-        let read: usize = sources.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
-        self.making = self.making.max(16 * read + 12 * n * k);
-        let Some((checkpoint, device)) = &mut self.source else { return Ok(Matrix { index: 0, n, k }) };
-        let mut done = Ok(());
-        let values = made(checkpoint, &sources, device.largest_weight(), |[second, first]| {
-            let mut values = Vec::new();
-            done = device.in_parallel(&mut || values = compose(&second, &first));
-            values
-        })?;
-        done?;
-        match weight {
+        let values: usize = sources.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        self.making = self.making.max(16 * values + 12 * n * k);
+        let Some((checkpoint, device)) = &mut self.source else {
+            return Ok((Matrix { index: 0, n, k }, Vector { index: 0, len: biases }));
+        };
+        let read: Vec<Vec<f32>> = sources.iter().map(|tensor| read(checkpoint, tensor)).collect::<Result<_>>()?;
+        let (mut values, mut bias) = Default::default();
+        device.in_parallel(&mut || (values, bias) = compose(&read))?;
+        let (bias, limit) = (scaled(bias, self.scale), device.largest_weight());
+        if let Some((_, beyond)) = first_beyond(&values, limit).or_else(|| first_beyond(&bias, f32::MAX)) {
+            return Err(refused(checkpoint, sources, limit, beyond));
+        }
+        let matrix = match weight {
             Weight::Filters(shape) => device.filters(shape, &values),
             Weight::Phases(shape) => device.phases(shape, &values),
             Weight::Matrix { .. } | Weight::Vector(_) => device.matrix(n, k, &values),
-        }
+        }?;
+        Ok((matrix, device.vector(&bias)?))
     }
 
     /// Refuses a BatchNorm that cannot be folded. Each of its tensors is looked at by itself: an infinite variance would hide

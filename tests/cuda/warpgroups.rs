@@ -55,13 +55,16 @@ fn opened(ordinal: usize) -> Cuda {
     cuda
 }
 
+/// Whether the GPU is virtual, and it in each of the schedules; a real one is one.
+fn boards() -> Option<(bool, Vec<Cuda>)> {
+    let is_virtual = device()?.info().is_virtual;
+    let ordinals = if is_virtual { BOARDS.map(ordinal).to_vec() } else { vec![0] };
+    Some((is_virtual, ordinals.into_iter().map(opened).collect()))
+}
+
 #[test]
 fn every_tile_is_right_in_every_schedule() {
-    let Some(first) = device() else { return };
-    let is_virtual = first.info().is_virtual;
-    drop(first);
-    let ordinals = if is_virtual { BOARDS.map(ordinal).to_vec() } else { vec![0] };
-    let mut devices: Vec<Cuda> = ordinals.into_iter().map(opened).collect();
+    let Some((is_virtual, mut devices)) = boards() else { return };
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
     let mut complaints = Vec::new();
     let mut comparisons = vec![0; configs(Element::Activation).count() + configs(Element::F32).count()];
@@ -92,11 +95,7 @@ fn every_tile_is_right_in_every_schedule() {
 /// All kernels of attention on every case that they take.
 #[test]
 fn attention_is_right_in_every_schedule() {
-    let Some(first) = device() else { return };
-    let is_virtual = first.info().is_virtual;
-    drop(first);
-    let ordinals = if is_virtual { BOARDS.map(ordinal).to_vec() } else { vec![0] };
-    let mut devices: Vec<Cuda> = ordinals.into_iter().map(opened).collect();
+    let Some((is_virtual, mut devices)) = boards() else { return };
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
     let (mut complaints, mut kernels) = (Vec::new(), BTreeMap::new());
     for case in awkward().iter().chain(long()).filter(|case| case.name.contains(&only)) {
