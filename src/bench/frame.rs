@@ -11,7 +11,7 @@ use super::prediction::Board;
 use crate::checkpoint::Checkpoint;
 use crate::device::cuda::{Cuda, Effort, Launched, Record};
 use crate::device::{Device, Upload};
-use crate::engine::{Engine, Segmentation};
+use crate::engine::{Engine, Results, Segmentation, Wanted};
 use crate::error::{Error, Result};
 use crate::model::detect::{HeadBlockOverride, detect};
 use crate::model::weights::Loader;
@@ -79,6 +79,27 @@ pub fn measure(engine: &mut Engine, frame: &Image<'_>, effort: Effort, buffered:
         }
         Ok(engine.frame_seconds())
     })
+}
+
+/// As [`measure`], of `batch` frames in one pass: the times are the pass's.
+///
+/// # Errors
+/// As for [`Engine::run`].
+pub fn measure_batch(engine: &mut Engine, frame: &Image<'_>, batch: usize, effort: Effort) -> Result<Frames> {
+    let (frames, mut results) = (vec![*frame; batch], Results::default());
+    time(engine, effort, &mut |engine| {
+        engine.run_into(&frames, Wanted::MASK, &mut results)?;
+        Ok(engine.frame_seconds())
+    })
+}
+
+/// As [`stages`], of `batch` frames in one pass.
+///
+/// # Errors
+/// As for [`Engine::run`].
+pub fn stages_of_batch(engine: &mut Engine, frame: &Image<'_>, batch: usize, runs: usize) -> Result<Vec<Stage>> {
+    let (frames, mut results) = (vec![*frame; batch], Results::default());
+    time_stages(engine, runs, &mut |engine| engine.run_into(&frames, Wanted::MASK, &mut results))
 }
 
 /// As [`measure`], of what `one` does, which tells the device's own seconds of it.
@@ -166,7 +187,7 @@ pub struct Cost {
     pub touched_bytes: u64,
 }
 
-/// A mask-only frame of the network's own size, run on a virtual GPU that plays this board.
+/// A mask-only pass of `batch` frames of the network's own size, run on a virtual GPU that plays this board.
 ///
 /// # Errors
 /// A file that is no LSeg; whatever the virtual GPU finds wrong.
@@ -175,17 +196,18 @@ pub fn predict(
     cuda: &mut Cuda,
     board: &Board,
     network: (usize, usize),
+    batch: usize,
     labels: usize,
 ) -> Result<Prediction> {
     let model = load(checkpoint, cuda)?;
     let bank = label_bank(&model, cuda, labels)?;
-    let shape = FrameShape { batch: 1, photo: network, format: Format::Rgb8, network, normalisation: None };
+    let shape = FrameShape { batch, photo: network, format: Format::Rgb8, network, normalisation: None };
     let (plan, io) =
         plan::record(cuda.activation_bytes(), &[], |d| model.forward(d, shape, Some(&bank), Outputs::MASK));
     let arena_bytes = plan.arena_bytes;
     let mut program = cuda.compile(plan)?;
-    let photo: Vec<u8> = (0..io.photo.buf.len()).map(|i| (i * 31 % 251) as u8).collect();
-    cuda.write(&mut program, io.photo.buf, 0, &photo)?;
+    let photos: Vec<u8> = (0..io.photo.buf.len()).map(|i| (i * 31 % 251) as u8).collect();
+    cuda.write(&mut program, io.photo.buf, 0, &photos)?;
     cuda.record(Record::Counts);
     cuda.run(&mut program)?;
     let launches: Vec<(Launched, u64)> = cuda.take_launches().into_iter().map(|launch| (launch, 1)).collect();

@@ -34,7 +34,7 @@ pub struct Configuration {
 /// The ways to compute an operation that the device may choose among.
 pub(super) fn ways(op: &Op) -> Vec<Forced> {
     match op {
-        Op::Attention(op) if !op.causal => cuda::ways_of_attention().collect(),
+        Op::Attention(op) => cuda::ways_of_attention(op.causal).collect(),
         Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
         | Op::Conv(Conv { x, .. })
         | Op::Polyphase(Polyphase { x, .. }) => {

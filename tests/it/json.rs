@@ -257,9 +257,19 @@ fn bench_prints_the_documented_fields() {
         })
         .collect();
     assert!(sums.len() == 3 && sums.iter().all(|(all, sum)| (all - sum).abs() < 1e-9 && *all > 0.0), "{sums:?}");
+    // Three cameras' frames in one pass: once over the weights.
+    let three = check(&folder, "bench frame --size 32x64 --model MODEL --batch 3", &["timed", "in windows"]);
+    let first = |report: &Value| report["predicted"]["boards"][0]["milliseconds"].as_f64().unwrap();
+    assert!(first(&frame) < first(&three) && first(&three) < 3.0 * first(&frame), "{three}");
+    let rehearsed = format!("{rehearsed} --batch 2");
+    check(&folder, &rehearsed, &["predicted", "in windows", "timed, one frame on a GPU"]);
     // Three windows by two, each mirrored too: a pass adds one after the other.
     let windows = "bench frame --photo a.png --base 64 --crop 32 --flip sum --model MODEL";
-    check(&folder, &format!("{windows} --rehearse --runs 2 --warm-up 0"), &["predicted", "timed, one pass on a GPU"]);
+    check(
+        &folder,
+        &format!("{windows} --rehearse --runs 2 --warm-up 0"),
+        &["predicted", "timed, one pass on a GPU", "timed, one frame on a GPU"],
+    );
     for batch in 1..4 {
         let photo = check(&folder, &format!("{windows} --batch-windows {batch}"), &["timed"]);
         for board in photo["predicted"]["boards"].as_array().unwrap() {

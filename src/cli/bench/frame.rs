@@ -56,6 +56,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LABELS as i64))]
     labels_count: u32,
 
+    /// Frames of one pass, as of so many cameras
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_FRAMES))]
+    batch: u16,
+
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "cuda", value_name = "DEVICE")]
     device: DeviceChoice,
@@ -77,11 +81,15 @@ pub struct Arguments {
     rehearse: bool,
 }
 
+/// Of a pass.
+const MOST_FRAMES: i64 = 64;
+
 const EXAMPLES: &str = "\
 Examples:
   lseg-fast bench frame --model lseg.safetensors --size 480x480
   lseg-fast bench frame --model lseg.safetensors --photo photo.jpg --labels \"dog,grass,other\"
   lseg-fast bench frame --model lseg.safetensors --labels-count 150 --runs 1000 --json
+  lseg-fast bench frame --model lseg.safetensors --size 480x480 --batch 3
   lseg-fast bench frame --model lseg.safetensors --preset lseg-eval --labels-count 150 --runs 10
   lseg-fast bench frame --device cpu --runs 5 --warm-up 0";
 
@@ -100,6 +108,8 @@ struct Report {
     height: usize,
     width: usize,
     labels: usize,
+    /// Frames of a pass.
+    batch: usize,
     /// The photo's preset, or `windows`, where it is not one pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     windows: Option<String>,
@@ -168,17 +178,27 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
         return paced(&mut engine, &frame);
     }
     let effort = Effort { warm_up: arguments.warm_up, runs: arguments.runs as usize };
-    let frames = frame::measure(&mut engine, &frame, effort, false)?;
+    let batch = usize::from(arguments.batch);
+    let frames = match batch {
+        1 => frame::measure(&mut engine, &frame, effort, false)?,
+        _ => frame::measure_batch(&mut engine, &frame, batch, effort)?,
+    };
     let again = Effort { warm_up: 0.0, ..effort };
-    let on_gpu = frames.gpu.is_some();
-    let buffered = on_gpu.then(|| frame::measure(&mut engine, &frame, again, true)).transpose()?;
+    let has_buffer = frames.gpu.is_some() && batch == 1;
+    let buffered = has_buffer.then(|| frame::measure(&mut engine, &frame, again, true)).transpose()?;
     let Calls { graph_nodes: nodes, programmatic_edges, .. } = engine.device_calls();
     let graph = overlap.map(|overlap| Replayed { nodes, programmatic_edges, overlap });
-    let stages = frame::stages(&mut engine, &frame, effort.runs)?;
+    let stages = match batch {
+        1 => frame::stages(&mut engine, &frame, effort.runs)?,
+        _ => frame::stages_of_batch(&mut engine, &frame, batch, effort.runs)?,
+    };
     let result = FrameResult::Measured { frames, buffered, graph, products, stages };
     let (width, height) = (frame.width(), frame.height());
     let device = engine.device().to_owned();
-    printer.print(&Report { device, preset: config.preset, height, width, labels, windows: None, result }, render)?;
+    printer.print(
+        &Report { device, preset: config.preset, height, width, labels, batch, windows: None, result },
+        render,
+    )?;
     Ok(Outcome::Done)
 }
 
@@ -190,6 +210,9 @@ fn windows(arguments: &Arguments) -> Result<Option<Chosen>, Failure> {
             "--preset {} is one pass: time that with --size, or choose a preset with windows, such as lseg-eval",
             chosen.name
         ))),
+        Some(_) if arguments.batch > 1 => {
+            Err(Failure::call("--batch is of whole frames: of a photo in windows a pass has --batch-windows"))
+        }
         Some(_) if arguments.paced => Err(Failure::call("--paced is of frames: leave the preset and windows out")),
         chosen => Ok(chosen),
     }
@@ -208,7 +231,7 @@ fn whole(
     let (frames, stages) = windows::measure(engine, photo, (&protocol, options), effort)?;
     let result = FrameResult::Measured { frames, buffered: None, graph: None, products, stages };
     let (device, height, width) = (engine.device().to_owned(), photo.height, photo.width);
-    let report = Report { device, preset: config.preset, height, width, labels, windows: Some(name), result };
+    let report = Report { device, preset: config.preset, height, width, labels, batch: 1, windows: Some(name), result };
     printer.print(&report, render)?;
     Ok(Outcome::Done)
 }
@@ -311,7 +334,7 @@ fn predict(
     chosen: Option<&Chosen>,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
-    let labels = arguments.labels_count as usize;
+    let (labels, batch) = (arguments.labels_count as usize, usize::from(arguments.batch));
     let (height, width) = match chosen {
         Some(_) => photo(arguments, &config, true).map(|photo| (photo.height, photo.width))?,
         None => without_photo(size(arguments, &config)?)?,
@@ -322,20 +345,21 @@ fn predict(
             Some(Chosen { protocol, options, .. }) => {
                 windows::predict(checkpoint, cuda, board, (protocol, *options), (height, width), labels)
             }
-            None => frame::predict(checkpoint, cuda, board, (height, width), labels),
+            None => frame::predict(checkpoint, cuda, board, (height, width), batch, labels),
         }
     };
     let boards = emulated_boards()?.into_iter().map(on).collect::<Result<_, _>>()?;
     let result = FrameResult::Predicted { assumptions: assumptions(), boards };
     let (device, windows) = ("the virtual GPU".to_owned(), chosen.map(|chosen| chosen.name.clone()));
-    printer.print(&Report { device, preset: config.preset, height, width, labels, windows, result }, render)?;
+    printer.print(&Report { device, preset: config.preset, height, width, labels, batch, windows, result }, render)?;
     Ok(Outcome::Done)
 }
 
 fn render(report: &Report) -> String {
-    let Report { device, preset, height, width, labels, windows, result } = report;
+    let Report { device, preset, height, width, labels, batch, windows, result } = report;
     let how = windows.as_ref().map_or_else(String::new, |windows| format!(", {windows} of a photo"));
-    let head = format!("{preset}{how} at {height}x{width} with {labels} labels, mask only, on {device}\n");
+    let pass = if *batch == 1 { String::new() } else { format!(", {batch} frames in one pass") };
+    let head = format!("{preset}{how} at {height}x{width} with {labels} labels, mask only{pass}, on {device}\n");
     match result {
         FrameResult::Measured { frames, buffered, graph, products, stages } => {
             let clock =
@@ -347,20 +371,23 @@ fn render(report: &Report) -> String {
             let products = products.map_or_else(String::new, |products| format!("{products}\n"));
             format!(
                 "{head}{clock}{graph}{products}{}\n{}",
-                render_frames(frames, buffered.as_ref()),
+                render_frames(frames, buffered.as_ref(), *batch),
                 render_stages(stages)
             )
         }
         FrameResult::Predicted { assumptions, boards } => {
-            let boards: Vec<String> = boards.iter().map(render_prediction).collect();
+            let boards: Vec<String> = boards.iter().map(|board| render_prediction(board, *batch)).collect();
             format!("{head}{assumptions}\n\n{}", boards.join("\n"))
         }
     }
 }
 
-fn render_frames(frames: &Frames, buffered: Option<&Frames>) -> String {
+fn render_frames(frames: &Frames, buffered: Option<&Frames>, batch: usize) -> String {
     use Align::{Left, Right};
-    let mut table = Table::headed([Left, Right, Right, Right], ["ms a frame", "p50", "p99", "max"]);
+    let mut table = Table::headed(
+        [Left, Right, Right, Right],
+        [if batch == 1 { "ms a frame" } else { "ms a pass" }, "p50", "p99", "max"],
+    );
     let mut row = |name: &str, spread: &Spread| {
         let Spread { p50, p99, max } = spread;
         table.row([name.to_owned(), format!("{p50:.3}"), format!("{p99:.3}"), format!("{max:.3}")]);
@@ -383,7 +410,7 @@ fn render_stages(stages: &[Stage]) -> String {
 /// Most of what a frame costs.
 const COSTLIEST: usize = 5;
 
-fn render_prediction(prediction: &Prediction) -> String {
+fn render_prediction(prediction: &Prediction, batch: usize) -> String {
     use Align::{Left, Right};
     let mut table = Table::headed(
         [Left, Right, Right, Right, Right, Right, Right],
@@ -401,8 +428,12 @@ fn render_prediction(prediction: &Prediction) -> String {
         ]);
     }
     let costliest: Vec<&str> = prediction.kernels.iter().take(COSTLIEST).map(|cost| cost.kernel.as_str()).collect();
+    let each = match batch {
+        1 => String::new(),
+        _ => format!(" ({:.2} a frame)", prediction.milliseconds / batch as f64),
+    };
     format!(
-        "{}: {:.2} ms predicted, {} launches, {} of which overlap the one before, arena {}; {}; most of it in {}\n{}",
+        "{}: {:.2} ms predicted{each}, {} launches, {} of which overlap the one before, arena {}; {}; most of it in {}\n{}",
         prediction.gpu,
         prediction.milliseconds,
         prediction.launches,

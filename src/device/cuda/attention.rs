@@ -38,8 +38,9 @@ fn module(family: Family) -> &'static str {
     }
 }
 
-/// Every way to compute it where no token is kept from another.
-pub fn ways() -> impl Iterator<Item = Forced> {
+/// Every way to compute it, where later tokens are kept from earlier ones if `causal`.
+pub fn ways(causal: bool) -> impl Iterator<Item = Forced> {
+    let variant = if causal { variant::CAUSAL } else { 0 };
     let way = |family, spec: Spec| Forced {
         family: Some(family),
         queries: Some(spec.rows),
@@ -48,7 +49,7 @@ pub fn ways() -> impl Iterator<Item = Forced> {
     };
     let of = move |family| kernels(module(family)).map(move |kernel| (family, kernel.spec));
     let all = [Family::Warps, Family::Warpgroups].into_iter().flat_map(of);
-    all.filter(|(_, spec)| spec.variant & variant::CAUSAL == 0).map(move |(family, spec)| way(family, spec))
+    all.filter(move |(_, spec)| spec.variant & variant::CAUSAL == variant).map(move |(family, spec)| way(family, spec))
 }
 
 pub fn scale(op: &Attention) -> f32 {
@@ -97,7 +98,8 @@ pub fn compile(op: &Attention, to: &mut Assembler<'_>) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::queries;
+    use super::super::tiles::Family;
+    use super::{kernels, module, queries, ways};
 
     #[test]
     fn blocks_grow_unless_that_leaves_multiprocessors_idle() {
@@ -108,5 +110,11 @@ mod tests {
         // Few tokens: more blocks.
         assert_eq!(queries(12, 197, 128), 64);
         assert_eq!(queries(1, 1, 128), 64);
+    }
+
+    #[test]
+    fn every_kernel_is_one_of_the_ways() {
+        let all: usize = [Family::Warps, Family::Warpgroups].map(|family| kernels(module(family)).count()).iter().sum();
+        assert_eq!(ways(false).count() + ways(true).count(), all);
     }
 }
