@@ -45,10 +45,14 @@ __device__ __forceinline__ void cluster_wait() {
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Writes 16 bytes to the shared memory of any block of the cluster.
+// Writes 16 bytes, or 8, to the shared memory of any block of the cluster.
 __device__ __forceinline__ void store_cluster_16(uint32_t mapped, float4 v) {
     asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};"
                  :: "r"(mapped), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
+}
+
+__device__ __forceinline__ void store_cluster_8(uint32_t mapped, float x, float y) {
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" :: "r"(mapped), "f"(x), "f"(y) : "memory");
 }
 
 // ---- barriers
@@ -148,6 +152,11 @@ __device__ __forceinline__ void load_box_for(uint16_t blocks, uint32_t to, const
 }
 
 // What of the box lies outside is left out.
+__device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, int x, int y) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];"
+                 :: "l"(&map), "r"(x), "r"(y), "r"(from) : "memory");
+}
+
 __device__ __forceinline__ void store_box(const TensorMap& map, uint32_t from, int x, int y, int z) {
     asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];"
                  :: "l"(&map), "r"(x), "r"(y), "r"(z), "r"(from) : "memory");

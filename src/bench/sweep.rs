@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::kernels::{Checked, Efforts, Subject, difference, family, quantiles, result, tolerance};
 use crate::device::cpu::Cpu;
-use crate::device::cuda::{self, Cuda, Forced, Launched, Record};
+use crate::device::cuda::{self, Cuda, Family, Forced, Launched, Record};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::cases;
@@ -35,6 +35,10 @@ pub struct Configuration {
 pub(super) fn ways(op: &Op) -> Vec<Forced> {
     match op {
         Op::Attention(op) => cuda::ways_of_attention(op.causal).collect(),
+        Op::GemmNorm(_) => {
+            let family = |family| Forced { family: Some(family), ..Forced::default() };
+            [Family::Warps, Family::Warpgroups].map(family).to_vec()
+        }
         Op::Gemm(Gemm { x: Rows { buf: x, .. }, .. })
         | Op::Conv(Conv { x, .. })
         | Op::Polyphase(Polyphase { x, .. }) => {

@@ -68,10 +68,9 @@ impl Block {
         let attended = d.buffer("attention", x.shape, Element::Activation);
         d.attention(qkv, heads, style.causal, attended);
         let middle = d.buffer(style.tokens, x.shape, Element::F32);
-        d.gemm(attended.all(), &self.proj, Epilogue::add(x.all()), middle.all());
-
         let normed = d.buffer(style.norm2, x.shape, Element::Activation);
-        d.layer_norm(middle, &self.norm2, normed);
+        d.gemm_norm(attended, &self.proj, x, &self.norm2, (middle, normed));
+
         let hidden = d.buffer("mlp", [b, 1, t, self.fc1.weight.n], Element::Activation);
         d.gemm(normed.all(), &self.fc1, Epilogue::func(style.gelu), hidden.all());
         let out = d.buffer(name, x.shape, Element::F32);

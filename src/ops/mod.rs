@@ -21,6 +21,7 @@ pub mod embed_tokens;
 pub mod feature_norms;
 pub mod form_features;
 pub mod gemm;
+pub mod gemm_norm;
 pub mod layer_norm;
 pub mod max_pool;
 pub mod merge_scales;
@@ -149,6 +150,7 @@ operations! {
     patchify: Patchify,
     add_positions: AddPositions,
     gemm: Gemm,
+    gemm_norm: GemmNorm,
     layer_norm: LayerNorm,
     attention: Attention,
     conv: Conv,

@@ -2,7 +2,7 @@
 
 use lseg_fast::bench::prediction::Board;
 use lseg_fast::device::cuda::{Cuda, Launched, MODULES, Record};
-use lseg_fast::ops::Op;
+use lseg_fast::ops::{Op, Operation};
 use regex::Regex;
 
 use crate::gpu::{open, ordinal, run_case, virtual_device};
@@ -17,6 +17,7 @@ const SECTOR: u64 = 32;
 fn tensor_flop(op: &Op) -> u64 {
     let flop = match op {
         Op::Gemm(gemm) if gemm.out.count == 1 => 0,
+        Op::GemmNorm(op) => op.gemm().flop(),
         Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop(),
         _ => 0,
     };

@@ -13,8 +13,8 @@ use testing::cases::reference::Expected;
 use testing::cases::{Case, Values, awkward, long, lowercase};
 
 /// What PyTorch needs beside the tensors, whose shapes say the rest.
-fn switches(op: &Op) -> Value {
-    match op {
+fn switches(case: &Case) -> Value {
+    match &case.op {
         Op::Patchify(op) => json!({ "patch": op.patch }),
         Op::CutWindows(op) => json!({ "patch": op.patch }),
         Op::AddPositions(op) => json!({ "side": op.side, "grid": op.grid }),
@@ -26,6 +26,7 @@ fn switches(op: &Op) -> Value {
             "func": lowercase(op.epilogue.func),
             "out_is_float": op.out.buf.element == Element::F32,
         }),
+        Op::GemmNorm(op) => json!({ "is_norm": case.out == op.normed }),
         Op::Attention(op) => json!({ "heads": op.heads, "causal": op.causal }),
         Op::Conv(op) => json!({
             "kernel": op.w.kernel,
@@ -48,7 +49,7 @@ fn switches(op: &Op) -> Value {
 }
 
 fn about(case: &Case) -> Value {
-    json!({ "name": case.name, "op": case.op.name(), "out": case.out.shape, "switches": switches(&case.op) })
+    json!({ "name": case.name, "op": case.op.name(), "out": case.out.shape, "switches": switches(case) })
 }
 
 /// Writes every case's inputs and float64 result, and beside them what it is.

@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use lseg_fast::device::Device;
 use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, MODULES, Record, configs};
-use lseg_fast::ops::{Element, Epilogue, Op};
+use lseg_fast::device::{Device, Upload};
+use lseg_fast::ops::{Element, Epilogue, Linear, Op, layer_norm};
 use lseg_fast::plan;
 use regex::Regex;
 
 use crate::bounds::{Subject, complaint};
 use crate::gpu::{open, ordinal, run_case, virtual_device};
-use crate::host::small::{Layers, Small, WIDTH};
+use crate::host::small::{Layers, Small, WIDTH, pattern};
 use crate::operations::is_refused;
 use testing::cases::{Case, awkward};
 
@@ -178,6 +178,9 @@ impl Mutant {
             let way = |polynomial| Forced { family: Some(Family::Warpgroups), polynomial, ..Forced::default() };
             return [false, true].map(way).into_iter().filter(|way| !way.polynomial || !op.causal).collect();
         }
+        if matches!(case.op, Op::GemmNorm(_)) {
+            return vec![Forced { family: Some(Family::Warpgroups), ..Forced::default() }];
+        }
         let element = match &case.op {
             Op::Gemm(op) => op.x.buf.element,
             _ => Element::Activation,
@@ -232,7 +235,11 @@ impl Mutant {
 fn chained(module: &str, broken: &mut Cuda) -> Option<String> {
     // Where launches are recorded each is waited for, and none overlaps.
     broken.record(Record::Nothing);
-    let mut small = if module.ends_with("attention") { around_attention(broken, 16) } else { of_products(broken) };
+    let mut small = match module {
+        "sm90/attention" => around_attention(broken, 16),
+        "sm90/gemm_norm" => of_norms(broken, 16),
+        _ => of_products(broken),
+    };
     small.run(broken, 0).err().map(|error| error.to_string())
 }
 
@@ -250,6 +257,28 @@ pub fn around_attention(cuda: &mut Cuda, rows: usize) -> Small {
         d.gemm(normed.all(), &layers.linear, Epilogue::NONE, qkv.all());
         d.attention(qkv, 1, false, mixed);
         d.gemm(mixed.all(), &layers.linear, Epilogue::NONE, out.all());
+        d.output(out);
+        [x, out]
+    });
+    Small { program: cuda.compile(plan).expect("the kernels take it"), x, out }
+}
+
+/// LayerNorm, a product of its result onto the stream and its norm, and both once more.
+pub fn of_norms(cuda: &mut Cuda, rows: usize) -> Small {
+    const WIDTH: usize = 512;
+    let [weight, bias] = [1.0, 0.0].map(|value| cuda.vector(&[value; WIDTH]).unwrap());
+    let norm = layer_norm::Weights { weight, bias, eps: 1e-5 };
+    let weight = cuda.matrix(WIDTH, WIDTH, &pattern(WIDTH * WIDTH, 1)).unwrap();
+    let linear = Linear { weight, bias: None };
+    cuda.force(Forced { family: Some(Family::Warpgroups), ..Forced::default() });
+    let (plan, [x, out]) = plan::record(cuda.activation_bytes(), &[], |d| {
+        let shape = [1, 1, rows, WIDTH];
+        let [x, stream, out] = ["x", "stream", "out"].map(|name| d.buffer(name, shape, Element::F32));
+        let [normed, again, last] = ["normed", "again", "last"].map(|name| d.buffer(name, shape, Element::Activation));
+        d.input(x);
+        d.layer_norm(x, &norm, normed);
+        d.gemm_norm(normed, &linear, x, &norm, (stream, again));
+        d.gemm_norm(again, &linear, stream, &norm, (out, last));
         d.output(out);
         [x, out]
     });

@@ -13,8 +13,8 @@ use lseg_fast::{DeviceChoice, Options};
 use crate::bounds::{Subject, complaint};
 use crate::golden::{LIMITS, check_scores};
 use crate::gpu::{device, open, ordinal, run_case};
-use crate::host::small::Layers;
-use crate::mutants::around_attention;
+use crate::host::small::{Layers, Small};
+use crate::mutants::{around_attention, of_norms};
 use crate::operations::is_refused;
 use crate::overlap;
 use testing::cases::{Case, awkward, long, real};
@@ -92,20 +92,17 @@ fn every_tile_is_right_in_every_schedule() {
     }
 }
 
-/// All kernels of attention on every case that they take.
-#[test]
-fn attention_is_right_in_every_schedule() {
-    let Some((is_virtual, mut devices)) = boards() else { return };
+/// Cases of an operation by its kernels of warpgroups in every schedule, each in one launch; how many by each kernel.
+fn in_every_schedule(is_meant: fn(&Case) -> bool, ways: &[Forced]) -> BTreeMap<&'static str, usize> {
+    let Some((_, mut devices)) = boards() else { return BTreeMap::new() };
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
     let (mut complaints, mut kernels) = (Vec::new(), BTreeMap::new());
-    for case in awkward().iter().chain(long()).filter(|case| case.name.contains(&only)) {
-        if !matches!(&case.op, Op::Attention(_)) || is_refused(&case.op) {
-            continue;
-        }
+    let cases = awkward().iter().chain(long()).filter(|case| is_meant(case) && !is_refused(&case.op));
+    for case in cases.filter(|case| case.name.contains(&only)) {
         let subject = Subject::of(case);
-        for polynomial in [false, true] {
+        for way in ways {
             for (cuda, board) in devices.iter_mut().zip(BOARDS) {
-                cuda.force(Forced { family: Some(Family::Warpgroups), polynomial, ..Forced::default() });
+                cuda.force(Forced { family: Some(Family::Warpgroups), ..*way });
                 let got = run_case(cuda, case, &subject.prepared);
                 let launches = cuda.take_launches();
                 let wrong = got.map_or_else(Some, |got| complaint(&subject, &got));
@@ -122,29 +119,83 @@ fn attention_is_right_in_every_schedule() {
         }
     }
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
-    if is_virtual && only.is_empty() {
-        assert!(kernels.len() == 3 && kernels.values().all(|cases| *cases >= 8 * BOARDS.len()), "{kernels:?}");
-    }
+    kernels
 }
 
-/// Among products that overlap it, step by step, captured and replayed: the same bits in every schedule.
+/// Whether every case was tried, on the virtual GPU.
+fn tries_all() -> bool {
+    device().is_some_and(|cuda| cuda.info().is_virtual) && std::env::var("LSEG_CASE").is_err()
+}
+
+/// All kernels of attention on every case that they take.
 #[test]
-fn attention_overlaps_its_neighbours() {
+fn attention_is_right_in_every_schedule() {
+    let ways = [false, true].map(|polynomial| Forced { polynomial, ..Forced::default() });
+    let kernels = in_every_schedule(|case| matches!(case.op, Op::Attention(_)), &ways);
+    let enough = |cases: &usize| *cases >= 8 * BOARDS.len();
+    assert!(!tries_all() || kernels.len() == 3 && kernels.values().all(enough), "{kernels:?}");
+}
+
+/// The product and the norm behind it as one, of rows as wide as there are kernels for.
+#[test]
+fn gemm_norm_is_right_in_every_schedule() {
+    let has_kernel = |case: &Case| matches!(&case.op, Op::GemmNorm(op) if [512, 1024].contains(&op.out.channels()));
+    let kernels = in_every_schedule(has_kernel, &[Forced::default()]);
+    let enough = |cases: &usize| *cases >= 6 * BOARDS.len();
+    assert!(!tries_all() || kernels.len() == 2 && kernels.values().all(enough), "{kernels:?}");
+}
+
+/// A pass of launches of which all but the first overlap the one before: step by step, captured and replayed, the same bits in
+/// every schedule.
+fn overlaps_alike(make: fn(&mut Cuda, usize) -> Small, overlapping: u64) {
     if !device().is_some_and(|cuda| cuda.info().is_virtual) {
         return;
     }
     let mut first = None;
     for board in overlap::BOARDS {
         let mut cuda = open(ordinal(board)).expect("it was there before");
-        let mut small = around_attention(&mut cuda, 300);
+        let mut small = make(&mut cuda, 300);
         for round in 0..3 {
             let before = cuda.calls();
             let bits = small.run(&mut cuda, 1).unwrap_or_else(|report| panic!("{board}, {round}: {report}"));
-            let overlapping = cuda.calls().overlapping - before.overlapping;
-            assert_eq!(overlapping, if round < 2 { 3 } else { 0 }, "{board}, {round}");
+            let counted = cuda.calls().overlapping - before.overlapping;
+            assert_eq!(counted, if round < 2 { overlapping } else { 0 }, "{board}, {round}");
             assert_eq!(bits, *first.get_or_insert(bits.clone()), "{board}, {round}");
         }
     }
+}
+
+#[test]
+fn attention_overlaps_its_neighbours() {
+    overlaps_alike(around_attention, 3);
+}
+
+#[test]
+fn gemm_norm_overlaps_its_neighbours() {
+    overlaps_alike(of_norms, 2);
+}
+
+/// What the model makes of the encoder's product onto the stream with its norm on an H100, as one kernel and as two of which the
+/// first is of warpgroups, too: a prediction, no measurement.
+#[test]
+fn gemm_norm_is_predicted_to_gain() {
+    let Some(mut cuda) = device().filter(|cuda| cuda.info().is_virtual).map(|_| opened(ordinal(BOARDS[0]))) else {
+        return;
+    };
+    let board = Board::named("h100").expect("boards.json has it");
+    cuda.record(Record::Counts);
+    let mut predicted = |name: &str| {
+        let case =
+            real().iter().find(|case| case.name.starts_with(name)).unwrap_or_else(|| panic!("{name} is no case"));
+        run_case(&mut cuda, case, &case.prepare()).unwrap();
+        let launches = cuda.take_launches().into_iter();
+        let us: f64 = launches.map(|launch| board.predict(&Launched { overlaps: true, ..launch })).sum();
+        println!("{}: {us:.2} µs (model prediction, not measured)", case.name);
+        us
+    };
+    let one = predicted("gemm_norm/1x901x1024x1024");
+    let two = predicted("gemm/1x901x1024x1024-to_f32-bias-add_one") + predicted("layer_norm/1x901x1024");
+    assert!(one < 0.8 * two, "{one} and {two}");
 }
 
 /// What the model makes of the encoder's attention on an H100, by both families: a prediction, no measurement.

@@ -106,6 +106,11 @@ class Types:
         y = FUNCTIONS[op["func"]](y)
         return y.to(self.float if op["out_is_float"] else self.half)
 
+    def gemm_norm(self, op, inputs, matrices, vectors):
+        y = F.linear(inputs[0].to(self.half), matrices[0].to(self.half), vectors[0].to(self.half))
+        stream = y.to(self.float) + inputs[1].to(self.float)
+        return self.layer_norm(op, [stream], [], vectors[1:]) if op["is_norm"] else stream
+
     def layer_norm(self, op, inputs, matrices, vectors):
         weight, bias = (v.to(self.float) for v in vectors)
         eps = torch.tensor(1e-6, dtype=torch.float32).item()

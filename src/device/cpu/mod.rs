@@ -12,6 +12,7 @@ mod embed_tokens;
 mod feature_norms;
 mod form_features;
 mod gemm;
+mod gemm_norm;
 mod layer_norm;
 mod max_pool;
 mod merge_scales;
@@ -205,6 +206,7 @@ impl Cpu {
             Op::Patchify(op) => self.patchify(op),
             Op::AddPositions(op) => self.add_positions(op),
             Op::Gemm(op) => self.gemm(op),
+            Op::GemmNorm(op) => self.gemm_norm(op),
             Op::LayerNorm(op) => self.layer_norm(op),
             Op::Attention(op) => self.attention(op),
             Op::Conv(op) => self.conv(op),

@@ -16,7 +16,7 @@ use crate::ops::{Buf, Matrix, Rows, Step, Vector};
 use crate::plan::Plan;
 
 /// The largest parameter struct, in words of eight bytes.
-const PARAM_WORDS: usize = 64;
+const PARAM_WORDS: usize = 80;
 
 /// One launch, ready to be queued.
 #[derive(Clone, Copy, Debug, PartialEq)]

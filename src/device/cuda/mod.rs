@@ -23,6 +23,7 @@ mod estimate;
 mod feature_norms;
 mod form_features;
 mod gemm;
+mod gemm_norm;
 mod graph;
 mod host_memory;
 mod launcher;
@@ -299,6 +300,7 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::Patchify(op) => patchify::compile(op, to),
         Op::AddPositions(op) => add_positions::compile(op, to),
         Op::Gemm(op) => gemm::compile(op, to),
+        Op::GemmNorm(op) => gemm_norm::compile(op, to),
         Op::LayerNorm(op) => layer_norm::compile(op, to),
         Op::Attention(op) => attention::compile(op, to),
         Op::Conv(op) => conv::compile(op, to),

@@ -23,6 +23,7 @@ impl Assembler<'_> {
         let behind = self.behind().iter().take_while(|step| step.op.name() != current);
         let mut found = behind.filter_map(|step: &Step| match &step.op {
             Op::Gemm(op) => Some(op.w.weight),
+            Op::GemmNorm(op) => Some(op.w.weight),
             _ => None,
         });
         [(); PREFETCHES].map(|()| {

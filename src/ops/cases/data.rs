@@ -144,6 +144,10 @@ impl Prepared {
                 values.iter_mut().for_each(round);
             }
         }
+        // Those of the norm stay.
+        if matches!(op, Op::GemmNorm(_)) {
+            self.vectors[0].iter_mut().for_each(round);
+        }
         if matches!(op, Op::Gemm(_) | Op::Conv(_) | Op::Polyphase(_)) {
             self.vectors.iter_mut().flatten().for_each(round);
         }

@@ -244,6 +244,14 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
         }
         Op::AddPositions(op) => maps(&|x| add_positions(x, &v(0), &v(1), &op)),
         Op::Gemm(op) => return Expected::Partly(gemm(&op, p)),
+        Op::GemmNorm(op) => {
+            let stream: Vec<Near> = gemm(&op.gemm(), p).into_iter().flatten().collect();
+            if case.out == op.out {
+                return Expected::Values(stream);
+            }
+            let rows = stream.chunks_exact(op.out.channels());
+            rows.flat_map(|row| norm_of_near(row, &v(1), &v(2), op.norm.eps)).collect()
+        }
         Op::LayerNorm(op) => {
             let rows = x(0);
             rows.chunks_exact(op.x.channels()).flat_map(|row| layer_norm(row, &v(0), &v(1), op.w.eps)).collect()
@@ -458,6 +466,28 @@ fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], eps: f32) -> Vec<Near> {
         Near { value: normed * w + b, bound: error * w.abs() + EPS * b.abs() }
     };
     x.iter().zip(weight).zip(bias).map(one).collect()
+}
+
+/// The same of values that have errors themselves: of a value, of the mean (at most the largest), and of the deviation.
+fn norm_of_near(x: &[Near], weight: &[f64], bias: &[f64], eps: f32) -> Vec<Near> {
+    let values: Vec<f64> = x.iter().map(|near| near.value).collect();
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+    let scale = 1.0 / (variance + f64::from(eps)).sqrt();
+    // Errors are independent: of a mean of n the root of their squares' sum over n, as of the deviation, which is a norm.
+    let squares = x.iter().map(|near| near.bound.powi(2)).sum::<f64>();
+    let (of_mean, of_scale) = (squares.sqrt() / n, (squares / n).sqrt() * scale);
+    let normed = layer_norm(&values, weight, bias, eps);
+    let more = |(x, w): (&Near, &f64)| {
+        let error = (x.bound + of_mean) * scale + of_scale * ((x.value - mean) * scale).abs();
+        error * w.abs()
+    };
+    normed
+        .into_iter()
+        .zip(x.iter().zip(weight).map(more))
+        .map(|(near, more)| Near { bound: near.bound + more, ..near })
+        .collect()
 }
 
 /// δ of a weight p: its logit's error, plus what rounding does to the exponential's argument; a change of the

@@ -12,6 +12,8 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
     // table of positions is longer than the texts; a small mask passes pixels over; a photo has no pixel to move to.
     let insensitive = match case.op {
         Op::Attention(_) => case.plant == Plant::Outliers,
+        // The stream knows nothing of the norm's weights.
+        Op::GemmNorm(op) => case.out == op.out,
         Op::LayerNorm(op) => op.x.channels() == 1,
         Op::EmbedTokens(_) => true,
         Op::Argmax(op) => op.mask.shape[1] < 2 * op.logits.shape[1],
@@ -33,7 +35,7 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
 /// Multiply-adds of the float64 loops, about.
 fn work(op: &Op) -> usize {
     match op {
-        Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop() / 2,
+        Op::Gemm(_) | Op::GemmNorm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop() / 2,
         _ => 0,
     }
 }
