@@ -12,14 +12,13 @@
 //   gemm_128x128_half
 //   gemm_128x64_half    where large tiles do not come out even on the multiprocessors
 //   gemm_64x64_*        where they do not reach them all; f32
-// gemv_float: a warp an output of one row, grid (⌈columns / GEMV_WARPS⌉, 1, batch).
 //
 // Cost: 2·rows·columns·depth FLOP, whole tiles charged; reads (rows + columns)·depth values, writes rows·columns. A 64×64 warp
 // tile loads 8 fragments (ldmatrix.x4) for 32 mma, a quarter, a 32×64 one 6 for 16: shared memory feeds the tensor cores of
 // every GPU since sm_80 for the former, of GeForce and Orin for both. Cut in parts, a product writes and reads its sums in
 // f32 besides, which stay in the L2 cache.
 //
-// Mutants: 11 half of the gemv's lanes, 12 first tile of a part.
+// Mutants: 12 first tile of a part.
 
 #include "gemm_mainloop.cuh"
 
@@ -53,27 +52,6 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     store<S>(sum, shared, p.epilogue, item, block_row, block_column);
 }
 
-constexpr int GEMV_WARPS = 8;
-
-// One row an item, an output a warp: too little work for tiles, all of it reading w.
-__device__ __forceinline__ void gemv(const GemmParams& p) {
-    const uint32_t lane = threadIdx.x % 32, column = blockIdx.x * GEMV_WARPS + threadIdx.x / 32, item = blockIdx.z;
-    if (column >= p.epilogue.columns) return;
-    const float4* x = reinterpret_cast<const float4*>(static_cast<const float*>(p.x) + item * p.x_batch_stride);
-    const uint2* w = reinterpret_cast<const uint2*>(p.w + static_cast<size_t>(column) * p.stride);
-    float sum = 0.0f;
-#pragma unroll 4
-    for (uint32_t k = lane; k < p.depth / 4; k += 32) {
-        const uint2 halves = w[k];
-        const float2 low = ptx::unpack_half2(halves.x), high = ptx::unpack_half2(halves.y);
-        const float4 v = x[k];
-        sum += v.x * low.x + v.y * low.y + v.z * high.x + v.w * high.y;
-    }
-#pragma unroll
-    for (int distance = mutant(11) ? 8 : 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffff, sum, distance);
-    if (lane == 0) p.epilogue.store1(item, 0, column, sum);
-}
-
 extern "C" {
 
 SPEC(gemm_128x256_half, tiles<T128x256>())
@@ -104,12 +82,6 @@ SPEC(gemm_64x64_float, tiles<T64x64>().variant(variant::FLOAT_INPUT))
 __global__ void __launch_bounds__(T64x64::THREADS, 2) gemm_64x64_float(const __grid_constant__ GemmParams p) {
     begin_kernel();
     gemm<T64x64, FloatLoader<T64x64, T64x64::BLOCK_M>, float>(p);
-}
-
-SPEC(gemv_float, Spec().rows(1).columns(GEMV_WARPS).variant(variant::FLOAT_INPUT))
-__global__ void __launch_bounds__(32 * GEMV_WARPS) gemv_float(const __grid_constant__ GemmParams p) {
-    begin_kernel();
-    gemv(p);
 }
 
 }

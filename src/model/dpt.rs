@@ -6,27 +6,20 @@
 use super::config::{Config, ImageEncoder, Resample as Step};
 use super::weights::{After, Loader, TensorSpec};
 use crate::error::Result;
+use crate::ops::readout::{self, Level};
 use crate::ops::{Buf, Element, Epilogue, Func, Linear, PlanBuilder, conv, polyphase};
 
 pub struct Dpt {
     /// Fine to coarse.
-    levels: [Level; 4],
+    levels: [Reassemble; 4],
     refinenet: [Refine; 4],
 }
 
 /// From an output of the encoder to a map of `features` channels at 1/4, 1/8, 1/16 or 1/32.
-struct Level {
+struct Reassemble {
     /// None where the encoder's outputs are maps already (ResNet).
-    readout: Option<Readout>,
+    readout: Option<readout::Weights>,
     maps: Maps,
-}
-
-/// Both tokens' share of a patch's vector.
-struct Readout {
-    /// W₁ of the readout W·[patch, class] = W₁·patch + (W₂·class + b): `[dim, dim]`
-    patch: Linear,
-    /// W₂ and b: `[dim, dim]`
-    class: Linear,
 }
 
 enum Maps {
@@ -55,7 +48,7 @@ struct ResidualConvUnit {
 
 impl Dpt {
     pub fn load(config: &Config, from: &mut Loader<'_>) -> Result<Dpt> {
-        let levels = four(|k| Level::load(config, from, k))?;
+        let levels = four(|k| Reassemble::load(config, from, k))?;
         let refinenet = four(|k| Refine::load(from, k, config.features))?;
         Ok(Dpt { levels, refinenet })
     }
@@ -63,19 +56,38 @@ impl Dpt {
     /// The encoder's four outputs → what `refinenet1` refines, before its `out_conv`: `[b, H/4, W/4, features]`; `grid` = (h, w) of
     /// the tokens.
     pub fn forward(&self, d: &mut PlanBuilder, hooked: [Buf; 4], grid: (usize, usize)) -> Buf {
+        let maps = self.readout(d, hooked, grid);
         let mut path = None;
         for k in (1..4).rev() {
-            let layer = self.level(d, k, hooked[k], grid);
+            let layer = self.level(d, k, maps[k]);
             let refined = self.refinenet[k].refine(d, path, layer);
             path = Some(self.refinenet[k].upsample(d, refined, ["path2", "path3", "path4"][k - 1]));
         }
-        let layer = self.level(d, 0, hooked[0], grid);
+        let layer = self.level(d, 0, maps[0]);
         self.refinenet[0].refine(d, path, layer)
     }
 
-    fn level(&self, d: &mut PlanBuilder, k: usize, hooked: Buf, grid: (usize, usize)) -> Buf {
+    /// Tokens → maps; maps are what they are.
+    fn readout(&self, d: &mut PlanBuilder, hooked: [Buf; 4], grid: (usize, usize)) -> [Buf; 4] {
+        let weights = self.levels.each_ref().map(|level| level.readout);
+        let [Some(w1), Some(w2), Some(w3), Some(w4)] = weights else { return hooked };
+        d.scope("readout", 0);
+        let (batch, dim) = (hooked[0].batch(), hooked[0].channels());
+        // Coarse to fine, as they are used.
+        let mut levels = [(3, w4), (2, w3), (1, w2), (0, w1)].map(|(k, w)| Level {
+            tokens: hooked[k],
+            w,
+            vector: d.buffer("readout class", [batch, 1, 1, dim], Element::F32),
+            out: d.buffer("readout", [batch, grid.0, grid.1, dim], Element::Activation),
+        });
+        levels.reverse();
+        d.readout(levels);
+        levels.map(|level| level.out)
+    }
+
+    fn level(&self, d: &mut PlanBuilder, k: usize, map: Buf) -> Buf {
         d.scope("reassemble", k + 1);
-        let layer = self.levels[k].forward(d, hooked, grid);
+        let layer = self.levels[k].forward(d, map);
         d.scope("refinenet", k + 1);
         layer
     }
@@ -86,17 +98,17 @@ fn four<T>(make: impl FnMut(usize) -> Result<T>) -> Result<[T; 4]> {
     Ok(made.try_into().unwrap_or_else(|_| unreachable!("four were made")))
 }
 
-impl Level {
-    fn load(config: &Config, from: &mut Loader<'_>, k: usize) -> Result<Level> {
+impl Reassemble {
+    fn load(config: &Config, from: &mut Loader<'_>, k: usize) -> Result<Reassemble> {
         let (features, channels) = (config.features, config.reassemble[k]);
         let layer_rn = format!("scratch.layer{}_rn", k + 1);
         let three = conv::Shape::three(features, channels, 1);
         let ImageEncoder::Vit { patch, dim, .. } = config.image else {
             let layer_rn = from.conv(&layer_rn, three, After::Nothing)?;
-            return Ok(Level { readout: None, maps: Maps::Keep { layer_rn } });
+            return Ok(Reassemble { readout: None, maps: Maps::Keep { layer_rn } });
         };
         let root = format!("pretrained.act_postprocess{}", k + 1);
-        let readout = Some(Readout::load(from, &root, dim)?);
+        let readout = Some(load_readout(from, &root, dim)?);
         let (project, resample) = (format!("{root}.3"), format!("{root}.4"));
         let maps = match Step::for_patch(patch).expect("a checked configuration has a patch that LSeg defines")[k] {
             Step::Up(stride) => {
@@ -111,11 +123,10 @@ impl Level {
                 Maps::Down { resample, layer_rn: from.conv(&layer_rn, three, After::Nothing)? }
             }
         };
-        Ok(Level { readout, maps })
+        Ok(Reassemble { readout, maps })
     }
 
-    fn forward(&self, d: &mut PlanBuilder, hooked: Buf, grid: (usize, usize)) -> Buf {
-        let map = self.readout.as_ref().map_or(hooked, |readout| readout.forward(d, hooked, grid));
+    fn forward(&self, d: &mut PlanBuilder, map: Buf) -> Buf {
         let [b, h, w, _] = map.shape;
         match &self.maps {
             Maps::Up { project, layer_rn } => {
@@ -144,29 +155,16 @@ fn convolved(d: &mut PlanBuilder, map: Buf, weights: &conv::Weights, name: &'sta
     out
 }
 
-impl Readout {
-    fn load(from: &mut Loader<'_>, root: &str, dim: usize) -> Result<Readout> {
-        let [weight, bias] = TensorSpec::layer(&format!("{root}.0.project.0"), &[dim, 2 * dim], dim);
-        let mut half = |which: usize| {
-            from.matrix((dim, dim), [weight.clone()], |[both]| {
-                both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect()
-            })
-        };
-        let (patch, class) = (half(0)?, half(1)?);
-        let bias = from.vector(bias)?;
-        Ok(Readout { patch: Linear { weight: patch, bias: None }, class: Linear { weight: class, bias: Some(bias) } })
-    }
-
-    /// Tokens → a map.
-    fn forward(&self, d: &mut PlanBuilder, tokens: Buf, (h, w): (usize, usize)) -> Buf {
-        let (b, dim) = (tokens.batch(), tokens.channels());
-        let class = d.buffer("readout class", [b, 1, 1, dim], Element::F32);
-        d.gemm(tokens.class_row(), &self.class, Epilogue::NONE, class.all());
-        let readout = d.buffer("readout", [b, h, w, dim], Element::Activation);
-        let epilogue = Epilogue::add(class.all()).then(Func::Gelu);
-        d.gemm(tokens.patch_rows(), &self.patch, epilogue, readout.all());
-        readout
-    }
+fn load_readout(from: &mut Loader<'_>, root: &str, dim: usize) -> Result<readout::Weights> {
+    let [weight, bias] = TensorSpec::layer(&format!("{root}.0.project.0"), &[dim, 2 * dim], dim);
+    let mut half = |which: usize| {
+        from.matrix((dim, dim), [weight.clone()], |[both]| {
+            both.chunks_exact(dim).skip(which).step_by(2).flatten().copied().collect()
+        })
+    };
+    let (patch, class) = (half(0)?, half(1)?);
+    let bias = from.vector(bias)?;
+    Ok(readout::Weights { patch, class: Linear { weight: class, bias: Some(bias) } })
 }
 
 impl Refine {

@@ -29,6 +29,7 @@ pub mod overlay;
 pub mod patchify;
 pub mod picture;
 pub mod polyphase;
+pub mod readout;
 pub mod regularise;
 pub mod resize_features;
 pub mod sample;
@@ -154,6 +155,7 @@ operations! {
     layer_norm: LayerNorm,
     attention: Attention,
     conv: Conv,
+    readout: Readout,
     polyphase: Polyphase,
     upsample: Upsample,
     max_pool: MaxPool,

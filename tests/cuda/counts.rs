@@ -16,7 +16,7 @@ const SECTOR: u64 = 32;
 /// mask. One row a batch item is a vector times a matrix, which reads the matrix once whatever computes it.
 fn tensor_flop(op: &Op) -> u64 {
     let flop = match op {
-        Op::Gemm(gemm) if gemm.out.count == 1 => 0,
+        Op::Readout(op) => op.levels.iter().map(|level| level.patches().flop()).sum(),
         Op::GemmNorm(op) => op.gemm().flop(),
         Op::Gemm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop(),
         _ => 0,

@@ -27,6 +27,7 @@ fn switches(case: &Case) -> Value {
             "out_is_float": op.out.buf.element == Element::F32,
         }),
         Op::GemmNorm(op) => json!({ "is_norm": case.out == op.normed }),
+        Op::Readout(op) => json!({ "level": op.levels.iter().position(|level| level.out == case.out) }),
         Op::Attention(op) => json!({ "heads": op.heads, "causal": op.causal }),
         Op::Conv(op) => json!({
             "kernel": op.w.kernel,

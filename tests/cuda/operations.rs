@@ -21,6 +21,7 @@ pub fn is_refused(op: &Op) -> bool {
         Op::Conv(op) => ragged(op.x.channels()) && (op.relu_in || (op.w.kernel, op.w.stride) == (1, 1)),
         Op::Polyphase(op) => ragged(op.x.channels()),
         Op::GemmNorm(op) => ragged(op.w.weight.k) || is_refused(&op.layer_norm().into()),
+        Op::Readout(op) => ragged(op.levels[0].tokens.channels()),
         Op::LayerNorm(op) => !op.x.channels().is_multiple_of(4) || op.x.channels() > 1024,
         Op::Attention(op) => op.size() != 64,
         Op::Similarity(op) => ragged(op.coordinates.channels()),

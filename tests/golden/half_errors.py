@@ -134,6 +134,13 @@ class Types:
             y = y + first(add).to(self.half)
         return last(FUNCTIONS[op["func"]](y))
 
+    def readout(self, op, inputs, matrices, vectors):
+        i = op["level"]
+        tokens, (patch, without) = inputs[i][:, 0], (m.to(self.half) for m in matrices[2 * i : 2 * i + 2])
+        class_part = F.linear(tokens[:, :1].to(self.half), without, vectors[i].to(self.half)).to(self.float)
+        y = F.linear(tokens[:, 1:].to(self.half), patch).to(self.float) + class_part
+        return F.gelu(y).to(self.half)
+
     def polyphase(self, op, inputs, matrices, vectors):
         """Each phase as a convolution of its own, the bias by the border a map that is added."""
         x, s, (b, _, _, outputs) = first(inputs[0]).to(self.half), op["stride"], op["out"]

@@ -18,6 +18,7 @@ mod max_pool;
 mod merge_scales;
 mod overlay;
 mod patchify;
+mod readout;
 mod regularise;
 mod resize_features;
 mod sample;
@@ -211,6 +212,7 @@ impl Cpu {
             Op::Attention(op) => self.attention(op),
             Op::Conv(op) => self.conv(op),
             Op::Polyphase(op) => self.polyphase(op),
+            Op::Readout(op) => self.readout(op),
             Op::Upsample(op) => self.upsample(op),
             Op::MaxPool(op) => self.max_pool(op),
             Op::EmbedTokens(op) => self.embed_tokens(op),

@@ -45,12 +45,6 @@ pub fn compile(op: &Gemm, to: &mut Assembler<'_>) -> Refused {
         split_k: SplitK::whole(),
         epilogue: out_epilogue,
     };
-    if x.buf.element == Element::F32 && params.epilogue.rows == 1 && memory::is_aligned(w.weight.k) {
-        // One row an item has a kernel of its own.
-        let gemv = to.find("gemm", |kernel| kernel.spec.rows == 1)?;
-        let grid = [w.weight.n.div_ceil(gemv.spec.columns), 1, items];
-        return to.launch(gemv, grid, &params);
-    }
     launch(to, x.buf.element, items, params)
 }
 

@@ -39,6 +39,7 @@ mod place;
 mod polyphase;
 mod prefetch;
 mod program;
+mod readout;
 mod regularise;
 mod resize_features;
 mod resized;
@@ -305,6 +306,7 @@ fn launches(op: &Op, to: &mut Assembler<'_>) -> Refused {
         Op::Attention(op) => attention::compile(op, to),
         Op::Conv(op) => conv::compile(op, to),
         Op::Polyphase(op) => polyphase::compile(op, to),
+        Op::Readout(op) => readout::compile(op, to),
         Op::Upsample(op) => upsample::compile(op, to),
         Op::MaxPool(op) => max_pool::compile(op, to),
         Op::EmbedTokens(op) => embed_tokens::compile(op, to),

@@ -148,7 +148,7 @@ impl Prepared {
         if matches!(op, Op::GemmNorm(_)) {
             self.vectors[0].iter_mut().for_each(round);
         }
-        if matches!(op, Op::Gemm(_) | Op::Conv(_) | Op::Polyphase(_)) {
+        if matches!(op, Op::Gemm(_) | Op::Conv(_) | Op::Polyphase(_) | Op::Readout(_)) {
             self.vectors.iter_mut().flatten().for_each(round);
         }
         self

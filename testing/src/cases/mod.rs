@@ -3,6 +3,7 @@
 pub mod overflow;
 mod pass;
 mod photo;
+pub mod products;
 pub mod reference;
 pub mod sensitivity;
 mod windows;

@@ -10,15 +10,16 @@
 
 use lseg_fast::ops::conv::Shape;
 use lseg_fast::ops::{
-    Activation, AddPositions, Argmax, Buf, Conv, Element, FormFeatures, Func, Gemm, Layout, Op, Patchify, Regularise,
+    Activation, AddPositions, Argmax, Buf, Conv, Element, FormFeatures, Func, Layout, Op, Patchify, Regularise,
     ResizeFeatures, polyphase,
 };
 use rayon::prelude::*;
 
 use super::photo::{self, Colours};
+use super::products::{gemm, layer_norm, norm_of_near, readout};
 use super::{Case, Map, Prepared, windows};
 
-const EPS: f64 = f32::EPSILON as f64;
+pub const EPS: f64 = f32::EPSILON as f64;
 
 /// What an operation may yield.
 pub enum Expected {
@@ -76,7 +77,7 @@ impl Sum {
     }
 }
 
-fn to_f64(values: &[f32]) -> Vec<f64> {
+pub fn to_f64(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
@@ -107,7 +108,7 @@ pub fn quick_gelu(x: f64) -> f64 {
 }
 
 /// No function's slope passes 1.13; the smooth ones are computed to a few ε of their argument.
-fn apply(func: Func, x: Near) -> Near {
+pub fn apply(func: Func, x: Near) -> Near {
     let smooth = 1.13 * x.bound + 4.0 * EPS * x.value.abs();
     match func {
         Func::Identity => x,
@@ -153,21 +154,6 @@ pub fn upsample(x: &[f64], (h, w): Map, c: usize) -> Vec<Near> {
                 let at = |y: usize, x_: usize| x[(y * w + x_) * c + k];
                 out.push(bilinear(at, corners(y, h, 2 * h), corners(column, w, 2 * w)));
             }
-        }
-    }
-    out
-}
-
-/// x·Wᵀ + b for `[rows, k]`, with nothing after it.
-pub fn linear(x: &[f64], w: &[f64], k: usize, bias: Option<&[f64]>) -> Vec<Sum> {
-    let mut out = Vec::with_capacity(x.len() / k * (w.len() / k));
-    for row in x.chunks_exact(k) {
-        for (n, w) in w.chunks_exact(k).enumerate() {
-            let mut sum = Sum::dot(row.iter().copied(), w.iter().copied());
-            if let Some(bias) = bias {
-                sum.add(bias[n]);
-            }
-            out.push(sum);
         }
     }
     out
@@ -270,6 +256,16 @@ pub fn expected(case: &Case, p: &Prepared) -> Expected {
                 }
             }
             sums.into_iter().map(|sum| apply(op.epilogue.func, sum.near())).collect()
+        }
+        Op::Readout(op) => {
+            let level = op.levels.iter().position(|level| level.out == case.out).expect("a level is looked at");
+            let d = op.levels[level].tokens.channels();
+            let weights = [w(2 * level), w(2 * level + 1), v(level)];
+            let tokens = x(level);
+            tokens
+                .chunks_exact(op.levels[level].tokens.rows() * d)
+                .flat_map(|item| readout(item, d, &weights))
+                .collect()
         }
         Op::Polyphase(op) => {
             let (filters, bias) = (w(0), v(0));
@@ -429,65 +425,6 @@ fn add_positions(tokens: &[f64], class: &[f64], positions: &[f64], op: &AddPosit
         }
     }
     out
-}
-
-fn gemm(op: &Gemm, p: &Prepared) -> Vec<Option<Near>> {
-    let Gemm { x, w: weights, epilogue, out } = op;
-    let (k, n) = (weights.weight.k, weights.weight.n);
-    let w = to_f64(&p.matrices[0].values);
-    let bias = p.vectors.first().map(|bias| to_f64(bias));
-    let all = to_f64(p.inputs[0].values.f32());
-    let mut values = Vec::new();
-    for (b, item) in all.chunks_exact(x.buf.rows() * k).enumerate() {
-        values.extend(std::iter::repeat_n(None, out.first * n));
-        let rows = &item[x.first * k..][..x.count * k];
-        for (i, mut sum) in linear(rows, &w, k, bias.as_deref()).into_iter().enumerate() {
-            for (add, input) in epilogue.add.iter().flatten().zip(&p.inputs[1..]) {
-                let row = if add.count == out.count { add.first + i / n } else { add.first };
-                sum.add(f64::from(input.values.f32()[(b * add.buf.rows() + row) * n + i % n]));
-            }
-            values.push(Some(apply(epilogue.func, sum.near())));
-        }
-    }
-    values
-}
-
-/// Errors: of the mean, relative to the values' size over the deviation; of the deviation, relative.
-fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], eps: f32) -> Vec<Near> {
-    let n = x.len() as f64;
-    let mean = x.iter().sum::<f64>() / n;
-    let magnitude = x.iter().map(|v| v.abs()).sum::<f64>() / n;
-    let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    let scale = 1.0 / (variance + f64::from(eps)).sqrt();
-    let sum = 2.0 + n.sqrt();
-    let one = |((v, w), b): ((&f64, &f64), &f64)| {
-        let normed = (v - mean) * scale;
-        let error = EPS * (sum * magnitude * scale + v.abs() * scale + (2.0 + 0.5 * sum) * normed.abs());
-        Near { value: normed * w + b, bound: error * w.abs() + EPS * b.abs() }
-    };
-    x.iter().zip(weight).zip(bias).map(one).collect()
-}
-
-/// The same of values that have errors themselves: of a value, of the mean (at most the largest), and of the deviation.
-fn norm_of_near(x: &[Near], weight: &[f64], bias: &[f64], eps: f32) -> Vec<Near> {
-    let values: Vec<f64> = x.iter().map(|near| near.value).collect();
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    let scale = 1.0 / (variance + f64::from(eps)).sqrt();
-    // Errors are independent: of a mean of n the root of their squares' sum over n, as of the deviation, which is a norm.
-    let squares = x.iter().map(|near| near.bound.powi(2)).sum::<f64>();
-    let (of_mean, of_scale) = (squares.sqrt() / n, (squares / n).sqrt() * scale);
-    let normed = layer_norm(&values, weight, bias, eps);
-    let more = |(x, w): (&Near, &f64)| {
-        let error = (x.bound + of_mean) * scale + of_scale * ((x.value - mean) * scale).abs();
-        error * w.abs()
-    };
-    normed
-        .into_iter()
-        .zip(x.iter().zip(weight).map(more))
-        .map(|(near, more)| Near { bound: near.bound + more, ..near })
-        .collect()
 }
 
 /// δ of a weight p: its logit's error, plus what rounding does to the exponential's argument; a change of the

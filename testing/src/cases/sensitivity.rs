@@ -12,6 +12,8 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
     // table of positions is longer than the texts; a small mask passes pixels over; a photo has no pixel to move to.
     let insensitive = match case.op {
         Op::Attention(_) => case.plant == Plant::Outliers,
+        // Three levels in four are not looked at.
+        Op::Readout(_) => true,
         // The stream knows nothing of the norm's weights.
         Op::GemmNorm(op) => case.out == op.out,
         Op::LayerNorm(op) => op.x.channels() == 1,
@@ -35,7 +37,9 @@ pub fn changed(case: &Case, prepared: &Prepared) -> Vec<(String, [Prepared; 2])>
 /// Multiply-adds of the float64 loops, about.
 fn work(op: &Op) -> usize {
     match op {
-        Op::Gemm(_) | Op::GemmNorm(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => op.flop() / 2,
+        Op::Gemm(_) | Op::GemmNorm(_) | Op::Readout(_) | Op::Attention(_) | Op::Conv(_) | Op::Polyphase(_) => {
+            op.flop() / 2
+        }
         _ => 0,
     }
 }
