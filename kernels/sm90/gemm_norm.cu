@@ -65,12 +65,13 @@ template <typename S>
 struct NormProducer {
     const Place<S>& place;
     const TensorMap &x, &w;
-    uint64_t soon = ptx::evict_last();
+    // Weights are used once a pass, activations come from the kernel before.
+    uint64_t once = ptx::evict_first(), soon = ptx::evict_last();
 
     __device__ __forceinline__ void announce_and_load_w(int tile) const {
         const uint32_t full = place.full(tile);
         ptx::mbarrier_expect(full, S::STAGE_BYTES);
-        ptx::load_box(place.stage(tile) + S::X_BYTES, w, full, tile * DEPTH, place.column, soon);
+        ptx::load_box(place.stage(tile) + S::X_BYTES, w, full, tile * DEPTH, place.column, once);
     }
 
     // To all blocks of the cluster.

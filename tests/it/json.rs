@@ -229,9 +229,9 @@ fn bench_prints_the_documented_fields() {
     );
     assert_eq!((&case["kernels"][0]["name"], &case["local_bytes"]), (&"take_rows".into(), &0.into()));
     // The way of a real GPU, where times would mean something.
-    let timed = printed(&folder, "bench kernels --rehearse --case ^gemm");
+    let timed = printed(&folder, "bench kernels --rehearse --case ^gemm\\b");
     check_fields(&timed[1..], "bench kernels, a case", &["on a GPU", "counted", "of a cluster", "where a rival"]);
-    let swept = printed(&folder, "bench kernels --rehearse --sweep --case ^gemm");
+    let swept = printed(&folder, "bench kernels --rehearse --sweep --case ^gemm\\b");
     check_fields(&swept[1..], "bench kernels --sweep, a configuration", &["of a cluster"]);
     let chosen = |object: &&Value| object["chosen"] == true && object["ok"] == true;
     assert!(swept.len() > 4 && swept[1..].iter().filter(chosen).count() == 1, "{swept:?}");
@@ -307,7 +307,7 @@ fn bench_kernels_shows_both_families_of_products() {
         rows.iter().map(row).collect()
     };
     let (warps, warpgroups) = ("warps".to_owned(), "warpgroups".to_owned());
-    for arguments in ["--rehearse --case ^gemm", "--rehearse --check-only"] {
+    for arguments in ["--rehearse --case ^gemm\\b", "--rehearse --check-only"] {
         let printed = on("h100", arguments);
         assert_eq!(printed[0]["products"], "products: warpgroups (wgmma) of sm_90a");
         let mut names: Vec<&str> = printed[1..].iter().map(|row| row["name"].as_str().unwrap()).collect();
@@ -330,12 +330,12 @@ fn bench_kernels_shows_both_families_of_products() {
         }
         assert!(pairs > 0, "{arguments}: {printed:?}");
     }
-    let timed = on("h100", "--rehearse --case ^gemm");
+    let timed = on("h100", "--rehearse --case ^gemm\\b");
     assert!(timed[1..].iter().all(|row| row["frame_like"]["median_us"].as_f64().unwrap() > 0.0), "{timed:?}");
-    let older = on("h100:driver=11080", "--rehearse --case ^gemm");
+    let older = on("h100:driver=11080", "--rehearse --case ^gemm\\b");
     assert_eq!(older[0]["products"], "products: warps (mma.sync), for the driver is older than CUDA 12.0");
     assert_eq!(families(&older[1..]), [(true, warps.clone())]);
-    let swept = on("h100", "--rehearse --sweep --case ^gemm");
+    let swept = on("h100", "--rehearse --sweep --case ^gemm\\b");
     check_fields(&swept[1..], "bench kernels --sweep, a configuration", &[]);
     let found = families(&swept[1..]);
     assert!(found.contains(&(false, warps.clone())) || found.contains(&(true, warps)), "{swept:?}");

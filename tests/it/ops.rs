@@ -83,8 +83,12 @@ fn weights_of_float16_are_computed_as_float32() {
         let mut floats = halves.clone();
         floats.matrices.iter_mut().flat_map(|matrix| &mut matrix.values).for_each(|value| *value *= down);
         let scalable = !halves.matrices.is_empty() && !matches!(case.op, Op::EmbedTokens(_));
-        if let (true, Values::F32(x)) = (scalable, &mut floats.inputs[0].values) {
-            x.iter_mut().for_each(|value| *value *= up);
+        // What weights multiply.
+        let multiplied = if matches!(case.op, Op::Readout(_)) { floats.inputs.len() } else { 1 };
+        for input in floats.inputs.iter_mut().take(if scalable { multiplied } else { 0 }) {
+            if let Values::F32(x) = &mut input.values {
+                x.iter_mut().for_each(|value| *value *= up);
+            }
         }
         for device in &mut devices {
             let bytes = run(device, case, &halves).unwrap();

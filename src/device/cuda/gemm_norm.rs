@@ -102,3 +102,43 @@ fn map(
         l2_promotion: L2Promotion::Bytes128,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::compile::{Target, compile};
+    use super::super::tiles::GpuLimits;
+    use super::{MODULE, kernels};
+    use crate::ops::layer_norm::Weights;
+    use crate::ops::{Element, Linear, Vector};
+    use crate::plan;
+
+    fn kernels_of(limits: GpuLimits, rows: usize, columns: usize) -> Vec<&'static str> {
+        let (plan, ()) = plan::record(2, &[], |d| {
+            let shape = [1, 1, rows, columns];
+            let [x, normed] = ["x", "normed"].map(|name| d.buffer(name, shape, Element::Activation));
+            let [add, out] = ["add", "out"].map(|name| d.buffer(name, shape, Element::F32));
+            let vector = Vector { index: 0, len: columns };
+            let norm = Weights { weight: vector, bias: vector, eps: 1e-6 };
+            d.gemm_norm(x, &Linear::of_shape(columns, columns), add, &norm, (out, normed));
+        });
+        let launches = compile(&plan, Target::absent(limits)).expect("every GPU computes it");
+        launches.of_step(0).iter().map(|launch| launch.kernel.name).collect()
+    }
+
+    #[test]
+    fn both_are_one_kernel_where_all_of_its_blocks_are_resident() {
+        if kernels(MODULE).next().is_none() {
+            eprintln!("skipped: no kernels were built");
+            return;
+        }
+        let h100 = GpuLimits::absent((9, 0), 132);
+        assert_eq!(kernels_of(h100, 901, 1024), ["wgmma_norm_1024"]);
+        assert_eq!(kernels_of(h100, 240, 512), ["wgmma_norm_512"]);
+        // 33 clusters of 8, two blocks to each of 132 multiprocessors.
+        assert_eq!([2112, 2113].map(|rows| kernels_of(h100, rows, 1024).len()), [1, 2]);
+        let elsewhere = [(h100, 768), (GpuLimits::absent((8, 9), 128), 1024), (h100.without_warpgroups(), 1024)];
+        for (limits, columns) in elsewhere {
+            assert_eq!(kernels_of(limits, 901, columns)[1..], ["layer_norm_1024"], "{limits:?}");
+        }
+    }
+}
