@@ -18,22 +18,10 @@
 // Cost: 2 · pixels · outputs · depth FLOP, whole tiles charged; reads x (kernel² / stride² times for every BLOCK_N outputs, all
 // but the first from caches), w and add, writes out.
 //
-// Mutants: 25 NaN lost in the ReLU, 26 first tile of a part, 27 bias of the last row's border, 28 of the first column's.
+// Mutants: 26 first tile of a part.
 
+#include "conv.cuh"
 #include "patches.cuh"
-
-// Which row of the bias a pixel has: 1, where its patch's first row lies outside of the map; 2, its last; 4, its first column; 8, its
-// last. Which row and column of the output a last one is outside for depends on the stride; for none of them it is none of these.
-struct Border {
-    uint32_t width, height; // of the output; 0: all pixels have the same
-    uint32_t last_row, last_column;
-
-    __device__ __forceinline__ uint32_t of(uint32_t pixel) const {
-        const uint32_t line = pixel / width, y = line % height, x = pixel - line * width;
-        const uint32_t first_column = x == 0 && !mutant(28) ? 4 : 0;
-        return (y == 0 ? 1 : 0) + (y == last_row && !mutant(27) ? 2 : 0) + first_column + (x == last_column ? 8 : 0);
-    }
-};
 
 struct ConvParams {
     PatchSource source;
@@ -72,12 +60,6 @@ struct ReluIn {
         for (auto& tile : fragments.a)
 #pragma unroll
             for (uint32_t& pair : tile) pair = relu(pair);
-    }
-
-    static __device__ __forceinline__ uint32_t relu(uint32_t pair) {
-        const half2 x = reinterpret_cast<const half2&>(pair), zero = __float2half2_rn(0.0f);
-        const half2 y = mutant(25) ? __hmax2(x, zero) : __hmax2_nan(x, zero);
-        return reinterpret_cast<const uint32_t&>(y);
     }
 };
 

@@ -27,28 +27,62 @@ struct GemmParams {
     uint32_t padding;
 };
 
+// Rows of a matrix: a block's follow each other, and a step is further in their depth.
+template <typename S>
+struct MatrixRows {
+    static constexpr bool ADDS = false, FLOATS = true;
+    using Step = int;
+
+    const Place<S>& place;
+    const GemmParams& p;
+
+    __device__ __forceinline__ Step first() const { return place.first * DEPTH; }
+    __device__ __forceinline__ void next(Step& depth) const { depth += DEPTH; }
+    __device__ __forceinline__ int weights(Step depth) const { return depth; }
+
+    __device__ __forceinline__ void load(Step depth, uint32_t to, uint32_t full, uint64_t policy) const {
+#pragma unroll
+        for (int box = 0; box < S::X_BOXES; box++) {
+            const int row = place.row_tile * S::ROWS;
+            ptx::load_box(to + box * S::X_BOX_BYTES, p.x, full, depth + box * S::X_BOX_DEPTH, row, place.item, policy);
+        }
+    }
+
+    __device__ __forceinline__ int row(int group, int of_group) const {
+        return place.row_tile * S::ROWS + group * GROUP_ROWS + of_group;
+    }
+
+    __device__ __forceinline__ const float* bias(int, int) const { return p.epilogue.bias; }
+
+    __device__ __forceinline__ void store(int group, uint32_t from, int column) const {
+        if (row(group, 0) < static_cast<int>(p.epilogue.rows)) ptx::store_box(p.out, from, column, row(group, 0), place.item);
+    }
+};
+
 template <typename S>
 __device__ __forceinline__ void gemm(const GemmParams& p) {
     extern __shared__ unsigned char shared[];
-    const Place<S> place(ptx::shared_address(shared), p.epilogue.rows, p.depth);
+    const int row_tiles = ceil_div(p.epilogue.rows, S::ROWS * S::CLUSTER);
+    const Place<S> place(ptx::shared_address(shared), row_tiles, ceil_div(p.depth, DEPTH));
+    const MatrixRows<S> rows{place, p};
     prepare(place, p.x, p.w, p.out);
     if (threadIdx.x < GROUP_THREADS) {
         if constexpr (S::MOVES_REGISTERS) ptx::fewer_registers<S::PRODUCER_REGISTERS>();
-        if (threadIdx.x == 0) Producer<S>{place, p.x, p.w}.run();
+        if (threadIdx.x == 0) Producer<S, MatrixRows<S>>{place, rows, p.w}.run();
         __syncwarp();
         join_idle<S>();
     } else {
         if constexpr (S::MOVES_REGISTERS) ptx::more_registers<S::CONSUMER_REGISTERS>();
         const int group = threadIdx.x / GROUP_THREADS - 1;
         const Addends addends{p.epilogue, place.item};
-        const Store<S> store{place, p.out, p.epilogue, group};
-        float sum[S::SUMS], own[S::OWN_SUMS], early[S::OWN_SUMS];
+        const Store<S, MatrixRows<S>> store{place, rows, p.epilogue, group};
+        float sum[S::SUMS], own[S::OWN_SUMS], added[S::ADDED];
         // What is added may be the result of the kernel before; and it may still read what is written here.
         if (!mutant(71)) ptx::grid_wait();
-        if (place.owns()) store.load_early(addends, early);
-        Consumer<S>{place, group}.run(sum);
+        if (place.owns()) store.load_early(addends, added);
+        Consumer<S>{place, group}.run(sum, [] {});
         join(place, sum, own, group);
-        if (place.owns()) store.run(addends, own, early);
+        if (place.owns()) store.run(addends, own, added);
     }
     // Peers copy into this block's stages and arrive at its barriers: it must not end before them.
     if (S::CLUSTER > 1 && S::PARTS == 1 && !mutant(70)) {
@@ -61,18 +95,18 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
 extern "C" {
 
 #define KERNEL(NAME, ...)                                                                                            \
-    SPEC(NAME, declared<Shape<__VA_ARGS__>>())                                                                       \
+    SPEC(NAME, declared<Shape<__VA_ARGS__>>(Shape<__VA_ARGS__>::EARLY))                                                                       \
     __global__ void __launch_bounds__(Shape<__VA_ARGS__>::THREADS, Shape<__VA_ARGS__>::RESIDENT)                     \
     NAME(const __grid_constant__ GemmParams p) {                                                                     \
         gemm<Shape<__VA_ARGS__>>(p);                                                                                 \
     }
 
-// Groups of 64 rows, columns, blocks that share columns, parts of the depth, f32.
+// Groups of 64 rows, columns, blocks that share columns, parts of the depth, x.
 // Mistakes are tried in these alone: they have all that there is.
 KERNEL(wgmma_64x64, 1, 64)
 KERNEL(wgmma_128x256_c2, 2, 256, 2)
 KERNEL(wgmma_128x128_c2_p2, 2, 128, 2, 2)
-KERNEL(wgmma_128x64_float, 2, 64, 1, 1, true)
+KERNEL(wgmma_128x64_float, 2, 64, 1, 1, Input::FLOATS)
 #if MUTANT == 0
 KERNEL(wgmma_192x192, 3, 192)
 KERNEL(wgmma_192x128_p3, 3, 128, 1, 3)
@@ -84,7 +118,7 @@ KERNEL(wgmma_128x128_p2, 2, 128, 1, 2)
 KERNEL(wgmma_128x64, 2, 64)
 KERNEL(wgmma_128x64_c2, 2, 64, 2)
 KERNEL(wgmma_64x128_p2, 1, 128, 1, 2)
-KERNEL(wgmma_128x128_p2_float, 2, 128, 1, 2, true)
+KERNEL(wgmma_128x128_p2_float, 2, 128, 1, 2, Input::FLOATS)
 #endif
 
 }

@@ -82,7 +82,7 @@ struct NormProducer {
         for (int i = 0; i < S::ATOMS / S::CLUSTER; i++) {
             const int atom = place.rank + i * S::CLUSTER;
             const uint32_t to = place.stage(tile) + (mutant(143) ? S::ATOMS - 1 - atom : atom) * S::ATOM_BYTES;
-            ptx::load_box_for(blocks, to, x, place.full(tile), tile * DEPTH, place.row + atom * S::ATOM_ROWS, soon);
+            ptx::load_box_for(blocks, to, x, place.full(tile), tile * DEPTH, place.row_tile * GROUP_ROWS + atom * S::ATOM_ROWS, soon);
         }
     }
 
@@ -118,9 +118,6 @@ template <typename S>
 struct Rows {
     const Place<S>& place;
     const GemmNormParams& p;
-
-    __device__ __forceinline__ int thread_row() const { return Store<S>::thread_row(); }
-    __device__ __forceinline__ int thread_column() const { return Store<S>::thread_column(); }
 
     // Of the block's columns.
     __device__ __forceinline__ Statistics own(const float (&sum)[S::SUMS], int lower) const {
@@ -196,7 +193,7 @@ struct Boxes {
         if (!mutant(148)) ptx::fence_proxy_async();
         if (!mutant(149)) ptx::named_barrier(1, GROUP_THREADS);
         if (threadIdx.x % GROUP_THREADS != 0) return;
-        for (int box = 0; box < count; box++) ptx::store_box(map, from(box), place.column + box * WIDTH, place.row);
+        for (int box = 0; box < count; box++) ptx::store_box(map, from(box), place.column + box * WIDTH, place.row_tile * GROUP_ROWS);
         if (!mutant(150)) ptx::bulk_commit();
     }
 };
@@ -206,7 +203,6 @@ __device__ __forceinline__ void consume(const Place<S>& place, const GemmNormPar
     float sum[S::SUMS];
     const Rows<S> rows{place, p};
     const Boxes<S> boxes{place};
-    const Store<S> store{place, p.out, p.epilogue, 0};
     {
         const Addends addends{p.epilogue, 0};
         float early[S::SUMS];
@@ -215,11 +211,11 @@ __device__ __forceinline__ void consume(const Place<S>& place, const GemmNormPar
         for (int eight = 0; eight < S::COLUMNS / 8; eight++)
 #pragma unroll
             for (int lower = 0; lower < 2; lower++) {
-                const int column = place.column + 8 * eight + rows.thread_column(), at = pair_at(eight, lower);
-                const float2 add = addends.at(place.row + rows.thread_row() + 8 * lower, column);
+                const int column = place.column + 8 * eight + thread_column(), at = pair_at(eight, lower);
+                const float2 add = addends.at(p.epilogue.bias, place.row_tile * GROUP_ROWS + thread_row() + 8 * lower, column);
                 early[at] = add.x, early[at + 1] = add.y;
             }
-        Consumer<S>{place, 0}.run(sum);
+        Consumer<S>{place, 0}.run(sum, [] {});
 #pragma unroll
         for (int i = 0; i < S::SUMS; i++) sum[i] += early[i];
     }
@@ -233,7 +229,7 @@ __device__ __forceinline__ void consume(const Place<S>& place, const GemmNormPar
         float v[16];
 #pragma unroll
         for (int i = 0; i < 16; i++) v[i] = sum[16 * box + i];
-        store.stage_floats(v, boxes.floats(box));
+        stage_floats(v, boxes.floats(box));
     }
     boxes.template copy_out<32>(p.out, S::FLOAT_BOXES, [&](int box) { return boxes.floats(box); });
     if (!mutant(144)) ptx::cluster_wait();
@@ -263,8 +259,9 @@ __device__ __forceinline__ void consume(const Place<S>& place, const GemmNormPar
 template <typename S>
 __device__ __forceinline__ void gemm_norm(const GemmNormParams& p) {
     extern __shared__ unsigned char shared[];
-    Place<S> place(ptx::shared_address(shared), p.epilogue.rows, p.depth);
-    place.row = blockIdx.x / S::CLUSTER * GROUP_ROWS;
+    // Of the whole depth; its blocks lie side by side.
+    Place<S> place(ptx::shared_address(shared), 1, ceil_div(p.depth, DEPTH));
+    place.row_tile = blockIdx.x / S::CLUSTER;
     place.column = place.rank * S::COLUMNS;
     if (threadIdx.x == 0) ptx::prefetch_map(p.normed);
     prepare(place, p.x, p.w, p.out);
@@ -284,7 +281,7 @@ __device__ __forceinline__ void gemm_norm(const GemmNormParams& p) {
 extern "C" {
 
 #define KERNEL(NAME, CLUSTER)                                                                                                     \
-    SPEC(NAME, declared<Normed<CLUSTER>>().most(Normed<CLUSTER>::COLUMNS * CLUSTER))                                              \
+    SPEC(NAME, declared<Normed<CLUSTER>>(true).most(Normed<CLUSTER>::COLUMNS * CLUSTER))                                              \
     __global__ void __launch_bounds__(Normed<CLUSTER>::THREADS, 2) NAME(const __grid_constant__ GemmNormParams p) {               \
         gemm_norm<Normed<CLUSTER>>(p);                                                                                            \
     }

@@ -1,6 +1,7 @@
 // Products on warpgroups of compute capability 9.0: a block's sums of x [rows, depth] · w [columns, depth], f16 operands, f32 sums.
 //
-// One warpgroup produces: a thread of it has boxes of x and w copied (TMA) into a ring of stages. The others consume: each has
+// One warpgroup produces: a thread of it has boxes of x and w copied (TMA) into a ring of stages. Where a stage's rows of x lie in
+// memory the kernel says (`Rows`): in a matrix, or in a map that a convolution walks over. The others consume: each has
 // 64 rows of the block's tile and multiplies every stage by wgmma. A stage is full when its bytes have come (`full`, one arrival
 // and the bytes), and empty when every group that reads it has given it back (`empty`).
 //
@@ -15,9 +16,11 @@
 // 33 parity of a full stage, 34 one warp does not wait, 35 no fence before products, 36 no commit, 37 products not waited for, 38
 // stage given back while it is read, 39 given back to this block alone, 40 step of depth, 41 rows of another group, 42 depth of a
 // part, 43 sums not begun anew, 44 halves of f32 in the wrong order, 45 registers of x loaded while they are read, 46 another warp
-// multiplies other rows, 47 lanes not waited for that read f32.
+// multiplies other rows, 47 lanes not waited for that read f32, 48 swizzle left out (conv), 49 the other half of a stage's depth
+// (conv).
 #pragma once
 
+#include "conv.cuh"
 #include "epilogue.cuh"
 #include "sm90/group.cuh"
 
@@ -26,12 +29,16 @@ constexpr int MOST_SHARED = 227 * 1024;
 // Depth of a stage: 128 bytes of halves, a row of the swizzle.
 constexpr int DEPTH = 64;
 
-template <int GROUPS_, int COLUMNS_, int CLUSTER_ = 1, int PARTS_ = 1, bool FLOAT_ = false>
+// How x comes to the tensor cores: f16 from shared memory as it lies; by way of registers f32, rounded, and f16 that passes a ReLU.
+enum class Input { HALVES, FLOATS, RELU };
+
+// OF_TWO: registers of a producer beside two groups.
+template <int GROUPS_, int COLUMNS_, int CLUSTER_ = 1, int PARTS_ = 1, Input INPUT_ = Input::HALVES, int OF_TWO = 24>
 struct Shape {
     static constexpr int GROUPS = GROUPS_, ROWS = GROUP_ROWS * GROUPS, COLUMNS = COLUMNS_;
     static constexpr int CLUSTER = CLUSTER_, PARTS = PARTS_, BLOCKS = CLUSTER * PARTS;
-    // x is f32, rounded on its way to the tensor cores.
-    static constexpr bool FLOAT = FLOAT_;
+    static constexpr Input INPUT = INPUT_;
+    static constexpr bool FLOAT = INPUT == Input::FLOATS, BY_REGISTERS = INPUT != Input::HALVES;
     static constexpr int THREADS = GROUP_THREADS * (1 + GROUPS);
     // Blocks that a multiprocessor holds.
     static constexpr int RESIDENT = GROUPS == 1 ? 2 : 1;
@@ -48,24 +55,28 @@ struct Shape {
 
     // Registers of a thread: what is left by the producers, who need few, goes to the consumers.
     static constexpr bool MOVES_REGISTERS = GROUPS > 1;
-    static constexpr int PRODUCER_REGISTERS = GROUPS == 2 ? 24 : 32, CONSUMER_REGISTERS = GROUPS == 2 ? 240 : 160;
+    static constexpr int PRODUCER_REGISTERS = GROUPS == 2 ? OF_TWO : 32;
+    static constexpr int CONSUMER_REGISTERS = GROUPS == 2 ? (504 - OF_TWO) / 2 : 160;
 
     static constexpr int SUMS = COLUMNS / 2;
     // Blocks among which the columns are divided when the parts are joined, in whole boxes, and what each of these stores.
     static constexpr int OWNERS = PARTS < COLUMNS / 64 ? PARTS : COLUMNS / 64;
     static constexpr int OWN_COLUMNS = COLUMNS / OWNERS, OWN_SUMS = SUMS / OWNERS;
-    // Whether something may be added to the results: it is loaded before the products, into as many registers as they take then.
-    static constexpr bool ADDS = OWN_COLUMNS <= 64;
+    // Whether what is added to the results is loaded before the products, into as many registers as they take then; else that of the
+    // first 64 columns while the last products run.
+    static constexpr bool EARLY = OWN_COLUMNS <= 64;
+    static constexpr int ADDED = EARLY ? OWN_SUMS : 32;
 
     static_assert(STAGES >= 3, "one is read, one has come, one is under way");
     static_assert(W_SHARE % 8 == 0 && OWN_COLUMNS % 64 == 0, "shares are whole swizzled atoms, what is stored whole boxes");
 };
 
-// What a kernel of this shape declares.
+// What a kernel of this shape declares. `adds`: something may be added to the results.
 template <typename S>
-constexpr Spec declared() {
+constexpr Spec declared(bool adds) {
+    const uint32_t input = S::FLOAT ? variant::FLOAT_INPUT : S::INPUT == Input::RELU ? variant::RELU_INPUT : 0;
     return Spec().shared(S::SHARED_BYTES).rows(S::ROWS).columns(S::COLUMNS).step(DEPTH).cluster(S::BLOCKS).parts(S::PARTS)
-        .own(S::OWN_COLUMNS).group(GROUP_ROWS).variant((S::FLOAT ? variant::FLOAT_INPUT : 0) | (S::ADDS ? variant::ADDS : 0));
+        .own(S::OWN_COLUMNS).group(GROUP_ROWS).variant(input | (adds ? variant::ADDS : 0));
 }
 
 // Where a block's tile lies, and its part of the depth, in stages. Blocks of a cluster follow each other.
@@ -73,22 +84,23 @@ template <typename S>
 struct Place {
     uint32_t stages, barriers;
     int rank, part;
-    int item, row, column;
+    // `row_tile`: which tile of the item's rows.
+    int item, row_tile, column;
     int first, tiles;
 
-    __device__ __forceinline__ Place(uint32_t shared, uint32_t rows, uint32_t depth) {
+    // Of an item whose rows are so many tiles of all blocks that share columns, and whose depth is so many stages.
+    __device__ __forceinline__ Place(uint32_t shared, int shared_tiles, int steps) {
         stages = (shared + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         barriers = stages + S::BARRIERS;
         rank = S::BLOCKS == 1 ? 0 : blockIdx.x % S::BLOCKS;
         part = rank % S::PARTS;
         // Neighbours have the same columns: their weights are read together.
-        const int tile = blockIdx.x / S::BLOCKS, groups = ceil_div(rows, S::ROWS * S::CLUSTER);
+        const int tile = blockIdx.x / S::BLOCKS;
         item = blockIdx.z;
-        row = (tile % groups * S::CLUSTER + rank / S::PARTS) * S::ROWS;
-        column = tile / groups * S::COLUMNS;
-        const int all = ceil_div(depth, DEPTH);
-        first = all * part / S::PARTS + (mutant(42) ? 1 : 0);
-        tiles = all * (part + 1) / S::PARTS - first;
+        row_tile = tile % shared_tiles * S::CLUSTER + rank / S::PARTS;
+        column = tile / shared_tiles * S::COLUMNS;
+        first = steps * part / S::PARTS + (mutant(42) ? 1 : 0);
+        tiles = steps * (part + 1) / S::PARTS - first;
     }
 
     __device__ __forceinline__ uint32_t stage(int tile) const { return stages + tile % S::STAGES * S::STAGE_BYTES; }
@@ -109,7 +121,7 @@ __device__ __forceinline__ void prepare(const Place<S>& place, const TensorMap& 
         ptx::prefetch_map(w);
         ptx::prefetch_map(out);
         // Groups that read a stage here, and those that read this block's share of w elsewhere; by wgmma as one, else each warp.
-        const int readers = S::GROUPS * S::CLUSTER * (S::FLOAT ? 4 : 1) + (mutant(24) ? 1 : 0) - (mutant(25) ? 1 : 0);
+        const int readers = S::GROUPS * S::CLUSTER * (S::BY_REGISTERS ? 4 : 1) + (mutant(24) ? 1 : 0) - (mutant(25) ? 1 : 0);
         for (int stage = mutant(27) ? 1 : 0; stage < S::STAGES; stage++) {
             ptx::mbarrier_init(place.full(stage), 1);
             ptx::mbarrier_init(place.empty(stage), readers);
@@ -125,15 +137,18 @@ __device__ __forceinline__ void prepare(const Place<S>& place, const TensorMap& 
     }
 }
 
-template <typename S>
+// `Rows` says what a stage holds: of `Step`s, one for each, `first` is the block's first and `next` goes on; `weights` is where in w's
+// depth it begins, and `load` has its rows of x copied.
+template <typename S, typename Rows>
 struct Producer {
     const Place<S>& place;
-    const TensorMap &x, &w;
+    const Rows& rows;
+    const TensorMap& w;
     // Weights are used once a pass, activations come from the kernel before.
     uint64_t once = ptx::evict_first(), soon = ptx::evict_last();
 
-    __device__ __forceinline__ void announce_and_load_w(int tile) const {
-        const int depth = (place.first + tile) * DEPTH, share = place.rank / S::PARTS * S::W_SHARE;
+    __device__ __forceinline__ void announce_and_load_w(int tile, int depth) const {
+        const int share = place.rank / S::PARTS * S::W_SHARE;
         const uint32_t full = place.full(tile), to = place.stage(tile) + S::X_BYTES;
         ptx::mbarrier_expect(full, mutant(22) ? S::X_BYTES : mutant(23) ? S::STAGE_BYTES + 16 : S::STAGE_BYTES);
         if constexpr (S::CLUSTER == 1) {
@@ -147,25 +162,23 @@ struct Producer {
         }
     }
 
-    __device__ __forceinline__ void load_x(int tile) const {
-#pragma unroll
-        for (int box = 0; box < S::X_BOXES; box++) {
-            const int depth = (place.first + tile) * DEPTH + box * S::X_BOX_DEPTH;
-            ptx::load_box(place.stage(tile) + box * S::X_BOX_BYTES, x, place.full(tile), depth, place.row, place.item, soon);
-        }
+    __device__ __forceinline__ void load_x(int tile, const typename Rows::Step& step) const {
+        rows.load(step, place.stage(tile), place.full(tile), soon);
     }
 
     // One thread.
     __device__ __forceinline__ void run() const {
         const int begun = min(place.tiles, S::STAGES);
+        typename Rows::Step step = rows.first();
         // Weights are nobody's result: they need not wait for the kernel before.
-        for (int tile = 0; tile < begun; tile++) announce_and_load_w(tile);
+        for (int tile = 0; tile < begun; tile++, rows.next(step)) announce_and_load_w(tile, rows.weights(step));
         if (!mutant(29)) ptx::grid_wait();
-        for (int tile = 0; tile < begun; tile++) load_x(tile);
-        for (int tile = begun; tile < place.tiles; tile++) {
+        step = rows.first();
+        for (int tile = 0; tile < begun; tile++, rows.next(step)) load_x(tile, step);
+        for (int tile = begun; tile < place.tiles; tile++, rows.next(step)) {
             if (!mutant(20)) ptx::mbarrier_wait(place.empty(tile), place.parity(tile) ^ (mutant(21) ? 0 : 1));
-            announce_and_load_w(tile);
-            load_x(tile);
+            announce_and_load_w(tile, rows.weights(step));
+            load_x(tile, step);
         }
         ptx::grid_launch_dependents();
     }
@@ -184,9 +197,9 @@ struct Consumer {
 
     // No product of this group reads the stage any more.
     __device__ __forceinline__ void give_back(int tile) const {
-        // Of f32 each warp reads x by itself, its lanes one by one.
-        if constexpr (S::FLOAT) __syncwarp();
-        const int thread = threadIdx.x % (S::FLOAT ? 32 : GROUP_THREADS);
+        // By way of registers each warp reads x by itself, of f32 its lanes one by one.
+        if constexpr (S::BY_REGISTERS) __syncwarp();
+        const int thread = threadIdx.x % (S::BY_REGISTERS ? 32 : GROUP_THREADS);
         if constexpr (S::CLUSTER == 1) {
             if (thread == 0) ptx::mbarrier_arrive(place.empty(tile));
         } else if (thread < S::CLUSTER) {
@@ -245,23 +258,41 @@ struct Consumer {
             }
     }
 
-    __device__ __forceinline__ void multiply_registers(float (&sum)[S::SUMS], uint32_t (&x)[2][4], int tile, int box) const {
-        load_floats(x, x_rows(tile) + box * S::X_BOX_BYTES);
+    // Two steps' fragments of x, of f16 that passes a ReLU, from a half of the box's depth.
+    __device__ __forceinline__ void load_relu(uint32_t (&x)[2][4], uint32_t box, int half) const {
+        const int row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 16, second = threadIdx.x % 32 / 16;
+#pragma unroll
+        for (int step = 0; step < 2; step++) {
+            const int chunk = 2 * (2 * (mutant(49) ? 1 - half : half) + step) + second;
+            ptx::ldmatrix_x4(x[step], box + (mutant(48) ? row * ROW_BYTES + chunk * CHUNK_BYTES : swizzled(row, chunk)));
+#pragma unroll
+            for (uint32_t& pair : x[step]) pair = relu(pair);
+        }
+    }
+
+    // Half of a stage's depth.
+    __device__ __forceinline__ void multiply_registers(float (&sum)[S::SUMS], uint32_t (&x)[2][4], int tile, int half) const {
+        if constexpr (S::FLOAT) {
+            load_floats(x, x_rows(tile) + half * S::X_BOX_BYTES);
+        } else {
+            load_relu(x, x_rows(tile), half);
+        }
         // All of it is in registers before the products that read it begin: else ptxas has them wait for each other.
         ptx::pin(x[0]);
         ptx::pin(x[1]);
         fence();
 #pragma unroll
         for (int step = 0; step < 2; step++) {
-            const uint32_t add = mutant(43) || tile > 0 || box > 0 || step > 0;
-            ptx::Wgmma<S::COLUMNS>::registers(sum, x[step], w_matrix(tile, 2 * box + step), add);
+            const uint32_t add = mutant(43) || tile > 0 || half > 0 || step > 0;
+            ptx::Wgmma<S::COLUMNS>::registers(sum, x[step], w_matrix(tile, 2 * half + step), add);
         }
         commit();
     }
 
-    // The block's part of the sums, the group's rows.
-    __device__ __forceinline__ void run(float (&sum)[S::SUMS]) const {
-        if constexpr (!S::FLOAT) {
+    // The block's part of the sums, the group's rows. `meanwhile`: beside the last products.
+    template <typename F>
+    __device__ __forceinline__ void run(float (&sum)[S::SUMS], F meanwhile) const {
+        if constexpr (!S::BY_REGISTERS) {
             for (int tile = 0; tile < place.tiles; tile++) {
                 wait_full(tile);
                 multiply_halves(sum, tile);
@@ -285,6 +316,7 @@ struct Consumer {
             // Results are staged where other lanes of the warp have read x.
             if (!mutant(47)) __syncwarp();
         }
+        meanwhile();
         if (!mutant(37)) ptx::wgmma_wait<0>();
         ptx::pin(sum);
     }

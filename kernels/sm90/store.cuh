@@ -2,26 +2,26 @@
 // by way of shared memory and TMA.
 //
 // Mutants: 50 parts joined before all have multiplied, 51 parts read before they have come, 52 part forgotten, 53 another's
-// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 58 banks collide
-// (f32), 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
-// read, 63 rows of another group, 64 staged over what is read, 69 staged while another group multiplies.
+// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
+// read, 63 rows of another group, 64 staged over what is read, 65 adds of the box before (conv), 69 staged while another group
+// multiplies.
 #pragma once
 
 #include "sm90/product.cuh"
 
-// What is added to a thread's two neighbouring sums.
+// What is added to a thread's two neighbouring sums. `own`: the row's bias, or null.
 struct Addends {
     const Epilogue& epilogue;
     int item;
 
-    __device__ __forceinline__ float2 bias(uint32_t column) const {
+    __device__ __forceinline__ float2 bias(const float* own, uint32_t column) const {
         const bool inside = column < epilogue.columns || mutant(54);
-        return epilogue.bias && inside ? *reinterpret_cast<const float2*>(epilogue.bias + column) : make_float2(0.0f, 0.0f);
+        return own && inside ? *reinterpret_cast<const float2*>(own + column) : make_float2(0.0f, 0.0f);
     }
 
     // All of it.
-    __device__ __forceinline__ float2 at(uint32_t row, uint32_t column) const {
-        float2 sum = bias(column);
+    __device__ __forceinline__ float2 at(const float* own, uint32_t row, uint32_t column) const {
+        float2 sum = bias(own, column);
         if ((row >= epilogue.rows && !mutant(55)) || column >= epilogue.columns) return sum;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
@@ -127,11 +127,15 @@ __device__ __forceinline__ void apply_all(uint32_t func, float (&v)[N]) {
     }
 }
 
-// The group's rows of the block's own columns, one box of 128 bytes a row after the other.
-template <typename S>
+// The group's rows of the block's own columns, one box of 128 bytes a row after the other. `Rows` says where they lie: `row` which row
+// of the item one of a group is (none of its rows where it is outside), `bias` which bias it has, `store` copies a box out. ADDS:
+// larger tiles, too, take what is added; FLOATS: results may be f32.
+template <typename S, typename Rows>
 struct Store {
+    static constexpr bool LATE = !S::EARLY && Rows::ADDS;
+
     const Place<S>& place;
-    const TensorMap& map;
+    const Rows& rows;
     const Epilogue& epilogue;
     int group;
 
@@ -142,67 +146,55 @@ struct Store {
 
     __device__ __forceinline__ bool leads() const { return threadIdx.x % GROUP_THREADS == 0; }
     __device__ __forceinline__ void barrier() const { ptx::named_barrier(1 + group, GROUP_THREADS); }
-    __device__ __forceinline__ int first_row() const {
-        return place.row + (mutant(63) ? S::GROUPS - 1 - group : group) * GROUP_ROWS;
-    }
+    __device__ __forceinline__ int own_group() const { return mutant(63) ? S::GROUPS - 1 - group : group; }
     __device__ __forceinline__ int first_column() const { return place.column + place.part * S::OWN_COLUMNS; }
 
-    // A thread's first row and column of eight, in the group's.
-    static __device__ __forceinline__ int thread_row() { return threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4; }
-    static __device__ __forceinline__ int thread_column() { return threadIdx.x % 4 * 2; }
-
-    // Before the products, so that nobody waits for it afterwards.
-    __device__ __forceinline__ void load_early(const Addends& addends, float (&early)[S::OWN_SUMS]) const {
-        if constexpr (S::ADDS) {
+    // What is added to the sums of COLUMNS columns.
+    template <int COLUMNS>
+    __device__ __forceinline__ void load(const Addends& addends, int first, float (&v)[COLUMNS / 2]) const {
 #pragma unroll
-            for (int eight = 0; eight < S::OWN_COLUMNS / 8; eight++)
-#pragma unroll
-                for (int lower = 0; lower < 2; lower++) {
-                    const int column = first_column() + 8 * eight + thread_column();
-                    const float2 a = addends.at(first_row() + thread_row() + 8 * lower, column);
-                    early[pair_at(eight, lower)] = a.x, early[pair_at(eight, lower) + 1] = a.y;
-                }
-        }
-    }
-
-    // Lanes of odd rows write the box's other half first, so that the eight bytes of each of four rows lie in different banks.
-    __device__ __forceinline__ void stage_floats(const float (&v)[16], uint32_t to) const {
-        const bool odd = thread_row() % 2 != 0 && !mutant(58);
-#pragma unroll
-        for (int eight = 0; eight < 4; eight++)
+        for (int eight = 0; eight < COLUMNS / 8; eight++)
 #pragma unroll
             for (int lower = 0; lower < 2; lower++) {
-                const int here = pair_at(eight, lower), other = pair_at(eight ^ 2, lower);
-                const float x = odd ? v[other] : v[here], y = odd ? v[other + 1] : v[here + 1];
-                const int chunk = 2 * (odd ? eight ^ 2 : eight) + threadIdx.x % 4 / 2;
-                ptx::store_shared_8(to + swizzled(thread_row() + 8 * lower, chunk) + threadIdx.x % 2 * 8, __float_as_uint(x),
-                                    __float_as_uint(y));
+                const int row = thread_row() + 8 * lower, column = first + 8 * eight + thread_column();
+                const float2 a = addends.at(rows.bias(own_group(), row), rows.row(own_group(), row), column);
+                v[pair_at(eight, lower)] = a.x, v[pair_at(eight, lower) + 1] = a.y;
             }
     }
 
-    // One thread. Rows and columns outside are left out.
-    __device__ __forceinline__ void copy_out(uint32_t from, int column) const {
-        const int row = first_row(), rows = epilogue.rows;
-        if (column >= static_cast<int>(epilogue.columns) || row >= rows) return;
-        ptx::store_box(map, from, column, row, place.item);
+    // Before the products, so that nobody waits for it afterwards.
+    __device__ __forceinline__ void load_early(const Addends& addends, float (&added)[S::ADDED]) const {
+        if constexpr (S::EARLY) load<S::OWN_COLUMNS>(addends, first_column(), added);
+    }
+
+    // Of larger tiles the first box's, beside the last products.
+    __device__ __forceinline__ void load_late(const Addends& addends, float (&added)[S::ADDED]) const {
+        if constexpr (LATE) load<64>(addends, first_column(), added);
     }
 
     // BOX columns at a time: 64 of f16, 32 of f32.
     template <int BOX>
-    __device__ __forceinline__ void run_as(const Addends& addends, float (&own)[S::OWN_SUMS], const float (&early)[S::OWN_SUMS]) const {
+    __device__ __forceinline__ void run_as(const Addends& addends, float (&own)[S::OWN_SUMS], float (&added)[S::ADDED]) const {
+        static_assert(!LATE || BOX == 64, "a box's are loaded at a time");
 #pragma unroll
         for (int box = 0; box < S::OWN_COLUMNS / BOX; box++) {
             const int column = first_column() + box * BOX;
             float v[BOX / 2];
 #pragma unroll
             for (int eight = 0; eight < BOX / 8; eight++) {
-                const float2 bias = S::ADDS ? make_float2(0.0f, 0.0f) : addends.bias(column + 8 * eight + thread_column());
+                float2 bias = make_float2(0.0f, 0.0f);
+                if constexpr (!S::EARLY && !LATE) bias = addends.bias(epilogue.bias, column + 8 * eight + thread_column());
 #pragma unroll
                 for (int lower = 0; lower < 2; lower++) {
                     const int to = pair_at(eight, lower), at = box * BOX / 2 + to;
-                    const float2 add = S::ADDS ? make_float2(early[at], early[at + 1]) : bias;
+                    const int of = S::EARLY ? at : to;
+                    const float2 add = S::EARLY || LATE ? make_float2(added[of], added[of + 1]) : bias;
                     v[to] = own[at] + add.x, v[to + 1] = own[at + 1] + add.y;
                 }
+            }
+            // The next box's come while this one leaves.
+            if constexpr (LATE) {
+                if (box + 1 < S::OWN_COLUMNS / BOX) load<BOX>(addends, column + (mutant(65) ? 0 : BOX), added);
             }
             apply_all(epilogue.func, v);
             if (box >= S::STAGES) {
@@ -217,7 +209,7 @@ struct Store {
             if (!mutant(59)) ptx::fence_proxy_async();
             if (!mutant(60)) barrier();
             if (leads()) {
-                copy_out(staging(box), column);
+                if (column < static_cast<int>(epilogue.columns)) rows.store(own_group(), staging(box), column);
                 if (!mutant(61)) ptx::bulk_commit();
             }
         }
@@ -225,11 +217,10 @@ struct Store {
         if (leads() && !mutant(62)) ptx::bulk_wait_read();
     }
 
-    __device__ __forceinline__ void run(const Addends& addends, float (&own)[S::OWN_SUMS], const float (&early)[S::OWN_SUMS]) const {
-        if (epilogue.out_is_float) {
-            run_as<32>(addends, own, early);
-        } else {
-            run_as<64>(addends, own, early);
+    __device__ __forceinline__ void run(const Addends& addends, float (&own)[S::OWN_SUMS], float (&added)[S::ADDED]) const {
+        if constexpr (Rows::FLOATS) {
+            if (epilogue.out_is_float) return run_as<32>(addends, own, added);
         }
+        run_as<64>(addends, own, added);
     }
 };

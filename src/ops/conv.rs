@@ -144,14 +144,22 @@ pub mod cases {
         pub relu_in: bool,
         pub bias: Bias,
         pub adds: usize,
+        /// What they are.
+        pub added: Element,
         pub func: Func,
     }
 
-    const NOTHING: Around = Around { relu_in: false, bias: Bias::None, adds: 0, func: Func::Identity };
+    const NOTHING: Around =
+        Around { relu_in: false, bias: Bias::None, adds: 0, added: Element::Activation, func: Func::Identity };
 
     /// As in a residual unit.
     fn unit(adds: usize, func: Func) -> Around {
-        Around { relu_in: true, bias: Bias::Plain, adds, func }
+        Around { relu_in: true, bias: Bias::Plain, adds, func, ..NOTHING }
+    }
+
+    /// A map of the same size, where the kernel's side is odd.
+    fn same(outputs: usize, inputs: usize, kernel: usize) -> Shape {
+        Shape { outputs, inputs, kernel, stride: 1, pad: kernel / 2 }
     }
 
     /// 7×7, of the ResNet's stem.
@@ -211,6 +219,28 @@ pub mod cases {
             (1, (30, 30), three(136, 200, 1), bordered, Nothing),
         ];
         all.awkward.extend(awkward.map(|(batch, map, shape, around, plant)| case(batch, map, shape, around, plant)));
+        // For rectangles of pixels and boxes of 64 channels: maps smaller than one and a little wider, ragged channels and outputs,
+        // all steps, more taps, depths that go round a ring of stages.
+        let (plain, floats) = (Around { bias: Bias::Plain, ..NOTHING }, Element::F32);
+        let awkward = [
+            (1, (1, 1), one(72, 136, 2), plain, Nothing),
+            (3, (2, 3), three(264, 8, 1), Around { added: floats, ..unit(2, Func::Identity) }, Nan),
+            (2, (7, 10), same(72, 8, 5), Around { added: floats, ..unit(1, Func::Relu) }, Outliers),
+            (2, (7, 9), Shape { pad: 0, stride: 2, ..same(8, 72, 5) }, plain, Nothing),
+            (1, (16, 11), Shape { stride: 2, ..same(264, 8, 7) }, plain, Outliers),
+            (1, (32, 8), Shape { stride: 3, ..three(72, 8, 1) }, NOTHING, Nothing),
+            (2, (14, 15), three(136, 72, 2), Around { adds: 1, ..plain }, Nan),
+            (1, (9, 65), three(264, 136, 1), unit(2, Func::Identity), Outliers),
+            (1, (65, 9), three(72, 72, 1), Around { adds: 2, added: floats, func: Func::Gelu, ..plain }, Nothing),
+            (1, (5, 5), three(72, 520, 1), Around { adds: 1, func: Func::QuickGelu, ..plain }, Nothing),
+            (2, (5, 5), three(136, 520, 1), unit(1, Func::Relu), Outliers),
+            (1, (13, 15), three(264, 328, 1), Around { adds: 2, ..plain }, Nothing),
+            (1, (13, 15), three(264, 328, 1), unit(0, Func::Relu), Nan),
+            (2, (8, 6), three(264, 136, 2), Around { adds: 2, ..bordered }, Outliers),
+            (2, (3, 20), three(72, 72, 1), Around { relu_in: true, func: Func::Relu, ..bordered }, Nan),
+            (1, (21, 37), three(72, 72, 2), NOTHING, Nothing),
+        ];
+        all.awkward.extend(awkward.map(|(batch, map, shape, around, plant)| case(batch, map, shape, around, plant)));
         let real = [
             ((30, 30), three(1024, 1024, 2), bordered),
             ((30, 30), three(256, 1024, 1), bordered),
@@ -230,13 +260,13 @@ pub mod cases {
 
     pub fn case(batch: usize, map: Map, shape: Shape, around: Around, plant: Plant) -> Case {
         let Shape { outputs, inputs, kernel, stride, pad } = shape;
-        let Around { relu_in, bias, adds, func } = around;
+        let Around { relu_in, bias, adds, added, func } = around;
         let (h, w) = shape.out(map);
         let mut c = CaseBuilder::new(plant);
         let x = c.input([batch, map.0, map.1, inputs], Element::Activation, 1.0);
         let mut epilogue = Epilogue::func(func);
         for add in epilogue.add.iter_mut().take(adds) {
-            *add = Some(c.input([batch, h, w, outputs], Element::Activation, 1.0).all());
+            *add = Some(c.input([batch, h, w, outputs], added, 1.0).all());
         }
         let weight = c.filters(shape);
         let rows = [0, 1, BORDERS][bias as usize];
@@ -247,6 +277,7 @@ pub mod cases {
             (rows == 1, "bias"),
             (rows == BORDERS, "bordered"),
             (adds > 0, &format!("add{adds}")),
+            (added == Element::F32, "floats"),
             (func != Func::Identity, &lowercase(func)),
         ]);
         let sizes = format!("{batch}x{}x{}x{inputs}-{outputs}-kernel{kernel}-stride{stride}{on}", map.0, map.1);

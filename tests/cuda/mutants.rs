@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, MODULES, Record, configs};
 use lseg_fast::device::{Device, Upload};
-use lseg_fast::ops::{Element, Epilogue, Linear, Op, layer_norm};
+use lseg_fast::ops::{Element, Epilogue, Linear, Op, conv, layer_norm};
 use lseg_fast::plan;
 use regex::Regex;
 
@@ -105,14 +105,19 @@ fn descriptions(text: &str) -> BTreeMap<u32, String> {
 }
 
 /// Every mutant that is tried through these kernel files; those of a header are tried through the first that includes it, gemm where
-/// that does.
+/// that does, or the one that its description ends with: "swizzle left out (conv)".
 fn mutants(only: &str) -> Vec<Mutant> {
     let used = Regex::new(r"\bmutant\((\d+)\)").unwrap();
     let mut modules: Vec<&str> = MODULES.iter().map(|embedded| embedded.module).collect();
-    modules.sort_by_key(|module| (module.starts_with(HOPPER), *module != "gemm", *module));
+    let base = |module: &str| module.trim_start_matches(HOPPER).to_owned();
+    modules.sort_by_key(|module| (module.starts_with(HOPPER), base(module) != "gemm", *module));
+    let is_tried_by = |module: &str, description: &str| {
+        let named = |other: &&&str| description.ends_with(&format!("({})", base(other)));
+        modules.iter().find(named).is_none_or(|named| base(named) == base(module))
+    };
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for module in modules {
+    for module in modules.iter().copied() {
         let sources = sources(&format!("{module}.cu"));
         let mut owners: BTreeMap<u32, &str> = BTreeMap::new();
         for (file, text) in sources.iter().filter(|(file, _)| *file != "common.cuh") {
@@ -126,7 +131,7 @@ fn mutants(only: &str) -> Vec<Mutant> {
             for (number, description) in described {
                 let other = owners.insert(number, file);
                 assert_eq!(other, None, "mutant {number} is in {file} too, which {module}.cu includes");
-                if seen.insert((file.clone(), number)) {
+                if is_tried_by(module, &description) && seen.insert((file.clone(), number)) {
                     all.push(Mutant { file: file.clone(), number, module: module.to_owned(), description });
                 }
             }
@@ -235,9 +240,13 @@ impl Mutant {
 fn chained(module: &str, broken: &mut Cuda) -> Option<String> {
     // Where launches are recorded each is waited for, and none overlaps.
     broken.record(Record::Nothing);
-    let mut small = match module {
-        "sm90/attention" => around_attention(broken, 16),
-        "sm90/gemm_norm" => of_norms(broken, 16),
+    let mut small = match module.trim_start_matches(HOPPER) {
+        "attention" => around_attention(broken, 16),
+        "gemm_norm" => of_norms(broken, 16),
+        "conv" => {
+            force_smallest(broken);
+            of_convolutions(broken, 2)
+        }
         _ => of_products(broken),
     };
     small.run(broken, 0).err().map(|error| error.to_string())
@@ -285,11 +294,41 @@ pub fn of_norms(cuda: &mut Cuda, rows: usize) -> Small {
     Small { program: cuda.compile(plan).expect("the kernels take it"), x, out }
 }
 
+/// The smallest tile of warpgroups, which products and convolutions have.
+fn force_smallest(broken: &mut Cuda) {
+    let config = configs(Element::Activation).find(|config| config.tile.is_of_warpgroups() && config.tile.rows == 64);
+    broken.force(Forced { config, ..Forced::default() });
+}
+
+/// LayerNorm, up to three convolutions behind each other, each of which adds the input and the result of the one before, the third of which
+/// begins with a ReLU, and a product.
+pub fn of_convolutions(cuda: &mut Cuda, convolutions: usize) -> Small {
+    let (layers, depth) = (Layers::new(cuda, WIDTH), 9 * WIDTH);
+    let weight = cuda.matrix(WIDTH, depth, &pattern(WIDTH * depth, 2)).expect("weights");
+    let three = conv::Weights { weight, bias: None, kernel: 3, stride: 1, pad: 1 };
+    let (plan, [x, out]) = plan::record(cuda.activation_bytes(), &[], |d| {
+        let shape = [1, 19, 9, WIDTH];
+        let [x, out] = ["x", "out"].map(|name| d.buffer(name, shape, Element::F32));
+        d.input(x);
+        let mut newest = d.buffer("normed", shape, Element::Activation);
+        d.layer_norm(x, &layers.norm, newest);
+        let mut epilogue = Epilogue::NONE;
+        for (name, relu) in [("first", false), ("second", false), ("third", true)].into_iter().take(convolutions) {
+            let next = d.buffer(name, shape, Element::Activation);
+            d.conv(newest, &three, relu, epilogue, next);
+            (epilogue, newest) = (Epilogue::add(newest.all()).and_add(next.all()), next);
+        }
+        d.gemm(newest.all(), &layers.linear, Epilogue::NONE, out.all());
+        d.output(out);
+        [x, out]
+    });
+    Small { program: cuda.compile(plan).expect("the kernels take it"), x, out }
+}
+
 /// LayerNorm, a product of its result, and another onto that one's.
 fn of_products(broken: &mut Cuda) -> Small {
     let (rows, layers) = (16, Layers::new(broken, WIDTH));
-    let config = configs(Element::Activation).find(|config| config.tile.is_of_warpgroups() && config.tile.rows == 64);
-    broken.force(Forced { config, ..Forced::default() });
+    force_smallest(broken);
     let (plan, [x, out]) = plan::record(broken.activation_bytes(), &[], |d| {
         let x = d.buffer("x", [1, 1, rows, WIDTH], Element::F32);
         d.input(x);

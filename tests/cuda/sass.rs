@@ -1,4 +1,4 @@
-//! The machine code of kernels/sm90/gemm.cu (and in sass_attention.rs of attention.cu): what ptxas makes of the embedded text for 9.0, read by nvdisasm. A stage of the main loop is its
+//! The machine code of kernels/sm90/gemm.cu and conv.cu (and in sass_attention.rs of attention.cu): what ptxas makes of the embedded text for 9.0, read by nvdisasm. A stage of the main loop is its
 //! products, one after the other, and little else. docs/sass.md has the counts (`LSEG_WRITE_KERNELS=1` writes it anew).
 
 use std::collections::hash_map::DefaultHasher;
@@ -14,7 +14,7 @@ use regex::Regex;
 use crate::mutants::nvcc;
 use crate::sass_attention;
 
-const MODULE: &str = "sm90/gemm";
+const MODULES_OF_PRODUCTS: [&str; 2] = ["sm90/gemm", "sm90/conv"];
 /// 9.0's text.
 const HOPPER: u32 = 90;
 /// Depth of a product.
@@ -32,8 +32,9 @@ pub const ARITHMETIC: &[&str] = &[
 ];
 /// What else a stage needs: its barriers (SYNCS), the loop.
 pub const STAGE: &[&str] = &["HGMMA", "WARPGROUP", "SYNCS", "BRA", "BSSY", "BSYNC", "WARPSYNC", "YIELD"];
-/// And f32 on its way into registers.
+/// And f32 on its way into registers, or f16 that passes a ReLU.
 const FLOAT: &[&str] = &["LDS", "F2FP"];
+const RELU: &[&str] = &["LDSM", "HMNMX2"];
 /// The most between two products: the narrowest take 32 clocks.
 pub const MOST_BETWEEN: usize = 16;
 
@@ -43,10 +44,11 @@ const INTRODUCTION: &str = "\
 # The machine code of warpgroups' kernels
 
 Written by a test (`LSEG_WRITE_KERNELS=1 cargo xtask test --test cuda sass::`): what ptxas of nvcc 13.0 makes of `kernels/sm90/gemm.cu`
-for sm_90a, as nvdisasm reads it. The same test holds that of the main loop:
+and `kernels/sm90/conv.cu` for sm_90a, as nvdisasm reads it. The same test holds that of the main loop:
 
-- a stage (64 of the depth) is four `HGMMA` of the tile's columns, which add to the same registers; f32 goes in two halves of two;
-- nothing waits for the newest products: `WARPGROUP.DEPBAR` once a stage (f32: a half), for the one before;
+- a stage (64 of the depth) is four `HGMMA` of the tile's columns, which add to the same registers; by way of registers, f32 and what passes a ReLU, in
+  two halves of two;
+- nothing waits for the newest products: `WARPGROUP.DEPBAR` once a stage (by way of registers: a half), for the one before;
 - between two products is arithmetic of descriptors alone; in the whole loop are no other tensor instructions, no global or local
   memory, no fences (`MEMBAR`, `CCTL`);
 - a group's registers are moved (`USETMAXREG`) where several groups multiply.
@@ -229,6 +231,15 @@ fn is_float(kernel: &Kernel) -> bool {
     kernel.name.ends_with("_float")
 }
 
+/// What takes a stage into registers; nothing of kernels whose products read it where it is.
+fn by_registers(kernel: &Kernel) -> &'static [&'static str] {
+    match kernel.name {
+        name if name.ends_with("_float") => FLOAT,
+        name if name.ends_with("_relu") => RELU,
+        _ => &[],
+    }
+}
+
 pub fn count(body: &[&Instruction], name: &str) -> usize {
     body.iter().filter(|one| one.is(name)).count()
 }
@@ -262,7 +273,7 @@ fn complaints(kernel: &Kernel, lines: &[Line]) -> Vec<String> {
     let stays = of_products.first().and_then(|sums| sums.split_once(" of ")).is_some_and(|(sum, added)| sum == added);
     hold(of_products.len() == 1 && stays, format!("sums move: {of_products:?}"));
 
-    let groups = products / if is_float(kernel) { 2 } else { a_stage };
+    let groups = products / if by_registers(kernel).is_empty() { a_stage } else { 2 };
     for name in ["WARPGROUP.ARRIVE", "WARPGROUP.DEPBAR"] {
         let n = count(&body, name);
         hold(n <= groups, format!("{n} {name} for {groups} groups of products"));
@@ -275,7 +286,7 @@ fn complaints(kernel: &Kernel, lines: &[Line]) -> Vec<String> {
     let (most, others) = between(&body);
     hold(others.is_empty(), format!("between products are {others:?}"));
     hold(most <= MOST_BETWEEN, format!("{most} instructions between two products"));
-    let known = |kind: &str| [ARITHMETIC, STAGE].concat().contains(&kind) || is_float(kernel) && FLOAT.contains(&kind);
+    let known = |kind: &str| [ARITHMETIC, STAGE, by_registers(kernel)].concat().contains(&kind);
     let strange: BTreeSet<&str> = body.iter().filter(|one| !known(one.kind())).map(|one| one.name.as_str()).collect();
     hold(strange.is_empty(), format!("in the loop are {strange:?}"));
     wrong.extend(complaints_of_registers(kernel, &all));
@@ -315,12 +326,18 @@ fn row(kernel: &Kernel, lines: &[Line]) -> String {
 
 #[test]
 fn main_loops_are_products_and_little_else() {
-    let (Some((module, ptx)), Some(tools)) = (text(MODULE), Tools::find()) else { return };
-    let code = tools.disassembled(&ptx, None);
-    let of = |kernel: &Kernel| code.get(kernel.name).unwrap_or_else(|| panic!("no code of {}", kernel.name));
-    let wrong: Vec<String> = module.kernels.iter().flat_map(|kernel| complaints(kernel, of(kernel))).collect();
+    let Some(tools) = Tools::find() else { return };
+    let (mut wrong, mut rows) = (Vec::new(), String::new());
+    for module in MODULES_OF_PRODUCTS {
+        let Some((module, ptx)) = text(module) else { return };
+        let code = tools.disassembled(&ptx, None);
+        for kernel in module.kernels {
+            let lines = code.get(kernel.name).unwrap_or_else(|| panic!("no code of {}", kernel.name));
+            wrong.extend(complaints(kernel, lines));
+            rows += &row(kernel, lines);
+        }
+    }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    let rows: String = module.kernels.iter().map(|kernel| row(kernel, of(kernel))).collect();
     if tools.version.contains(OF) {
         hold(&(INTRODUCTION.to_owned() + &rows + &sass_attention::section(&tools)));
     }
@@ -340,7 +357,7 @@ fn hold(page: &str) {
 /// What would slow the products is complained of: in each text one thing is changed.
 #[test]
 fn what_slows_products_is_complained_of() {
-    const BROKEN: [(&str, &str, &str, &str, &str); 7] = [
+    const BROKEN: [(&str, &str, &str, &str, &str); 8] = [
         (
             "each product waited for",
             "wgmma_64x64",
@@ -391,12 +408,21 @@ fn what_slows_products_is_complained_of() {
             "",
             "registers given away and taken [0, 0] times",
         ),
+        (
+            "registers of a ReLU waited for with the newest products",
+            "wgmma_conv_128x128_p2_relu",
+            r"wgmma\.wait_group\.sync\.aligned 1;",
+            "wgmma.wait_group.sync.aligned 0;",
+            "waits for its newest products",
+        ),
     ];
-    let (Some((module, ptx)), Some(tools)) = (text(MODULE), Tools::find()) else { return };
+    let [Some(of_gemm), Some(of_conv)] = MODULES_OF_PRODUCTS.map(text) else { return };
+    let Some(tools) = Tools::find() else { return };
     for (what, name, place, replacement, expected) in BROKEN {
+        let (module, ptx) = if name.contains("_conv_") { &of_conv } else { &of_gemm };
         let kernel = module.kernels.iter().find(|kernel| kernel.name == name).expect("it is there");
-        let broken = Regex::new(place).unwrap().replace_all(&ptx, replacement);
-        assert_ne!(broken, ptx, "{what}: nothing was changed");
+        let broken = Regex::new(place).unwrap().replace_all(ptx, replacement);
+        assert_ne!(broken, *ptx, "{what}: nothing was changed");
         let complaints = complaints(kernel, &tools.disassembled(&broken, Some(name))[name]);
         assert!(complaints.iter().any(|said| said.contains(expected)), "{what} is not complained of: {complaints:#?}");
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use lseg_fast::bench::prediction::Board;
 use lseg_fast::device::Device;
-use lseg_fast::device::cuda::{Config, Cuda, Family, Forced, Launched, Record, configs, set_virtual_devices};
+use lseg_fast::device::cuda::{
+    Config, Cuda, Family, Forced, Kernel, Launched, MODULES, Record, configs, set_virtual_devices,
+};
 use lseg_fast::model::detect::HeadBlockOverride;
 use lseg_fast::ops::{Element, Op};
 use lseg_fast::{DeviceChoice, Options};
@@ -14,7 +16,7 @@ use crate::bounds::{Subject, complaint};
 use crate::golden::{LIMITS, check_scores};
 use crate::gpu::{device, open, ordinal, run_case};
 use crate::host::small::{Layers, Small};
-use crate::mutants::{around_attention, of_norms};
+use crate::mutants::{around_attention, of_convolutions, of_norms};
 use crate::operations::is_refused;
 use crate::overlap;
 use testing::cases::{Case, awkward, long, real};
@@ -28,25 +30,28 @@ fn takes(op: &Op) -> Option<Element> {
     match op {
         op if is_refused(op) => None,
         Op::Gemm(op) => Some(op.x.buf.element),
-        Op::Conv(op) if (op.w.kernel, op.w.stride, op.relu_in) == (1, 1, false) => Some(op.x.element),
+        Op::Conv(op) => Some(op.x.element),
         _ => None,
     }
 }
 
-/// What is wrong with a case by this tile; none where the device takes another for it, for what its shape needs.
-fn complaint_of(cuda: &mut Cuda, subject: &Subject, case: &Case, config: Config) -> Option<Option<String>> {
+/// The kernel by which this tile computes a case and what is wrong with it; none where the device takes another for it, for what its
+/// shape needs.
+fn complaint_of(cuda: &mut Cuda, subject: &Subject, case: &Case, config: Config) -> Option<(String, Option<String>)> {
     cuda.force(Forced { config: Some(config), ..Forced::default() });
     let got = run_case(cuda, case, &subject.prepared);
-    if cuda.take_launches().first().is_none_or(|launch| launch.config != Some(config)) && got.is_ok() {
-        return None;
-    }
-    Some(match got {
-        Ok(got) => complaint(subject, &got),
+    let launch = cuda.take_launches().into_iter().next();
+    let kernel = launch.as_ref().map_or_else(|| format!("{config:?}"), |launch| launch.kernel.to_owned());
+    match got {
+        Ok(got) if launch.is_some_and(|launch| launch.config == Some(config)) => {
+            Some((kernel, complaint(subject, &got)))
+        }
+        Ok(_) => None,
         Err(report) => {
             *cuda = opened(cuda.info().ordinal);
-            Some(report)
+            Some((kernel, Some(report)))
         }
-    })
+    }
 }
 
 fn opened(ordinal: usize) -> Cuda {
@@ -66,29 +71,25 @@ fn boards() -> Option<(bool, Vec<Cuda>)> {
 fn every_tile_is_right_in_every_schedule() {
     let Some((is_virtual, mut devices)) = boards() else { return };
     let only = std::env::var("LSEG_CASE").unwrap_or_default();
-    let mut complaints = Vec::new();
-    let mut comparisons = vec![0; configs(Element::Activation).count() + configs(Element::F32).count()];
+    let (mut complaints, mut comparisons) = (Vec::new(), BTreeMap::new());
     for case in awkward().iter().filter(|case| case.name.contains(&only)) {
         let Some(element) = takes(&case.op) else { continue };
         let subject = Subject::of(case);
-        let skipped = if element == Element::F32 { configs(Element::Activation).count() } else { 0 };
-        for (i, config) in configs(element).enumerate().filter(|(_, config)| config.tile.is_of_warpgroups()) {
+        for config in configs(element).filter(|config| config.tile.is_of_warpgroups()) {
             for (cuda, board) in devices.iter_mut().zip(BOARDS) {
-                let Some(complaint) = complaint_of(cuda, &subject, case, config) else { continue };
-                comparisons[skipped + i] += 1;
-                complaints.extend(complaint.map(|what| format!("{} by {config:?} on {board}: {what}", case.name)));
+                let Some((kernel, complaint)) = complaint_of(cuda, &subject, case, config) else { continue };
+                complaints.extend(complaint.map(|what| format!("{} by {kernel} on {board}: {what}", case.name)));
+                *comparisons.entry(kernel).or_insert(0) += 1;
             }
         }
     }
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
     if is_virtual && only.is_empty() {
-        let all = configs(Element::Activation).chain(configs(Element::F32));
-        let never: Vec<Config> = all
-            .zip(comparisons)
-            .filter(|(config, n)| config.tile.is_of_warpgroups() && *n < 8)
-            .map(|(c, _)| c)
-            .collect();
-        assert!(never.is_empty(), "too few cases by {never:?}");
+        let of_products = MODULES.iter().filter(|embedded| ["sm90/gemm", "sm90/conv"].contains(&embedded.module));
+        let kernels = of_products.flat_map(|embedded| embedded.kernels);
+        let few = |kernel: &&Kernel| comparisons.get(kernel.name).is_none_or(|n| *n < 8);
+        let rarely: Vec<&str> = kernels.filter(few).map(|kernel| kernel.name).collect();
+        assert!(rarely.is_empty(), "too few cases by {rarely:?}");
     }
 }
 
@@ -145,21 +146,20 @@ fn gemm_norm_is_right_in_every_schedule() {
     assert!(!tries_all() || kernels.len() == 2 && kernels.values().all(enough), "{kernels:?}");
 }
 
-/// A pass of launches of which all but the first overlap the one before: step by step, captured and replayed, the same bits in
-/// every schedule.
-fn overlaps_alike(make: fn(&mut Cuda, usize) -> Small, overlapping: u64) {
+/// Among launches that overlap, step by step, captured and replayed: the same bits in every schedule.
+fn overlaps_its_neighbours(launches: u64, chain: impl Fn(&mut Cuda) -> Small) {
     if !device().is_some_and(|cuda| cuda.info().is_virtual) {
         return;
     }
     let mut first = None;
     for board in overlap::BOARDS {
         let mut cuda = open(ordinal(board)).expect("it was there before");
-        let mut small = make(&mut cuda, 300);
+        let mut small = chain(&mut cuda);
         for round in 0..3 {
             let before = cuda.calls();
             let bits = small.run(&mut cuda, 1).unwrap_or_else(|report| panic!("{board}, {round}: {report}"));
-            let counted = cuda.calls().overlapping - before.overlapping;
-            assert_eq!(counted, if round < 2 { overlapping } else { 0 }, "{board}, {round}");
+            let overlapping = cuda.calls().overlapping - before.overlapping;
+            assert_eq!(overlapping, if round < 2 { launches - 1 } else { 0 }, "{board}, {round}");
             assert_eq!(bits, *first.get_or_insert(bits.clone()), "{board}, {round}");
         }
     }
@@ -167,12 +167,26 @@ fn overlaps_alike(make: fn(&mut Cuda, usize) -> Small, overlapping: u64) {
 
 #[test]
 fn attention_overlaps_its_neighbours() {
-    overlaps_alike(around_attention, 3);
+    overlaps_its_neighbours(4, |cuda| around_attention(cuda, 300));
+}
+
+/// On every kind of tile: small and large, of blocks that share columns and of parts.
+#[test]
+fn convolutions_overlap_their_neighbours() {
+    let kernels =
+        || MODULES.iter().filter(|embedded| embedded.module == "sm90/conv").flat_map(|embedded| embedded.kernels);
+    let is_of_maps = |config: &Config| kernels().any(|kernel| kernel.tile() == config.tile);
+    for config in configs(Element::Activation).filter(is_of_maps) {
+        overlaps_its_neighbours(5, |cuda| {
+            cuda.force(Forced { config: Some(config), ..Forced::default() });
+            of_convolutions(cuda, 3)
+        });
+    }
 }
 
 #[test]
 fn gemm_norm_overlaps_its_neighbours() {
-    overlaps_alike(of_norms, 2);
+    overlaps_its_neighbours(3, |cuda| of_norms(cuda, 300));
 }
 
 /// What the model makes of the encoder's product onto the stream with its norm on an H100, as one kernel and as two of which the
@@ -221,6 +235,47 @@ fn attention_on_warpgroups_is_predicted_to_gain() {
     assert!(warpgroups < 0.8 * warps, "{warpgroups} and {warps}");
     // So it is not chosen.
     assert!(warpgroups <= polynomial, "{warpgroups} and {polynomial}");
+}
+
+/// What the model makes of the network's convolutions on an H100, as they are chosen and on warps: a prediction, no measurement.
+#[test]
+fn convolutions_on_warpgroups_are_predicted_to_gain() {
+    let Some(mut cuda) = device().filter(|cuda| cuda.info().is_virtual).map(|_| opened(ordinal(BOARDS[0]))) else {
+        return;
+    };
+    let board = Board::named("h100").expect("boards.json has it");
+    cuda.record(Record::Counts);
+    let (mut large, mut others) = (0, 0);
+    let is_meant = |case: &&Case| match &case.op {
+        Op::Conv(op) => op.w.kernel > 1 || op.w.stride > 1 || op.relu_in,
+        _ => false,
+    };
+    for case in real().iter().filter(is_meant) {
+        let prepared = case.prepare();
+        let ways = [Forced::default(), Forced { family: Some(Family::Warps), ..Forced::default() }];
+        let [(us, chosen), (on_warps, _)] = ways.map(|way| {
+            cuda.force(way);
+            run_case(&mut cuda, case, &prepared).unwrap();
+            let launch = cuda.take_launches().remove(0);
+            // In a frame.
+            (board.predict(&Launched { overlaps: true, ..launch }), launch)
+        });
+        println!(
+            "{} by {}: {us:.2} µs, by warps {on_warps:.2} µs (model prediction, not measured)",
+            case.name, chosen.kernel
+        );
+        assert!(us <= on_warps, "{}: {us} and {on_warps}", case.name);
+        let is_on_warpgroups = chosen.family == Some(Family::Warpgroups);
+        if let Op::Conv(op) = &case.op
+            && op.out.rows() == 120 * 120
+        {
+            assert!(is_on_warpgroups && us <= 0.7 * on_warps, "{}: {us} and {on_warps}", case.name);
+            large += 1;
+        } else if is_on_warpgroups {
+            others += 1;
+        }
+    }
+    assert!(large > 0 && others > 2, "{large} and {others}");
 }
 
 /// Attention's family can be forced; a GPU without warpgroups has the other.

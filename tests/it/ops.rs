@@ -110,7 +110,13 @@ fn weights_of_float16_are_computed_as_float32() {
 #[test]
 fn a_nan_stays_near_its_pixel() {
     let (h, w, channels) = (14, 11, 64);
-    let around = conv::cases::Around { relu_in: true, bias: conv::cases::Bias::None, adds: 0, func: Func::Relu };
+    let around = conv::cases::Around {
+        relu_in: true,
+        bias: conv::cases::Bias::None,
+        adds: 0,
+        added: lseg_fast::ops::Element::Activation,
+        func: Func::Relu,
+    };
     let case = conv::cases::case(1, (h, w), Shape::three(channels, channels, 1), around, Plant::Nothing);
     let mut device = Cpu::new(Some(1)).unwrap();
     let clean = case.prepare();

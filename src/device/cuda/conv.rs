@@ -1,4 +1,4 @@
-//! Host side of kernels/conv.cu.
+//! Host side of kernels/conv.cu, and the choice between it and kernels/sm90/conv.cu.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,8 +6,8 @@ use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::modules::{KernelId, variant};
 use super::split_k::SplitK;
-use super::tiles::{self, Config, Problem, Tiling, Warpgroups};
-use super::{gemm, memory};
+use super::tiles::{self, Config, Problem, Second, Tiling};
+use super::{gemm, memory, wgmma_conv};
 use crate::ops::{self, Buf, Conv, Gemm, Linear, Rows};
 
 /// `PatchSource` of kernels/patches.cuh.
@@ -25,10 +25,10 @@ struct Source {
     out_width: u32,
 }
 
-/// `Border` of the kernel file.
+/// `Border` of kernels/conv.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Border {
+pub struct Border {
     width: u32,
     height: u32,
     last_row: u32,
@@ -36,7 +36,7 @@ struct Border {
 }
 
 impl Border {
-    fn of(op: &Conv) -> Border {
+    pub fn of(op: &Conv) -> Border {
         let [_, height, width, _] = op.out.shape.map(|side| side as u32);
         let [last_row, last_column] = op.over_the_end().map(|last| last.map_or(u32::MAX, |last| last as u32));
         match op.is_bordered() {
@@ -69,6 +69,9 @@ pub fn compile(op: &Conv, to: &mut Assembler<'_>) -> Refused {
     let weight = to.matrix(w.weight);
     let problem = Problem { items: 1, rows: out.batch() * out.rows(), columns: w.weight.n, depth: w.weight.k };
     let (kernel, tiling) = choose(to, op, problem)?;
+    if tiling.config.tile.is_of_warpgroups() {
+        return wgmma_conv::launch(to, (kernel, tiling), op);
+    }
     let Config { tile, parts } = tiling.config;
     let params = Params {
         source: Source {
@@ -102,11 +105,13 @@ fn choose(to: &Assembler<'_>, op: &Conv, problem: Problem) -> Result<(KernelId, 
         }
         _ => {
             memory::aligned("input channels", op.x.channels())?;
-            tiles::choose(to, "conv", takes, problem, Warpgroups::No)?
+            let of_tile = |tile| wgmma_conv::problem(op, tile);
+            let second = Second { module: wgmma_conv::MODULE, problem: &of_tile };
+            tiles::choose(to, "conv", takes, problem, Some(second))?
         }
     };
     let most = kernel.spec.most;
-    if op.w.kernel > most {
+    if op.w.kernel > most && most > 0 {
         return Err(format!("a kernel of {} taps a row; {most} are the most", op.w.kernel));
     }
     Ok((kernel, tiling))

@@ -6,7 +6,7 @@ use super::compile::{Assembler, Refused};
 use super::epilogue::Epilogue;
 use super::memory;
 use super::split_k::SplitK;
-use super::tiles::{self, Config, Problem};
+use super::tiles::{self, Config, Problem, Second};
 use super::wgmma;
 use crate::ops::{Element, Gemm, Rows};
 
@@ -53,7 +53,9 @@ pub fn launch(to: &mut Assembler<'_>, element: Element, items: usize, mut params
     let (rows, columns) = (params.epilogue.rows as usize, params.epilogue.columns as usize);
     let problem = Problem { items, rows, columns, depth: params.depth as usize };
     memory::aligned("a depth", problem.depth)?;
-    let (kernel, tiling) = tiles::choose(to, "gemm", tiles::takes(element), problem, wgmma::takes(element, &params))?;
+    let of_tile = |tile| wgmma::problem(element, &params, problem, tile);
+    let second = Second { module: wgmma::MODULE, problem: &of_tile };
+    let (kernel, tiling) = tiles::choose(to, "gemm", tiles::takes(element), problem, Some(second))?;
     if tiling.config.tile.is_of_warpgroups() {
         return wgmma::launch(to, (kernel, tiling), element, items, &params);
     }

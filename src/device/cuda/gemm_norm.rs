@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::compile::{Assembler, Refused};
-use super::driver::{L2Promotion, TensorElement, TensorMap, TensorMapSpec};
+use super::driver::{EACH, L2Promotion, TensorElement, TensorMap, TensorMapSpec};
 use super::epilogue::Epilogue;
 use super::modules::{KernelId, kernels};
 use super::tiles::Family;
@@ -99,6 +99,7 @@ fn map(
         dims: &size.map(|side| side as u64),
         strides: &[(bytes * stride) as u64],
         tile: &[(ROW_BYTES / bytes) as u32, boxed as u32],
+        every: EACH,
         l2_promotion: L2Promotion::Bytes128,
     })
 }

@@ -59,6 +59,7 @@ mod upsample;
 mod upsample_scores;
 mod wgmma;
 mod wgmma_attention;
+mod wgmma_conv;
 
 #[cfg(feature = "bench")]
 mod counters;

@@ -8,7 +8,8 @@ use flate2::read::ZlibDecoder;
 
 use super::codes::Code;
 use super::driver::{Function, Image, Module, Stream};
-use super::tiles::{Family, WARPGROUPS};
+use super::tiles::Family;
+use super::wgmma;
 
 use crate::error::{Error, Result};
 
@@ -171,7 +172,7 @@ impl Library {
 
     /// Whether the kernels of warpgroups are loaded.
     pub fn has_warpgroups(&self) -> bool {
-        self.modules.iter().any(|loaded| loaded.module == WARPGROUPS)
+        self.modules.iter().any(|loaded| loaded.module == wgmma::MODULE)
     }
 
     /// Whether kernels wait for the launch before them, so that they may overlap it.

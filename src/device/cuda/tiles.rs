@@ -7,6 +7,7 @@ use super::arch::{Arch, RESERVED_SHARED};
 use super::compile::Assembler;
 use super::driver::Info;
 use super::modules::{Kernel, KernelId, kernels, variant};
+use super::{wgmma, wgmma_conv};
 use crate::ops::Element;
 
 /// Rows and columns of the output that a block makes, and in which steps of the depth, as its kernel declares them.
@@ -40,7 +41,7 @@ pub struct Cluster {
     adds: bool,
 }
 
-/// Which kernels multiply: by mma.sync (kernels/gemm.cu, conv.cu) or by wgmma (kernels/sm90/gemm.cu).
+/// Which kernels multiply: by mma.sync (kernels/gemm.cu, conv.cu) or by wgmma (kernels/sm90/gemm.cu, conv.cu).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Warps,
@@ -63,24 +64,13 @@ pub struct Problem {
     pub depth: usize,
 }
 
-/// Whether a product's operands and results are what warpgroups' kernels take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Warpgroups {
-    No,
-    /// Of all tiles.
-    Yes,
-    /// Of those that add something.
-    Adding,
-}
-
-impl Warpgroups {
-    fn take(self, tile: Tile) -> bool {
-        match self {
-            Warpgroups::No => false,
-            Warpgroups::Yes => true,
-            Warpgroups::Adding => tile.cluster.is_some_and(|cluster| cluster.adds),
-        }
-    }
+/// The kernels of warpgroups that an operation may have beside those of warps.
+#[derive(Clone, Copy)]
+pub struct Second<'a> {
+    /// Their file.
+    pub module: &'static str,
+    /// The problem as a tile of theirs computes it, which may have more rows than it needs; none that it does not take.
+    pub problem: &'a dyn Fn(Tile) -> Option<Problem>,
 }
 
 /// A problem and how it is computed.
@@ -130,8 +120,9 @@ const JOIN: f64 = 1000.0;
 const SHARED_BYTES: f64 = 128.0;
 const CLUSTER_BYTES: f64 = 32.0;
 /// The share of a GPU's multiprocessors that clusters of so many blocks reach: 66 of 2, 42 of 3, 30 of 4 on an H100's 132, whose
-/// groups of 16 and 18 they do not fill.
-const CLUSTERED: [f64; 5] = [1.0, 1.0, 1.0, 126.0 / 132.0, 120.0 / 132.0];
+/// groups they do not fill. As if four had 18, two 16 and two 14: 22 of 5, 20 of 6, 16 of 7, 14 of 8.
+const CLUSTERED: [f64; 9] =
+    [1.0, 1.0, 1.0, 126.0 / 132.0, 120.0 / 132.0, 110.0 / 132.0, 120.0 / 132.0, 112.0 / 132.0, 112.0 / 132.0];
 /// Parts must gain at least a tenth: their way through memory is in the way of others.
 const SPLIT_GAIN: f64 = 1.1;
 
@@ -151,13 +142,17 @@ impl Kernel {
     }
 }
 
-/// The warpgroups' file beside kernels/gemm.cu.
-pub const WARPGROUPS: &str = "sm90/gemm";
-
 /// Every tile of products and convolutions of f16, or of products of f32, in as many parts as it may have.
 pub fn configs(element: Element) -> impl Iterator<Item = Config> {
     let takes = takes(element);
-    candidates("gemm", takes).chain(candidates(WARPGROUPS, takes)).flat_map(|kernel| kernel.tile().configs())
+    let of_maps = candidates(wgmma_conv::MODULE, takes);
+    let mut tiles: Vec<Tile> = Vec::new();
+    for kernel in candidates("gemm", takes).chain(candidates(wgmma::MODULE, takes)).chain(of_maps) {
+        if !tiles.contains(&kernel.tile()) {
+            tiles.push(kernel.tile());
+        }
+    }
+    tiles.into_iter().flat_map(Tile::configs)
 }
 
 /// The flag of kernels that take rows of this kind.
@@ -182,6 +177,16 @@ impl Tile {
 
     pub fn is_of_warpgroups(self) -> bool {
         self.cluster.is_some()
+    }
+
+    /// Whether something may be added to the results.
+    pub fn adds(self) -> bool {
+        self.cluster.is_none_or(|cluster| cluster.adds)
+    }
+
+    /// Of a block.
+    pub fn warpgroups(self) -> usize {
+        self.cluster.map_or(0, |cluster| self.rows / cluster.group)
     }
 
     /// Blocks that share columns, and parts, of a cluster; none of a block that is alone.
@@ -299,8 +304,8 @@ impl Problem {
     }
 }
 
-/// The kernel of kernels/`module`.cu that takes its input in this way, or where `warpgroups` says that it could, of sm90/gemm.cu;
-/// and how it is used: what is forced, where the problem allows it and there is a choice, else the quickest by the model.
+/// The kernel of kernels/`module`.cu, or of `second`'s, that takes its input in this way, and how it is used: what is forced, where the
+/// problem allows it and there is a choice, else the quickest by the model.
 ///
 /// # Errors
 /// There is no such kernel.
@@ -309,21 +314,28 @@ pub fn choose(
     module: &str,
     takes: u32,
     problem: Problem,
-    warpgroups: Warpgroups,
+    second: Option<Second<'_>>,
 ) -> Result<(KernelId, Tiling), String> {
-    let gpu = to.limits();
-    let none = || format!("no kernel of {module}.cu takes it");
-    let second = candidates(WARPGROUPS, takes).filter(|kernel| gpu.warpgroups && warpgroups.take(kernel.tile()));
-    let second: Vec<KernelId> = second.collect();
-    let all = || candidates(module, takes).chain(second.iter().copied());
-    let configs = || all().flat_map(|kernel| kernel.tile().configs()).filter(|config| allowed(problem, *config, gpu));
-    let forced = to.forced();
-    let config = forced.config.filter(|config| configs().any(|other| other == *config));
-    let of_family = || configs().filter(|config| forced.family == Some(config.family()));
-    let config = config.or_else(|| quickest(of_family(), problem, gpu)).or_else(|| quickest(configs(), problem, gpu));
-    let config = config.ok_or_else(none)?;
-    let kernel = all().find(|kernel| kernel.tile() == config.tile).ok_or_else(none)?;
-    Ok((kernel, Tiling { problem, config }))
+    let (gpu, forced) = (to.limits(), to.forced());
+    let warps = candidates(module, takes).map(|kernel| (kernel, problem));
+    let of_second = |second: Second<'_>| {
+        let own = candidates(second.module, takes);
+        own.filter_map(|kernel| Some((kernel, (second.problem)(kernel.tile())?))).collect::<Vec<_>>()
+    };
+    let warpgroups = second.filter(|_| gpu.warpgroups).map(of_second).unwrap_or_default();
+    let tilings = |(kernel, problem): (KernelId, Problem)| {
+        kernel.tile().configs().map(move |config| (kernel, Tiling { problem, config }))
+    };
+    let is_allowed = |(_, Tiling { problem, config }): &(KernelId, Tiling)| allowed(*problem, *config, gpu);
+    let all: Vec<(KernelId, Tiling)> = warps.chain(warpgroups).flat_map(tilings).filter(is_allowed).collect();
+    let is_forced = |tiling: &Tiling| forced.config == Some(tiling.config);
+    let of_family = |tiling: &Tiling| forced.family == Some(tiling.config.family());
+    let of = |meant: &dyn Fn(&Tiling) -> bool| {
+        let meant = all.iter().filter(|(_, tiling)| meant(tiling));
+        meant.min_by(|(_, a), (_, b)| a.clocks(gpu).total_cmp(&b.clocks(gpu))).copied()
+    };
+    let found = of(&is_forced).or_else(|| of(&of_family)).or_else(|| of(&|_| true));
+    found.ok_or_else(|| format!("no kernel of {module}.cu takes it"))
 }
 
 /// The kernel of kernels/`module`.cu that is the quickest by the model, or whose tile is forced, of those that do not cut the depth.
@@ -375,7 +387,7 @@ fn clocks(problem: Problem, config: Config, gpu: GpuLimits) -> f64 {
     }
 }
 
-/// Of the kernels of sm90/gemm.cu: one block at a time on a multiprocessor, or two small ones.
+/// Of the kernels of sm90/: one block at a time on a multiprocessor, or two small ones.
 fn clocks_of_warpgroups(problem: Problem, tile: Tile, cluster: Cluster, gpu: GpuLimits) -> f64 {
     let Cluster { sharers, parts, own, group, .. } = cluster;
     let (rows, columns) = (tile.rows as f64, tile.columns as f64);

@@ -4,11 +4,11 @@ use bytemuck::{Pod, Zeroable};
 
 use super::ACTIVATION_BYTES;
 use super::compile::{Assembler, Refused};
-use super::driver::{L2Promotion, TensorElement, TensorMap, TensorMapSpec};
+use super::driver::{EACH, L2Promotion, TensorElement, TensorMap, TensorMapSpec};
 use super::epilogue::Epilogue;
 use super::gemm;
 use super::modules::KernelId;
-use super::tiles::{Tiling, Warpgroups};
+use super::tiles::{Problem, Tile, Tiling};
 use crate::ops::Element;
 
 #[repr(C)]
@@ -34,19 +34,19 @@ fn described(element: Element) -> (TensorElement, u32) {
     (if element == Element::F32 { TensorElement::F32 } else { TensorElement::F16 }, of_row)
 }
 
-/// Whether tensor maps can describe a product's operands and results, and which tiles take what is added.
-pub fn takes(element: Element, params: &gemm::Params) -> Warpgroups {
+/// The file beside kernels/gemm.cu.
+pub const MODULE: &str = "sm90/gemm";
+
+/// The problem as a tile computes it; none where tensor maps cannot describe operands and results, or the tile does not take what is
+/// added.
+pub fn problem(element: Element, params: &gemm::Params, problem: Problem, tile: Tile) -> Option<Problem> {
     let columns = params.epilogue.columns as usize;
     let x_bytes = element.bytes(ACTIVATION_BYTES);
     let is_aligned = |bytes: usize| bytes.is_multiple_of(ALIGNMENT);
     let fits = is_aligned(2 * columns)
         && is_aligned(x_bytes * params.depth as usize)
         && is_aligned(params.epilogue.out as usize);
-    match (fits, params.epilogue.adds()) {
-        (false, _) => Warpgroups::No,
-        (true, false) => Warpgroups::Yes,
-        (true, true) => Warpgroups::Adding,
-    }
+    (fits && (tile.adds() || !params.epilogue.adds())).then_some(problem)
 }
 
 /// `items` products by this kernel of warpgroups.
@@ -85,6 +85,7 @@ fn x_map(to: &Assembler<'_>, element: Element, items: usize, params: &gemm::Para
         dims: &[depth, u64::from(params.epilogue.rows), items as u64],
         strides: &[value * depth, value * params.x_batch_stride],
         tile: &[of_row, rows, 1],
+        every: EACH,
         l2_promotion: L2Promotion::Bytes128,
     })
 }
@@ -98,6 +99,7 @@ fn w_map(to: &Assembler<'_>, params: &gemm::Params, columns: u32) -> Map {
         dims: &[u64::from(params.depth), u64::from(params.epilogue.columns)],
         strides: &[2 * u64::from(params.stride)],
         tile: &[of_row, columns],
+        every: EACH,
         l2_promotion: L2Promotion::Bytes256,
     })
 }
@@ -116,6 +118,7 @@ fn out_map(to: &Assembler<'_>, items: usize, epilogue: &Epilogue, rows: u32) -> 
         dims: &[columns, u64::from(epilogue.rows), items as u64],
         strides: &[value * columns, value * epilogue.batch_stride],
         tile: &[of_row, rows, 1],
+        every: EACH,
         l2_promotion: L2Promotion::Bytes128,
     })
 }

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use super::ACTIVATION_BYTES;
 use super::attention;
 use super::compile::{Assembler, Refused};
-use super::driver::{L2Promotion, TensorElement, TensorMap, TensorMapSpec};
+use super::driver::{EACH, L2Promotion, TensorElement, TensorMap, TensorMapSpec};
 use super::modules::KernelId;
 use super::prefetch::{PREFETCHES, Prefetch};
 use crate::ops::{Attention, Buf};
@@ -53,6 +53,7 @@ fn map(to: &Assembler<'_>, buf: Buf, size: usize, tokens: u32) -> Result<TensorM
         dims: &[size as u64, (buf.channels() / size) as u64, buf.rows() as u64, buf.batch() as u64],
         strides: &[head, row, row * buf.rows() as u64],
         tile: &[size as u32, 1, tokens, 1],
+        every: EACH,
         l2_promotion: L2Promotion::Bytes128,
     })
 }

@@ -37,7 +37,7 @@ pub use pinned::Pinned;
 pub use start::{count, file, is_present, unusable};
 pub use stream::Stream;
 #[allow(unused_imports, reason = "for kernels of compute capability 9.0")]
-pub use tensor_map::{L2Promotion, TensorElement, TensorMap, TensorMapSpec, encode};
+pub use tensor_map::{EACH, L2Promotion, TensorElement, TensorMap, TensorMapSpec, encode};
 #[cfg(feature = "bench")]
 pub use virtual_gpu::{last_counts, set_virtual_devices};
 pub use wait::Waiting;

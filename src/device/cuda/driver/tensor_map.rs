@@ -38,7 +38,8 @@ pub enum L2Promotion {
 /// products read them (swizzle 128B). What lies outside of the tensor comes as zeros, and is not stored.
 ///
 /// `cuTensorMapEncodeTiled` demands: 1 to 5 dimensions of 1 to 2³²; an address and strides that are multiples of 16 bytes, strides
-/// below 2⁴⁰; a box of 1 to 256 along each dimension, along the innermost at most 128 bytes and a multiple of 16.
+/// below 2⁴⁰; a box of 1 to 256 along each dimension, along the innermost at most 128 bytes and a multiple of 16; every 1st to 8th
+/// element.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorMapSpec<'a> {
     pub element: TensorElement,
@@ -49,8 +50,13 @@ pub struct TensorMapSpec<'a> {
     pub strides: &'a [u64],
     /// Elements of the box along each dimension.
     pub tile: &'a [u32],
+    /// Of so many of them along each dimension the first is copied; [`EACH`]: all are.
+    pub every: [u32; MOST_DIMS],
     pub l2_promotion: L2Promotion,
 }
+
+/// No element of a box is left out.
+pub const EACH: [u32; MOST_DIMS] = [1; MOST_DIMS];
 
 /// CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE
 const NO_INTERLEAVE: u32 = 0;
@@ -62,7 +68,7 @@ const ZEROS: u32 = 0;
 /// # Errors
 /// [`Error::Device`]: a driver older than CUDA 12.0; what the rules above forbid.
 pub fn encode(spec: &TensorMapSpec<'_>) -> Result<TensorMap> {
-    let TensorMapSpec { element, address, dims, strides, tile, l2_promotion } = *spec;
+    let TensorMapSpec { element, address, dims, strides, tile, every, l2_promotion } = *spec;
     assert!((1..=MOST_DIMS).contains(&dims.len()), "tensors have 1 to 5 dimensions");
     assert_eq!(
         (strides.len() + 1, tile.len()),
@@ -73,7 +79,6 @@ pub fn encode(spec: &TensorMapSpec<'_>) -> Result<TensorMap> {
         return Err(Error::Device("tensor maps need a driver for CUDA 12.0 or newer".to_owned()));
     };
     let mut map = AlignedTensorMap([0; 16]);
-    let every_element = [1u32; MOST_DIMS];
     // SAFETY: a valid place of the map's size and alignment; arrays as long as the rank says, but for the strides, which are one
     // shorter; the address is only written into the map.
     let encoded = check(unsafe {
@@ -85,7 +90,7 @@ pub fn encode(spec: &TensorMapSpec<'_>) -> Result<TensorMap> {
             dims.as_ptr(),
             strides.as_ptr(),
             tile.as_ptr(),
-            every_element.as_ptr(),
+            every.as_ptr(),
             NO_INTERLEAVE,
             SWIZZLE_128B,
             l2_promotion as u32,
@@ -114,6 +119,7 @@ mod tests {
             dims: &dims,
             strides: &strides,
             tile: &tile,
+            every: EACH,
             l2_promotion: L2Promotion::Bytes256,
         };
         let Ok(map) = encode(&spec) else {
@@ -121,12 +127,15 @@ mod tests {
             return;
         };
         assert_eq!(map, encode(&spec).unwrap());
-        assert!(map != encode(&TensorMapSpec { address: 2 << 20, ..spec }).unwrap());
+        for other in [TensorMapSpec { address: 2 << 20, ..spec }, TensorMapSpec { every: [1, 2, 1, 1, 1], ..spec }] {
+            assert!(map != encode(&other).unwrap());
+        }
         for wrong in [
             TensorMapSpec { address: 8, ..spec },
             TensorMapSpec { strides: &[2040], ..spec },
             TensorMapSpec { tile: &[64, 257], ..spec },
             TensorMapSpec { tile: &[128, 128], ..spec },
+            TensorMapSpec { every: [1, 9, 1, 1, 1], ..spec },
         ] {
             let error = encode(&wrong).unwrap_err().to_string();
             assert!(error.starts_with("describing a tensor of [1024, 901] for boxes of ["), "{error}");
