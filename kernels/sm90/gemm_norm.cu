@@ -102,6 +102,18 @@ struct NormProducer {
     }
 };
 
+// Where a row of the block lies, and its bias.
+template <typename S>
+struct StreamRows {
+    static constexpr bool ADDS = true, FLOATS = true;
+
+    const Place<S>& place;
+    const GemmNormParams& p;
+
+    __device__ __forceinline__ int row(int, int of_group) const { return place.row_tile * GROUP_ROWS + of_group; }
+    __device__ __forceinline__ const float* bias(int, int) const { return p.epilogue.bias; }
+};
+
 // Of part of a row: its mean, and the sum of the squares of the differences from it.
 struct Statistics {
     float mean, squares;
@@ -207,14 +219,7 @@ __device__ __forceinline__ void consume(const Place<S>& place, const GemmNormPar
         const Addends addends{p.epilogue, 0};
         float early[S::SUMS];
         if (!mutant(140)) ptx::grid_wait();
-#pragma unroll
-        for (int eight = 0; eight < S::COLUMNS / 8; eight++)
-#pragma unroll
-            for (int lower = 0; lower < 2; lower++) {
-                const int column = place.column + 8 * eight + thread_column(), at = pair_at(eight, lower);
-                const float2 add = addends.at(p.epilogue.bias, place.row_tile * GROUP_ROWS + thread_row() + 8 * lower, column);
-                early[at] = add.x, early[at + 1] = add.y;
-            }
+        Store<S, StreamRows<S>>{place, {place, p}, p.epilogue, 0}.template load<S::COLUMNS>(addends, place.column, early);
         Consumer<S>{place, 0}.run(sum, [] {});
 #pragma unroll
         for (int i = 0; i < S::SUMS; i++) sum[i] += early[i];

@@ -2,9 +2,9 @@
 // by way of shared memory and TMA.
 //
 // Mutants: 50 parts joined before all have multiplied, 51 parts read before they have come, 52 part forgotten, 53 another's
-// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 59 no fence before the store, 60 store before all have staged, 61 store not committed, 62 block ends before the store has
-// read, 63 rows of another group, 64 staged over what is read, 65 adds of the box before (conv), 69 staged while another group
-// multiplies.
+// columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 59 no fence before the store, 60 store
+// before all have staged, 61 store not committed, 62 block ends before the store has read, 63 rows of another group, 64 staged over
+// what is read, 65 adds of the box before (conv), 66 adds of another lane (f16), 69 staged while another group multiplies.
 #pragma once
 
 #include "sm90/product.cuh"
@@ -19,22 +19,39 @@ struct Addends {
         return own && inside ? *reinterpret_cast<const float2*>(own + column) : make_float2(0.0f, 0.0f);
     }
 
-    // All of it.
-    __device__ __forceinline__ float2 at(const float* own, uint32_t row, uint32_t column) const {
-        float2 sum = bias(own, column);
-        if ((row >= epilogue.rows && !mutant(55)) || column >= epilogue.columns) return sum;
+    // All of it, for a thread's pair of eight columns and of the eight behind them.
+    __device__ __forceinline__ void at(float2 (&sum)[2], const float* own, uint32_t row, uint32_t column) const {
+        const uint32_t lane = threadIdx.x % 4;
+        const bool row_inside = row < epilogue.rows || mutant(55);
+#pragma unroll
+        for (int eight = 0; eight < 2; eight++) sum[eight] = bias(own, column + 8 * eight + 2 * lane);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const Residual& add = epilogue.add[i];
             if (!add.rows) continue;
-            const uint32_t of = mutant(56) ? 0 : row;
-            const size_t from = item * add.batch_stride + static_cast<size_t>(of) * add.row_stride + column;
-            const float2 more = add.is_float
-                                    ? *reinterpret_cast<const float2*>(static_cast<const float*>(add.rows) + from)
-                                    : __half22float2(*reinterpret_cast<const half2*>(static_cast<const half*>(add.rows) + from));
-            sum = make_float2(sum.x + more.x, sum.y + more.y);
+            const size_t from = item * add.batch_stride + static_cast<size_t>(mutant(56) ? 0 : row) * add.row_stride;
+            float2 more[2] = {make_float2(0.0f, 0.0f), make_float2(0.0f, 0.0f)};
+            if (add.is_float) {
+#pragma unroll
+                for (int eight = 0; eight < 2; eight++) {
+                    const uint32_t pair = column + 8 * eight + 2 * lane;
+                    const float* values = static_cast<const float*>(add.rows) + from + pair;
+                    if (row_inside && pair < epilogue.columns) more[eight] = *reinterpret_cast<const float2*>(values);
+                }
+            } else {
+                // A row's four lanes read all of its 32 bytes, each two pairs: one of its own and one of its neighbour's.
+                const bool is_odd = lane % 2 != 0;
+                const uint32_t pairs = column + 8 * (lane % 2) + 4 * (lane / 2);
+                const half* values = static_cast<const half*>(add.rows) + from + pairs;
+                uint2 read = make_uint2(0, 0);
+                if (row_inside && pairs < epilogue.columns) read = *reinterpret_cast<const uint2*>(values);
+                const uint32_t other = __shfl_xor_sync(0xffffffff, is_odd ? read.x : read.y, mutant(66) ? 2 : 1);
+                more[0] = ptx::unpack_half2(is_odd ? other : read.x), more[1] = ptx::unpack_half2(is_odd ? read.y : other);
+            }
+#pragma unroll
+            for (int eight = 0; eight < 2; eight++)
+                sum[eight] = make_float2(sum[eight].x + more[eight].x, sum[eight].y + more[eight].y);
         }
-        return sum;
     }
 };
 
@@ -153,12 +170,17 @@ struct Store {
     template <int COLUMNS>
     __device__ __forceinline__ void load(const Addends& addends, int first, float (&v)[COLUMNS / 2]) const {
 #pragma unroll
-        for (int eight = 0; eight < COLUMNS / 8; eight++)
+        for (int eight = 0; eight < COLUMNS / 8; eight += 2)
 #pragma unroll
             for (int lower = 0; lower < 2; lower++) {
-                const int row = thread_row() + 8 * lower, column = first + 8 * eight + thread_column();
-                const float2 a = addends.at(rows.bias(own_group(), row), rows.row(own_group(), row), column);
-                v[pair_at(eight, lower)] = a.x, v[pair_at(eight, lower) + 1] = a.y;
+                const int row = thread_row() + 8 * lower;
+                float2 sum[2];
+                addends.at(sum, rows.bias(own_group(), row), rows.row(own_group(), row), first + 8 * eight);
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    const int to = pair_at(eight + i, lower);
+                    v[to] = sum[i].x, v[to + 1] = sum[i].y;
+                }
             }
     }
 

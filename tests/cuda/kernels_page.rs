@@ -29,7 +29,8 @@ leaves out three quarters: below 1.00. Where a depth is cut in parts for more bl
 in the L2 cache. No kernel keeps anything in local memory on any architecture: the build would fail.
 
 Not in the tables, for shapes of other models: `similarity_64`, `attention_full_64`, `layer_norm_256`, `patchify_single` and
-`patchify_…_single`; for sums of float16 maps `add_window_half`; tiles of `wgmma_…` that no shape here takes ([sass.md](sass.md) has all of them); for photos of other formats: `patchify_yuyv_pairs`, `patchify_float_pairs`, `patchify_half_pairs`, and all of
+`patchify_…_single`; for sums of float16 maps `add_window_half`; tiles of `conv_…` and `wgmma_…` that no shape here takes ([sass.md](sass.md) has all of the
+latter); for photos of other formats: `patchify_yuyv_pairs`, `patchify_float_pairs`, `patchify_half_pairs`, and all of
 `to_rgb.cu` but `to_rgb_nv12`.
 ";
 
