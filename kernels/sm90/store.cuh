@@ -4,7 +4,7 @@
 // Mutants: 50 parts joined before all have multiplied, 51 parts read before they have come, 52 part forgotten, 53 another's
 // columns, 54 columns unchecked (bias), 55 rows unchecked (add), 56 add of one row alone, 59 no fence before the store, 60 store
 // before all have staged, 61 store not committed, 62 block ends before the store has read, 63 rows of another group, 64 staged over
-// what is read, 65 adds of the box before (conv), 66 adds of another lane (f16), 69 staged while another group multiplies.
+// what is read, 65 adds of the box before (conv), 66 adds of another lane (conv), 69 staged while another group multiplies.
 #pragma once
 
 #include "sm90/product.cuh"

@@ -30,8 +30,8 @@ pub struct Budget {
 
 pub const STAGES: [Budget; 9] = [
     Budget { stage: 0, name: "env", real: 20, dry: 60, quick: 10, decides: false },
-    Budget { stage: 1, name: "micro", real: 45, dry: 150, quick: 40, decides: false },
-    Budget { stage: 2, name: "correct", real: 81, dry: 280, quick: 60, decides: true },
+    Budget { stage: 1, name: "micro", real: 45, dry: 150, quick: 20, decides: false },
+    Budget { stage: 2, name: "correct", real: 81, dry: 280, quick: 100, decides: true },
     Budget { stage: 3, name: "sanitizer", real: 62, dry: 10, quick: 1, decides: true },
     Budget { stage: 4, name: "frame", real: 125, dry: 180, quick: 15, decides: false },
     Budget { stage: 5, name: "kernels", real: 60, dry: 100, quick: 8, decides: false },
