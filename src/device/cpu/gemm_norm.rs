@@ -1,5 +1,4 @@
-//! A linear layer onto the residual stream, then the stream's LayerNorm: one after the other, for a row of the stream lies in the
-//! first-level cache's reach no longer when the last panel of weights has passed.
+//! A linear layer onto the residual stream, then the stream's LayerNorm.
 
 use super::Cpu;
 use crate::ops;
