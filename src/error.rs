@@ -113,6 +113,10 @@ pub enum Error {
     #[error("{0}")]
     Data(String),
 
+    /// A camera, a video or a pipe of frames that cannot be opened, is lost, or is not what it was said to be.
+    #[error("{0}")]
+    Video(String),
+
     /// A frame or a size that the model cannot take (zero pixels, a buffer that does not match its size).
     #[error("{0}")]
     Size(String),

@@ -1,0 +1,50 @@
+//! Where moving pictures come from: cameras, files, streams and pipes, one [`Source`] each. A source writes each frame's bytes straight
+//! into memory that its caller gives, in the format that they came in: nothing is converted on the host.
+
+use crate::error::Result;
+use crate::pixels::Format;
+
+/// Something that yields frames, one after the other.
+pub trait Source: Send {
+    /// One line for people: `/dev/video0 (vivid): nv12, 1280×720 at 30 frames a second`.
+    fn describe(&self) -> String;
+
+    /// Frames come when they come, whoever is ready for them: the newest matters. Otherwise they wait, and all of them matter.
+    fn is_live(&self) -> bool;
+
+    /// Waits for the next frame and brings its bytes into memory of `room`.
+    ///
+    /// # Errors
+    /// The source is lost: unplugged, ended by somebody else, cut off. Opened anew it may be there again.
+    fn next(&mut self, room: &mut dyn Room) -> Result<Next>;
+}
+
+/// Memory for frames.
+pub trait Room {
+    /// For a frame of this format and size: [`Format::bytes`] bytes, rows and planes without padding. Asked again for the same frame it
+    /// may give other memory.
+    ///
+    /// # Errors
+    /// A size that no frame has; too little memory; nobody wants frames any more. A source hands it on as it is.
+    fn frame(&mut self, format: Format, width: usize, height: usize) -> Result<&mut [u8]>;
+}
+
+/// What came of waiting.
+#[derive(Debug)]
+pub enum Next {
+    /// A frame, whole, in the memory that was asked for last.
+    Frame(Frame),
+    /// A frame that is damaged: one line that says how. The next may be whole.
+    Corrupt(String),
+    /// There is no more.
+    End,
+}
+
+/// What is known of a frame beside its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// When it was taken, in nanoseconds: since 1970 of what is live, since the first frame of what is not.
+    pub stamp: i64,
+    /// Frames that the source itself has lost just before this one, as far as it tells.
+    pub missed: u64,
+}
