@@ -7,6 +7,7 @@ mod device_results;
 mod finite;
 mod flight;
 mod fork_guard;
+mod frame_buffer;
 mod label_set;
 mod label_vectors;
 mod lane;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use self::device_results::{DeviceResults, DeviceTensor, Progress, TensorElement};
 pub use self::flight::Ticket;
+pub(crate) use self::frame_buffer::{FrameBuffer, FrameBuffers};
 pub use self::label_set::{LabelSlot, Labels};
 pub use self::lane::Lane;
 pub use self::network::Network;

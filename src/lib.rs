@@ -68,6 +68,7 @@ pub mod memory;
 pub mod model;
 mod pixels;
 pub mod protocol;
+pub mod stream;
 pub mod video;
 
 // Internals that the program, the tests and the benches use; nothing here promises to stay as it is.

@@ -82,6 +82,7 @@ fn is_the_calls(error: &Error) -> bool {
         | Error::Tensor { .. }
         | Error::Config { .. }
         | Error::Photo { .. }
+        | Error::Video(_)
         | Error::Lost(_)
         | Error::Memory(_)
         | Error::Busy(_)

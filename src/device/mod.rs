@@ -4,12 +4,14 @@ pub mod calls;
 pub mod choice;
 pub mod cpu;
 pub mod cuda;
+pub mod frame_memory;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use self::calls::Calls;
 pub use self::choice::DeviceChoice;
+pub use self::frame_memory::{FrameAllocator, FrameMemory};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
 pub use crate::ops::Upload;
@@ -145,6 +147,23 @@ pub trait Device: Upload + Send {
         None
     }
 
+    /// Makes the memory that [`Elsewhere::host`] is of, for passes of this device.
+    ///
+    /// # Errors
+    /// Whatever a GPU answers.
+    fn frame_allocator(&mut self) -> Result<FrameAllocator> {
+        Ok(FrameAllocator::Plain)
+    }
+
+    /// Whether the slot's pass has ended, its outputs with it, so that [`Device::finish`] waits for nothing. Where no pass runs
+    /// by itself it computes none.
+    ///
+    /// # Errors
+    /// A device that is lost.
+    fn is_finished(&self, _slot: usize) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Waits for the pass of this slot, and no other: its outputs are there, and [`Device::times`] tells of it.
     ///
     /// # Errors
@@ -184,6 +203,9 @@ pub trait Device: Upload + Send {
 pub struct Elsewhere<'a> {
     /// The plan's first input, and images in the device's memory that are all of it, one behind the other.
     pub images: Option<(Buf, &'a [cuda::Located])>,
+    /// The plan's first input, and memory of the device's [`FrameAllocator`] with all of it. The device has read it when the pass is
+    /// finished.
+    pub host: Option<(Buf, &'a cuda::HostMemory)>,
     /// Where its outputs go, which the slot then does not have.
     pub place: Option<&'a cuda::Place>,
 }

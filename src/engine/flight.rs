@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::collect::{Source, collect};
+use super::frame_buffer::FrameBuffer;
 use super::label_set::Labels;
 use super::lane::HostInputs;
 use super::places::User;
 use super::session::{Session, last};
 use super::{DeviceResults, Lane, Results, Wanted};
-use crate::device::{Elsewhere, SLOTS};
+use crate::device::cuda::HostMemory;
+use crate::device::{Elsewhere, FrameMemory, SLOTS};
 use crate::error::{Error, Result};
 use crate::memory::{self, Held};
 use crate::model::{FrameIo, Output};
@@ -61,16 +63,34 @@ impl Lane {
     /// # Errors
     /// As [`Lane::run`]; [`Error::Busy`] where two frames are in flight already.
     pub fn submit(&mut self, frame: &Image<'_>, wanted: Wanted<'_>) -> Result<Ticket> {
-        let frames = std::slice::from_ref(frame);
-        self.locate(frames)?;
+        self.submit_from(From::Images(std::slice::from_ref(frame)), wanted)
+    }
+
+    /// As [`Lane::submit`], of a frame in memory that [`Lane::frame_buffers`] has made: a GPU takes it from there. It is not to be
+    /// written before the frame was waited for.
+    pub(crate) fn submit_buffer(&mut self, buffer: &FrameBuffer, wanted: Wanted<'_>) -> Result<Ticket> {
+        self.submit_from(From::Buffer(buffer, &[buffer.image()?]), wanted)
+    }
+
+    fn submit_from(&mut self, from: From<'_>, wanted: Wanted<'_>) -> Result<Ticket> {
+        self.locate(from.frames())?;
         let slot = self.free_slot()?;
-        self.prepare(frames, wanted, &[])?;
+        self.prepare(from.frames(), wanted, &[])?;
         let labels = self.current_labels(wanted.outputs);
-        self.queue(slot, frames, wanted, None)?;
+        self.queue(slot, from, wanted, None)?;
         let Session { program, io, .. } = last(&mut self.sessions);
         let Slot { token, flight } = &mut self.flights.slots[slot];
         *flight = Some(Flight::Awaited { plan: program.shared_plan(), io: *io, labels });
         Ok(Ticket { slot, token: Arc::clone(token) })
+    }
+
+    /// Whether a frame has been computed, so that waiting for it takes no time. A CPU computes it only then.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] and [`Error::Device`] where a GPU fails.
+    pub fn is_done(&self, ticket: &Ticket) -> Result<bool> {
+        self.device.check()?;
+        self.device.is_finished(ticket.slot)
     }
 
     /// As [`Lane::run`], whose results stay on the GPU; returns before they are computed. They lie in a place of their own, which
@@ -103,7 +123,16 @@ impl Lane {
     /// As [`Lane::run`], but what is told later; [`Error::Busy`] where results are held in all places, and where two frames are in
     /// flight whose tickets wait; [`Error::Device`] on a CPU.
     pub fn run_on_device(&mut self, frames: &[Image<'_>], wanted: Wanted<'_>) -> Result<DeviceResults> {
-        self.locate(frames)?;
+        self.leave_on_device(From::Images(frames), wanted)
+    }
+
+    /// As [`Lane::run_on_device`], of a frame as [`Lane::submit_buffer`] takes it.
+    pub(crate) fn run_buffer_on_device(&mut self, buffer: &FrameBuffer, wanted: Wanted<'_>) -> Result<DeviceResults> {
+        self.leave_on_device(From::Buffer(buffer, &[buffer.image()?]), wanted)
+    }
+
+    fn leave_on_device(&mut self, from: From<'_>, wanted: Wanted<'_>) -> Result<DeviceResults> {
+        self.locate(from.frames())?;
         if self.cuda_stream().is_none() {
             let device = self.device.describe();
             let what = format!("this engine is on {device}, and results stay on a GPU alone: take them with run");
@@ -115,13 +144,13 @@ impl Lane {
         let outputs = if brings_vectors { wanted.outputs.on_device() } else { wanted.outputs };
         let wanted = Wanted { outputs, ..wanted };
         let slot = self.free_slot()?;
-        self.prepare(frames, wanted, &[])?;
+        self.prepare(from.frames(), wanted, &[])?;
         let labels = self.current_labels(wanted.outputs);
         let Lane { sessions, places, device, .. } = &mut *self;
         let Session { program, io, .. } = last(sessions);
         let (plan, io) = (program.shared_plan(), *io);
         let user = places.take(&mut **device, &plan, &io)?;
-        self.queue(slot, frames, wanted, Some(&user))?;
+        self.queue(slot, from, wanted, Some(&user))?;
         let Flights { slots, left, .. } = &mut self.flights;
         *left += 1;
         slots[slot].flight = Some(Flight::Left(*left));
@@ -141,13 +170,15 @@ impl Lane {
     }
 
     /// Gives the last session's pass to the device.
-    fn queue(&mut self, slot: usize, frames: &[Image<'_>], wanted: Wanted<'_>, user: Option<&User>) -> Result<()> {
+    fn queue(&mut self, slot: usize, from: From<'_>, wanted: Wanted<'_>, user: Option<&User>) -> Result<()> {
         let Lane { device, sessions, flights, palette, located, .. } = self;
         let Session { program, io, .. } = last(sessions);
         let need = device.slot_need(program.plan(), user.is_some()).times(SLOTS as u64);
         if !flights.held.covers(need) {
             flights.held.grow("a second frame in flight", need, memory::FOR_PASS)?;
         }
+        let memory = from.memory();
+        let frames = if memory.is_some() { &[] } else { from.frames() };
         let inputs = HostInputs { frames, points: wanted.points, palette };
         inputs.each(io, |buf, first, rows| {
             rows.copy_into(&mut device.slot_input(program, slot, buf)?[first..]);
@@ -155,7 +186,7 @@ impl Lane {
         })?;
         let images = (!located.is_empty()).then_some((io.photo.buf, &**located));
         let place = user.map(|user| &user.place().memory);
-        device.submit(program, slot, &Elsewhere { images, place })
+        device.submit(program, slot, &Elsewhere { images, place, host: memory.map(|memory| (io.photo.buf, memory)) })
     }
 
     /// Waits for a frame, and no other; what it yields.
@@ -209,6 +240,34 @@ impl Lane {
             Err(_) => {}
         }
         Ok(slot)
+    }
+}
+
+/// Where a submitted pass takes its frames from.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    Images(&'a [Image<'a>]),
+    /// One frame, and the same as an image.
+    Buffer(&'a FrameBuffer, &'a [Image<'a>; 1]),
+}
+
+impl<'a> From<'a> {
+    fn frames(self) -> &'a [Image<'a>] {
+        match self {
+            From::Images(frames) => frames,
+            From::Buffer(_, frame) => frame,
+        }
+    }
+
+    /// Where a GPU takes the one frame from.
+    fn memory(self) -> Option<&'a HostMemory> {
+        match self {
+            From::Buffer(buffer, _) => match buffer.memory()? {
+                FrameMemory::Cuda(memory) => Some(memory),
+                FrameMemory::Plain(_) => None,
+            },
+            From::Images(_) => None,
+        }
     }
 }
 

@@ -495,7 +495,7 @@ impl HostInputs<'_> {
         }
         let Some(place) = io.points else { return Ok(()) };
         let points = HostRows::whole(bytemuck::cast_slice(self.points));
-        (0..self.frames.len()).try_for_each(|b| write(place, b * size_of_val(self.points), &points))
+        (0..io.photo.buf.batch()).try_for_each(|b| write(place, b * size_of_val(self.points), &points))
     }
 }
 

@@ -6,6 +6,20 @@ use super::driver::{Pinned, Stream};
 use super::staging::MOST;
 use crate::error::Result;
 
+/// The stream that brings frames over: memory that they are taken from is its.
+#[derive(Clone)]
+pub struct FrameStream(pub(super) Arc<Stream>);
+
+impl FrameStream {
+    /// Zeros, page-locked where that serves copies.
+    ///
+    /// # Errors
+    /// A GPU that is lost.
+    pub fn allocate(&self, bytes: usize) -> Result<HostMemory> {
+        HostMemory::new(&self.0, bytes)
+    }
+}
+
 pub enum HostMemory {
     Pinned(Pinned),
     Plain(Vec<u8>),
@@ -32,7 +46,7 @@ impl HostMemory {
         Ok(())
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             HostMemory::Pinned(pinned) => pinned.bytes(),
             HostMemory::Plain(bytes) => bytes.len(),

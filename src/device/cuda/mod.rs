@@ -90,6 +90,7 @@ use self::driver::{Context, Stream, unusable};
 pub use self::driver::{ContextKind, ContextOptions, Image, Info, Waiting, file as driver_file};
 #[cfg(feature = "bench")]
 pub use self::driver::{count, info, set_virtual_devices};
+pub use self::host_memory::{FrameStream, HostMemory};
 use self::launcher::Launcher;
 use self::memory::{Arena, Weights};
 use self::modules::Library;
@@ -104,7 +105,7 @@ use self::split_k::SplitKMemory;
 use self::staging::Staging;
 pub use self::tiles::{Cluster, Config, Family, GpuLimits, MOST_PARTS, OVERLAP, Problem, Tile, Tiling, configs};
 use super::cpu::threads::{self, Threads};
-use super::{Bank, Calls, Device, Elsewhere, Program, Times, Upload};
+use super::{Bank, Calls, Device, Elsewhere, FrameAllocator, Program, Times, Upload};
 use crate::error::{Error, Result};
 use crate::memory::{DeviceMemory, Need};
 use crate::ops::{Buf, Linear, Matrix, Op, Vector, Weight};
@@ -535,6 +536,17 @@ impl Device for Cuda {
         let _current = stream.enter()?;
         self.submit_pass(program, slot, elsewhere)
             .map_err(|error| error.with(&format!("; it was {}", program.plan.describe())))
+    }
+
+    fn frame_allocator(&mut self) -> Result<FrameAllocator> {
+        let stream = Arc::clone(&self.stream);
+        let _current = stream.enter()?;
+        Ok(FrameAllocator::Cuda(self.slots()?.frame_stream()))
+    }
+
+    fn is_finished(&self, slot: usize) -> Result<bool> {
+        let _current = self.stream.enter()?;
+        self.slots.as_ref().expect("a pass was submitted").is_finished(slot)
     }
 
     fn finish(&mut self, slot: usize) -> Result<()> {

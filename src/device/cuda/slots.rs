@@ -8,14 +8,15 @@
 //! A slot's own memory needs no event: it is used again only when the host has waited for its pass, and so for all of its copies.
 //!
 //! A pass may take its first input, images, from memory that is the caller's (`callers.rs`), and leave its outputs in a [`Place`] on
-//! the GPU; then the slot has neither.
+//! the GPU; then the slot has neither. Or from memory of the host that is made for it ([`FrameStream`]): then only the slot's memory
+//! on the GPU is used.
 
 use std::sync::Arc;
 
 use super::Cuda;
 use super::clock::Clock;
 use super::driver::{Event, Flight, Memory, Stream};
-use super::host_memory::HostMemory;
+use super::host_memory::{FrameStream, HostMemory};
 use super::place::Place;
 use super::staging::{ALIGN, MOST, bytes, place_of, places};
 use crate::device::{Elsewhere, Program, SLOTS, Times};
@@ -90,14 +91,25 @@ impl<'a> Inputs<'a> {
         Inputs(&plan.inputs)
     }
 
+    /// Those that come to the slot's memory on the GPU.
     fn of(plan: &'a Plan, elsewhere: &Elsewhere<'_>) -> Inputs<'a> {
         match elsewhere.images {
             None => Self::all(plan),
-            Some((buf, _)) => {
-                assert_eq!(plan.inputs.first(), Some(&buf.index), "images are the first input of a plan");
-                Inputs(&plan.inputs[1..])
-            }
+            Some((buf, _)) => Self::without(plan, buf),
         }
+    }
+
+    /// Those that lie in the slot's memory of the host.
+    fn on_host(plan: &'a Plan, elsewhere: &Elsewhere<'_>) -> Inputs<'a> {
+        match elsewhere.host {
+            None => Self::of(plan, elsewhere),
+            Some((buf, _)) => Self::without(plan, buf),
+        }
+    }
+
+    fn without(plan: &'a Plan, first: Buf) -> Inputs<'a> {
+        assert_eq!(plan.inputs.first(), Some(&first.index), "images are the first input of a plan");
+        Inputs(&plan.inputs[1..])
     }
 
     /// Up to a buffer, which is the last of these.
@@ -187,18 +199,18 @@ impl Slots {
     /// The host's memory of an input.
     pub fn input(&mut self, plan: &Plan, slot: usize, buf: Buf) -> Result<&mut [u8]> {
         let inputs = Inputs::up_to(plan, buf);
-        self.reserve_input(plan, slot, &inputs)?;
+        self.reserve_input(plan, slot, [&inputs, &inputs])?;
         let place = inputs.bytes(plan) - bytes(plan, &[buf.index]);
         Ok(&mut self.slots[slot].input.host().slice_mut()?[place..][..plan.buffers[buf.index].bytes])
     }
 
-    fn reserve_input(&mut self, plan: &Plan, slot: usize, inputs: &Inputs<'_>) -> Result<()> {
+    /// Room for these inputs on the GPU, and for those of the host.
+    fn reserve_input(&mut self, plan: &Plan, slot: usize, [inputs, on_host]: [&Inputs<'_>; 2]) -> Result<()> {
         let Slots { up, slots, .. } = self;
         let slot = &mut slots[slot];
         assert!(!slot.is_in_flight(), "a slot's pass is finished before the slot is used again");
-        let bytes = inputs.bytes(plan);
-        HostMemory::reserve(&mut slot.input.host, up, bytes)?;
-        slot.input.reserve_device(up, bytes)
+        HostMemory::reserve(&mut slot.input.host, up, on_host.bytes(plan))?;
+        slot.input.reserve_device(up, inputs.bytes(plan))
     }
 
     /// Plain memory would be waited for: the outputs are brought there when the host wants them, and leave the arena before.
@@ -212,17 +224,32 @@ impl Slots {
         }
     }
 
-    /// Queues the copy of the inputs to the GPU.
-    fn send(&mut self, plan: &Plan, slot: usize, inputs: &Inputs<'_>) -> Result<()> {
-        let Slot { input, uploaded, .. } = &mut self.slots[slot];
-        let (bytes, Side { host, device }) = (inputs.bytes(plan), input);
+    /// Queues the copies of the inputs to the GPU: those in the slot, and behind them the one that is elsewhere on the host.
+    fn send(&mut self, plan: &Plan, slot: usize, elsewhere: &Elsewhere<'_>) -> Result<()> {
+        let Slots { up, slots, .. } = self;
+        let Slot { input: Side { host, device }, uploaded, .. } = &slots[slot];
         let (Some(host), Some(device)) = (host, device) else { return Ok(()) };
-        match host {
-            HostMemory::Pinned(pinned) if bytes > 0 => pinned.send(0, device, 0, bytes)?,
-            HostMemory::Pinned(_) => {}
-            HostMemory::Plain(plain) => self.up.upload(device, 0, &plain[..bytes])?,
+        let bytes = Inputs::on_host(plan, elsewhere).bytes(plan);
+        send(up, host, device, 0, bytes)?;
+        if let Some((buf, memory)) = elsewhere.host {
+            send(up, memory, device, bytes, plan.buffers[buf.index].bytes)?;
         }
         uploaded.record()
+    }
+
+    /// The stream that brings inputs over.
+    pub fn frame_stream(&self) -> FrameStream {
+        FrameStream(Arc::clone(&self.up))
+    }
+
+    /// Whether the slot's pass has ended and its outputs are where they go.
+    pub fn is_finished(&self, slot: usize) -> Result<bool> {
+        let Slot { output, received, left, clock, .. } = &self.slots[slot];
+        match (self.slots[slot].is_left(), left, &output.host) {
+            (true, Some(left), _) => left.is_reached(),
+            (_, _, Some(HostMemory::Plain(_))) => clock.end().is_reached(),
+            _ => received.is_reached(),
+        }
     }
 
     /// What must have happened before the pass, with inputs in the slot or without.
@@ -357,6 +384,15 @@ impl Slots {
     }
 }
 
+/// Queues a copy of the host's first bytes to a place on the GPU.
+fn send(up: &Stream, host: &HostMemory, device: &Memory, place: usize, bytes: usize) -> Result<()> {
+    match host {
+        _ if bytes == 0 => Ok(()),
+        HostMemory::Pinned(pinned) => pinned.send(0, device, place, bytes),
+        HostMemory::Plain(plain) => up.upload(device, place, &plain[..bytes]),
+    }
+}
+
 impl Cuda {
     /// The slots, made when they are first used.
     pub(super) fn slots(&mut self) -> Result<&mut Slots> {
@@ -390,7 +426,7 @@ impl Cuda {
     fn reserve_slot(&mut self, plan: &Plan, slot: usize, elsewhere: &Elsewhere<'_>) -> Result<()> {
         let (slots, inputs) = (self.slots()?, Inputs::of(plan, elsewhere));
         if !inputs.0.is_empty() {
-            slots.reserve_input(plan, slot, &inputs)?;
+            slots.reserve_input(plan, slot, [&inputs, &Inputs::on_host(plan, elsewhere)])?;
         }
         if elsewhere.place.is_some() { Ok(()) } else { slots.reserve_output(plan, slot) }
     }
@@ -405,7 +441,7 @@ impl Cuda {
         let plan = program.shared_plan();
         let inputs = Inputs::of(&plan, elsewhere);
         if !inputs.0.is_empty() {
-            slots.send(&plan, slot, &inputs)?;
+            slots.send(&plan, slot, elsewhere)?;
         }
         slots.order(slot, !inputs.0.is_empty())?;
         if let Some((buf, images)) = elsewhere.images {

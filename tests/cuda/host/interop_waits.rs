@@ -52,7 +52,7 @@ impl Subject {
     fn submit(&mut self, slot: usize, image: Image<'_>, place: Option<usize>) -> Result<()> {
         let located = [self.cuda.locate(&image)?.expect("it is in CUDA memory")];
         let (images, place) = (Some((self.small.x, &located[..])), place.map(|place| &self.places[place]));
-        self.cuda.submit(&mut self.small.program, slot, &Elsewhere { images, place })
+        self.cuda.submit(&mut self.small.program, slot, &Elsewhere { images, place, host: None })
     }
 
     fn out_bytes(&self) -> usize {

@@ -40,8 +40,8 @@ impl Pinned {
     /// Its bytes, once its copies have ended.
     pub fn slice(&self) -> Result<&[u8]> {
         self.wait()?;
-        // SAFETY: so many bytes, initialised when they were allocated; no copy is in flight, and only this object's owner can
-        // queue another.
+        // SAFETY: so many bytes, initialised when they were allocated; no copy is in flight, and whoever borrows them can queue
+        // none but one that reads them.
         Ok(unsafe { std::slice::from_raw_parts(self.start, self.bytes) })
     }
 
@@ -60,7 +60,7 @@ impl Pinned {
     }
 
     /// Host → device: `count` bytes from `place` on, queued.
-    pub fn send(&mut self, place: usize, to: &Memory, at: usize, count: usize) -> Result<()> {
+    pub fn send(&self, place: usize, to: &Memory, at: usize, count: usize) -> Result<()> {
         self.check(place, count);
         to.check(at, count);
         increment(&self.stream.counters.copies_in);
