@@ -44,7 +44,7 @@ impl FrameBuffer {
     /// those of some earlier frame until then.
     ///
     /// # Errors
-    /// [`Error::Size`] for one without pixels or larger than memory; [`Error::Memory`]; [`Error::Lost`].
+    /// [`Error::Size`] for one without pixels or larger than memory; [`Error::Memory`]; whatever else a GPU answers.
     pub fn begin(&mut self, format: Format, width: usize, height: usize) -> Result<()> {
         let bytes = format.bytes(width, height).filter(|bytes| *bytes > 0).ok_or_else(|| {
             Error::Size(format!("a frame of {width}×{height}: at least one pixel, and fewer than memory has"))
@@ -53,22 +53,31 @@ impl FrameBuffer {
             let need = Need { host: bytes as u64, ..Need::default() };
             self.held.grow(&format!("a frame of {width}×{height} that waits"), need, memory::FOR_PASS)?;
             self.memory = None;
-            self.memory = Some(self.buffers.allocator.allocate(bytes)?);
+            self.memory = Some(match self.buffers.allocator.allocate(bytes) {
+                Err(Error::Lost(_)) => FrameMemory::Plain(vec![0; bytes]),
+                allocated => allocated?,
+            });
         }
         (self.format, self.width, self.height) = (format, width, height);
         Ok(())
     }
 
-    /// The frame's bytes, rows and planes without padding.
-    ///
-    /// # Errors
-    /// [`Error::Lost`].
-    pub fn bytes_mut(&mut self) -> Result<&mut [u8]> {
+    /// The frame's bytes, rows and planes without padding. Where the GPU is lost whose memory it was, plain memory takes its place: another
+    /// engine may take the frame from there.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         let bytes = self.bytes();
-        match &mut self.memory {
-            Some(memory) => Ok(&mut memory.slice_mut()?[..bytes]),
-            None => Ok(&mut []),
+        if let Some(memory) = &mut self.memory
+            && memory.slice_mut().is_err()
+        {
+            *memory = FrameMemory::Plain(vec![0; memory.bytes()]);
         }
+        let memory = self.memory.as_mut().and_then(|memory| memory.slice_mut().ok());
+        memory.map_or(&mut [], |memory| &mut memory[..bytes])
+    }
+
+    /// Whether any engine can take the frame, whatever became of the one that the memory was made for.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.memory, Some(FrameMemory::Plain(_)))
     }
 
     /// The frame.

@@ -157,7 +157,7 @@ impl Inbox {
         match self.slot(image.format(), image.width(), image.height())? {
             None => Ok(Pushed::Full),
             Some(mut slot) => {
-                image.copy_into(slot.bytes()?)?;
+                image.copy_into(slot.bytes())?;
                 slot.push(stamp)
             }
         }
@@ -214,10 +214,7 @@ impl Inbox {
 impl Slot<'_> {
     /// The frame's bytes, [`Format::bytes`] of them: rows and planes without padding. They hold some earlier frame until they are
     /// written.
-    ///
-    /// # Errors
-    /// [`Error::Lost`] where a GPU fails.
-    pub fn bytes(&mut self) -> Result<&mut [u8]> {
+    pub fn bytes(&mut self) -> &mut [u8] {
         self.entry.buffer.bytes_mut()
     }
 
@@ -266,11 +263,11 @@ impl Reader {
         self.inbox.ring.take(&mut self.spares)
     }
 
-    /// What lies in a slot that was taken, and whether it is memory of the present engine.
+    /// What lies in a slot that was taken, and whether the present engine can take it from there.
     pub fn entry(&self, number: usize) -> (MutexGuard<'_, Entry>, bool) {
         let entry = locked(&self.inbox.entries[number]);
-        let is_present = entry.generation == locked(&self.inbox.buffers).1;
-        (entry, is_present)
+        let can_be_taken = entry.buffer.is_plain() || entry.generation == locked(&self.inbox.buffers).1;
+        (entry, can_be_taken)
     }
 
     /// Its frame is done with.

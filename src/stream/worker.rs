@@ -185,7 +185,7 @@ impl Worker {
                 self.outbox.give_back(place);
                 return None;
             };
-            let (entry, is_present) = self.reader.entry(number);
+            let (entry, can_be_taken) = self.reader.entry(number);
             let (taken, pushed) = (Instant::now(), entry.pushed);
             if self.options.stale_after.is_some_and(|most| taken.saturating_duration_since(pushed) > most) {
                 drop(entry);
@@ -198,15 +198,15 @@ impl Worker {
             drop(entry);
             let mut flight =
                 Flight { number, sequence, stamp, epoch: 0, pushed, taken, place, work: Work::Run, bytes: 0 };
-            flight.work = self.give(&mut flight, is_present).unwrap_or_else(Work::Failed);
+            flight.work = self.give(&mut flight, can_be_taken).unwrap_or_else(Work::Failed);
             return Some(flight);
         }
         None
     }
 
     /// Gives a frame to the engine.
-    fn give(&mut self, flight: &mut Flight, is_present: bool) -> Result<Work> {
-        if !is_present {
+    fn give(&mut self, flight: &mut Flight, can_be_taken: bool) -> Result<Work> {
+        if !can_be_taken {
             return Err(Error::Device("the engine was lost while the frame waited".to_owned()));
         }
         self.take_words()?;

@@ -57,6 +57,21 @@ impl Network {
         Network { tensors: tensors.collect(), config, folder: tempfile::tempdir().unwrap() }
     }
 
+    /// A tiny network whose weights are unlike each other, so that labels win by places.
+    pub fn varied() -> Network {
+        let image = ImageEncoder::Vit { patch: 16, dim: 8, depth: 4, heads: 2, mlp: 6, grid: 2, hooks: [0, 1, 2, 3] };
+        let mut network = Network::tiny(image, HeadBlock::NONE);
+        for (seed, (_, values)) in network.tensors.values_mut().enumerate() {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.4;
+            }
+        }
+        network.tensors.iter_mut().filter(|(name, _)| name.ends_with("running_var")).for_each(|(_, (_, values))| {
+            values.iter_mut().for_each(|value| *value = value.abs() + 0.5);
+        });
+        network
+    }
+
     pub fn values(&mut self, tensor: &str) -> &mut Vec<f32> {
         &mut self.tensors.get_mut(tensor).unwrap_or_else(|| panic!("no {tensor}")).1
     }

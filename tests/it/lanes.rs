@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lseg_fast::image::npy::Dtype;
-use lseg_fast::model::config::{HeadBlock, ImageEncoder};
 use lseg_fast::{
     DeviceChoice, EmbeddingForm, Engine, Error, Image, LabelSlot, Labels, Lane, Layout, MapSize, Network, Options,
     Output, Result, Results, Segmentation, Size, Threshold, Ticket, Wanted,
@@ -38,17 +37,7 @@ fn tiny(device: DeviceChoice) -> Result<Network> {
     if device != DeviceChoice::Cpu {
         return Network::load(&golden(), &Options { memory: Some(MEMORY), ..options(device) });
     }
-    let image = ImageEncoder::Vit { patch: 16, dim: 8, depth: 4, heads: 2, mlp: 6, grid: 2, hooks: [0, 1, 2, 3] };
-    let mut network = testing::network::Network::tiny(image, HeadBlock::NONE);
-    // Unlike each other, so that labels win by places.
-    for (seed, (_, values)) in network.tensors.values_mut().enumerate() {
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.4;
-        }
-    }
-    network.tensors.iter_mut().filter(|(name, _)| name.ends_with("running_var")).for_each(|(_, (_, values))| {
-        values.iter_mut().for_each(|value| *value = value.abs() + 0.5);
-    });
+    let network = testing::network::Network::varied();
     Network::load(&network.write(), &Options { memory: Some(MEMORY), ..options(device) })
 }
 

@@ -34,6 +34,7 @@ mod protocols;
 mod regressions;
 mod rewrites;
 mod soak;
+mod stream;
 mod structure;
 mod tokenizer;
 mod verify;

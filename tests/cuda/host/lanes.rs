@@ -26,7 +26,7 @@ use super::{BOARDS, is_virtual, schedules};
 use crate::gpu::ordinal;
 
 /// Of 2, 3 and 40 words: their banks need more and more room.
-fn words(list: usize) -> Vec<String> {
+pub fn words(list: usize) -> Vec<String> {
     match list {
         0 => ["cat", "other"].map(str::to_owned).to_vec(),
         1 => ["sky", "cat", "sea"].map(str::to_owned).to_vec(),
@@ -34,32 +34,32 @@ fn words(list: usize) -> Vec<String> {
     }
 }
 
-const LISTS: usize = 3;
-const SIZES: [Size; 2] = [Size::Exact { height: 32, width: 32 }, Size::Exact { height: 32, width: 64 }];
+pub const LISTS: usize = 3;
+pub const SIZES: [Size; 2] = [Size::Exact { height: 32, width: 32 }, Size::Exact { height: 32, width: 64 }];
 /// (width, height); the last needs more page-locked memory than the others.
-const PHOTOS: [(usize, usize); 3] = [(24, 20), (24, 20), (60, 40)];
+pub const PHOTOS: [(usize, usize); 3] = [(24, 20), (24, 20), (60, 40)];
 
-fn all() -> Wanted<'static> {
+pub fn all() -> Wanted<'static> {
     Wanted::MASK.and(Output::Scores)
 }
 
-fn network(ordinal: usize) -> Result<Network> {
+pub fn network(ordinal: usize) -> Result<Network> {
     let options = Options { device: DeviceChoice::Cuda(Some(ordinal)), threads: Some(1), ..Options::default() };
     Network::load(&root().join("tests/golden/vit16/model.ckpt"), &options)
 }
 
-fn rgb(photo: usize) -> Vec<u8> {
+pub fn rgb(photo: usize) -> Vec<u8> {
     let (width, height) = PHOTOS[photo];
     (0..width * height * 3).map(|i| ((i * (2 * photo + 3)) * 7919 % 251) as u8).collect()
 }
 
-fn frame(photo: usize, rgb: &[u8]) -> Image<'_> {
+pub fn frame(photo: usize, rgb: &[u8]) -> Image<'_> {
     let (width, height) = PHOTOS[photo];
     Image::rgb8(width, height, rgb)
 }
 
 /// Of mask and scores, every bit.
-fn bits(results: &Results) -> u64 {
+pub fn bits(results: &Results) -> u64 {
     let mut hasher = DefaultHasher::new();
     results.mask(0).unwrap().hash(&mut hasher);
     let scores = results.values(Output::Scores, 0).unwrap().iter().map(|value| value.to_bits());
@@ -68,21 +68,21 @@ fn bits(results: &Results) -> u64 {
 }
 
 /// List of words, size, photo.
-type Question = (usize, usize, usize);
+pub type Question = (usize, usize, usize);
 
 /// What engines of their own answer, one for each list of words: their programs and their banks never saw another.
-struct Right {
+pub struct Right {
     ordinal: usize,
     engines: HashMap<usize, Engine>,
     known: HashMap<Question, u64>,
 }
 
 impl Right {
-    fn on(ordinal: usize) -> Right {
+    pub fn on(ordinal: usize) -> Right {
         Right { ordinal, engines: HashMap::new(), known: HashMap::new() }
     }
 
-    fn of(&mut self, question: Question) -> u64 {
+    pub fn of(&mut self, question: Question) -> u64 {
         let Right { ordinal, engines, known } = self;
         let (list, size, photo) = question;
         *known.entry(question).or_insert_with(|| {

@@ -18,6 +18,7 @@ mod refused;
 mod siblings;
 mod slots;
 pub mod small;
+mod stream;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -58,6 +58,76 @@ fn two_passes_in_flight_see_their_own_inputs_and_outputs() {
     }
 }
 
+/// As [`pipelined`], each input in memory of its own, which goes round as a stream's does.
+fn pipelined_memory(cuda: &mut Cuda, small: &mut Small, hastens: bool) -> Result<Vec<Vec<u32>>> {
+    let allocator = cuda.frame_allocator()?;
+    let mut memory = (0..3).map(|_| allocator.allocate(4 * small.x.len())).collect::<Result<Vec<_>>>()?;
+    let mut results = Vec::new();
+    small.submit_memory(cuda, 0, &mut memory[0], 0)?;
+    for seed in 1..INPUTS {
+        small.submit_memory(cuda, seed % 2, &mut memory[seed % 3], seed)?;
+        if hastens {
+            cuda.vector(&[1.0])?;
+        }
+        results.push(small.finish(cuda, (seed - 1) % 2)?);
+    }
+    results.push(small.finish(cuda, (INPUTS - 1) % 2)?);
+    Ok(results)
+}
+
+#[test]
+fn frames_are_taken_from_memory_that_others_filled() {
+    for ordinal in schedules() {
+        let (mut cuda, mut small, expected) = subject(ordinal);
+        for hastens in [false, true, false] {
+            let got = pipelined_memory(&mut cuda, &mut small, hastens).unwrap();
+            assert_eq!(got, expected, "device {ordinal}, {hastens}");
+        }
+        // Beside passes whose inputs lie in the slot, on another thread, and after its device.
+        small.submit(&mut cuda, 0, 1).unwrap();
+        let allocator = cuda.frame_allocator().unwrap();
+        let mut memory =
+            std::thread::scope(|scope| scope.spawn(|| allocator.allocate(4 * small.x.len()).unwrap()).join().unwrap());
+        small.submit_memory(&mut cuda, 1, &mut memory, 2).unwrap();
+        assert!(memory.slice().unwrap().iter().any(|byte| *byte != 0));
+        assert_eq!(small.finish(&mut cuda, 0).unwrap(), expected[1]);
+        assert_eq!(small.finish(&mut cuda, 1).unwrap(), expected[2]);
+        assert!(cuda.is_finished(1).unwrap());
+        drop((small, cuda));
+        memory.slice_mut().unwrap().fill(7);
+        if !is_virtual() {
+            continue;
+        }
+        for wait in [Wait::Inputs, Wait::ArenaIsFree, Wait::Pass] {
+            let is_wrong = |hastens| {
+                let (mut cuda, mut small, expected) = subject(ordinal);
+                cuda.omit(Some(wait)).unwrap();
+                pipelined_memory(&mut cuda, &mut small, hastens).map_or(true, |got| got != expected)
+            };
+            assert!([false, true].into_iter().any(is_wrong), "{wait:?} is missed by nobody on device {ordinal}");
+        }
+    }
+}
+
+/// One copy each way, one within, one graph; nothing is allocated.
+#[test]
+fn a_frame_from_such_memory_is_a_few_calls() {
+    if !is_there() {
+        return;
+    }
+    let (mut cuda, mut small, expected) = subject(0);
+    pipelined_memory(&mut cuda, &mut small, false).unwrap();
+    let mut memory = cuda.frame_allocator().unwrap().allocate(4 * small.x.len()).unwrap();
+    let frame = Calls { copies_in: 1, copies_within: 1, copies_out: 1, graph_nodes: 2, records: 4, ..REPLAYED };
+    for seed in 0..INPUTS {
+        let (got, asked) = calls(&mut cuda, |cuda| {
+            small.submit_memory(cuda, 0, &mut memory, seed).unwrap();
+            small.finish(cuda, 0).unwrap()
+        });
+        assert_eq!((got, asked), (expected[seed].clone(), Calls { waits: 2, ..frame }));
+    }
+}
+
 /// Each of the waits between the streams is needed: without it some order that CUDA allows gives other results, or reads what nobody
 /// has written.
 #[test]

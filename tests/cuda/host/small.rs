@@ -2,7 +2,7 @@
 
 use lseg_fast::Result;
 use lseg_fast::device::cuda::Cuda;
-use lseg_fast::device::{Bank, Calls, Device, Elsewhere, Program, Upload};
+use lseg_fast::device::{Bank, Calls, Device, Elsewhere, FrameMemory, Program, Upload};
 use lseg_fast::ops::{Buf, Element, Epilogue, Linear, layer_norm};
 use lseg_fast::plan::{self, Plan};
 
@@ -84,6 +84,13 @@ impl Small {
         let bytes = cuda.slot_input(&mut self.program, slot, self.x)?;
         bytes.copy_from_slice(bytemuck::cast_slice(&pattern(self.x.len(), seed)));
         cuda.submit(&mut self.program, slot, &Elsewhere::default())
+    }
+
+    /// As [`Small::submit`], of memory of the device's own allocator, which any thread may have filled.
+    pub fn submit_memory(&mut self, cuda: &mut Cuda, slot: usize, memory: &mut FrameMemory, seed: usize) -> Result<()> {
+        memory.slice_mut()?.copy_from_slice(bytemuck::cast_slice(&pattern(self.x.len(), seed)));
+        let FrameMemory::Cuda(memory) = memory else { unreachable!("it is of a GPU's allocator") };
+        cuda.submit(&mut self.program, slot, &Elsewhere { host: Some((self.x, memory)), ..Elsewhere::default() })
     }
 
     /// The bits of its result.
