@@ -9,7 +9,7 @@ use crate::atomic_file::{Durability, WriteSeek, create_folder, write_atomically,
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::device::cpu;
-use crate::engine::{self, DeviceChoice, Engine, Options, TemplateList};
+use crate::engine::{self, DeviceChoice, Engine, LabelOptions, Options, TemplateList};
 use crate::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
 use crate::labels::{self, List};
 use crate::model::config::Config;
@@ -101,10 +101,7 @@ impl TextArguments {
             Some(name) => engine.set_template_list(&TemplateList::named(name)?)?,
             None => engine.set_templates(&self.templates)?,
         }
-        engine.set_long_labels(match self.long_labels {
-            LongLabels::Refuse => engine::LongLabels::Refuse,
-            LongLabels::Cut => engine::LongLabels::Cut,
-        });
+        engine.set_long_labels(self.long_labels());
         let mut bar: Option<ProgressBar> = None;
         let set = engine.set_list_watched(list, &mut |done, of| {
             if of >= MANY_TEXTS {
@@ -118,6 +115,25 @@ impl TextArguments {
             engine.label_notes().iter().for_each(message::note);
         }
         Ok(())
+    }
+
+    fn long_labels(&self) -> engine::LongLabels {
+        match self.long_labels {
+            LongLabels::Refuse => engine::LongLabels::Refuse,
+            LongLabels::Cut => engine::LongLabels::Cut,
+        }
+    }
+
+    /// How words become labels.
+    pub fn label_options(&self) -> crate::Result<LabelOptions> {
+        let list = self.template_list.as_deref().map(TemplateList::named).transpose()?;
+        let long_labels = self.long_labels();
+        Ok(match list {
+            Some(TemplateList { templates, keeps_length, spares_last }) => {
+                LabelOptions { templates, keeps_length, spares_last, long_labels }
+            }
+            None => LabelOptions { templates: self.templates.clone(), long_labels, ..LabelOptions::default() },
+        })
     }
 
     /// The list that is named.
@@ -363,21 +379,28 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl EngineArguments {
     /// Loads the opened model; why `auto` fell back to the CPU is said on stderr unless `quiet`.
     pub fn load(&self, checkpoint: &Checkpoint, quiet: bool) -> Result<Engine, Failure> {
-        let options = Options {
+        let engine = Engine::from_checkpoint(checkpoint, &self.options())?;
+        if !quiet {
+            self.notes(engine.note()).for_each(message::note);
+        }
+        Ok(engine)
+    }
+
+    /// How a network is loaded.
+    pub fn options(&self) -> Options {
+        Options {
             device: self.device,
             threads: self.threads.map(usize::from),
             memory: self.max_memory,
             timeout: self.timeout,
             ..Options::default()
-        };
-        let engine = Engine::from_checkpoint(checkpoint, &options)?;
-        if !quiet {
-            if self.model.is_none() {
-                message::note("the embedded demo model knows clip art only; --model names another (lseg-fast info)");
-            }
-            engine.note().into_iter().for_each(message::note);
         }
-        Ok(engine)
+    }
+
+    /// What is said of the model that was loaded, and what it says of itself.
+    pub fn notes<'a>(&self, own: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        let demo = "the embedded demo model knows clip art only; --model names another (lseg-fast info)";
+        self.model.is_none().then_some(demo).into_iter().chain(own)
     }
 
     /// The model, its weights not yet read. To be called once.

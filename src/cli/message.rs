@@ -18,3 +18,25 @@ fn say(kind: &str, what: &str) {
     let line = format!("{kind}: {}\n", printable(what));
     let _ = io::stderr().write_all(line.as_bytes());
 }
+
+/// Notes for people, unless they want none, and errors.
+#[derive(Clone, Copy)]
+pub struct Notes {
+    is_quiet: bool,
+}
+
+impl Notes {
+    pub fn new(is_quiet: bool) -> Notes {
+        Notes { is_quiet }
+    }
+
+    pub fn say(self, what: impl Display) {
+        if !self.is_quiet {
+            note(what);
+        }
+    }
+
+    pub fn error(self, what: impl Display) {
+        error(what);
+    }
+}

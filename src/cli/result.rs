@@ -40,6 +40,24 @@ impl From<(&'static str, Duration)> for StageTime {
     }
 }
 
+/// How much of a photo a label has.
+#[derive(Serialize)]
+pub struct Share {
+    pub index: usize,
+    pub label: String,
+    /// Fraction of the photo.
+    pub share: f64,
+}
+
+/// The pixels below the threshold.
+#[derive(Serialize)]
+pub struct Unlabelled {
+    /// In the mask's file.
+    pub value: u16,
+    /// Fraction of the photo.
+    pub share: f64,
+}
+
 #[derive(Serialize)]
 pub struct SavedFile {
     pub kind: &'static str,

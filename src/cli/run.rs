@@ -24,7 +24,7 @@ use super::photos::Photo;
 use super::print::Printer;
 use super::protocol::{Chosen, ProtocolArguments};
 use super::restart::Restartable;
-use super::result::{Heading, SavedFile, StageTime, render_stages_and_files};
+use super::result::{Heading, SavedFile, Share, StageTime, Unlabelled, render_stages_and_files};
 use super::table::{Align, Table};
 use super::timings::Timings;
 use super::window_scores::WindowScores;
@@ -472,23 +472,6 @@ struct Taken {
     preset: String,
     mask_height: usize,
     mask_width: usize,
-}
-
-#[derive(Serialize)]
-struct Share {
-    index: usize,
-    label: String,
-    /// Fraction of the photo.
-    share: f64,
-}
-
-/// The pixels below the threshold.
-#[derive(Serialize)]
-struct Unlabelled {
-    /// In the mask's file.
-    value: u16,
-    /// Fraction of the photo.
-    share: f64,
 }
 
 impl Report {

@@ -1,0 +1,170 @@
+//! `stream`: a camera, a video, a folder or a pipe of frames in; masks, a video, frames or lines of JSON out, as they come.
+
+mod arguments;
+mod capture;
+mod report;
+mod sink;
+mod words;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+pub use arguments::Arguments;
+
+use crate::engine::Network;
+use crate::error::Error;
+use crate::stream::{Answer, Policy, Stream};
+use crate::termination::before_signals_end;
+
+use self::capture::{Capture, Counted};
+use self::report::{FrameReport, Summary};
+use self::sink::Sink;
+use super::print::Printer;
+use super::{Failure, Outcome, message};
+
+/// How soon an end is seen while no answer comes.
+const GLANCE: Duration = Duration::from_millis(50);
+/// How long a signal waits for the frame in flight and the files that are open.
+const LAST_WORK: Duration = Duration::from_secs(10);
+/// Between two lines about damaged frames.
+const QUIET: Duration = Duration::from_secs(1);
+
+pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Failure> {
+    arguments.check()?;
+    if arguments.to_stdout() {
+        printer.leave_stdout(arguments.quiet);
+    }
+    let (list, label_options) = (arguments.words.list()?, arguments.words.options()?);
+    let stop = Arc::new(AtomicBool::new(false));
+    let notes = message::Notes::new(arguments.quiet);
+    let mut capture = Capture::open(arguments, &stop, &notes)?;
+    let policy = arguments.policy(capture.is_live());
+    let mut sink = Sink::new(arguments, capture.rate())?;
+    let options = arguments.stream_options(policy)?;
+
+    let (checkpoint, engine_options) = (arguments.engine.open()?, arguments.engine.options());
+    let make = move || Network::from_checkpoint(&checkpoint, &engine_options);
+    let stream = Arc::new(Stream::start_with(make, Some(&list), &label_options, options)?);
+    notes.say_all(arguments.engine.notes(&stream.network()?));
+    notes.say_all(stream.notes().iter().cloned());
+    notes.say(capture.describe());
+
+    let finished = end_by_signal(&stop);
+    let counted = Arc::clone(&capture.counted);
+    let reader = capture.start(Arc::clone(&stream), policy)?;
+    arguments.words.follow(&stream, &stop, &notes)?;
+    let begin = Instant::now();
+    let mut watch = Watch { notes: &notes, told: None, failed: 0 };
+    let taken = take(arguments, &stream, &stop, &counted, &mut sink, &mut watch, printer);
+    // Whatever ended it: the source is told, the frame in flight ends, files are finished.
+    stop.store(true, Ordering::Relaxed);
+    let ended = stream.stop();
+    let delivered = taken?;
+    sink.finish()?;
+    let source = reader.ended();
+    let summary = Summary::new(&stream.stats(), &counted, delivered, begin.elapsed());
+    printer.print(&summary, Summary::render)?;
+    drop(finished);
+    ended?;
+    source?;
+    let is_whole = watch.failed == 0 && counted.corrupt() == 0;
+    Ok(if is_whole { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+/// Takes answers until the source has ended and all are there, or so many were asked for, or a signal came. How many.
+fn take(
+    arguments: &Arguments,
+    stream: &Stream,
+    stop: &AtomicBool,
+    counted: &Counted,
+    sink: &mut Sink,
+    watch: &mut Watch<'_>,
+    printer: &mut Printer,
+) -> Result<u64, Failure> {
+    let mut delivered = 0;
+    let most = arguments.frames.unwrap_or(u64::MAX);
+    while delivered < most && !stop.load(Ordering::Relaxed) {
+        watch.damaged(counted);
+        let Some(answer) = stream.recv(GLANCE)? else {
+            if stream.is_over() {
+                break;
+            }
+            continue;
+        };
+        delivered += 1;
+        let report = deliver(arguments, stream, sink, watch, &answer)?;
+        if arguments.is_told_each_frame() {
+            printer.print(&report, FrameReport::render)?;
+        }
+    }
+    watch.last(counted);
+    Ok(delivered)
+}
+
+/// One answer to where it goes.
+fn deliver(
+    arguments: &Arguments,
+    stream: &Stream,
+    sink: &mut Sink,
+    watch: &mut Watch<'_>,
+    answer: &Answer,
+) -> Result<FrameReport, Failure> {
+    match answer.results() {
+        Ok(results) => {
+            let files = sink.take(answer, results)?;
+            let replaced = stream.stats().replaced;
+            Ok(FrameReport::new(answer, results, replaced, files, arguments.has_threshold()))
+        }
+        Err(error) => {
+            watch.failed += 1;
+            watch.notes.error(format!("frame {}: {error}", answer.sequence));
+            Ok(FrameReport::failed(answer, error, stream.stats().replaced))
+        }
+    }
+}
+
+/// What is said of damaged frames: not more than once a second.
+struct Watch<'a> {
+    notes: &'a message::Notes,
+    told: Option<(Instant, u64)>,
+    failed: u64,
+}
+
+impl Watch<'_> {
+    fn damaged(&mut self, counted: &Counted) {
+        if self.told.is_none_or(|(when, _)| when.elapsed() >= QUIET) {
+            self.last(counted);
+        }
+    }
+
+    fn last(&mut self, counted: &Counted) {
+        let (corrupt, before) = (counted.corrupt(), self.told.map_or(0, |(_, before)| before));
+        if corrupt > before {
+            self.told = Some((Instant::now(), corrupt));
+            self.notes.error(format!("{} ({corrupt} damaged so far)", counted.last_damage()));
+        }
+    }
+}
+
+/// A signal stops the stream, and waits until what this gives is dropped: the call then ends by itself, with exit code 0.
+fn end_by_signal(stop: &Arc<AtomicBool>) -> mpsc::Sender<()> {
+    let (finished, is_finished) = mpsc::channel::<()>();
+    let stop = Arc::clone(stop);
+    before_signals_end(move || {
+        stop.store(true, Ordering::Relaxed);
+        // Nothing comes: the channel closes when all is done, and the program is then about to end.
+        if is_finished.recv_timeout(LAST_WORK) == Err(mpsc::RecvTimeoutError::Disconnected) {
+            std::thread::sleep(LAST_WORK);
+        }
+    });
+    finished
+}
+
+/// An error of the source, of the stream, or of where answers go.
+impl From<mpsc::RecvError> for Failure {
+    fn from(_: mpsc::RecvError) -> Failure {
+        Failure::from(Error::Lost("a thread of the stream has ended".to_owned()))
+    }
+}
