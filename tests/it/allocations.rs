@@ -12,10 +12,11 @@ use lseg_fast::embedding::At;
 use lseg_fast::image::npy::Dtype;
 use lseg_fast::model::detect::{HeadBlockOverride, detect};
 use lseg_fast::plan_report::plan;
+use lseg_fast::stream::{Policy, Stream, StreamOptions};
 use lseg_fast::tokenizer::Tokenizer;
 use lseg_fast::{
-    Alpha, DeviceChoice, EmbeddingForm, Engine, Format, Image, Layout, MapSize, Options, Output, Results, Segmentation,
-    Size, Threshold, Wanted,
+    Alpha, DeviceChoice, EmbeddingForm, Engine, Format, Image, Layout, MapSize, Network, Options, Output, Results,
+    Segmentation, Size, Threshold, Wanted,
 };
 use testing::gpu::found;
 use testing::process::alone;
@@ -127,7 +128,55 @@ fn frames_allocate_nothing_and_float16_takes_half() {
         frames_after_the_first_allocate_nothing();
         replayed_frames_on_a_gpu_allocate_nothing();
         further_outputs_allocate_nothing();
+        streams_allocate_nothing();
     });
+}
+
+/// From push to the answer's end, whichever frames are computed, with words that change, on both devices.
+fn streams_allocate_nothing() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/vit16/model.ckpt");
+    let load = |device| Network::load(&path, &Options { device, threads: Some(2), ..Options::default() });
+    let networks = [Some(load(DeviceChoice::Cpu).unwrap()), found(load(DeviceChoice::Cuda(Some(0))))];
+    let (width, height) = (75, 41);
+    let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let frame = Image::rgb8(width, height, &rgb);
+    for network in networks.into_iter().flatten() {
+        for policy in [Policy::Newest, Policy::Every { queue: 2 }] {
+            let labels = network.labels(&["cat", "a wall", "other"]).unwrap();
+            let size = Some(Size::Exact { height: 32, width: 64 });
+            let stream =
+                Stream::start(&network, Some(&labels), StreamOptions { policy, size, ..StreamOptions::default() })
+                    .unwrap();
+            let take = || {
+                let answer = stream.recv(Duration::from_secs(60)).unwrap().expect("a frame was pushed");
+                assert!(answer.results().is_ok());
+            };
+            let two = || {
+                stream.push(&frame, 1).unwrap();
+                let mut slot = stream.slot(Format::Rgb8, width, height).unwrap().expect("there is room for two");
+                slot.bytes().copy_from_slice(&rgb);
+                slot.push(2).unwrap();
+                take();
+                // Of the newest one may have been replaced.
+                while stream.stats().in_flight > 0 {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(Duration::from_millis(2));
+                while let Some(answer) = stream.poll() {
+                    assert!(answer.results().is_ok());
+                }
+            };
+            (0..8).for_each(|_| two());
+            let (count, largest) = allocations(|| (0..20).for_each(|_| two()));
+            let (_, block) = QUEUE_BLOCK;
+            let device = network.device();
+            assert!(
+                count <= 1 && largest <= block,
+                "{device}, {policy:?}: {count} allocations of up to {largest} bytes"
+            );
+            stream.stop().unwrap();
+        }
+    }
 }
 
 /// On a real GPU, or the virtual one, whose own allocations are not counted.
