@@ -1,6 +1,7 @@
 //! Where moving pictures come from: cameras, files, streams and pipes, one [`Source`] each. A source writes each frame's bytes straight
 //! into memory that its caller gives, in the format that they came in: nothing is converted on the host.
 
+mod ffmpeg;
 mod folder;
 mod pipe;
 mod rate;
@@ -9,6 +10,7 @@ mod reconnect;
 mod writer;
 mod y4m;
 
+pub use self::ffmpeg::{Address, Decoded, Encoder, Ffmpeg, FfmpegOptions, Programs};
 pub use self::folder::Folder;
 pub use self::rate::Rate;
 pub use self::raw::{Raw, RawOptions};
