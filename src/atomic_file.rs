@@ -5,7 +5,7 @@ pub(crate) mod temporary;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 use target::{Target, keep_rights};
@@ -58,6 +58,49 @@ pub fn write_whole(
         })
     });
     own.map_or(written.map_err(|e| Error::output(path, e)), Err)
+}
+
+/// A file beside its target that another program writes, by its name; dropped, it is removed.
+pub(crate) struct Beside {
+    target: Target,
+    file: File,
+    temporary: Temporary,
+    path: PathBuf,
+}
+
+impl Beside {
+    /// An empty file with a temporary name in the folder of `path`, which is created where it is missing, and the rights of the file
+    /// that it will replace.
+    ///
+    /// # Errors
+    /// [`Error::Output`], as [`write_atomically`].
+    pub fn of(path: &Path) -> Result<Beside> {
+        Beside::make(path).map_err(|e| Error::output(path, e))
+    }
+
+    fn make(path: &Path) -> io::Result<Beside> {
+        let target = Target::of(path)?;
+        fs::create_dir_all(target.folder())?;
+        let (file, temporary) = Temporary::named(target.folder())?;
+        if let Some(replaced) = &target.replaced {
+            keep_rights(&file, replaced)?;
+        }
+        Ok(Beside { target, file, temporary, path: path.to_owned() })
+    }
+
+    /// Its name meanwhile.
+    pub fn path(&self) -> &Path {
+        self.temporary.path().unwrap_or(&self.path)
+    }
+
+    /// Gives it its own name in place of what is there.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub fn publish(self) -> Result<()> {
+        let Beside { target, file, temporary, path } = self;
+        temporary.publish(file, target.folder(), &target.path).map_err(|e| Error::output(&path, e))
+    }
 }
 
 /// Creates the folder `path` and those above it where they are missing.
@@ -147,6 +190,26 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(names(path.parent().unwrap()), ["file"]);
+    }
+
+    #[test]
+    fn what_another_program_writes_takes_its_name_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/file");
+        for text in ["one", "two"] {
+            let beside = Beside::of(&path).unwrap();
+            assert_eq!(beside.path().parent(), path.parent());
+            fs::write(beside.path(), text).unwrap();
+            beside.publish().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(names(path.parent().unwrap()), ["file"]);
+        }
+        let beside = Beside::of(&path).unwrap();
+        fs::write(beside.path(), "half").unwrap();
+        drop(beside);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(names(path.parent().unwrap()), ["file"]);
+        assert!(matches!(Beside::of(folder.path()), Err(Error::Output { .. })));
     }
 
     #[test]

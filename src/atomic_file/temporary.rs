@@ -39,9 +39,15 @@ impl Temporary {
         }
     }
 
-    fn named(folder: &Path) -> io::Result<(File, Temporary)> {
+    /// As [`Temporary::new`], under a name in any case.
+    pub fn named(folder: &Path) -> io::Result<(File, Temporary)> {
         let (file, name) = Name::make(folder, create)?;
         Ok((file, Temporary(Some(name))))
+    }
+
+    /// Its name, if it has one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|name| name.0.as_path())
     }
 
     /// Puts the file at `target`, which is in `folder`, in one step.

@@ -1,13 +1,14 @@
 //! The photos that were asked for, and the names of what becomes of them.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::image::decode::{HEAD, is_picture, is_picture_name};
+use crate::image::decode::is_picture_name;
+use crate::image::photo_files::{has_picture, is_hidden, is_own_result};
 use walkdir::{DirEntry, WalkDir};
 
 use super::Failure;
@@ -181,28 +182,6 @@ fn unreadable(root: &Path, error: walkdir::Error) -> Result<Option<Unreadable>, 
     let mut photo = Photo::new(path.clone(), place(root, &path));
     photo.fault = Some(Error::io(if is_folder { "list" } else { "open" }, &path, source));
     Ok(Some(Unreadable::Photo(photo)))
-}
-
-/// Whether a file's first bytes are a picture's.
-fn has_picture(path: &Path) -> bool {
-    let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)).is_ok() && is_picture(&head)
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".")
-}
-
-/// Whether this program gives such a name to a picture: `a.mask.png`, `a.overlay.png`, `a.mask.03.dog.png`, `a.heat.03.dog.png`.
-fn is_own_result(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    let of_one_label = |kind| {
-        let (_, after) = name.strip_suffix(".png")?.rsplit_once(kind)?;
-        let (index, label) = after.split_once('.')?;
-        Some(!label.is_empty() && index.parse::<u16>().is_ok())
-    };
-    let is_of_one_label = [".mask.", ".heat."].into_iter().filter_map(of_one_label).any(|is| is);
-    name.ends_with(".mask.png") || name.ends_with(".overlay.png") || is_of_one_label
 }
 
 /// The path below `root`, without its ending.

@@ -18,6 +18,7 @@ pub mod npy;
 #[cfg(feature = "overlay")]
 pub mod overlay;
 pub mod palette;
+pub(crate) mod photo_files;
 #[doc(hidden)]
 pub mod resize;
 #[cfg(feature = "overlay")]

@@ -1,8 +1,44 @@
 //! Where moving pictures come from: cameras, files, streams and pipes, one [`Source`] each. A source writes each frame's bytes straight
 //! into memory that its caller gives, in the format that they came in: nothing is converted on the host.
 
+mod ffmpeg;
+mod folder;
+mod pipe;
+mod rate;
+mod raw;
+mod reconnect;
+mod writer;
+mod y4m;
+
+pub use self::ffmpeg::{Address, Decoded, Encoder, Ffmpeg, FfmpegOptions, Programs};
+pub use self::folder::Folder;
+pub use self::rate::Rate;
+pub use self::raw::{Raw, RawOptions};
+pub use self::reconnect::{Reconnect, Tell};
+pub use self::writer::{Y4mWriter, unwritable};
+pub use self::y4m::{Y4m, Y4mOptions};
 use crate::error::Result;
+use crate::image::decode;
 use crate::pixels::Format;
+
+/// The largest frame taken by default, in pixels: as of photos.
+pub const DEFAULT_MAX_PIXELS: u64 = decode::DEFAULT_MAX_PIXELS;
+
+/// An error, without the source's name, for a size that no frame has or that is not allowed.
+fn check_size(width: u64, height: u64, max_pixels: u64) -> Result<(), String> {
+    let pixels = u128::from(width) * u128::from(height);
+    // In no format has a pixel more than 12 bytes.
+    if pixels.saturating_mul(12) > isize::MAX as u128 || pixels > u128::from(max_pixels) {
+        return Err(format!(
+            "{width}×{height} is {pixels} pixels, more than the {max_pixels} allowed; raise the limit (--max-pixels) or make the \
+             frames smaller"
+        ));
+    }
+    if pixels == 0 {
+        return Err(format!("{width}×{height} pixels: there is nothing in it"));
+    }
+    Ok(())
+}
 
 /// Something that yields frames, one after the other.
 pub trait Source: Send {
@@ -48,3 +84,6 @@ pub struct Frame {
     /// Frames that the source itself has lost just before this one, as far as it tells.
     pub missed: u64,
 }
+
+#[cfg(test)]
+mod tests;
