@@ -18,6 +18,7 @@ mod protocol;
 mod restart;
 mod result;
 mod run;
+mod stream;
 mod table;
 mod text;
 mod timings;
@@ -60,6 +61,7 @@ Exit code: 0 all done, 1 a file or the machine failed (other photos are done), 2
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Stream(Box<stream::Arguments>),
     Embed(embed::Arguments),
     Text(text::Arguments),
     Convert(convert::Arguments),
@@ -109,6 +111,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
     let mut printer = Printer::new(arguments.json);
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments, &mut printer),
+        Command::Stream(arguments) => stream::run(&arguments, &mut printer),
         Command::Embed(arguments) => embed::run(&arguments, &mut printer),
         Command::Text(arguments) => text::run(&arguments, &mut printer),
         Command::Convert(arguments) => convert::run(&arguments, &mut printer),

@@ -89,7 +89,8 @@ pub struct Outbox {
 
 struct State {
     ready: VecDeque<Answer>,
-    free: Vec<Box<Place>>,
+    /// That which was free for longest comes first: each has had its memory after as many frames as there are.
+    free: VecDeque<Box<Place>>,
     unread: u64,
     /// Nothing comes any more; and why, where that is an error.
     ended: Option<Option<String>>,
@@ -111,7 +112,7 @@ impl Outbox {
     /// replaces.
     pub fn claim(&self) -> Option<Box<Place>> {
         let mut state = self.state();
-        let free = state.free.pop();
+        let free = state.free.pop_front();
         if free.is_some() || !self.is_newest {
             return free;
         }
@@ -124,7 +125,7 @@ impl Outbox {
     pub fn give_back(&self, mut place: Box<Place>) {
         // Whoever holds a tensor of it still has its own part of it.
         place.on_device = None;
-        self.state().free.push(place);
+        self.state().free.push_back(place);
         self.engine.wake();
     }
 

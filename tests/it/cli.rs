@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::answer::Answer;
 
-const COMMANDS: [&str; 9] = ["run", "embed", "text", "convert", "tokenize", "info", "plan", "eval", "bench"];
+const COMMANDS: [&str; 10] = ["run", "stream", "embed", "text", "convert", "tokenize", "info", "plan", "eval", "bench"];
 
 /// A folder in which the program is called.
 struct Folder(TempDir);

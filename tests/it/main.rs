@@ -35,6 +35,7 @@ mod regressions;
 mod rewrites;
 mod soak;
 mod stream;
+mod stream_command;
 mod structure;
 mod tokenizer;
 mod verify;

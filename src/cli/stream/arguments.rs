@@ -10,7 +10,7 @@ use crate::image::palette::Palette;
 use crate::pixels::Format;
 use crate::protocol::Size;
 use crate::stream::{Policy, Realtime, StreamOptions, Waiting};
-use crate::video::{DEFAULT_MAX_PIXELS, Rate};
+use crate::video::{CameraFormat, DEFAULT_MAX_PIXELS, Rate};
 
 use super::super::Failure;
 use super::super::common::EngineArguments;
@@ -80,7 +80,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FORMAT")]
     pub pixels: Option<Pixels>,
 
-    /// A camera's pixels: auto (the first that it has of nv12, yuyv, others, mjpeg), or one of them
+    /// A camera's pixels: auto (the first that it has), nv12, yuyv, rgb8, bgr8, mono8 or mjpeg
     #[arg(long, default_value = "auto", value_name = "FORMAT")]
     pub camera_format: CameraFormat,
 
@@ -175,17 +175,6 @@ pub enum Pixels {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CameraFormat {
-    Auto,
-    Nv12,
-    Yuyv,
-    Rgb24,
-    Bgr24,
-    Grey,
-    Mjpeg,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnLoss {
     /// Open it again and again, from 0.1 to 5 s apart
     Reconnect,
@@ -203,8 +192,8 @@ enum Wait {
 /// Width, height, and frames a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CameraSize {
-    pub width: usize,
-    pub height: usize,
+    pub width: u32,
+    pub height: u32,
     pub rate: Option<Rate>,
 }
 
@@ -225,7 +214,7 @@ fn camera_size(text: &str) -> Result<CameraSize, String> {
     let (pixels, rate) = text.split_once('@').map_or((text, None), |(pixels, rate)| (pixels, Some(rate)));
     let (width, height) = size(pixels).ok_or("expected a size such as 1280x720, or 1280x720@30")?;
     let rate = rate.map(str::parse::<Rate>).transpose().map_err(|e| e.to_string())?;
-    Ok(CameraSize { width, height, rate })
+    Ok(CameraSize { width: width as u32, height: height as u32, rate })
 }
 
 fn alpha(text: &str) -> Result<Alpha, String> {
@@ -279,7 +268,11 @@ impl Arguments {
             ([], To::Video | To::Stdout) => vec![Save::Overlay],
             (given, _) => {
                 let mut saved: Vec<Save> = Vec::new();
-                given.iter().for_each(|save| if !saved.contains(save) { saved.push(*save) });
+                given.iter().for_each(|save| {
+                    if !saved.contains(save) {
+                        saved.push(*save)
+                    }
+                });
                 saved
             }
         }
@@ -305,6 +298,11 @@ impl Arguments {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether frames on standard input are taken as they come.
+    pub fn is_live_input(&self) -> bool {
+        self.newest
     }
 
     pub fn policy(&self, is_live: bool) -> Policy {

@@ -1,17 +1,18 @@
 //! The thread that reads the source, straight into the stream's memory.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::pixels::Format;
 use crate::stream::{Policy, Slot, Stream};
-use crate::video::{Next, Opened, Rate, Reconnect, Room, Source, SourceOptions};
+use crate::video::{CameraOptions, Decoded, Next, Rate, Reconnect, Room, Source, SourceOptions, open};
 
 use super::super::{Failure, message};
-use super::arguments::{Arguments, CameraFormat, OnLoss, Pixels};
+use super::arguments::{Arguments, OnLoss, Pixels};
 
 /// How long a full queue is waited for before an end is looked for.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -49,5 +50,157 @@ impl Counted {
     fn note_damage(&self, what: String) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = what;
         self.corrupt.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A source that is open.
+pub struct Capture {
+    source: Box<dyn Source>,
+    rate: Rate,
+    pub counted: Arc<Counted>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Capture {
+    /// Opens what the call names.
+    pub fn open(
+        arguments: &Arguments,
+        stop: &Arc<AtomicBool>,
+        notes: message::Notes,
+    ) -> std::result::Result<Capture, Failure> {
+        let options = options(arguments);
+        let opened = open(&arguments.source, &options)?;
+        let rate = arguments.fps.or(opened.rate()).unwrap_or_default();
+        let counted = Arc::new(Counted::default());
+        let reconnects = opened.is_live() && arguments.on_loss == OnLoss::Reconnect && !arguments.is_from_stdin();
+        let source: Box<dyn Source> = if reconnects {
+            let (spec, mut first) = (arguments.source.clone(), Some(opened));
+            let again = move || first.take().map_or_else(|| open(&spec, &options), Ok);
+            let tell = Box::new(move |what: &str| notes.error(what));
+            let source = Reconnect::new(again, tell, Arc::clone(stop))?;
+            *counted.reconnections.lock().unwrap_or_else(PoisonError::into_inner) = Some(source.count());
+            Box::new(source)
+        } else {
+            opened
+        };
+        Ok(Capture { source, rate, counted, stop: Arc::clone(stop) })
+    }
+
+    pub fn describe(&self) -> String {
+        self.source.describe()
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.source.is_live()
+    }
+
+    /// Of what is written of it.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Reads frames into the stream on a thread of its own, until there are no more. Then the stream is closed.
+    pub fn start(self, stream: Arc<Stream>, policy: Policy) -> std::result::Result<Reading, Failure> {
+        let work = move || {
+            let Capture { mut source, counted, stop, .. } = self;
+            let read = read(&mut *source, &stream, policy, &counted, &stop);
+            stream.close();
+            read
+        };
+        let thread = thread::Builder::new().name("capture".to_owned()).spawn(work);
+        let thread = thread.map_err(|error| Error::Device(format!("no thread for the source: {error}")))?;
+        Ok(Reading(thread))
+    }
+}
+
+/// The thread that reads.
+pub struct Reading(JoinHandle<Result<()>>);
+
+impl Reading {
+    /// How the source ended; it is not waited for where nothing comes from it.
+    ///
+    /// # Errors
+    /// Why it did, where it was lost.
+    pub fn ended(self) -> Result<()> {
+        let begin = Instant::now();
+        while !self.0.is_finished() {
+            if begin.elapsed() >= PATIENCE {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.0.join().unwrap_or_else(|_| Err(Error::Lost("the thread that reads the source has panicked".to_owned())))
+    }
+}
+
+fn options(arguments: &Arguments) -> SourceOptions {
+    let camera = arguments.camera_size;
+    // Of files the exact way, as of what ffmpeg would extract; of what is live the quicker one.
+    let is_file = Path::new(&arguments.source).is_file();
+    let decoded = match arguments.pixels {
+        Some(Pixels::Rgb8) => Decoded::Rgb8,
+        Some(Pixels::Nv12) => Decoded::Nv12,
+        None if is_file => Decoded::Rgb8,
+        None => Decoded::Nv12,
+    };
+    SourceOptions {
+        rate: arguments.fps,
+        raw: arguments.raw,
+        live: arguments.is_live_input(),
+        decoded,
+        camera: CameraOptions {
+            format: arguments.camera_format,
+            size: camera.map(|size| (size.width, size.height)),
+            rate: camera.and_then(|size| size.rate),
+            newest: arguments.policy(true) == Policy::Newest,
+            ..CameraOptions::default()
+        },
+        max_pixels: arguments.max_pixels,
+        ..SourceOptions::default()
+    }
+}
+
+/// Frames from the source to the stream.
+fn read(source: &mut dyn Source, stream: &Stream, policy: Policy, counted: &Counted, stop: &AtomicBool) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let mut room = StreamRoom { stream, stop, waits: policy != Policy::Newest, slot: None };
+        match source.next(&mut room) {
+            Ok(Next::Frame(frame)) => {
+                counted.missed.fetch_add(frame.missed, Ordering::AcqRel);
+                if let Some(slot) = room.slot.take() {
+                    slot.push(frame.stamp)?;
+                }
+            }
+            Ok(Next::Corrupt(what)) => counted.note_damage(what),
+            Ok(Next::End) => return Ok(()),
+            Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Where the stream has room, or will have.
+struct StreamRoom<'a> {
+    stream: &'a Stream,
+    stop: &'a AtomicBool,
+    waits: bool,
+    slot: Option<Slot<'a>>,
+}
+
+impl Room for StreamRoom<'_> {
+    fn frame(&mut self, format: Format, width: usize, height: usize) -> Result<&mut [u8]> {
+        // Asked again, the slot before is given back first.
+        self.slot = None;
+        while !self.stop.load(Ordering::Relaxed) {
+            let slot = match self.waits {
+                true => self.stream.slot_within(format, width, height, GLANCE)?,
+                false => self.stream.slot(format, width, height)?,
+            };
+            if let Some(slot) = slot {
+                return Ok(self.slot.insert(slot).bytes());
+            }
+        }
+        Err(Error::Busy("the stream takes no more frames".to_owned()))
     }
 }

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 pub use arguments::Arguments;
 
 use crate::engine::Network;
-use crate::error::Error;
-use crate::stream::{Answer, Policy, Stream};
+use crate::stream::{Answer, Stream};
 use crate::termination::before_signals_end;
 
 use self::capture::{Capture, Counted};
@@ -39,7 +38,7 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let (list, label_options) = (arguments.words.list()?, arguments.words.options()?);
     let stop = Arc::new(AtomicBool::new(false));
     let notes = message::Notes::new(arguments.quiet);
-    let mut capture = Capture::open(arguments, &stop, &notes)?;
+    let capture = Capture::open(arguments, &stop, notes)?;
     let policy = arguments.policy(capture.is_live());
     let mut sink = Sink::new(arguments, capture.rate())?;
     let options = arguments.stream_options(policy)?;
@@ -47,16 +46,17 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let (checkpoint, engine_options) = (arguments.engine.open()?, arguments.engine.options());
     let make = move || Network::from_checkpoint(&checkpoint, &engine_options);
     let stream = Arc::new(Stream::start_with(make, Some(&list), &label_options, options)?);
-    notes.say_all(arguments.engine.notes(&stream.network()?));
-    notes.say_all(stream.notes().iter().cloned());
+    let network = stream.network()?;
+    arguments.engine.notes(network.note()).for_each(|note| notes.say(note));
+    stream.notes().iter().for_each(|note| notes.say(note));
     notes.say(capture.describe());
 
     let finished = end_by_signal(&stop);
     let counted = Arc::clone(&capture.counted);
     let reader = capture.start(Arc::clone(&stream), policy)?;
-    arguments.words.follow(&stream, &stop, &notes)?;
+    arguments.words.follow(&stream, &stop, notes, !arguments.is_from_stdin())?;
     let begin = Instant::now();
-    let mut watch = Watch { notes: &notes, told: None, failed: 0 };
+    let mut watch = Watch { notes, told: None, failed: 0 };
     let taken = take(arguments, &stream, &stop, &counted, &mut sink, &mut watch, printer);
     // Whatever ended it: the source is told, the frame in flight ends, files are finished.
     stop.store(true, Ordering::Relaxed);
@@ -80,7 +80,7 @@ fn take(
     stop: &AtomicBool,
     counted: &Counted,
     sink: &mut Sink,
-    watch: &mut Watch<'_>,
+    watch: &mut Watch,
     printer: &mut Printer,
 ) -> Result<u64, Failure> {
     let mut delivered = 0;
@@ -95,9 +95,7 @@ fn take(
         };
         delivered += 1;
         let report = deliver(arguments, stream, sink, watch, &answer)?;
-        if arguments.is_told_each_frame() {
-            printer.print(&report, FrameReport::render)?;
-        }
+        printer.print(&report, FrameReport::render)?;
     }
     watch.last(counted);
     Ok(delivered)
@@ -108,7 +106,7 @@ fn deliver(
     arguments: &Arguments,
     stream: &Stream,
     sink: &mut Sink,
-    watch: &mut Watch<'_>,
+    watch: &mut Watch,
     answer: &Answer,
 ) -> Result<FrameReport, Failure> {
     match answer.results() {
@@ -126,13 +124,13 @@ fn deliver(
 }
 
 /// What is said of damaged frames: not more than once a second.
-struct Watch<'a> {
-    notes: &'a message::Notes,
+struct Watch {
+    notes: message::Notes,
     told: Option<(Instant, u64)>,
     failed: u64,
 }
 
-impl Watch<'_> {
+impl Watch {
     fn damaged(&mut self, counted: &Counted) {
         if self.told.is_none_or(|(when, _)| when.elapsed() >= QUIET) {
             self.last(counted);
@@ -160,11 +158,4 @@ fn end_by_signal(stop: &Arc<AtomicBool>) -> mpsc::Sender<()> {
         }
     });
     finished
-}
-
-/// An error of the source, of the stream, or of where answers go.
-impl From<mpsc::RecvError> for Failure {
-    fn from(_: mpsc::RecvError) -> Failure {
-        Failure::from(Error::Lost("a thread of the stream has ended".to_owned()))
-    }
 }

@@ -81,9 +81,11 @@ impl FrameReport {
         let FrameReport { frame, age_ms, replaced, labels, error, files, .. } = self;
         let what = match (error, &files[..]) {
             (Some(error), _) => error.clone(),
-            (None, []) => {
-                labels.iter().map(|share| format!("{} {}", share.label, percent(share.share))).collect::<Vec<_>>().join(", ")
-            }
+            (None, []) => labels
+                .iter()
+                .map(|share| format!("{} {}", share.label, percent(share.share)))
+                .collect::<Vec<_>>()
+                .join(", "),
             (None, files) => files.iter().map(|file| shown(&file.path)).collect::<Vec<_>>().join(" "),
         };
         format!("frame {frame}: {age_ms:.1} ms old, {replaced} left out; {what}\n")
@@ -171,10 +173,8 @@ impl Summary {
 
     pub fn render(&self) -> String {
         let Counts { pushed, done, delivered, .. } = self.summary;
-        let mut text = format!(
-            "{pushed} frames, {done} computed, {delivered} given out, {:.1} a second",
-            self.frames_per_second
-        );
+        let mut text =
+            format!("{pushed} frames, {done} computed, {delivered} given out, {:.1} a second", self.frames_per_second);
         let Counts { replaced, stale, failed, unread, corrupt, missed, reconnections, restarts, .. } = self.summary;
         let others = [
             (replaced, "left out for newer ones"),
@@ -186,10 +186,14 @@ impl Summary {
             (reconnections, "times opened again"),
             (restarts, "engines made anew"),
         ];
-        others.iter().filter(|(count, _)| *count > 0).for_each(|(count, what)| text.push_str(&format!("; {count} {what}")));
-        let mut table = Table::headed([Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right], [
-            "ms", "p50", "p90", "p99", "p99.9", "max",
-        ]);
+        others
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .for_each(|(count, what)| text.push_str(&format!("; {count} {what}")));
+        let mut table = Table::headed(
+            [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right],
+            ["ms", "p50", "p90", "p99", "p99.9", "max"],
+        );
         for (name, spread) in [("age", &self.age_ms), ("compute", &self.compute_ms), ("jitter", &self.jitter_ms)] {
             let [p50, p90, p99, p999, max] = spread.cells();
             table.row([name.to_owned(), p50, p90, p99, p999, max]);

@@ -25,13 +25,15 @@ pub struct Sink {
     to: Open,
 }
 
+type Frames = Y4mWriter<BufWriter<StdoutLock<'static>>>;
+
 enum Open {
     Nowhere,
     Folder(PathBuf),
     /// The encoder is there from the first frame on, whose size it needs.
     Video(PathBuf, Option<Encoder>),
     /// As [`Open::Video`].
-    Frames(Option<Y4mWriter<BufWriter<StdoutLock<'static>>>>),
+    Frames(Option<Frames>),
     Masks(BufWriter<StdoutLock<'static>>),
 }
 
@@ -131,12 +133,7 @@ impl Sink {
     }
 }
 
-fn frames(
-    writer: &mut Option<Y4mWriter<BufWriter<StdoutLock<'static>>>>,
-    width: usize,
-    height: usize,
-    rate: Rate,
-) -> io::Result<&mut Y4mWriter<BufWriter<StdoutLock<'static>>>> {
+fn frames(writer: &mut Option<Frames>, width: usize, height: usize, rate: Rate) -> io::Result<&mut Frames> {
     match writer {
         Some(writer) => Ok(writer),
         None => Ok(writer.insert(Y4mWriter::new(BufWriter::new(io::stdout().lock()), width, height, rate)?)),

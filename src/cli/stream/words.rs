@@ -61,11 +61,11 @@ impl WordArguments {
         &self,
         stream: &Arc<Stream>,
         stop: &Arc<AtomicBool>,
-        notes: &message::Notes,
+        notes: message::Notes,
         is_stdin_free: bool,
     ) -> Result<(), Failure> {
         let options = self.options()?;
-        let setter = Setter { stream: Arc::clone(stream), options, notes: notes.clone() };
+        let setter = Setter { stream: Arc::clone(stream), options, notes };
         if let Some(path) = self.labels_from.clone() {
             let (setter, stop) = (setter.clone(), Arc::clone(stop));
             begin("labels-file", move || follow_file(&path, &setter, &stop))?;
