@@ -1,20 +1,28 @@
 //! Where moving pictures come from: cameras, files, streams and pipes, one [`Source`] each. A source writes each frame's bytes straight
 //! into memory that its caller gives, in the format that they came in: nothing is converted on the host.
 
+mod camera;
 mod ffmpeg;
 mod folder;
+mod open;
 mod pipe;
 mod rate;
 mod raw;
 mod reconnect;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod v4l2;
 mod writer;
 mod y4m;
 
+pub use self::camera::{CameraFormat, CameraOptions};
 pub use self::ffmpeg::{Address, Decoded, Encoder, Ffmpeg, FfmpegOptions, Programs};
 pub use self::folder::Folder;
+pub use self::open::{SourceOptions, open};
 pub use self::rate::Rate;
 pub use self::raw::{Raw, RawOptions};
 pub use self::reconnect::{Reconnect, Tell};
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub use self::v4l2::{Camera, cameras};
 pub use self::writer::{Y4mWriter, unwritable};
 pub use self::y4m::{Y4m, Y4mOptions};
 use crate::error::Result;

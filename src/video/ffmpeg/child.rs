@@ -315,8 +315,7 @@ mod tests {
 
     #[test]
     fn one_that_complains_without_end_waits_for_nobody() {
-        let mut running =
-            shell("head -c 3000000 /dev/zero >&2; printf x", false, None);
+        let mut running = shell("head -c 3000000 /dev/zero >&2; printf x", false, None);
         assert_eq!(running.read(&mut [0; 1], || {}).unwrap(), 1);
         running.end().unwrap();
     }
