@@ -176,6 +176,10 @@ impl Source for Ffmpeg {
         self.stamps.is_live()
     }
 
+    fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
     /// Damage that ffmpeg went over is told once, as [`Next::Corrupt`] before the end.
     ///
     /// # Errors

@@ -53,6 +53,10 @@ impl Source for Folder {
         false
     }
 
+    fn rate(&self) -> Option<Rate> {
+        Some(self.rate)
+    }
+
     /// A photo that cannot be decoded is [`Next::Corrupt`]; its place in time stays free.
     ///
     /// # Errors

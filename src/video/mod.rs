@@ -56,6 +56,11 @@ pub trait Source: Send {
     /// Frames come when they come, whoever is ready for them: the newest matters. Otherwise they wait, and all of them matter.
     fn is_live(&self) -> bool;
 
+    /// Frames a second, where it says so.
+    fn rate(&self) -> Option<Rate> {
+        None
+    }
+
     /// Waits for the next frame and brings its bytes into memory of `room`.
     ///
     /// # Errors

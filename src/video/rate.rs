@@ -44,6 +44,13 @@ impl Rate {
     }
 }
 
+impl Default for Rate {
+    /// 30.
+    fn default() -> Rate {
+        Rate { frames: 30, seconds: 1 }
+    }
+}
+
 impl FromStr for Rate {
     type Err = Error;
 

@@ -68,6 +68,10 @@ impl<R: Read + Send> Source for Raw<R> {
         self.stamps.is_live()
     }
 
+    fn rate(&self) -> Option<Rate> {
+        self.options.rate
+    }
+
     /// What ends within a frame gives [`Next::Corrupt`], then [`Next::End`].
     ///
     /// # Errors

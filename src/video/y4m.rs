@@ -180,6 +180,10 @@ impl<R: Read + Send> Source for Y4m<R> {
         self.stamps.is_live()
     }
 
+    fn rate(&self) -> Option<Rate> {
+        Some(self.header.rate)
+    }
+
     /// A stream that ends within a frame gives [`Next::Corrupt`], then [`Next::End`].
     ///
     /// # Errors
