@@ -26,6 +26,8 @@
 //! | a photo | [`Engine::segment`], [`Engine::segment_into`] | a mask, `height · width` indices into the labels |
 //! | a photo's logits, probabilities, winning logits, colours; several photos of one size | [`Engine::run`] with [`Wanted`] | [`Results`] |
 //! | several cameras on one set of weights | [`Network::lane`], [`Lane::run`], [`Network::run_batch`] | [`Results`] |
+//! | a camera: the newest frame, or every one, on a thread of its own | [`stream::Stream`] | answers with the frame's stamp |
+//! | cameras, videos and pipes as sources | [`video::open`] | frames, written where a stream has room |
 //! | other words while frames run | [`Network::labels`], [`LabelSlot`] | [`Labels`], whose epoch each result carries |
 //! | frames one behind the other | [`Lane::submit`], [`Lane::wait`] | [`Results`]; on a GPU one is computed while the next is brought over |
 //! | frames written where a GPU takes them | [`Engine::frame_buffer`], [`Engine::segment_buffered`] | masks; nothing is allocated from the second frame on, and a GPU takes the frame from where it was written |

@@ -24,11 +24,11 @@ impl Folder {
     /// without hidden ones and this program's results. Folders in it are passed over.
     ///
     /// # Errors
-    /// [`Error::Io`] where the folder cannot be listed, [`Error::Video`] where no photo is in it.
+    /// [`Error::Io`] where the folder cannot be listed, [`Error::Data`] where no photo is in it.
     pub fn open(path: &Path, rate: Rate, max_pixels: u64) -> Result<Folder> {
         let photos = photos(path)?;
         if photos.is_empty() {
-            return Err(Error::Video(format!(
+            return Err(Error::Data(format!(
                 "{}: no photo in this folder; expected {}",
                 path.display(),
                 decode::FORMATS

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Cause → calls. `MODEL` is the seeded model.
-const CALLS: [(&str, &[&str]); 20] = [
+const CALLS: [(&str, &[&str]); 21] = [
     (
         "all is done",
         &[
@@ -46,6 +46,16 @@ const CALLS: [(&str, &[&str]); 20] = [
             "plan --model none",
             "tokenize --model none -- dog",
             "eval merge none",
+        ],
+    ),
+    (
+        "a camera, a video or a pipe of frames cannot be opened or read, is lost, or has damaged frames",
+        &[
+            "stream none.mp4 --labels cat --model MODEL",
+            "stream /dev/video99 --labels cat --model MODEL",
+            "stream ftp://host/x --labels cat --model MODEL",
+            "stream - --labels cat --model MODEL",
+            "stream bad.y4m --labels cat --model MODEL",
         ],
     ),
     (

@@ -129,6 +129,12 @@ fn every_command_prints_the_documented_fields() {
     for file in object["files"].as_array().unwrap() {
         assert!(folder.path().join(file["path"].as_str().unwrap()).is_file(), "{file}");
     }
+    fs::create_dir(folder.path().join("frames")).unwrap();
+    fs::copy(folder.path().join("a.png"), folder.path().join("frames/a.png")).unwrap();
+    let stream = "stream frames --labels cat,dog --size 32x64 --out m --save mask,overlay -q --model MODEL";
+    let objects = printed(&folder, stream);
+    check_fields(&objects[..1], "stream", &["with `--threshold`", "where it failed"]);
+    check_fields(&objects[1..], "stream: the end", &[]);
     let more = run.replace("best", "best,confidence");
     let object = check(&folder, &format!("{more} --timings --threshold 0.5"), &["with `--preset`"]);
     let labelled = object["labels"].as_array().unwrap().iter().map(|label| label["share"].as_f64().unwrap());
