@@ -17,6 +17,7 @@ use super::result::path;
 pub struct Printer {
     json: bool,
     to: To,
+    has_lost_its_reader: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,12 +30,17 @@ enum To {
 
 impl Printer {
     pub fn new(json: bool) -> Self {
-        Printer { json, to: To::Stdout }
+        Printer { json, to: To::Stdout, has_lost_its_reader: false }
     }
 
     /// Leaves stdout to a result: what is said goes to stderr, and nowhere where `quiet`.
     pub fn leave_stdout(&mut self, quiet: bool) {
         self.to = if quiet { To::Nobody } else { To::Stderr };
+    }
+
+    /// Whether somebody read, and went away.
+    pub fn has_lost_its_reader(&self) -> bool {
+        self.has_lost_its_reader
     }
 
     /// Prints one result at once: its fields, or what `text` makes of it.
@@ -78,6 +84,7 @@ impl Printer {
         match written {
             Err(e) if e.kind() == ErrorKind::BrokenPipe => {
                 self.to = To::Nobody;
+                self.has_lost_its_reader = true;
                 Ok(())
             }
             Err(e) => Err(Failure::stdout(&e)),

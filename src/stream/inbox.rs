@@ -78,8 +78,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inbox {
-    /// For an engine that has so many frames at once.
-    pub fn new(
+    /// For an engine that has so many frames at once; its side.
+    pub fn with_reader(
         policy: Policy,
         at_once: usize,
         buffers: FrameBuffers,

@@ -105,7 +105,7 @@ impl Stream {
         let at_once = if is_gpu && options.overlap { 2 } else { 1 };
         let (counters, words) = (Arc::new(Counters::default()), Arc::new(words));
         let engine = Arc::new(Waker::default());
-        let reader = Inbox::new(options.policy, at_once, lane.frame_buffers()?, &counters, &engine);
+        let reader = Inbox::with_reader(options.policy, at_once, lane.frame_buffers()?, &counters, &engine);
         let is_newest = options.policy == Policy::Newest;
         let outbox = Arc::new(Outbox::new(options.pool.max(1) + at_once, is_newest, Arc::clone(&engine)));
         let inbox = Arc::clone(&reader.inbox);

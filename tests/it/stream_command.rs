@@ -355,8 +355,8 @@ fn fast_camera(seconds: f64) {
     assert_eq!((counted(&summary, "pushed"), done + replaced), (pushed, pushed), "{summary}");
     assert!(replaced > 0, "the engine is no slower than the camera: {summary}");
     let quantile = |what: &str, share: &str| summary[what][share].as_f64().unwrap();
-    // One computation, for the one before must end; one period; and what the machine does besides.
-    let most = 2.0 * quantile("compute_ms", "p99") + 1000.0 / 60.0 + 2.0;
+    // One computation, and one period for the camera; quantiles are known to 4 %.
+    let most = 1.05 * quantile("compute_ms", "p99") + 1000.0 / 60.0 + 2.0;
     let age = quantile("age_ms", "p99");
     eprintln!(
         "{pushed} pushed, {done} done; age p99 {age:.1} ms, compute p50 {:.1} p99 {:.1}",
@@ -399,6 +399,31 @@ fn a_sink_that_sleeps_costs_frames_and_nothing_else() {
         (code, counted(&summary, "pushed"), counted(&summary, "done") + counted(&summary, "replaced")),
         (Some(0), 9, 9)
     );
+}
+
+/// A reader that has seen enough is no failure, and nobody computes for it any more.
+#[test]
+fn a_reader_that_goes_away_ends_it() {
+    let folder = folder();
+    for arguments in [&["--json"][..], &["--out", "-"], &["--out", "-", "--save", "mask"]] {
+        let mut command = command(&folder, &["stream", "-", "--raw", "nv12:64x48", "--labels", LABELS]);
+        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        stdin.write_all(&nv12(1)).unwrap();
+        stdout.read_exact(&mut [0; 10]).unwrap();
+        drop(stdout);
+        let begin = Instant::now();
+        let status = loop {
+            // It may be gone already.
+            let _ = stdin.write_all(&nv12(1));
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{arguments:?}: it goes on for nobody");
+            thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
 }
 
 /// Whether ffmpeg is here; without it its tests say that they are skipped.

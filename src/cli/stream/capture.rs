@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Counted {
     corrupt: AtomicU64,
     missed: AtomicU64,
+    passed_over: Arc<AtomicU64>,
     last: Mutex<String>,
     reconnections: Mutex<Option<Arc<AtomicU64>>>,
 }
@@ -35,6 +36,10 @@ impl Counted {
 
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Acquire)
+    }
+
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over.load(Ordering::Acquire)
     }
 
     pub fn reconnections(&self) -> u64 {
@@ -68,10 +73,10 @@ impl Capture {
         stop: &Arc<AtomicBool>,
         notes: message::Notes,
     ) -> std::result::Result<Capture, Failure> {
-        let options = options(arguments);
+        let counted = Arc::new(Counted::default());
+        let options = options(arguments, &counted);
         let opened = open(&arguments.source, &options)?;
         let rate = arguments.fps.or(opened.rate()).unwrap_or_default();
-        let counted = Arc::new(Counted::default());
         let reconnects = opened.is_live() && arguments.on_loss == OnLoss::Reconnect && !arguments.is_from_stdin();
         let source: Box<dyn Source> = if reconnects {
             let (spec, mut first) = (arguments.source.clone(), Some(opened));
@@ -133,7 +138,7 @@ impl Reading {
     }
 }
 
-fn options(arguments: &Arguments) -> SourceOptions {
+fn options(arguments: &Arguments, counted: &Counted) -> SourceOptions {
     let camera = arguments.camera_size;
     // Of files the exact way, as of what ffmpeg would extract; of what is live the quicker one.
     let is_file = Path::new(&arguments.source).is_file();
@@ -152,6 +157,7 @@ fn options(arguments: &Arguments) -> SourceOptions {
             format: arguments.camera_format,
             size: camera.map(|size| (size.width, size.height)),
             rate: camera.and_then(|size| size.rate),
+            passed_over: Arc::clone(&counted.passed_over),
             newest: arguments.policy(true) == Policy::Newest,
             ..CameraOptions::default()
         },

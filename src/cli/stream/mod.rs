@@ -93,32 +93,35 @@ fn take(
             }
             continue;
         };
+        let Some(report) = deliver(arguments, stream, sink, watch, &answer)? else { break };
         delivered += 1;
-        let report = deliver(arguments, stream, sink, watch, &answer)?;
         printer.print(&report, FrameReport::render)?;
+        if printer.has_lost_its_reader() && arguments.out.is_none() {
+            break;
+        }
     }
     watch.last(counted);
     Ok(delivered)
 }
 
-/// One answer to where it goes.
+/// One answer to where it goes; `None` where nobody is there any more.
 fn deliver(
     arguments: &Arguments,
     stream: &Stream,
     sink: &mut Sink,
     watch: &mut Watch,
     answer: &Answer,
-) -> Result<FrameReport, Failure> {
+) -> Result<Option<FrameReport>, Failure> {
     match answer.results() {
         Ok(results) => {
-            let files = sink.take(answer, results)?;
+            let Some(files) = sink.take(answer, results)? else { return Ok(None) };
             let replaced = stream.stats().replaced;
-            Ok(FrameReport::new(answer, results, replaced, files, arguments.has_threshold()))
+            Ok(Some(FrameReport::new(answer, results, replaced, files, arguments.has_threshold())))
         }
         Err(error) => {
             watch.failed += 1;
             watch.notes.error(format!("frame {}: {error}", answer.sequence));
-            Ok(FrameReport::failed(answer, error, stream.stats().replaced))
+            Ok(Some(FrameReport::failed(answer, error, stream.stats().replaced)))
         }
     }
 }

@@ -118,6 +118,8 @@ struct Counts {
     corrupt: u64,
     /// Lost by the camera or its driver.
     missed: u64,
+    /// Whole, but a newer one waited behind them in the camera's memory.
+    passed_over: u64,
     /// Written, or told.
     delivered: u64,
     reconnections: u64,
@@ -156,6 +158,7 @@ impl Summary {
             unread: *unread,
             corrupt: counted.corrupt(),
             missed: counted.missed(),
+            passed_over: counted.passed_over(),
             delivered,
             reconnections: counted.reconnections(),
             restarts: *restarts,
@@ -175,7 +178,8 @@ impl Summary {
         let Counts { pushed, done, delivered, .. } = self.summary;
         let mut text =
             format!("{pushed} frames, {done} computed, {delivered} given out, {:.1} a second", self.frames_per_second);
-        let Counts { replaced, stale, failed, unread, corrupt, missed, reconnections, restarts, .. } = self.summary;
+        let Counts { replaced, stale, failed, unread, corrupt, missed, passed_over, reconnections, restarts, .. } =
+            self.summary;
         let others = [
             (replaced, "left out for newer ones"),
             (stale, "too old"),
@@ -183,6 +187,7 @@ impl Summary {
             (unread, "computed and given out to nobody"),
             (corrupt, "damaged"),
             (missed, "lost by the source"),
+            (passed_over, "left in the camera's memory for newer ones"),
             (reconnections, "times opened again"),
             (restarts, "engines made anew"),
         ];

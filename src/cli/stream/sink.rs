@@ -31,7 +31,7 @@ enum Open {
     Nowhere,
     Folder(PathBuf),
     /// The encoder is there from the first frame on, whose size it needs.
-    Video(PathBuf, Option<Encoder>),
+    Video(PathBuf, Option<Box<Encoder>>),
     /// As [`Open::Video`].
     Frames(Option<Frames>),
     Masks(BufWriter<StdoutLock<'static>>),
@@ -60,26 +60,25 @@ impl Sink {
         Ok(Sink { saved, palette: arguments.palette()?, has_threshold: arguments.has_threshold(), rate, to })
     }
 
-    /// The files that were written.
-    pub fn take(&mut self, answer: &Answer, results: &Results) -> Result<Vec<SavedFile>> {
-        let Some([height, width, _]) = results.shape(Output::Mask) else { return Ok(Vec::new()) };
+    /// The files that were written; `None` where the reader of standard output went away.
+    pub fn take(&mut self, answer: &Answer, results: &Results) -> Result<Option<Vec<SavedFile>>> {
+        let Some([height, width, _]) = results.shape(Output::Mask) else { return Ok(Some(Vec::new())) };
         let rate = self.rate;
         match &mut self.to {
-            Open::Nowhere => Ok(Vec::new()),
-            Open::Folder(_) => self.files(answer, results, width, height),
+            Open::Nowhere => Ok(Some(Vec::new())),
+            Open::Folder(_) => self.files(answer, results, width, height).map(Some),
             Open::Video(path, encoder) => {
                 let encoder = match encoder {
                     Some(encoder) => encoder,
-                    None => encoder.insert(Encoder::create(path, width, height, rate, &Programs::default())?),
+                    None => encoder.insert(Box::new(Encoder::create(path, width, height, rate, &Programs::default())?)),
                 };
                 encoder.write(results.overlay(0).unwrap_or_default())?;
-                Ok(Vec::new())
+                Ok(Some(Vec::new()))
             }
             Open::Frames(writer) => {
                 let written = frames(writer, width, height, rate)
                     .and_then(|writer| writer.write(results.overlay(0).unwrap_or_default()));
-                written.map_err(stdout)?;
-                Ok(Vec::new())
+                stdout(written)
             }
             Open::Masks(out) => {
                 let bytes = match (&self.saved[..], results.mask(0)) {
@@ -87,8 +86,7 @@ impl Sink {
                     (_, Some(mask)) => write_raw(out, mask, results.labels().map_or(0, |labels| labels.names().len())),
                     _ => Ok(()),
                 };
-                bytes.and_then(|()| out.flush()).map_err(stdout)?;
-                Ok(Vec::new())
+                stdout(bytes.and_then(|()| out.flush()))
             }
         }
     }
@@ -151,6 +149,10 @@ fn write_raw(out: &mut impl Write, mask: &[u16], labels: usize) -> io::Result<()
     out.write_all(&bytes)
 }
 
-fn stdout(error: io::Error) -> Error {
-    Error::io("write to", "standard output".as_ref(), error)
+fn stdout(written: io::Result<()>) -> Result<Option<Vec<SavedFile>>> {
+    match written {
+        Ok(()) => Ok(Some(Vec::new())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => Err(Error::io("write to", "standard output".as_ref(), error)),
+    }
 }
