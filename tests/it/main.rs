@@ -37,5 +37,6 @@ mod soak;
 mod structure;
 mod tokenizer;
 mod verify;
+mod video;
 mod whole;
 mod writers;
