@@ -12,9 +12,9 @@ use std::time::Duration;
 pub use self::address::Address;
 pub(super) use self::address::protocol;
 pub use self::child::Programs;
-use self::child::{Ended, Running};
+use self::child::{Ended, Patience, Running};
 pub use self::encoder::Encoder;
-use self::probe::{Probe, probe};
+use self::probe::{Probe, TO_LOOK, probe};
 use super::rate::{Rate, Stamps};
 use super::{Frame, Next, Room, Source, check_size};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ pub struct FfmpegOptions {
     pub decoded: Decoded,
     /// Pixels of a frame at most.
     pub max_pixels: u64,
-    /// A URL from which nothing comes for so long is lost.
+    /// A URL from which nothing comes for so long is lost; at its beginning it has 10 s more.
     pub patience: Duration,
     /// Where ffmpeg is.
     pub programs: Programs,
@@ -88,8 +88,9 @@ impl Ffmpeg {
         let live = address.is_always_live() || address.is_url() && !known.has_length;
         check_size(known.width, known.height, *max_pixels)
             .map_err(|what| Error::Video(format!("{}: {what}", address.shown())))?;
+        let watched = Patience { first: *patience + TO_LOOK, later: *patience };
         let arguments = arguments(address, &known, *decoded, live);
-        let running = Running::start(&programs.ffmpeg, arguments, false, live.then_some(*patience))?;
+        let running = Running::start(&programs.ffmpeg, arguments, false, live.then_some(watched))?;
         let format = match decoded {
             Decoded::Nv12 => Format::Nv12(known.yuv),
             Decoded::Rgb8 => Format::Rgb8,
@@ -121,7 +122,8 @@ impl Ffmpeg {
             return self.stopped_file(&ended, count, need);
         }
         let lost = if ended.silent {
-            format!("nothing came for {} s", self.patience.as_secs_f64())
+            let patience = if self.index == 0 { self.patience + TO_LOOK } else { self.patience };
+            format!("nothing came for {} s", patience.as_secs_f64())
         } else if ended.status.success() && ended.said.is_empty() {
             "the stream ended".to_owned()
         } else {

@@ -39,5 +39,6 @@ mod stream_command;
 mod structure;
 mod tokenizer;
 mod verify;
+mod video;
 mod whole;
 mod writers;

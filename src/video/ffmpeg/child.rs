@@ -38,6 +38,15 @@ impl Default for Programs {
     }
 }
 
+/// How long nothing may come from a child while somebody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Before the first bytes.
+    pub first: Duration,
+    /// Behind them.
+    pub later: Duration,
+}
+
 /// A child process. Dropped, it is killed and its end is waited for.
 pub struct Running {
     child: Arc<Mutex<Child>>,
@@ -66,8 +75,8 @@ impl Ended {
 }
 
 impl Running {
-    /// Starts it, with no input, or with one that is written to. Where nothing comes from it for `patience` while somebody reads,
-    /// it is killed.
+    /// Starts it, with no input, or with one that is written to. Where nothing comes from it for as long as `patience` says while
+    /// somebody reads, it is killed.
     ///
     /// # Errors
     /// [`Error::Video`] where it cannot be started; where it is not there, with the package that has it.
@@ -75,7 +84,7 @@ impl Running {
         program: &Path,
         arguments: Vec<OsString>,
         writes: bool,
-        patience: Option<Duration>,
+        patience: Option<Patience>,
     ) -> Result<Running> {
         let mut command = Command::new(program);
         command.args(arguments).stderr(Stdio::piped());
@@ -114,7 +123,7 @@ impl Running {
         while filled < room.len() {
             self.watch.begins();
             let read = pipe::some(output, &mut room[filled..]);
-            self.watch.ends();
+            self.watch.ends(matches!(read, Ok(1..)));
             match read? {
                 0 => break,
                 count => {
@@ -185,6 +194,8 @@ struct Watch {
     /// In milliseconds since the watch began, and 1; 0 where nobody waits.
     since: AtomicU64,
     start: Mutex<Option<Instant>>,
+    /// Something came.
+    began: AtomicBool,
     killed: AtomicBool,
     over: AtomicBool,
 }
@@ -199,12 +210,14 @@ impl Watch {
         self.since.store(self.now(), Ordering::Relaxed);
     }
 
-    fn ends(&self) {
+    fn ends(&self, something_came: bool) {
+        self.began.fetch_or(something_came, Ordering::Relaxed);
         self.since.store(0, Ordering::Relaxed);
     }
 
-    fn run(&self, child: &Mutex<Child>, patience: Duration) {
+    fn run(&self, child: &Mutex<Child>, Patience { first, later }: Patience) {
         while !self.over.load(Ordering::Relaxed) {
+            let patience = if self.began.load(Ordering::Relaxed) { later } else { first };
             std::thread::sleep(GLANCE);
             let since = self.since.load(Ordering::Relaxed);
             if since > 0 && self.now().saturating_sub(since) > patience.as_millis() as u64 {
@@ -256,6 +269,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, writes: bool, patience: Option<Duration>) -> Running {
+        let patience = patience.map(|later| Patience { first: 3 * later, later });
         Running::start(Path::new("sh"), vec!["-c".into(), script.into()], writes, patience).unwrap()
     }
 
@@ -301,6 +315,15 @@ mod tests {
         let mut running = shell("printf abc; exec sleep 600", false, Some(Duration::from_millis(300)));
         assert_eq!(running.read(&mut [0; 8], || {}).unwrap(), 3);
         assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&start.elapsed()));
+        assert!(running.end().unwrap().silent);
+    }
+
+    #[test]
+    fn it_may_take_longer_to_begin() {
+        let mut running = shell("sleep 0.5; printf abc; exec sleep 600", false, Some(Duration::from_millis(250)));
+        assert_eq!(running.read(&mut [0; 8], || {}).unwrap(), 3);
+        let mut running = shell("exec sleep 600", false, Some(Duration::from_millis(100)));
+        assert_eq!(running.read(&mut [0; 8], || {}).unwrap(), 0);
         assert!(running.end().unwrap().silent);
     }
 

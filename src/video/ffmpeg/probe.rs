@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::address::Address;
-use super::child::{Programs, Running};
+use super::child::{Patience, Programs, Running};
 use crate::error::{Error, Result};
 use crate::pixels::{Yuv, YuvMatrix, YuvRange};
 use crate::video::rate::Rate;
 
+/// Nothing is said of a stream, and no frame decoded, before some seconds of it were seen.
+pub const TO_LOOK: Duration = Duration::from_secs(10);
 /// Bytes that are taken of its answer.
 const MOST_SAID: usize = 1 << 20;
 
@@ -31,20 +33,21 @@ pub struct Probe {
     pub knows_fps_mode: bool,
 }
 
-/// Asks; of what is elsewhere for at most `patience`.
+/// Asks; of what is elsewhere for at most `patience` and 10 s.
 ///
 /// # Errors
 /// [`Error::Video`]: no ffprobe, nothing there, no video in it.
 pub fn probe(address: &Address, programs: &Programs, patience: Duration) -> Result<Probe> {
     let shown = address.shown();
     let wrong = |what: String| Error::Video(format!("{shown}: {}", address.hide(&what)));
-    let patience = address.is_url().then_some(patience);
-    let mut running = Running::start(&programs.ffprobe, arguments(address), false, patience)?;
+    let patience = patience + TO_LOOK;
+    let watched = address.is_url().then_some(Patience { first: patience, later: patience });
+    let mut running = Running::start(&programs.ffprobe, arguments(address), false, watched)?;
     let mut text = vec![0; MOST_SAID];
     let count = running.read(&mut text, || {}).map_err(|e| wrong(format!("ffprobe: {e}")))?;
     let ended = running.end().map_err(|e| wrong(format!("ffprobe: {e}")))?;
     if ended.silent {
-        return Err(wrong(format!("nothing came for {} s", patience.unwrap_or_default().as_secs_f64())));
+        return Err(wrong(format!("nothing came for {} s", patience.as_secs_f64())));
     }
     if !ended.status.success() {
         return Err(wrong(if ended.said.is_empty() { format!("ffprobe: {}", ended.status) } else { ended.said }));

@@ -147,7 +147,7 @@ fn an_ffprobe_that_fails_is_quoted() {
     script("echo '{}'");
     assert_eq!(refused(&programs, &file()), "film.mp4: no video in it");
     script("exec sleep 600");
-    assert_eq!(refused(&programs, &live()), "rtsp://me:***@camera/1: nothing came for 0.3 s");
+    assert_eq!(refused(&programs, &live()), "rtsp://me:***@camera/1: nothing came for 10.3 s");
     programs.ffprobe = "/nowhere/ffprobe".into();
     assert!(refused(&programs, &file()).starts_with("/nowhere/ffprobe is not installed"));
 }
