@@ -82,7 +82,7 @@ fn a_folders_masks_are_those_of_run() {
     run.done();
     let (streamed, run) = (files(&folder.path().join("m")), files(&folder.path().join("r")));
     assert_eq!(streamed.len(), 15);
-    for i in 0..5 {
+    for (i, frame) in frames.iter().enumerate() {
         let stem = format!("{:08}_{}", i, i as u64 * 100_000_000);
         for kind in ["mask", "confidence"] {
             let file = |files: &[(String, Vec<u8>)], name: String| {
@@ -91,7 +91,6 @@ fn a_folders_masks_are_those_of_run() {
             let (one, other) = (file(&streamed, format!("{stem}.{kind}.png")), file(&run, format!("{i}.{kind}.png")));
             assert!(one == other, "{kind} of frame {i}");
         }
-        let frame = &frames[i];
         assert_eq!(
             (frame["frame"].as_u64(), frame["stamp_ns"].as_u64()),
             (Some(i as u64), Some(i as u64 * 100_000_000))
