@@ -306,9 +306,12 @@ impl Worker {
         let mut reason = reason.to_owned();
         loop {
             let Some(factory) = &mut self.factory else { return Err(Error::Lost(reason)) };
+            if self.reader.inbox.is_stopped() {
+                return Err(Error::Lost(reason));
+            }
             self.restarted.retain(|made| made.elapsed() < RESTARTS_WITHIN);
             let count = self.restarted.len();
-            if count == RESTARTS || self.reader.inbox.is_stopped() {
+            if count == RESTARTS {
                 let seconds = RESTARTS_WITHIN.as_secs();
                 return Err(Error::Lost(format!("{reason}; the engine was made anew {count} times in {seconds} s")));
             }
