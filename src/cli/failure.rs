@@ -85,7 +85,8 @@ fn is_the_calls(error: &Error) -> bool {
         | Error::Lost(_)
         | Error::Memory(_)
         | Error::Busy(_)
-        | Error::NotFinite(_) => false,
+        | Error::NotFinite(_)
+        | Error::Video(_) => false,
     }
 }
 

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 8] = [
     &["model", "device"],
     &["build", "checksum", "plan_report"],
     &["engine", "convert"],
-    &["bench", "eval"],
+    &["bench", "eval", "serve"],
     &["cli"],
 ];
 /// Folders of our code.
