@@ -45,7 +45,7 @@
 //!
 //! # Features
 //!
-//! All are on by default; a program that embeds the engine turns them off (`default-features = false`).
+//! All but `serve` are on by default; a program that embeds the engine turns them off (`default-features = false`).
 //!
 //! | feature | brings |
 //! |---|---|
@@ -54,6 +54,7 @@
 //! | `cli` | the program's command line; takes `overlay` and `bench` |
 //! | `bench` | measuring and checking devices, for the program |
 //! | `golden` | the golden networks, for the program's `bench check` |
+//! | `serve` | `lseg-fast serve`, a page and an API over HTTP: docs/serve.md |
 
 #![warn(missing_docs)]
 
@@ -101,6 +102,9 @@ pub mod plan_report;
 pub mod points;
 #[doc(hidden)]
 pub mod resample;
+#[cfg(feature = "serve")]
+#[doc(hidden)]
+pub mod serve;
 #[doc(hidden)]
 pub mod termination;
 #[doc(hidden)]

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::{io, thread};
 
 #[cfg(feature = "cli")]
-pub use program::{Allocator, before_signals_end, handle_signals, handle_threads_without_memory};
+pub use program::{Allocator, before_signals_end, handle_signals, handle_threads_without_memory, stop_by_signals};
 
 #[cfg(all(test, feature = "cli"))]
 pub(crate) use program::end_without_memory;

@@ -403,6 +403,13 @@ impl EngineArguments {
         self.model.is_none().then_some(demo).into_iter().chain(own)
     }
 
+    /// What to call the model: its file's name.
+    #[cfg(feature = "serve")]
+    pub fn name(&self) -> String {
+        let file = self.model.as_deref().and_then(Path::file_name);
+        file.map_or_else(|| demo::NAME.to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// The model, its weights not yet read. To be called once.
     pub fn open(&self) -> Result<Checkpoint, Failure> {
         cpu::make_shared_pool()?;

@@ -18,6 +18,8 @@ mod protocol;
 mod restart;
 mod result;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod stream;
 mod table;
 mod text;
@@ -70,6 +72,8 @@ enum Command {
     Plan(plan::Arguments),
     Eval(Box<eval::Arguments>),
     Bench(bench::Arguments),
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
 }
 
 /// The program: parse, run, exit code.
@@ -120,5 +124,7 @@ fn run(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Plan(arguments) => plan::run(&arguments, &mut printer),
         Command::Eval(arguments) => eval::run(&arguments, &mut printer),
         Command::Bench(arguments) => bench::run(&arguments, &mut printer),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(&arguments, &mut printer),
     }
 }

@@ -6,12 +6,13 @@ use std::sync::LazyLock;
 use crate::build;
 
 /// Of the build: whether each is in it.
-const FEATURES: [(&str, bool); 5] = [
+const FEATURES: [(&str, bool); 6] = [
     ("cli", cfg!(feature = "cli")),
     ("overlay", cfg!(feature = "overlay")),
     ("demo", cfg!(feature = "demo")),
     ("bench", cfg!(feature = "bench")),
     ("golden", cfg!(feature = "golden")),
+    ("serve", cfg!(feature = "serve")),
 ];
 
 /// The version, the commit, the features and the kernels' architectures, a line each.

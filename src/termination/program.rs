@@ -36,6 +36,21 @@ pub fn before_signals_end(work: impl Fn() + Send + 'static) {
     *LAST_WORK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(work));
 }
 
+/// What SIGINT and SIGTERM do instead of ending the process, once.
+static STOP: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// For programs that run until they are told to stop: the first SIGINT or SIGTERM calls `stop`, which must return soon, and the
+/// program ends by itself. The next one ends it as any other.
+pub fn stop_by_signals(stop: impl FnOnce() + Send + 'static) {
+    *STOP.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stop));
+}
+
+/// Whether the program ends by itself now.
+fn stops() -> bool {
+    let stop = STOP.lock().unwrap_or_else(PoisonError::into_inner).take();
+    stop.map(|stop| stop()).is_some()
+}
+
 fn last_work() {
     if let Some(work) = &*LAST_WORK.lock().unwrap_or_else(PoisonError::into_inner) {
         work();
@@ -45,7 +60,7 @@ fn last_work() {
 /// For programs, to be called once at their start.
 ///
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT, each unless it is ignored (as by `nohup`, or in a script's background): the
-/// [last work](before_signals_end) is done, temporary files are removed, then the process dies of that signal. A shell's loop ends by Ctrl-C only where it sees
+/// program [stops by itself](stop_by_signals) where it said how; else its [last work](before_signals_end) is done, temporary files are removed, then the process dies of that signal. A shell's loop ends by Ctrl-C only where it sees
 /// that. SIGXFSZ is ignored: writing beyond `ulimit -f` is then an error as a full disk is.
 #[cfg(unix)]
 pub fn handle_signals() {
@@ -60,6 +75,9 @@ pub fn handle_signals() {
         let handled = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
         let Ok(mut signals) = Signals::new(handled) else { return };
         for signal in signals.forever() {
+            if matches!(signal, SIGINT | SIGTERM) && stops() {
+                continue;
+            }
             last_work();
             let _no_new_file = temporary::remove_all();
             let _ = emulate_default_handler(signal);
@@ -80,6 +98,9 @@ fn is_ignored(signal: i32) -> bool {
 #[cfg(windows)]
 pub fn handle_signals() {
     let end = || {
+        if stops() {
+            return;
+        }
         last_work();
         let _no_new_file = temporary::remove_all();
         std::process::exit(1)

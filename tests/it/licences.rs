@@ -11,6 +11,8 @@ const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-g
 fn linked(package: &str, target: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--package", package, "--edges", "normal", "--prefix", "none"])
+        // What releases have.
+        .args((package == "lseg-fast").then_some(["--features", "serve"]).into_iter().flatten())
         .args(["--target", target])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

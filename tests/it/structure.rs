@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 9] = [
     &["build", "checksum", "plan_report"],
     &["engine", "convert"],
     &["stream"],
-    &["bench", "eval"],
+    &["bench", "eval", "serve"],
     &["cli"],
 ];
 /// Folders of our code.

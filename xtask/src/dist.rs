@@ -39,7 +39,7 @@ pub fn make(places: &Places, target: Option<&str>) -> Outcome {
     // Before the build: others may commit meanwhile.
     let commit = said(Command::new("git").current_dir(&places.root).args(["rev-parse", "--short=12", "HEAD"]))?;
     let mut build = release.cargo(places)?;
-    run(build.args(["--package", "lseg-fast", "--bin", "lseg-fast"]), "building the program")?;
+    run(build.args(["--package", "lseg-fast", "--bin", "lseg-fast", "--features", "serve"]), "building the program")?;
     let program = release.folder(places).join("lseg-fast");
     let wheel = wheel::make(places, wheel::Build::Release, Some(target))?;
     let folder = places.target.join("dist");
