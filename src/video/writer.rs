@@ -99,9 +99,9 @@ mod tests {
             let pixel = [at >> 10, at >> 5 & 31, at & 31].map(|part| (part * 255 / 31) as u8);
             let [y, cb, cr] = [(LUMA, 0), (BLUE, 128), (RED, 128)]
                 .map(|(weights, middle)| f32::from(weighted(&pixel, weights, middle)));
-            for (channel, (of_blue, of_red)) in pixel.iter().zip(back.cb.iter().zip(back.cr)) {
-                let colour = back.luma * (y - back.black) + of_blue * (cb - 128.0) + of_red * (cr - 128.0);
-                worst = worst.max((colour.clamp(0.0, 255.0) - f32::from(*channel)).abs());
+            for ((of_cb, of_cr), wanted) in back.cb.into_iter().zip(back.cr).zip(pixel) {
+                let colour = back.luma * (y - back.black) + of_cb * (cb - 128.0) + of_cr * (cr - 128.0);
+                worst = worst.max((colour.clamp(0.0, 255.0) - f32::from(wanted)).abs());
             }
         }
         assert!(worst < 1.7, "{worst}");
