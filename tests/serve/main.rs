@@ -405,6 +405,29 @@ fn it_ends_well_and_begins_with_sentences() {
     assert!(begun.elapsed() < PATIENCE / 2);
 }
 
+#[test]
+fn the_documents_examples_work() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("left out: there is no curl here");
+        return;
+    }
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("photo.jpg"), file(CAT)).unwrap();
+    let document = String::from_utf8(file("docs/serve.md")).unwrap();
+    let lines: Vec<&str> = document.lines().filter(|line| line.starts_with("    curl ")).collect();
+    assert!(lines.len() > 5, "{lines:?}");
+    for line in lines {
+        let line = line.replace("7860", &server.port.to_string()).replace("curl ", "curl -sS --fail-with-body ");
+        let output = Command::new("sh").args(["-c", &line]).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+    let written = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(written("mask.png") == cli(&file(CAT), "dog,tree,other", "mask"));
+    assert!(written("scores.npy") == cli(&file(CAT), "dog,other", "scores"));
+    assert_eq!(server.end(), Some(0));
+}
+
 /// Milliseconds over the engine's own for frames of 640×480, as docs/serve.md has them.
 #[test]
 fn little_is_added_to_the_engine() {

@@ -447,7 +447,7 @@ def tabs(server, browser):
     ninth.errors.clear()
     pages[0].page.bring_to_front()
     pages[0].page.click("#camera")
-    until(lambda: len(pages[0].answers) > 3, "frames")
+    until(lambda: pages[0].page.wait_for_timeout(20) or len(pages[0].answers) > 3, "frames", 90)
     pages[0].page.wait_for_timeout(30)
     pages[0].page.close()
     ninth.ready()
