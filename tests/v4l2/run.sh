@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Cameras on the real Video4Linux: a Debian kernel in QEMU with its virtual camera (vivid), and a program of this library in it.
 #
-#     cargo build --example frames && bash tests/v4l2/run.sh target/debug/examples/frames
+#     cargo build --example frames && bash tests/v4l2/run.sh target/debug/examples/frames target/debug/lseg-fast
 #
+# The second program, lseg-fast itself, may be left out.
 # Needs qemu-system-x86_64, busybox (static), cpio, kmod, apt-get and dpkg-deb. The kernel's package (70 MB) is
 # fetched once into target/v4l2 and unpacked there; nothing is installed.
 set -euo pipefail
@@ -27,7 +28,11 @@ cp "$(command -v busybox)" "$files/bin/busybox"
 cp "$binary" "$files/bin/frames"
 cp tests/v4l2/init "$files/init"
 chmod +x "$files/init"
-ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
+if [ $# -gt 1 ]; then
+    program=$(realpath "$2")
+    cp "$program" "$files/bin/lseg-fast"
+fi
+for each in "$binary" ${program:+"$program"}; do ldd "$each"; done | grep -o '/[^ ]*' | while read -r library; do
     mkdir -p "$files$(dirname "$library")"
     cp -L "$library" "$files$library"
 done
@@ -45,6 +50,6 @@ done
 # LSEG_V4L2_KVM=1 where KVM is there and works: in a machine that is virtual itself, it may hang.
 accelerate=(-cpu max)
 if [ "${LSEG_V4L2_KVM:-0}" = 1 ]; then accelerate=(-enable-kvm -cpu host); fi
-timeout "${LSEG_V4L2_SECONDS:-180}" qemu-system-x86_64 "${accelerate[@]}" -m 512 -smp 2 -nographic -no-reboot -nic none -kernel "$kernel" \
+timeout "${LSEG_V4L2_SECONDS:-300}" qemu-system-x86_64 "${accelerate[@]}" -m 1024 -smp 2 -nographic -no-reboot -nic none -kernel "$kernel" \
     -initrd "$work/initramfs.gz" -append 'console=ttyS0 quiet panic=-1 rdinit=/init' < /dev/null | tr -d '\r' | tee "$work/log.txt"
 grep -q '^all passed' "$work/log.txt"
