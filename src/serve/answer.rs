@@ -132,7 +132,8 @@ impl Bytes {
     fn new(values: &[f32], width: usize, height: usize) -> Bytes {
         let mut step = 1;
         // Networks' sides are multiples of 32.
-        while values.len() / (step * step) > SCORES && width % (2 * step) == 0 && height % (2 * step) == 0 {
+        while values.len() / (step * step) > SCORES && width.is_multiple_of(2 * step) && height.is_multiple_of(2 * step)
+        {
             step *= 2;
         }
         let size = ScoresSize { width: width / step, height: height / step };
