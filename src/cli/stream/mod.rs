@@ -8,14 +8,13 @@ mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub use arguments::Arguments;
 
 use crate::engine::Network;
 use crate::stream::{Answer, Stream};
-use crate::termination::before_signals_end;
+use crate::termination::stop_by_signals;
 
 use self::capture::{Capture, Counted};
 use self::report::{FrameReport, Summary};
@@ -25,8 +24,6 @@ use super::{Failure, Outcome, message};
 
 /// How soon an end is seen while no answer comes.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How long a signal waits for the frame in flight and the files that are open.
-const LAST_WORK: Duration = Duration::from_secs(10);
 /// Between two lines about damaged frames.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -46,12 +43,13 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let (checkpoint, engine_options) = (arguments.engine.open()?, arguments.engine.options());
     let make = move || Network::from_checkpoint(&checkpoint, &engine_options);
     let stream = Arc::new(Stream::start_with(make, Some(&list), &label_options, options)?);
-    let network = stream.network()?;
-    arguments.engine.notes(network.note()).for_each(|note| notes.say(note));
+    // Not for longer: a network that is lost gives its memory back before another is made.
+    stream.network().map(|network| arguments.engine.notes(network.note()).for_each(|note| notes.say(note)))?;
     stream.notes().iter().for_each(|note| notes.say(note));
     notes.say(capture.describe());
 
-    let finished = end_by_signal(&stop);
+    let by_signal = Arc::clone(&stop);
+    stop_by_signals(move || by_signal.store(true, Ordering::Relaxed));
     let counted = Arc::clone(&capture.counted);
     let reader = capture.start(Arc::clone(&stream), policy)?;
     arguments.words.follow(&stream, &stop, notes, !arguments.is_from_stdin())?;
@@ -66,7 +64,6 @@ pub fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Outcome, Fail
     let source = reader.ended();
     let summary = Summary::new(&stream.stats(), &counted, delivered, begin.elapsed());
     printer.print(&summary, Summary::render)?;
-    drop(finished);
     ended?;
     source?;
     let is_whole = watch.failed == 0 && counted.corrupt() == 0;
@@ -147,18 +144,4 @@ impl Watch {
             self.notes.error(format!("{} ({corrupt} damaged so far)", counted.last_damage()));
         }
     }
-}
-
-/// A signal stops the stream, and waits until what this gives is dropped: the call then ends by itself, with exit code 0.
-fn end_by_signal(stop: &Arc<AtomicBool>) -> mpsc::Sender<()> {
-    let (finished, is_finished) = mpsc::channel::<()>();
-    let stop = Arc::clone(stop);
-    before_signals_end(move || {
-        stop.store(true, Ordering::Relaxed);
-        // Nothing comes: the channel closes when all is done, and the program is then about to end.
-        if is_finished.recv_timeout(LAST_WORK) == Err(mpsc::RecvTimeoutError::Disconnected) {
-            std::thread::sleep(LAST_WORK);
-        }
-    });
-    finished
 }
