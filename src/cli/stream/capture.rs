@@ -110,7 +110,8 @@ impl Capture {
             let Capture { mut source, counted, stop, .. } = self;
             let read = read(&mut *source, &stream, policy, &counted, &stop);
             stream.close();
-            read
+            // Whoever has enough tells neither the source nor the stream first.
+            if stop.load(Ordering::Relaxed) { Ok(()) } else { read }
         };
         let thread = thread::Builder::new().name("capture".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Error::Device(format!("no thread for the source: {error}")))?;
@@ -179,7 +180,6 @@ fn read(source: &mut dyn Source, stream: &Stream, policy: Policy, counted: &Coun
             }
             Ok(Next::Corrupt(what)) => counted.note_damage(what),
             Ok(Next::End) => return Ok(()),
-            Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
             Err(error) => return Err(error),
         }
     }
