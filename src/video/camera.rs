@@ -71,7 +71,7 @@ pub struct CameraOptions {
     /// Of several frames that wait, the last is taken; the others go back to the driver and are counted in `passed_over`. Otherwise all
     /// are taken, the first first.
     pub newest: bool,
-    /// Frames that the driver gave and `newest` passed over. They are not among those that [`Frame::missed`] counts, which the driver
+    /// Frames that the driver gave and `newest` passed over. They are not among those that [`Frame::missed`](super::Frame::missed) counts, which the driver
     /// itself has lost.
     pub passed_over: Arc<AtomicU64>,
     /// A camera from which nothing comes for so long is lost.
