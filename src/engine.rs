@@ -220,6 +220,11 @@ impl Engine {
         Ok(())
     }
 
+    /// How the next list of words becomes labels: as templates and long labels were set.
+    pub fn label_options(&self) -> &LabelOptions {
+        &self.options
+    }
+
     /// The labels that were set last, in the order of the mask's values; none before [`Engine::set_labels`].
     pub fn labels(&self) -> &[String] {
         self.labels.as_ref().map_or(&[], Labels::names)

@@ -135,9 +135,19 @@ impl Lane {
         self.size = Some(size);
     }
 
+    /// As it was set; none where it is the model's own.
+    pub fn size(&self) -> Option<Size> {
+        self.size
+    }
+
     /// The mean and standard deviation of the frames to come; the model's own where none is said.
     pub fn set_normalisation(&mut self, normalisation: Option<Normalisation>) {
         self.normalisation = normalisation;
+    }
+
+    /// As it was set; none where it is the model's own.
+    pub fn normalisation(&self) -> Option<Normalisation> {
+        self.normalisation
     }
 
     /// (height, width) of the network's input of the last frame; 0 before there was one.

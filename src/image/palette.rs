@@ -78,6 +78,11 @@ impl Palette {
         Ok(Palette { given: Some(given) })
     }
 
+    /// These colours for the first labels.
+    pub fn of(colours: &[[u8; 3]]) -> Palette {
+        Palette { given: Some(colours.to_vec()) }
+    }
+
     /// A colour for each of so many labels. Where the palette has too few, colours follow that it does not have, no two
     /// the same.
     pub fn colours(&self, labels: usize) -> Vec<[u8; 3]> {

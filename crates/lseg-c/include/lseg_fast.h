@@ -33,7 +33,8 @@ enum lseg_status
     LSEG_DEVICE = 4,
     // The device, or an earlier call, failed in a way that ended this engine: close it. Another may work.
     LSEG_LOST = 5,
-    // Another thread is inside this engine, or all places for results on the device are held: release a tensor.
+    // Another thread is inside this engine; or all places for results on the device are held: release a tensor; or the stream is
+    // closed, and takes no more frames.
     LSEG_BUSY = 6,
     // More memory is needed than is free or was allowed.
     LSEG_NO_MEMORY = 7,
@@ -41,6 +42,10 @@ enum lseg_status
     LSEG_NOT_FINITE = 8,
     // A fault in this library, which was caught. Later calls on the same engine answer LSEG_LOST.
     LSEG_PANIC = 9,
+    // No failure, and lseg_error() stays as it is: as many frames wait in the stream as may, and this one is not among them.
+    LSEG_FULL = 10,
+    // No failure, and lseg_error() stays as it is: the stream has no answer yet, or none any more (lseg_stream_is_over).
+    LSEG_EMPTY = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -249,9 +254,57 @@ typedef int32_t lseg_wait;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Which frames of a stream are computed, where more come than can be.
+enum lseg_policy
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The newest: a frame that waits is replaced by the next.
+    LSEG_NEWEST = 0,
+    // Every one, in order; where as many wait as may a push is LSEG_FULL.
+    LSEG_EVERY = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum lseg_policy lseg_policy;
+#else
+typedef int32_t lseg_policy;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a stream's thread waits for a frame, and for a GPU.
+enum lseg_waiting
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Asleep, and woken; for a GPU as enum lseg_wait says.
+    LSEG_WAITING_BLOCK = 0,
+    // Asking again and again, and in between letting other threads run.
+    LSEG_WAITING_YIELD = 1,
+    // Asking again and again: the least jitter, and a core of its own.
+    LSEG_WAITING_SPIN = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum lseg_waiting lseg_waiting;
+#else
+typedef int32_t lseg_waiting;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What became of one frame, which no later one overwrites while this is held. Any thread may use it, one at a time; it may outlive its
+// stream. Releasing it frees the place of its results for another.
+typedef struct lseg_answer lseg_answer;
+
 // A model on a device, with its words. One thread at a time may call with it, any thread; a call that comes while another is
 // inside answers LSEG_BUSY.
 typedef struct lseg_engine lseg_engine;
+
+// Frames in, answers out, computed by a thread of its own over an engine's weights. Any thread may call with it, several at once. It
+// may outlive its engine, and its answers may outlive it.
+typedef struct lseg_stream lseg_stream;
 
 // A result in the GPU's memory, which no later frame overwrites while this is held. Any thread may use it, one at a time; it may
 // outlive its engine.
@@ -339,6 +392,94 @@ typedef struct lseg_tensor_info {
     // The GPU's number.
     int32_t gpu;
 } lseg_tensor_info;
+
+// How a stream works. All zeros but for the size is a good choice.
+typedef struct lseg_stream_options {
+    // sizeof(lseg_stream_options)
+    size_t size;
+    // enum lseg_policy
+    int32_t policy;
+    // enum lseg_waiting
+    int32_t wait;
+    // Of LSEG_EVERY: how many frames may wait; 0 is 4.
+    uint32_t queue;
+    // Answers that may be held or wait to be taken; of more the stream waits until one is released. 0 is 2.
+    uint32_t pool;
+    // A frame that has waited for longer, in milliseconds, is not computed; 0 is never.
+    uint32_t stale_after_ms;
+    // The thread's realtime priority (SCHED_FIFO), 1 to 99; 0 is none.
+    uint32_t priority;
+    // Whether the process's memory is kept from being paged out (mlockall).
+    int32_t lock_memory;
+    // Whether it is an error where the system refuses priority, processors or locked memory (else lseg_stream_notes tells).
+    int32_t realtime_required;
+    // On a GPU: whether a frame is brought over only when the one before is done.
+    int32_t no_overlap;
+    // Whether results stay on the GPU: lseg_answer_tensor has them.
+    int32_t on_device;
+    // The processors that the thread may run on, cpu_count of them; NULL is all.
+    const uint32_t *cpus;
+    // How many are at cpus.
+    size_t cpu_count;
+} lseg_stream_options;
+
+// What became of the frames of a stream, and how long it took. pushed = done + replaced + stale + failed + in_flight, always.
+typedef struct lseg_stats {
+    // sizeof(lseg_stats)
+    size_t size;
+    // Frames that were taken.
+    uint64_t pushed;
+    // Frames that were computed.
+    uint64_t done;
+    // Frames in whose place a newer one was computed.
+    uint64_t replaced;
+    // Frames that were not computed because they had waited too long, or the stream was stopped.
+    uint64_t stale;
+    // Frames of which nothing could be computed; each one's answer says why.
+    uint64_t failed;
+    // Frames that wait or are computed just now.
+    uint64_t in_flight;
+    // Answers in whose place a newer one came before anybody took them.
+    uint64_t unread;
+    // How often the engine was made anew.
+    uint64_t restarts;
+    // From a frame's push to its answer, in nanoseconds: the median, to a sixteenth of an octave, as all of these.
+    uint64_t age_p50_ns;
+    // 99 % of them are no longer.
+    uint64_t age_p99_ns;
+    // The longest.
+    uint64_t age_max_ns;
+    // From when a frame was taken to its answer: the median.
+    uint64_t computed_p50_ns;
+    // 99 % of them are no longer.
+    uint64_t computed_p99_ns;
+    // How far the time from one answer to the next is from its median: the median.
+    uint64_t jitter_p50_ns;
+    // 99 % of them are no farther.
+    uint64_t jitter_p99_ns;
+} lseg_stats;
+
+// What an answer is about, and how long it took.
+typedef struct lseg_answer_info {
+    // sizeof(lseg_answer_info)
+    size_t size;
+    // How many frames were taken before this one.
+    uint64_t sequence;
+    // As it was pushed.
+    int64_t stamp_ns;
+    // Which list of labels it was asked about: lseg_stream_set_labels tells the number of each; those that the stream began with have 1.
+    uint64_t epoch;
+    // From its push until the engine took it, in nanoseconds.
+    uint64_t waited_ns;
+    // From then until its results were there.
+    uint64_t computed_ns;
+    // The sum: how old the frame was, from its push.
+    uint64_t age_ns;
+    // enum lseg_status: LSEG_OK, or why nothing could be computed of it. lseg_answer_read has the words.
+    int32_t status;
+    // Zero.
+    int32_t reserved;
+} lseg_answer_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -459,6 +600,92 @@ lseg_status lseg_tensor_read(const struct lseg_tensor *tensor, void *data, size_
 
 // Gives a tensor back, which waits for nothing; NULL is nothing.
 void lseg_tensor_release(struct lseg_tensor *tensor);
+
+// Begins a stream over an engine's weights, with the labels, templates, size and threshold that the engine has now; nothing that is set
+// in the engine later changes it. Each frame is asked for `count` outputs: their data, bytes and pitch are not looked at; the colours of
+// an overlay are kept, and words beyond them get colours of the program's. `options` may be NULL. LSEG_DEVICE where results shall stay
+// on a GPU and there is none, and for what is required of the system and refused; `*stream` is NULL then.
+lseg_status lseg_stream_start(const struct lseg_engine *engine,
+                              const struct lseg_stream_options *options,
+                              const struct lseg_output *outputs,
+                              size_t count,
+                              struct lseg_stream **stream);
+
+// What the system has refused of priority, processors and locked memory: a line each, empty where it is nothing. Text that is there
+// until lseg_stream_free.
+lseg_status lseg_stream_notes(const struct lseg_stream *stream,
+                              const char **notes);
+
+// Copies a frame, which the caller may use again at once, and gives it to the stream; waits for nothing. The stamp is the caller's,
+// nanoseconds by whatever clock: its answer has it. `*sequence` (which may be NULL) is its number: how many were taken before it.
+// LSEG_FULL where it is not taken, because as many wait as may (of LSEG_EVERY alone). LSEG_DEVICE for an image in CUDA memory,
+// LSEG_BUSY once the stream is closed, LSEG_LOST where it has ended by an error.
+lseg_status lseg_stream_push(struct lseg_stream *stream,
+                             const struct lseg_image *image,
+                             int64_t stamp_ns,
+                             uint64_t *sequence);
+
+// The next answer, if there is one, to be given back by lseg_answer_release: of LSEG_NEWEST the last that was computed, else in the
+// order of the frames. LSEG_EMPTY where there is none, and `*answer` is NULL then.
+lseg_status lseg_stream_poll(struct lseg_stream *stream,
+                             struct lseg_answer **answer);
+
+// As lseg_stream_poll, waiting for so long at most. LSEG_EMPTY at once where nothing will come any more (lseg_stream_is_over), LSEG_LOST
+// where the stream has ended by an error and all answers are taken.
+lseg_status lseg_stream_recv(struct lseg_stream *stream,
+                             uint32_t timeout_ms,
+                             struct lseg_answer **answer);
+
+// Other words from the next frame on, with the templates that the engine had when the stream began; frames that are computed keep
+// theirs. They are encoded on the caller's thread, beside running frames. `*epoch` (which may be NULL) is their number, which answers
+// about them have. Where it fails the words stay as they are.
+lseg_status lseg_stream_set_labels(struct lseg_stream *stream,
+                                   const char *const *labels,
+                                   size_t count,
+                                   uint64_t *epoch);
+
+// What became of its frames so far; `stats->size` is to be set.
+lseg_status lseg_stream_stats(const struct lseg_stream *stream, struct lseg_stats *stats);
+
+// No more frames: those that wait are computed, and their answers can be taken.
+lseg_status lseg_stream_close_input(struct lseg_stream *stream);
+
+// Whether the stream has ended and all answers are taken: `*is_over` is 1 or 0.
+lseg_status lseg_stream_is_over(const struct lseg_stream *stream, int32_t *is_over);
+
+// Ends the stream: frames in flight are finished, those that wait are not computed (they count as stale), and its thread is gone when
+// this returns. Answers that are there can still be taken. LSEG_LOST where it had ended by an error.
+lseg_status lseg_stream_stop(struct lseg_stream *stream);
+
+// Stops a stream and gives it back; NULL is nothing. No call may be inside it. Answers that it gave stay until they are released.
+void lseg_stream_free(struct lseg_stream *stream);
+
+// What it is about; `info->size` is to be set.
+lseg_status lseg_answer_describe(const struct lseg_answer *answer, struct lseg_answer_info *info);
+
+// Tells how many bytes `output` takes, with the pitch that is in it, and its shape, as lseg_output_bytes does.
+lseg_status lseg_answer_output_bytes(const struct lseg_answer *answer, struct lseg_output *output);
+
+// Copies `count` outputs of those that the stream began with into their memory, as lseg_segment does. Where nothing could be computed
+// of the frame: why.
+lseg_status lseg_answer_read(const struct lseg_answer *answer,
+                             const struct lseg_output *outputs,
+                             size_t count);
+
+// The output of a kind (enum lseg_kind) that stays on the GPU, computed, to be given back by lseg_tensor_release; it may outlive the
+// answer. While as many frames' tensors are held as the stream has places, further frames fail with LSEG_BUSY.
+lseg_status lseg_answer_tensor(const struct lseg_answer *answer,
+                               int32_t kind,
+                               struct lseg_tensor **tensor);
+
+// The words that its mask's values are of: `*labels` points to `*count` texts, which are there until lseg_answer_release. None where
+// no output is about labels.
+lseg_status lseg_answer_labels(const struct lseg_answer *answer,
+                               const char *const **labels,
+                               size_t *count);
+
+// Gives an answer back; NULL is nothing.
+void lseg_answer_release(struct lseg_answer *answer);
 
 #ifdef __cplusplus
 }  // extern "C"

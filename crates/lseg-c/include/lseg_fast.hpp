@@ -3,7 +3,7 @@
 //
 // Every function that can fail throws lseg::Error. With -fno-exceptions it returns the failure's lseg_status instead; what returns a
 // value then returns an empty one, and lseg_error() has the words. The two have different names for the linker, so that files of one
-// program may differ.
+// program may differ. LSEG_FULL and LSEG_EMPTY are no failures: they are returned.
 
 #ifndef LSEG_FAST_HPP
 #define LSEG_FAST_HPP
@@ -97,6 +97,14 @@ inline lseg_output output(lseg_kind kind, void *data = nullptr, std::size_t byte
     return made;
 }
 
+// Texts as C has them.
+inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
+    std::vector<const char *> made;
+    made.reserve(texts.size());
+    for (const std::string &text : texts) made.push_back(text.c_str());
+    return made;
+}
+
 // A result in the GPU's memory, which no later frame overwrites while this is there.
 class Tensor {
 public:
@@ -136,6 +144,92 @@ public:
 
 private:
     lseg_tensor *handle_ = nullptr;
+};
+
+// A stream of the newest frame, or (LSEG_EVERY) of every one; all else is to be set in it.
+inline lseg_stream_options stream_options(lseg_policy policy = LSEG_NEWEST) noexcept {
+    lseg_stream_options made{};
+    made.size = sizeof made;
+    made.policy = policy;
+    return made;
+}
+
+// What became of one frame of a stream. An empty one has no handle.
+class Answer {
+public:
+    Answer() noexcept = default;
+    explicit Answer(lseg_answer *handle) noexcept : handle_(handle) {}
+    Answer(Answer &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+
+    Answer &operator=(Answer &&other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+
+    Answer(const Answer &) = delete;
+    Answer &operator=(const Answer &) = delete;
+
+    ~Answer() { lseg_answer_release(handle_); }
+
+    // For the functions of lseg_fast.h; it stays this object's.
+    lseg_answer *handle() const noexcept { return handle_; }
+
+    // Its number, stamp, epoch, times, and whether it failed.
+    lseg_answer_info info() const {
+        lseg_answer_info info{};
+        info.size = sizeof info;
+        check(lseg_answer_describe(handle_, &info));
+        return info;
+    }
+
+    // How many bytes an output takes, and its shape: in the output itself.
+    lseg_status measure(lseg_output &output) const { return check(lseg_answer_output_bytes(handle_, &output)); }
+
+    // Some of the outputs that its stream began with, into the memory that they name.
+    lseg_status read(std::initializer_list<lseg_output> outputs) const {
+        return check(lseg_answer_read(handle_, outputs.begin(), outputs.size()));
+    }
+
+    // One output, into a vector that gets its size.
+    template <typename T> lseg_status read(lseg_output output, std::vector<T> &values) const {
+        const lseg_status status = measure(output);
+        if (status != LSEG_OK) return status;
+        values.resize((output.bytes + sizeof(T) - 1) / sizeof(T));
+        output.data = values.data();
+        return read({output});
+    }
+
+    // Each pixel's label, of at most 256 labels: [height][width].
+    std::vector<std::uint8_t> mask8() const {
+        std::vector<std::uint8_t> mask;
+        read(output(LSEG_MASK8), mask);
+        return mask;
+    }
+
+    // Each pixel's label: [height][width].
+    std::vector<std::uint16_t> mask16() const {
+        std::vector<std::uint16_t> mask;
+        read(output(LSEG_MASK16), mask);
+        return mask;
+    }
+
+    // An output that stays on the GPU. A failure without exceptions is a tensor whose handle is NULL.
+    Tensor tensor(lseg_kind kind) const {
+        lseg_tensor *tensor = nullptr;
+        check(lseg_answer_tensor(handle_, kind, &tensor));
+        return Tensor(tensor);
+    }
+
+    // The words that its mask's values are of.
+    std::vector<std::string> labels() const {
+        const char *const *texts = nullptr;
+        std::size_t count = 0;
+        if (check(lseg_answer_labels(handle_, &texts, &count)) != LSEG_OK) return {};
+        return std::vector<std::string>(texts, texts + count);
+    }
+
+private:
+    lseg_answer *handle_ = nullptr;
 };
 
 // A model on a device, with its words. One thread at a time may use it, any thread.
@@ -278,14 +372,106 @@ public:
     }
 
 private:
-    static std::vector<const char *> pointers(const std::vector<std::string> &texts) {
-        std::vector<const char *> made;
-        made.reserve(texts.size());
-        for (const std::string &text : texts) made.push_back(text.c_str());
-        return made;
+    lseg_engine *handle_ = nullptr;
+    lseg_status status_ = LSEG_OK;
+};
+
+// Frames in, answers out, over an engine's weights. Any thread may use it, several at once. It may outlive its engine.
+class Stream {
+public:
+    // Without exceptions: ask status() whether it has begun. An overlay's colours are of the engine's labels.
+    Stream(const Engine &engine, std::initializer_list<lseg_output> outputs,
+           const lseg_stream_options &options = stream_options())
+        : status_(lseg_stream_start(engine.handle(), &options, outputs.begin(), outputs.size(), &handle_)) {
+        check(status_);
     }
 
-    lseg_engine *handle_ = nullptr;
+    Stream(Stream &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)), status_(other.status_) {}
+
+    Stream &operator=(Stream &&other) noexcept {
+        std::swap(handle_, other.handle_);
+        std::swap(status_, other.status_);
+        return *this;
+    }
+
+    Stream(const Stream &) = delete;
+    Stream &operator=(const Stream &) = delete;
+
+    ~Stream() { lseg_stream_free(handle_); }
+
+    // How beginning it ended.
+    lseg_status status() const noexcept { return status_; }
+
+    // For the functions of lseg_fast.h; it stays this object's.
+    lseg_stream *handle() const noexcept { return handle_; }
+
+    // What the system has refused, a line each.
+    std::string notes() const {
+        const char *notes = nullptr;
+        return check(lseg_stream_notes(handle_, &notes)) == LSEG_OK ? notes : "";
+    }
+
+    // LSEG_OK, or LSEG_FULL where the frame is not taken.
+    lseg_status push(const lseg_image &image, std::int64_t stamp_ns = 0, std::uint64_t *sequence = nullptr) {
+        return unless_failed(lseg_stream_push(handle_, &image, stamp_ns, sequence));
+    }
+
+    // LSEG_OK and the next answer, or LSEG_EMPTY and an empty one.
+    lseg_status poll(Answer &answer) {
+        lseg_answer *next = nullptr;
+        const lseg_status status = lseg_stream_poll(handle_, &next);
+        answer = Answer(next);
+        return unless_failed(status);
+    }
+
+    // The same, waiting for so long at most.
+    lseg_status recv(Answer &answer, std::uint32_t timeout_ms) {
+        lseg_answer *next = nullptr;
+        const lseg_status status = lseg_stream_recv(handle_, timeout_ms, &next);
+        answer = Answer(next);
+        return unless_failed(status);
+    }
+
+    // Other words from the next frame on: their number.
+    std::uint64_t set_labels(std::initializer_list<const char *> labels) {
+        std::uint64_t epoch = 0;
+        check(lseg_stream_set_labels(handle_, labels.begin(), labels.size(), &epoch));
+        return epoch;
+    }
+
+    std::uint64_t set_labels(const std::vector<std::string> &labels) {
+        const auto texts = pointers(labels);
+        std::uint64_t epoch = 0;
+        check(lseg_stream_set_labels(handle_, texts.data(), texts.size(), &epoch));
+        return epoch;
+    }
+
+    lseg_stats stats() const {
+        lseg_stats stats{};
+        stats.size = sizeof stats;
+        check(lseg_stream_stats(handle_, &stats));
+        return stats;
+    }
+
+    // No more frames.
+    lseg_status close_input() { return check(lseg_stream_close_input(handle_)); }
+
+    // Whether it has ended and all answers are taken.
+    bool is_over() const {
+        std::int32_t is_over = 0;
+        check(lseg_stream_is_over(handle_, &is_over));
+        return is_over != 0;
+    }
+
+    // Finishes the frames in flight; no others are computed.
+    lseg_status stop() { return check(lseg_stream_stop(handle_)); }
+
+private:
+    static lseg_status unless_failed(lseg_status status) {
+        return status == LSEG_FULL || status == LSEG_EMPTY ? status : check(status);
+    }
+
+    lseg_stream *handle_ = nullptr;
     lseg_status status_ = LSEG_OK;
 };
 

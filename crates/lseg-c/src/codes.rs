@@ -1,5 +1,6 @@
 //! The numbers that stand for choices, and what they choose. C gives them as int32_t: any number may come.
 
+use lseg_fast::stream::{Policy, Waiting};
 use lseg_fast::{ContextKind, Format, Layout, MapSize, Wait, Yuv, YuvMatrix, YuvRange};
 
 use crate::status::{Failure, invalid};
@@ -148,6 +149,28 @@ pub enum lseg_wait {
     LSEG_WAIT_BLOCK = 1,
 }
 
+/// Which frames of a stream are computed, where more come than can be.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum lseg_policy {
+    /// The newest: a frame that waits is replaced by the next.
+    LSEG_NEWEST = 0,
+    /// Every one, in order; where as many wait as may a push is LSEG_FULL.
+    LSEG_EVERY = 1,
+}
+
+/// How a stream's thread waits for a frame, and for a GPU.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum lseg_waiting {
+    /// Asleep, and woken; for a GPU as enum lseg_wait says.
+    LSEG_WAITING_BLOCK = 0,
+    /// Asking again and again, and in between letting other threads run.
+    LSEG_WAITING_YIELD = 1,
+    /// Asking again and again: the least jitter, and a core of its own.
+    LSEG_WAITING_SPIN = 2,
+}
+
 /// What a number stands for, or an error that names the argument and the choices.
 fn choice<T: Copy>(code: i32, known: &[(i32, T)], argument: &str, field: &str, kind: &str) -> Result<T, Failure> {
     let found = known.iter().find(|(one, _)| *one == code).map(|(_, value)| *value);
@@ -215,4 +238,21 @@ pub fn wait(code: i32, argument: &str) -> Result<Wait, Failure> {
     use lseg_wait::*;
     let known = [(LSEG_WAIT_DRIVER as i32, Wait::Driver), (LSEG_WAIT_BLOCK as i32, Wait::Block)];
     choice(code, &known, argument, "wait", "lseg_wait")
+}
+
+/// Of LSEG_EVERY so many frames may wait.
+pub fn policy(code: i32, queue: usize, argument: &str) -> Result<Policy, Failure> {
+    use lseg_policy::*;
+    let known = [(LSEG_NEWEST as i32, Policy::Newest), (LSEG_EVERY as i32, Policy::Every { queue })];
+    choice(code, &known, argument, "policy", "lseg_policy")
+}
+
+pub fn waiting(code: i32, argument: &str) -> Result<Waiting, Failure> {
+    use lseg_waiting::*;
+    let known = [
+        (LSEG_WAITING_BLOCK as i32, Waiting::Block),
+        (LSEG_WAITING_YIELD as i32, Waiting::Yield),
+        (LSEG_WAITING_SPIN as i32, Waiting::Spin),
+    ];
+    choice(code, &known, argument, "wait", "lseg_waiting")
 }

@@ -61,23 +61,23 @@ pub(crate) struct Open {
 
 /// The labels as C reads them.
 #[derive(Default)]
-struct Labels {
-    texts: Vec<CString>,
-    pointers: Vec<*const c_char>,
+pub(crate) struct Labels {
+    pub texts: Vec<CString>,
+    pub pointers: Vec<*const c_char>,
 }
 
 // SAFETY: the pointers are to the texts beside them.
 unsafe impl Send for Labels {}
 
 impl Labels {
-    fn of(names: &[String]) -> Labels {
+    pub fn of(names: &[String]) -> Labels {
         let texts: Vec<CString> = names.iter().map(|name| c_text(name)).collect();
         let pointers = texts.iter().map(|text| text.as_ptr()).collect();
         Labels { texts, pointers }
     }
 }
 
-fn c_text(text: &str) -> CString {
+pub(crate) fn c_text(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{FFFD}")).expect("zero bytes were replaced")
 }
 

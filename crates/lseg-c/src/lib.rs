@@ -6,6 +6,7 @@
 #![allow(non_camel_case_types)]
 #![allow(clippy::missing_safety_doc)] // The header says once for all what pointers must be.
 
+mod answer;
 mod codes;
 mod engine;
 mod given;
@@ -13,15 +14,20 @@ mod image;
 mod output;
 mod segment;
 mod status;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
 mod tensor;
 #[cfg(test)]
 mod tests;
 
 // For the header's reader alone: a program links symbols.
+pub use answer::*;
 pub use codes::*;
 pub use engine::*;
 pub use image::*;
 pub use output::*;
 pub use segment::*;
 pub use status::*;
+pub use stream::*;
 pub use tensor::*;

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::slice;
 
 use lseg_fast::image::npy::Dtype;
+use lseg_fast::image::palette::Palette;
 use lseg_fast::{Alpha, EmbeddingForm, Layout, Output, Results, Threshold, Wanted};
 
 use crate::codes::{self, lseg_kind};
@@ -107,6 +108,36 @@ impl Outputs {
         self.all.iter().flatten()
     }
 
+    /// What they are, without the caller's memory.
+    pub fn kinds(&self) -> Kinds {
+        Kinds(self.all.map(|asked| asked.map(|asked| (asked.kind, asked.form))))
+    }
+
+    /// What a stream's frames are asked for, whose words may change: an overlay has its own colours for the first labels.
+    ///
+    /// # Safety
+    /// Colours of the caller's are there for each of so many labels.
+    pub unsafe fn of_stream(
+        &self,
+        threshold: Option<Threshold>,
+        labels: usize,
+    ) -> Result<(Wanted<'static>, Option<(Palette, Alpha)>), Failure> {
+        let mut wanted = threshold.map_or(Wanted::default(), |threshold| Wanted::default().threshold(threshold));
+        let mut overlay = None;
+        for asked in self.iter() {
+            match asked.output() {
+                Output::Overlay => {
+                    // SAFETY: as this function's.
+                    let colours = unsafe { asked.own_colours(labels) };
+                    overlay = Some((colours.map_or_else(Palette::default, Palette::of), asked.alpha()?));
+                }
+                Output::Embedding => wanted = wanted.embedding(asked.form),
+                output => wanted = wanted.and(output),
+            }
+        }
+        Ok((wanted, overlay))
+    }
+
     /// What the engine is asked for. An overlay takes its own colours, or these.
     ///
     /// # Safety
@@ -136,16 +167,7 @@ impl Asked {
     }
 
     pub fn output(&self) -> Output {
-        match self.kind {
-            LSEG_MASK8 => Output::Mask8,
-            LSEG_MASK16 => Output::Mask,
-            LSEG_CONFIDENCE => Output::Confidence,
-            LSEG_SCORES => Output::Scores,
-            LSEG_PROBABILITIES => Output::Probabilities,
-            LSEG_BEST => Output::Best,
-            LSEG_OVERLAY => Output::Overlay,
-            LSEG_EMBEDDING_F16 | LSEG_EMBEDDING_F32 => Output::Embedding,
-        }
+        output(self.kind)
     }
 
     /// # Safety
@@ -156,16 +178,27 @@ impl Asked {
             Output::Embedding => return Ok(wanted.embedding(self.form)),
             output => return Ok(wanted.and(output)),
         }
+        // SAFETY: as this function's.
+        let own = unsafe { self.own_colours(colours.len()) };
+        Ok(wanted.overlay(own.unwrap_or(colours), self.alpha()?))
+    }
+
+    /// Of an overlay.
+    fn alpha(&self) -> Result<Alpha, Failure> {
         let weight = if self.given.alpha == 0.0 { 0.5 } else { self.given.alpha };
-        let alpha = Alpha::new(weight).ok_or_else(|| {
+        Alpha::new(weight).ok_or_else(|| {
             invalid(format!("the overlay's alpha is {weight}: expected a weight up to 1, or 0 for a half"))
-        })?;
-        if self.given.colours.is_null() {
-            return Ok(wanted.overlay(colours, alpha));
-        }
+        })
+    }
+
+    /// Of an overlay, where the caller has some.
+    ///
+    /// # Safety
+    /// They are there for each of so many labels, for `'a`.
+    unsafe fn own_colours<'a>(&self, labels: usize) -> Option<&'a [[u8; 3]]> {
+        let colours = self.given.colours.cast();
         // SAFETY: the caller's colours, one a label.
-        let own = unsafe { slice::from_raw_parts(self.given.colours.cast(), colours.len()) };
-        Ok(wanted.overlay(own, alpha))
+        (!self.given.colours.is_null()).then(|| unsafe { slice::from_raw_parts(colours, labels) })
     }
 
     /// Bytes of a value.
@@ -251,6 +284,51 @@ impl Asked {
             LSEG_EMBEDDING_F16 => results.halves(Output::Embedding, 0).map(bytes_of),
             _ => results.values(self.output(), 0).map(bytes_of),
         }
+    }
+}
+
+/// What the outputs of some call were.
+pub(crate) struct Kinds([Option<(lseg_kind, EmbeddingForm)>; MOST]);
+
+impl Kinds {
+    /// # Errors
+    /// LSEG_INVALID where an output is none of them.
+    pub fn check(&self, asked: &Asked) -> Result<(), Failure> {
+        let Some((_, form)) = self.0.iter().flatten().find(|(kind, _)| *kind == asked.kind) else {
+            return Err(not_asked_for(asked.kind));
+        };
+        if asked.output() == Output::Embedding && *form != asked.form {
+            let (kind, found) = (asked.kind, asked.form);
+            return Err(invalid(format!("{kind:?} as {found:?}: the stream has begun with {form:?}")));
+        }
+        Ok(())
+    }
+
+    /// The output of a kind.
+    ///
+    /// # Errors
+    /// LSEG_INVALID where it is none of them.
+    pub fn output(&self, kind: lseg_kind) -> Result<Output, Failure> {
+        let is_there = self.0.iter().flatten().any(|(known, _)| *known == kind);
+        if is_there { Ok(output(kind)) } else { Err(not_asked_for(kind)) }
+    }
+}
+
+fn not_asked_for(kind: lseg_kind) -> Failure {
+    invalid(format!("{kind:?} is none of the outputs that the stream has begun with"))
+}
+
+/// What the library calls it.
+fn output(kind: lseg_kind) -> Output {
+    match kind {
+        LSEG_MASK8 => Output::Mask8,
+        LSEG_MASK16 => Output::Mask,
+        LSEG_CONFIDENCE => Output::Confidence,
+        LSEG_SCORES => Output::Scores,
+        LSEG_PROBABILITIES => Output::Probabilities,
+        LSEG_BEST => Output::Best,
+        LSEG_OVERLAY => Output::Overlay,
+        LSEG_EMBEDDING_F16 | LSEG_EMBEDDING_F32 => Output::Embedding,
     }
 }
 

@@ -28,7 +28,8 @@ pub enum lseg_status {
     LSEG_DEVICE = 4,
     /// The device, or an earlier call, failed in a way that ended this engine: close it. Another may work.
     LSEG_LOST = 5,
-    /// Another thread is inside this engine, or all places for results on the device are held: release a tensor.
+    /// Another thread is inside this engine; or all places for results on the device are held: release a tensor; or the stream is
+    /// closed, and takes no more frames.
     LSEG_BUSY = 6,
     /// More memory is needed than is free or was allowed.
     LSEG_NO_MEMORY = 7,
@@ -36,6 +37,10 @@ pub enum lseg_status {
     LSEG_NOT_FINITE = 8,
     /// A fault in this library, which was caught. Later calls on the same engine answer LSEG_LOST.
     LSEG_PANIC = 9,
+    /// No failure, and lseg_error() stays as it is: as many frames wait in the stream as may, and this one is not among them.
+    LSEG_FULL = 10,
+    /// No failure, and lseg_error() stays as it is: the stream has no answer yet, or none any more (lseg_stream_is_over).
+    LSEG_EMPTY = 11,
 }
 
 use lseg_status::*;
@@ -54,7 +59,13 @@ pub fn invalid(message: impl Into<String>) -> Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let status = match &error {
+        Failure::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Failure {
+        let status = match error {
             Error::Io { .. }
             | Error::Checkpoint { .. }
             | Error::MissingTensor { .. }
@@ -89,9 +100,14 @@ thread_local! {
 
 /// Does a call. Its failure, or its panic, becomes this thread's last.
 pub fn guarded(call: impl FnOnce() -> Result<(), Failure>) -> lseg_status {
+    answered(|| call().map(|()| LSEG_OK))
+}
+
+/// As [`guarded`], of a call that answers one of several statuses where it does not fail.
+pub fn answered(call: impl FnOnce() -> Result<lseg_status, Failure>) -> lseg_status {
     // What a panic leaves half-done is in an engine's mutex, which is poisoned by it.
     let failure = match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(())) => return LSEG_OK,
+        Ok(Ok(status)) => return status,
         Ok(Err(failure)) => failure,
         Err(payload) => Failure { status: LSEG_PANIC, message: format!("a fault in lseg-fast: {}", words(&*payload)) },
     };
@@ -130,7 +146,7 @@ pub extern "C" fn lseg_version() -> *const c_char {
 /// The name of a status, such as "LSEG_INVALID"; "unknown" for a number that is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn lseg_status_name(status: i32) -> *const c_char {
-    const NAMES: [(lseg_status, &CStr); 10] = [
+    const NAMES: [(lseg_status, &CStr); 12] = [
         (LSEG_OK, c"LSEG_OK"),
         (LSEG_INVALID, c"LSEG_INVALID"),
         (LSEG_MODEL, c"LSEG_MODEL"),
@@ -141,6 +157,8 @@ pub extern "C" fn lseg_status_name(status: i32) -> *const c_char {
         (LSEG_NO_MEMORY, c"LSEG_NO_MEMORY"),
         (LSEG_NOT_FINITE, c"LSEG_NOT_FINITE"),
         (LSEG_PANIC, c"LSEG_PANIC"),
+        (LSEG_FULL, c"LSEG_FULL"),
+        (LSEG_EMPTY, c"LSEG_EMPTY"),
     ];
     NAMES.iter().find(|(known, _)| *known as i32 == status).map_or(c"unknown", |(_, name)| name).as_ptr()
 }

@@ -19,6 +19,13 @@ use crate::status::{Failure, guarded, invalid};
 /// outlive its engine.
 pub struct lseg_tensor(DeviceTensor);
 
+impl lseg_tensor {
+    /// A handle, to be released.
+    pub(crate) fn of(tensor: &DeviceTensor) -> *mut lseg_tensor {
+        Box::into_raw(Box::new(lseg_tensor(tensor.clone())))
+    }
+}
+
 /// Where a tensor lies and what it is.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -65,7 +72,7 @@ pub unsafe extern "C" fn lseg_segment_on_device(
             let results = open.engine.run_on_device(&[image], wanted)?;
             for (place, asked) in tensors.iter_mut().zip(outputs.iter()) {
                 let tensor = results.tensor(asked.output()).expect("what was wanted is there");
-                *place = Box::into_raw(Box::new(lseg_tensor(tensor.clone())));
+                *place = lseg_tensor::of(tensor);
             }
             Ok(())
         })

@@ -21,11 +21,11 @@ use crate::output::{Outputs, lseg_output};
 use crate::segment::{lseg_embed_at, lseg_output_bytes, lseg_segment};
 use crate::status::lseg_status::LSEG_OK;
 
-const WIDTH: usize = 37;
-const HEIGHT: usize = 29;
-const LABELS: [&str; 3] = ["red ball", "grass", "sky"];
+pub const WIDTH: usize = 37;
+pub const HEIGHT: usize = 29;
+pub const LABELS: [&str; 3] = ["red ball", "grass", "sky"];
 
-struct Handle(*mut lseg_engine);
+pub struct Handle(pub *mut lseg_engine);
 
 impl Drop for Handle {
     fn drop(&mut self) {
@@ -35,7 +35,7 @@ impl Drop for Handle {
 }
 
 /// Both ways to the demo model.
-fn both(size: &str) -> (Engine, Handle) {
+pub fn both(size: &str) -> (Engine, Handle) {
     let options = Options { device: DeviceChoice::Cpu, threads: Some(1), ..Options::default() };
     let mut engine = Engine::load_demo(&options).unwrap();
     engine.set_size(size.parse().unwrap());
@@ -67,7 +67,7 @@ fn opened(model: Option<&CStr>, size: &str) -> Handle {
     Handle(handle)
 }
 
-fn rgb() -> Vec<u8> {
+pub fn rgb() -> Vec<u8> {
     rgb_of(WIDTH, HEIGHT)
 }
 
@@ -75,7 +75,7 @@ fn rgb_of(width: usize, height: usize) -> Vec<u8> {
     (0..3 * width * height).map(|i| (i * 7919 % 251) as u8).collect()
 }
 
-fn image(rgb: &[u8]) -> lseg_image {
+pub fn image(rgb: &[u8]) -> lseg_image {
     lseg_image {
         size: size_of::<lseg_image>(),
         format: lseg_format::LSEG_FORMAT_RGB8 as i32,
@@ -88,7 +88,7 @@ fn image(rgb: &[u8]) -> lseg_image {
     }
 }
 
-fn output(kind: lseg_kind) -> lseg_output {
+pub fn output(kind: lseg_kind) -> lseg_output {
     lseg_output {
         size: size_of::<lseg_output>(),
         kind: kind as i32,
@@ -117,7 +117,7 @@ fn given(handle: &Handle, rgb: &[u8], mut output: lseg_output) -> (Vec<u8>, [usi
     }
 }
 
-fn bytes<T: Copy>(values: &[T]) -> Vec<u8> {
+pub fn bytes<T: Copy>(values: &[T]) -> Vec<u8> {
     // SAFETY: numbers without padding.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }.to_vec()
 }

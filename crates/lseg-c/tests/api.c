@@ -14,12 +14,13 @@ static void about_the_library(void) {
     CHECK(strcmp(lseg_version(), VERSION) == 0);
     CHECK(strcmp(lseg_error(), "") == 0);
     static const char *const names[] = {"LSEG_OK",   "LSEG_INVALID", "LSEG_MODEL",     "LSEG_INPUT",      "LSEG_DEVICE",
-                                        "LSEG_LOST", "LSEG_BUSY",    "LSEG_NO_MEMORY", "LSEG_NOT_FINITE", "LSEG_PANIC"};
-    for (int32_t status = LSEG_OK; status <= LSEG_PANIC; status++) {
+                                        "LSEG_LOST", "LSEG_BUSY",    "LSEG_NO_MEMORY", "LSEG_NOT_FINITE", "LSEG_PANIC",
+                                        "LSEG_FULL", "LSEG_EMPTY"};
+    for (int32_t status = LSEG_OK; status <= LSEG_EMPTY; status++) {
         CHECK(strcmp(lseg_status_name(status), names[status]) == 0);
     }
     CHECK(strcmp(lseg_status_name(-1), "unknown") == 0);
-    CHECK(strcmp(lseg_status_name(LSEG_PANIC + 1), "unknown") == 0);
+    CHECK(strcmp(lseg_status_name(LSEG_EMPTY + 1), "unknown") == 0);
 }
 
 static void opening(void) {

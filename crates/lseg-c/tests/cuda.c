@@ -69,6 +69,46 @@ static lseg_engine *open_cuda(void) {
     return engine;
 }
 
+// A stream's answers on the GPU, and on the host.
+static void streams(lseg_engine *engine) {
+    const lseg_output outputs[2] = {output_of(LSEG_MASK8, mask, sizeof mask), output_of(LSEG_CONFIDENCE, NULL, 0)};
+    lseg_stream_options options;
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    options.policy = LSEG_EVERY;
+    for (options.on_device = 0; options.on_device < 2; options.on_device++) {
+        lseg_stream *stream = NULL;
+        WORKS(lseg_stream_start(engine, &options, outputs, 2, &stream));
+        for (int frame = 0; frame < 2 * FRAMES; frame++) {
+            const lseg_image image = host_image(frame % FRAMES);
+            const char *const *labels = NULL;
+            size_t count = 0;
+            lseg_answer *answer = NULL;
+            lseg_tensor *tensor = NULL;
+            WORKS(lseg_stream_push(stream, &image, frame, NULL));
+            WORKS(lseg_stream_recv(stream, 600000, &answer));
+            WORKS(lseg_answer_labels(answer, &labels, &count));
+            CHECK(count == 3 && strcmp(labels[1], "a wall") == 0);
+            if (options.on_device) {
+                FAILS(lseg_answer_read(answer, outputs, 1), LSEG_INVALID, "ask lseg_answer_tensor");
+                WORKS(lseg_answer_tensor(answer, LSEG_CONFIDENCE, &tensor));
+                WORKS(lseg_tensor_read(tensor, mask, sizeof mask));
+                CHECK(memcmp(mask, sure[frame % FRAMES], PIXELS) == 0);
+                lseg_tensor_release(tensor);
+                WORKS(lseg_answer_tensor(answer, LSEG_MASK8, &tensor));
+                lseg_answer_release(answer); // The tensor outlives it.
+                WORKS(lseg_tensor_read(tensor, mask, sizeof mask));
+                lseg_tensor_release(tensor);
+            } else {
+                WORKS(lseg_answer_read(answer, outputs, 1));
+                lseg_answer_release(answer);
+            }
+            CHECK(memcmp(mask, expected[frame % FRAMES], PIXELS) == 0);
+        }
+        lseg_stream_free(stream);
+    }
+}
+
 int main(int count, char **arguments) {
     int device = 0;
     void *context = NULL, *stream = NULL, *ours = NULL;
@@ -148,6 +188,8 @@ int main(int count, char **arguments) {
         CALL("cuMemcpyDtoH_v2", (void *, address_t, size_t), mask, taken + (address_t)frame * PIXELS, PIXELS);
         CHECK(memcmp(mask, expected[frame], PIXELS) == 0);
     }
+
+    streams(engine);
 
     // Places are held by tensors, and are counted.
     const lseg_image host = host_image(1);

@@ -116,15 +116,16 @@ pub enum Keep {
     Tensor(Taken),
 }
 
-const ON_THE_CPU: &str = "an image in CUDA memory: the engine is on the CPU; make one with device=\"cuda\", or copy the image to the \
+/// Why an engine on the CPU takes no CUDA memory.
+pub const ON_THE_CPU: &str = "an image in CUDA memory: the engine is on the CPU; make one with device=\"cuda\", or copy the image to the \
                           host first (in PyTorch: .cpu())";
 
 /// The array that an object is, and what keeps it. The protocols are asked from the cheapest on; `stream` is the engine's, after
-/// which a producer of CUDA memory is to order what it has queued.
+/// which a producer of CUDA memory is to order what it has queued, or says why no CUDA memory is taken.
 ///
 /// # Errors
 /// `lseg_fast.errors.InputError` for what is no array, or none of elements that are taken.
-pub fn look(object: &Bound<'_, PyAny>, stream: Option<u64>) -> PyResult<(Array, Keep)> {
+pub fn look(object: &Bound<'_, PyAny>, stream: Result<u64, &str>) -> PyResult<(Array, Keep)> {
     let py = object.py();
     if let Some(interface) = object.getattr_opt(intern!(py, "__array_struct__"))? {
         return of_struct(object, &interface);
@@ -134,8 +135,8 @@ pub fn look(object: &Bound<'_, PyAny>, stream: Option<u64>) -> PyResult<(Array, 
     }
     if let Some(interface) = object.getattr_opt(intern!(py, "__cuda_array_interface__"))? {
         return match stream {
-            Some(_) => of_cuda_interface(object, interface.cast::<PyDict>()?),
-            None => Err(errors::input(py, ON_THE_CPU)),
+            Ok(_) => of_cuda_interface(object, interface.cast::<PyDict>()?),
+            Err(refused) => Err(errors::input(py, refused)),
         };
     }
     let is_array = object.hasattr(intern!(py, "__array_interface__"))?;
@@ -227,14 +228,13 @@ fn of_struct(object: &Bound<'_, PyAny>, capsule: &Bound<'_, PyAny>) -> PyResult<
     Ok((array, Keep::Object(object.clone().unbind())))
 }
 
-fn of_dlpack(object: &Bound<'_, PyAny>, stream: Option<u64>) -> PyResult<(Array, Keep)> {
+fn of_dlpack(object: &Bound<'_, PyAny>, stream: Result<u64, &str>) -> PyResult<(Array, Keep)> {
     let py = object.py();
     let (kind, _): (i32, i32) = object.call_method0(intern!(py, "__dlpack_device__"))?.extract()?;
-    let is_in_cuda = dlpack::is_cuda(kind);
-    if is_in_cuda && stream.is_none() {
-        return Err(errors::input(py, ON_THE_CPU));
-    }
-    let stream = stream.filter(|_| is_in_cuda);
+    let stream = match (dlpack::is_cuda(kind), stream) {
+        (true, stream) => Some(stream.map_err(|refused| errors::input(py, refused))?),
+        (false, _) => None,
+    };
     let keywords = PyDict::new(py);
     if let Some(stream) = stream {
         keywords.set_item(intern!(py, "stream"), stream)?;

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lseg_fast::image::palette::palette;
+use lseg_fast::image::palette::{Palette, palette};
+use lseg_fast::stream::StreamOptions;
 use lseg_fast::{
     Alpha, DeviceResults, DeviceTensor, Error, Format, Image, LabelOptions, Labels, Network, Output, Results, Wanted,
     labels,
@@ -19,6 +20,7 @@ use crate::image::{Picture, Ready, pictures};
 use crate::lent::Lent;
 use crate::options::{self, AnySize, Texts};
 use crate::outputs::{self, Host};
+use crate::stream::Stream;
 use crate::tensor::Tensor;
 
 /// Results that may be held on a GPU at once.
@@ -225,6 +227,51 @@ impl Engine {
         as_array(Bound::new(py, tensor)?.as_any())
     }
 
+    /// A camera's flow of its own over these weights, about the labels and at the size that are set now.
+    #[pyo3(signature = (
+        *, policy="newest", queue=4, outputs=None, points=None, threshold=None, on_device=false, wait="block",
+        realtime=None, cpus=None, stale_after=None, pool=4
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "Python's keywords")]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        policy: &str,
+        queue: usize,
+        outputs: Option<Texts>,
+        points: Option<Bound<'_, PyAny>>,
+        threshold: Option<f64>,
+        on_device: bool,
+        wait: &str,
+        realtime: Option<i64>,
+        cpus: Option<Vec<usize>>,
+        stale_after: Option<f64>,
+        pool: usize,
+    ) -> PyResult<Stream> {
+        let mut asked = outputs.map_or_else(|| Ok(vec![Output::Mask]), |names| outputs::named(py, &names.list()))?;
+        let mut wanted = Wanted::of(&asked);
+        if let Some(threshold) = threshold {
+            wanted = wanted.threshold(options::threshold(py, threshold)?);
+        }
+        let points = points.map_or_else(|| Ok(Vec::new()), |points| options::points(&points))?;
+        if !points.is_empty() {
+            asked.push(Output::Points);
+        }
+        let options = StreamOptions {
+            policy: options::policy(py, policy, queue)?,
+            overlay: asked.contains(&Output::Overlay).then(|| (Palette::default(), Alpha::default())),
+            wanted,
+            points,
+            on_device,
+            wait: options::waiting(py, wait)?,
+            realtime: Some(options::realtime(py, realtime, cpus)?),
+            stale_after: stale_after.map(|after| options::seconds(py, "stale_after", after)).transpose()?,
+            pool,
+            ..StreamOptions::default()
+        };
+        self.with(py, |inner| Stream::start(&inner.engine, options, asked))
+    }
+
     /// What the engine did and holds.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (frames, size, seconds, stages) = self.with(py, |inner| {
@@ -375,7 +422,7 @@ impl Engine {
     }
 
     fn look_at(&self, image: &Bound<'_, PyAny>, format: Option<Format>) -> PyResult<(Vec<Picture>, bool, Keep)> {
-        let (array, keep) = array::look(image, self.stream)?;
+        let (array, keep) = array::look(image, self.stream.ok_or(array::ON_THE_CPU))?;
         let (pictures, many) = pictures(&array, format).map_err(|reason| errors::input(image.py(), reason))?;
         Ok((pictures, many, keep))
     }
@@ -402,8 +449,8 @@ impl Input {
 }
 
 /// All frames' values of an output, in memory that is the caller's.
-struct Made {
-    output: Output,
+pub struct Made {
+    pub output: Output,
     /// Of one frame.
     shape: Vec<usize>,
     memory: MadeIn,
@@ -415,12 +462,18 @@ enum MadeIn {
 }
 
 impl Made {
+    /// A copy of the first frame's.
+    pub fn copy(results: &Results, output: Output) -> Made {
+        let shape = outputs::shape(results, output);
+        Made { output, shape, memory: MadeIn::Host(Arc::new(Host::copy(results, output))) }
+    }
+
     fn of_host(results: &mut Results, output: Output) -> Made {
         let shape = outputs::shape(results, output);
         Made { output, shape, memory: MadeIn::Host(Arc::new(Host::take(results, output))) }
     }
 
-    fn on_device(results: &DeviceResults, output: Output) -> Made {
+    pub fn on_device(results: &DeviceResults, output: Output) -> Made {
         let tensor = results.tensor(output).expect("what was wanted is there").clone();
         let [_, shape @ ..] = tensor.shape();
         let shape = outputs::trimmed(output, shape);
@@ -435,7 +488,7 @@ impl Made {
     }
 
     /// An array of NumPy of what is on the host, the tensor itself of what is not.
-    fn array<'py>(&self, py: Python<'py>, frame: usize) -> PyResult<Bound<'py, PyAny>> {
+    pub fn array<'py>(&self, py: Python<'py>, frame: usize) -> PyResult<Bound<'py, PyAny>> {
         let tensor = Bound::new(py, self.tensor(frame))?.into_any();
         match self.memory {
             MadeIn::Host(_) => as_array(&tensor),
@@ -444,7 +497,8 @@ impl Made {
     }
 }
 
-fn names(labels: Option<&Labels>) -> Vec<String> {
+/// Of no labels none.
+pub fn names(labels: Option<&Labels>) -> Vec<String> {
     labels.map_or_else(Vec::new, |labels| labels.names().to_vec())
 }
 

@@ -1,6 +1,7 @@
 //! `lseg_fast._native`: the engine as Python's classes. It translates and decides nothing: objects that hold images become
 //! [`lseg_fast::Image`], results become tensors, errors become exceptions.
 
+mod answer;
 mod array;
 mod dlpack;
 mod engine;
@@ -9,6 +10,7 @@ mod image;
 mod lent;
 mod options;
 mod outputs;
+mod stream;
 mod tensor;
 
 use pyo3::prelude::*;
@@ -17,9 +19,13 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use super::answer::Answer;
+    #[pymodule_export]
     use super::engine::Engine;
     #[pymodule_export]
     use super::outputs::Result;
+    #[pymodule_export]
+    use super::stream::Stream;
     #[pymodule_export]
     use super::tensor::Tensor;
     use lseg_fast::build;

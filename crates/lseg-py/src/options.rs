@@ -1,6 +1,9 @@
 //! What is said in words: devices, contexts, sizes, formats, outputs.
 
+use std::time::Duration;
+
 use lseg_fast::image::npy::Dtype;
+use lseg_fast::stream::{Policy, Realtime, Waiting};
 use lseg_fast::{ContextKind, EmbeddingForm, Format, Layout, MapSize, Options, Size, Threshold};
 use pyo3::prelude::*;
 
@@ -99,6 +102,56 @@ pub fn form(py: Python<'_>, at: &str, dtype: &str, layout: &str, normalise: bool
 pub fn threshold(py: Python<'_>, threshold: f64) -> PyResult<Threshold> {
     let wrong = || errors::input(py, format!("threshold {threshold}: expected a confidence within 0 and 1"));
     Threshold::new(threshold).ok_or_else(wrong)
+}
+
+/// Which frames of a stream are computed.
+///
+/// # Errors
+/// `lseg_fast.errors.InputError` for a word that is not known.
+pub fn policy(py: Python<'_>, policy: &str, queue: usize) -> PyResult<Policy> {
+    match policy {
+        "newest" => Ok(Policy::Newest),
+        "every" => Ok(Policy::Every { queue }),
+        other => Err(errors::input(py, format!("policy {other:?}: expected newest or every"))),
+    }
+}
+
+/// How a stream's thread waits.
+///
+/// # Errors
+/// `lseg_fast.errors.InputError` for a word that is not known.
+pub fn waiting(py: Python<'_>, wait: &str) -> PyResult<Waiting> {
+    match wait {
+        "block" => Ok(Waiting::Block),
+        "yield" => Ok(Waiting::Yield),
+        "spin" => Ok(Waiting::Spin),
+        other => Err(errors::input(py, format!("wait {other:?}: expected block, yield or spin"))),
+    }
+}
+
+/// What the system shall do for a stream's thread.
+///
+/// # Errors
+/// `lseg_fast.errors.InputError` for a priority that is none.
+pub fn realtime(py: Python<'_>, priority: Option<i64>, cpus: Option<Vec<usize>>) -> PyResult<Realtime> {
+    let known = |priority: i64| u8::try_from(priority).ok().filter(|priority| (1..=99).contains(priority));
+    let given = priority.map(|priority| {
+        known(priority).ok_or_else(|| errors::input(py, format!("realtime {priority}: expected a priority of 1 to 99")))
+    });
+    let (priority, cpus) = (given.transpose()?.unwrap_or(0), cpus.unwrap_or_default());
+    Ok(Realtime { priority, cpus, ..Realtime::default() })
+}
+
+/// A time in seconds.
+///
+/// # Errors
+/// `lseg_fast.errors.InputError` for one that is negative or no number.
+pub fn seconds(py: Python<'_>, name: &str, seconds: f64) -> PyResult<Duration> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(errors::input(py, format!("{name} {seconds}: expected seconds, 0 or more")));
+    }
+    // Beyond half the age of the universe it is all the same.
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// Points (x, y): an array of NumPy, or what it makes one of.

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use bytemuck::cast_slice;
+use bytemuck::{cast_slice, pod_collect_to_vec};
 use half::f16;
 use lseg_fast::{Error, Output, Results};
 use pyo3::prelude::*;
@@ -55,6 +55,17 @@ impl Host {
             Output::Overlay => Host::of(results.take_overlays(), Element::U8),
             _ if results.halves(output, 0).is_some() => Host::of(results.take_halves(output), Element::F16),
             _ => Host::of(results.take_values(output), Element::F32),
+        }
+    }
+
+    /// The first frame's values of an output.
+    pub fn copy(results: &Results, output: Output) -> Host {
+        let (element, bytes) = values(results, output, 0);
+        match element {
+            Element::U8 => Host::of(bytes.to_vec(), element),
+            Element::U16 => Host::of(pod_collect_to_vec::<u8, u16>(bytes), element),
+            Element::F16 => Host::of(pod_collect_to_vec::<u8, f16>(bytes), element),
+            Element::F32 => Host::of(pod_collect_to_vec::<u8, f32>(bytes), element),
         }
     }
 

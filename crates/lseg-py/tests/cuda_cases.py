@@ -92,6 +92,33 @@ def take(tensor, stream):
     return told
 
 
+def stream():
+    """Answers on the GPU, and on the host; images there are for `segment`."""
+    engine, _ = setting()
+    outputs = ("mask", "confidence")
+    expected = [engine.segment(an_image(9 * turn), outputs=outputs) for turn in range(6)]
+    for on_device in (False, True):
+        kept = []
+        with engine.stream(policy="every", outputs=outputs, on_device=on_device, pool=2) as frames:
+            for turn, right in enumerate(expected):
+                assert frames.push(an_image(9 * turn), turn) == turn
+                answer = frames.recv(300)
+                assert answer.labels == engine.labels
+                assert isinstance(answer.mask, lseg_fast.Tensor) == on_device
+                same(np.asarray(answer.mask), right.mask)
+                same(np.asarray(answer.confidence), right.confidence)
+                kept = [answer.mask]
+            try:
+                frames.push(DeviceArray(an_image()).write())
+                raise AssertionError("it took an image of the GPU's")
+            except lseg_fast.InputError as error:
+                assert "copy it there first" in str(error)
+        # A tensor outlives its answer and its stream.
+        del answer, frames
+        gc.collect()
+        same(np.asarray(kept[0]), expected[-1].mask)
+
+
 def wrong_stream_in():
     engine, context = setting()
     image = an_image()

@@ -35,7 +35,7 @@ def test_images_and_results_in_order_on_any_stream(seed):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("case", ["protocols", "places", "lifetime", "lent", "errors"])
+@pytest.mark.parametrize("case", ["protocols", "places", "lifetime", "lent", "stream", "errors"])
 def test_cuda(case):
     done = run(case)
     assert done.returncode == 0, done.stdout + done.stderr

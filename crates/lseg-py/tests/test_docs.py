@@ -23,7 +23,7 @@ def test_the_page_names_all_there_is():
     import lseg_fast
 
     text = PAGE.read_text()
-    public = [name for kind in (lseg_fast.Engine, lseg_fast.Tensor) for name in vars(kind) if not name.startswith("_")]
+    public = [name for kind in (lseg_fast.Engine, lseg_fast.Tensor, lseg_fast.Stream, lseg_fast.Answer) for name in vars(kind) if not name.startswith("_")]
     public += [name for name in lseg_fast.__all__ if not name.startswith("_")]
     missing = [name for name in public if name not in text]
     assert missing == []

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_type
 
 import lseg_fast
-from lseg_fast import Engine, InputError, Result, Tensor
+from lseg_fast import Answer, Engine, InputError, Result, Stream, Tensor
 from lseg_fast.adapters import get_lseg_feat
 
 
@@ -42,9 +42,25 @@ def outputs(engine: Engine, photo: NDArray[np.uint8]) -> None:
     engine.segment(memoryview(b""))
 
 
+def streams(engine: Engine, photo: NDArray[np.uint8]) -> None:
+    with engine.stream(policy="every", queue=2, outputs=("mask", "confidence"), cpus=[0], stale_after=0.5) as stream:
+        assert_type(stream, Stream)
+        assert_type(stream.push(photo, 17, format="bgr8"), int | None)
+        assert_type(stream.recv(0.5), Answer | None)
+        assert_type(stream.poll(), Answer | None)
+        assert_type(stream.set_labels(["dog"]), int)
+        stream.close()
+        for answer in stream:
+            assert_type(answer, Answer)
+            assert_type((answer.sequence, answer.age, answer.labels), tuple[int, float, list[str]])
+            assert_type(answer.error, Exception | None)
+        assert_type(stream.stats()["age_p99"], float)
+
+
 def wrong(engine: Engine, photo: NDArray[np.uint8]) -> None:
     engine.segment("photo.jpg")  # type: ignore[call-overload]
     engine.segment(photo, outputs="masks")  # type: ignore[call-overload]
     engine.embed(photo, at="double")  # type: ignore[call-overload]
+    engine.stream(policy="all")  # type: ignore[arg-type]
     Engine(context="shared")  # type: ignore[arg-type]
     engine.labels = ["dog"]  # type: ignore[misc]

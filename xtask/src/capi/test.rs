@@ -85,10 +85,12 @@ fn programs(workshop: &Workshop, compiler: &Compiler) -> Outcome {
     }
     said(&mut api, "api")?;
     let threads = workshop.compile(compiler, &tests.join("threads.c"), "threads", &[])?;
+    let stream = workshop.compile(compiler, &tests.join("stream.c"), "stream", &[])?;
     let counting = workshop.compile(compiler, &tests.join("frames.c"), "frames", &["-DCOUNT_ALLOCATIONS"])?;
     // What the library does is the same for all of them: one says it.
     if compiler.name == "gcc" {
         said(&mut Command::new(threads), "threads")?;
+        said(Command::new(stream).env("LSEG_TEST_MODEL", &small), "stream")?;
         said(Command::new(counting).arg("100").env("LSEG_TEST_MODEL", small), "frames")?;
     }
     Ok(())
@@ -101,7 +103,7 @@ fn valgrind(workshop: &Workshop, tools: &Tools, gcc: &Compiler) -> Outcome {
         return Ok(());
     };
     let tests = package(workshop.places).join("tests");
-    for (name, arguments) in [("api", &[][..]), ("frames", &["25"])] {
+    for (name, arguments) in [("api", &[][..]), ("stream", &["6"]), ("frames", &["25"])] {
         let program = workshop.compile(gcc, &tests.join(format!("{name}.c")), &format!("{name}-valgrind"), &[])?;
         let mut command = Command::new(valgrind);
         // What is lost; what statics point into ("possibly lost") is counted by frames.c itself.

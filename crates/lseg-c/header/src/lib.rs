@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cbindgen::{Builder, Config};
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 7] = ["status", "codes", "engine", "image", "output", "segment", "tensor"];
+const SOURCES: [&str; 9] = ["status", "codes", "engine", "image", "output", "segment", "tensor", "stream", "answer"];
 
 /// The package for C.
 fn package() -> PathBuf {

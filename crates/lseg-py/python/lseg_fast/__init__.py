@@ -9,7 +9,7 @@
 docs/python.md of the repository has all of it.
 """
 
-from lseg_fast._native import Engine, Result, Tensor, build_info
+from lseg_fast._native import Answer, Engine, Result, Stream, Tensor, build_info
 from lseg_fast.errors import (
     BusyError,
     DeviceError,
@@ -23,6 +23,7 @@ from lseg_fast.errors import (
 __version__: str = build_info()["version"]
 
 __all__ = [
+    "Answer",
     "BusyError",
     "DeviceError",
     "Engine",
@@ -32,6 +33,7 @@ __all__ = [
     "ModelError",
     "OutOfMemoryError",
     "Result",
+    "Stream",
     "Tensor",
     "__version__",
     "build_info",

@@ -22,7 +22,7 @@ class LostError(DeviceError):
 
 
 class BusyError(Error):
-    """All places for results on the device are held: drop one, or release it."""
+    """All places for results on the device are held: drop one, or release it. Or the stream takes no more frames."""
 
 
 class OutOfMemoryError(Error, MemoryError):
