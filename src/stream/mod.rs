@@ -239,8 +239,9 @@ impl Stream {
     /// [`Error::Lost`]: the engine had ended by an error.
     pub fn stop(&self) -> Result<Stats> {
         self.inbox.stop();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
+        // Whoever stops it too waits here as well.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
             && thread.join().is_err()
         {
             return Err(Error::Lost(PANICKED.to_owned()));
