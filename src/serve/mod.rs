@@ -159,16 +159,20 @@ impl Server {
             // Answers are small or at once: nothing is gained by waiting for more to send.
             let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
             let stopped = || until_stop(stop.1.clone());
+            let places = Arc::clone(&app.places);
             let router = http::router(Arc::new(app));
             let serving = axum::serve(listener, router).with_graceful_shutdown(stopped()).into_future();
             let last = async {
                 stopped().await;
                 tokio::time::sleep(LAST_REQUESTS).await;
             };
-            tokio::select! {
+            let served = tokio::select! {
                 served = serving => served,
                 () = last => Ok(()),
-            }
+            };
+            // Sockets are tasks of their own, which tell their clients that the server goes: each has its place until then.
+            let _ = tokio::time::timeout(LAST_REQUESTS, places.acquire_many(CLIENTS as u32)).await;
+            served
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
         // With the requests the queue is gone: the thread ends with the frame that it computes.
