@@ -1,6 +1,6 @@
 //! Frames on their way to the engine: a few slots of memory that whoever has a frame writes to.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,9 +46,37 @@ pub struct Inbox {
     is_stopped: AtomicBool,
     counters: Arc<Counters>,
     engine: Arc<Waker>,
-    /// For those who wait until there is room.
-    room: Condvar,
-    waiting: Mutex<()>,
+    room: Room,
+}
+
+/// For those who wait until there is room. The engine takes its lock too: it is held for a look, never while a frame is written.
+#[derive(Default)]
+struct Room {
+    /// How often there was more of it, or an end.
+    changes: AtomicU64,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Room {
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        // Whoever has looked and does not wait yet has the lock.
+        drop(locked(&self.lock));
+        self.changed.notify_all();
+    }
+
+    /// Until there were other changes than those that were seen, or for so long.
+    fn wait(&self, seen: u64, most: Duration) {
+        let lock = locked(&self.lock);
+        if self.changes() == seen {
+            drop(self.changed.wait_timeout(lock, most).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
 }
 
 /// One at a time.
@@ -106,8 +134,7 @@ impl Inbox {
             is_stopped: AtomicBool::new(false),
             counters: Arc::clone(counters),
             engine: Arc::clone(engine),
-            room: Condvar::new(),
-            waiting: Mutex::new(()),
+            room: Room::default(),
         };
         Reader { inbox: Arc::new(inbox), spares }
     }
@@ -139,7 +166,7 @@ impl Inbox {
     ) -> Result<Option<Slot<'_>>> {
         let until = Instant::now().checked_add(timeout);
         loop {
-            let waiting = locked(&self.waiting);
+            let seen = self.room.changes();
             if let Some(slot) = self.slot(format, width, height)? {
                 return Ok(Some(slot));
             }
@@ -147,7 +174,7 @@ impl Inbox {
             if left.is_zero() {
                 return Ok(None);
             }
-            drop(self.room.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner));
+            self.room.wait(seen, left);
         }
     }
 
@@ -187,8 +214,7 @@ impl Inbox {
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.engine.wake();
-        let _waiting = locked(&self.waiting);
-        self.room.notify_all();
+        self.room.change();
     }
 
     pub fn stop(&self) {
@@ -273,7 +299,6 @@ impl Reader {
     /// Its frame is done with.
     pub fn give_back(&mut self, number: usize) {
         self.inbox.ring.give_back(&mut self.spares, number);
-        let _waiting = locked(&self.inbox.waiting);
-        self.inbox.room.notify_all();
+        self.inbox.room.change();
     }
 }

@@ -227,6 +227,28 @@ fn every_frame_is_computed_in_its_order_and_a_full_queue_is_told() {
     assert!(matches!(error, Error::Busy(_)), "{error}");
 }
 
+/// One writes a frame and takes its time, another waits for its turn: what waits in the queue is computed meanwhile.
+#[test]
+fn whoever_waits_for_room_holds_up_nobody() {
+    let network = network();
+    let (stream, held) = held_up(&network, every(3));
+    push(&stream, 10);
+    let slow = stream.slot(Format::Rgb8, 24, 20).unwrap().unwrap();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            let slot = stream.slot_within(Format::Rgb8, 24, 20, LONG).unwrap().expect("its turn comes");
+            slot.push(12).unwrap()
+        });
+        // It waits for the first one's slot.
+        thread::sleep(Duration::from_millis(50));
+        drop(held);
+        assert_eq!(next(&stream).stamp, 10);
+        slow.push(11).unwrap();
+        assert_eq!((next(&stream).stamp, next(&stream).stamp), (11, 12));
+        second.join().unwrap();
+    });
+}
+
 #[test]
 fn a_frame_that_has_waited_for_too_long_is_not_computed() {
     let network = network();
