@@ -38,6 +38,8 @@ pub use self::network::Network;
 pub use self::resized::Resized;
 pub use self::template_lists::TemplateList;
 pub use self::types::{LabelOptions, LongLabels, Options, Scores, Segmentation, Tap, Wait};
+#[cfg(feature = "cli")]
+pub(crate) use self::types::{shares, unlabelled};
 pub use self::wanted::{Alpha, Results, Wanted};
 pub use self::whole::{Stripe, Whole, WholeOptions};
 #[doc(hidden)]

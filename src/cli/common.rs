@@ -9,7 +9,7 @@ use crate::atomic_file::{Durability, WriteSeek, create_folder, write_atomically,
 use crate::checkpoint::Checkpoint;
 use crate::demo;
 use crate::device::cpu;
-use crate::engine::{self, DeviceChoice, Engine, LabelOptions, Options, TemplateList};
+use crate::engine::{self, Alpha, DeviceChoice, Engine, LabelOptions, Options, TemplateList, Threshold};
 use crate::image::decode::{self, DEFAULT_MAX_PIXELS, decode_asking, decode_from_asking};
 use crate::labels::{self, List};
 use crate::model::config::Config;
@@ -26,6 +26,16 @@ use super::{Failure, message, photos};
 
 /// Texts whose way through the text tower is worth a progress bar: some seconds of a large model's.
 const MANY_TEXTS: usize = 256;
+
+/// A weight of colours.
+pub fn alpha(text: &str) -> Result<Alpha, String> {
+    text.parse().ok().and_then(Alpha::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.3".to_owned())
+}
+
+/// A confidence.
+pub fn threshold(text: &str) -> Result<Threshold, String> {
+    text.parse().ok().and_then(Threshold::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.5".to_owned())
+}
 
 /// Which words are looked for.
 #[derive(Args)]
@@ -97,11 +107,9 @@ impl LabelArguments {
 impl TextArguments {
     /// Puts the labels, in their templates, on the engine; what was done to them is said on stderr unless `quiet`.
     pub fn set(&self, engine: &mut Engine, list: &List, quiet: bool) -> crate::Result<()> {
-        match &self.template_list {
-            Some(name) => engine.set_template_list(&TemplateList::named(name)?)?,
-            None => engine.set_templates(&self.templates)?,
-        }
-        engine.set_long_labels(self.long_labels());
+        let LabelOptions { templates, keeps_length, spares_last, long_labels } = self.label_options()?;
+        engine.set_template_list(&TemplateList { templates, keeps_length, spares_last })?;
+        engine.set_long_labels(long_labels);
         let mut bar: Option<ProgressBar> = None;
         let set = engine.set_list_watched(list, &mut |done, of| {
             if of >= MANY_TEXTS {
@@ -117,23 +125,17 @@ impl TextArguments {
         Ok(())
     }
 
-    fn long_labels(&self) -> engine::LongLabels {
-        match self.long_labels {
-            LongLabels::Refuse => engine::LongLabels::Refuse,
-            LongLabels::Cut => engine::LongLabels::Cut,
-        }
-    }
-
     /// How words become labels.
     pub fn label_options(&self) -> crate::Result<LabelOptions> {
-        let list = self.template_list.as_deref().map(TemplateList::named).transpose()?;
-        let long_labels = self.long_labels();
-        Ok(match list {
-            Some(TemplateList { templates, keeps_length, spares_last }) => {
-                LabelOptions { templates, keeps_length, spares_last, long_labels }
-            }
-            None => LabelOptions { templates: self.templates.clone(), long_labels, ..LabelOptions::default() },
-        })
+        let TemplateList { templates, keeps_length, spares_last } = match &self.template_list {
+            Some(name) => TemplateList::named(name)?,
+            None => TemplateList { templates: self.templates.clone(), ..TemplateList::default() },
+        };
+        let long_labels = match self.long_labels {
+            LongLabels::Refuse => engine::LongLabels::Refuse,
+            LongLabels::Cut => engine::LongLabels::Cut,
+        };
+        Ok(LabelOptions { templates, keeps_length, spares_last, long_labels })
     }
 
     /// The list that is named.

@@ -18,7 +18,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::common::{
-    EngineArguments, LabelArguments, Opened, PhotoArguments, heading, refuse_larger, say_size, write_pieces,
+    EngineArguments, LabelArguments, Opened, PhotoArguments, alpha, heading, refuse_larger, say_size, threshold,
+    write_pieces,
 };
 use super::photos::Photo;
 use super::print::Printer;
@@ -186,14 +187,6 @@ fn label_ending(kind: &str, index: usize, labels: &[String]) -> String {
     }
     let name = if name.is_empty() { "label".to_owned() } else { name };
     format!("{kind}.{index:0digits$}.{name}.png")
-}
-
-fn alpha(text: &str) -> Result<Alpha, String> {
-    text.parse().ok().and_then(Alpha::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.3".to_owned())
-}
-
-fn threshold(text: &str) -> Result<Threshold, String> {
-    text.parse().ok().and_then(Threshold::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.5".to_owned())
 }
 
 impl Arguments {

@@ -74,20 +74,30 @@ pub struct Segmentation {
 impl Segmentation {
     /// Each label's share of the pixels, for `labels` labels; the sum is 1, but for the pixels without one.
     pub fn shares(&self, labels: usize) -> Vec<f64> {
-        let mut counts = vec![0u64; labels];
-        for index in &self.mask {
-            if let Some(count) = counts.get_mut(usize::from(*index)) {
-                *count += 1;
-            }
-        }
-        counts.into_iter().map(|count| count as f64 / self.mask.len().max(1) as f64).collect()
+        shares(&self.mask, labels)
     }
 
     /// The share of the pixels that a threshold left without a label.
     pub fn unlabelled(&self) -> f64 {
-        let count = self.mask.iter().filter(|label| **label == UNLABELLED).count();
-        count as f64 / self.mask.len().max(1) as f64
+        unlabelled(&self.mask)
     }
+}
+
+/// As [`Segmentation::shares`], of a mask alone.
+pub(crate) fn shares(mask: &[u16], labels: usize) -> Vec<f64> {
+    let mut counts = vec![0u64; labels];
+    for index in mask {
+        if let Some(count) = counts.get_mut(usize::from(*index)) {
+            *count += 1;
+        }
+    }
+    counts.into_iter().map(|count| count as f64 / mask.len().max(1) as f64).collect()
+}
+
+/// As [`Segmentation::unlabelled`], of a mask alone.
+pub(crate) fn unlabelled(mask: &[u16]) -> f64 {
+    let count = mask.iter().filter(|label| **label == UNLABELLED).count();
+    count as f64 / mask.len().max(1) as f64
 }
 
 /// Logits of every label at every pixel of the network's input.

@@ -100,8 +100,13 @@ pub fn overlay(tinted: &Photo, labels: &[String], colours: &[[u8; 3]], shares: &
 /// # Errors
 /// As [`Overlay::write`].
 pub fn write(out: impl Write, picture: &Photo) -> io::Result<()> {
-    let rows = picture.rgb.chunks_exact((3 * picture.width).max(1));
-    write_rows(out, picture.width, picture.height, rows.map(|row| iter::once(Cow::Borrowed(row))))
+    write_rgb(out, picture.width, picture.height, &picture.rgb)
+}
+
+/// As [`write()`], of the pixels as they lie.
+pub(crate) fn write_rgb(out: impl Write, width: usize, height: usize, rgb: &[u8]) -> io::Result<()> {
+    let rows = rgb.chunks_exact((3 * width).max(1));
+    write_rows(out, width, height, rows.map(|row| iter::once(Cow::Borrowed(row))))
 }
 
 fn write_rows<'a, R: Iterator<Item = Cow<'a, [u8]>>>(

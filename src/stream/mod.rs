@@ -15,6 +15,7 @@ mod waker;
 mod words;
 mod worker;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -219,7 +220,12 @@ impl Stream {
 
     /// What became of its frames so far.
     pub fn stats(&self) -> Stats {
-        Stats { unread: self.outbox.unread(), ..self.counters.stats() }
+        self.counters.stats(self.outbox.unread())
+    }
+
+    /// [`Stats::replaced`] alone, without a lock: for each answer.
+    pub fn replaced(&self) -> u64 {
+        self.counters.replaced.load(Ordering::Acquire)
     }
 
     /// No more frames: those that wait are computed, and their answers can be taken.

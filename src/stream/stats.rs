@@ -31,19 +31,33 @@ impl std::fmt::Debug for Histogram {
     }
 }
 
-/// Microseconds at which a bin begins.
-fn begin(bin: usize) -> f64 {
-    (bin as f64 / PARTS as f64).exp2()
+/// Where a time is counted.
+fn bin_of(time: Duration) -> usize {
+    let microseconds = time.as_secs_f64() * 1e6;
+    ((microseconds.max(1.0).log2() * PARTS as f64) as usize).min(BINS - 1)
+}
+
+/// The time at which a bin ends.
+fn end_of(bin: usize) -> Duration {
+    Duration::from_secs_f64(((bin + 1) as f64 / PARTS as f64).exp2() / 1e6)
 }
 
 impl Histogram {
     pub(crate) fn add(&mut self, time: Duration) {
-        let microseconds = time.as_secs_f64() * 1e6;
-        let bin = (microseconds.max(1.0).log2() * PARTS as f64) as usize;
-        let bin = &mut self.bins[bin.min(BINS - 1)];
-        *bin = bin.saturating_add(1);
-        self.count += 1;
+        self.add_times(time, 1);
+    }
+
+    fn add_times(&mut self, time: Duration, times: u32) {
+        let bin = &mut self.bins[bin_of(time)];
+        *bin = bin.saturating_add(times);
+        self.count += u64::from(times);
         self.most = self.most.max(time);
+    }
+
+    /// Each bin that is not empty: where it ends, and how many are in it.
+    fn filled(&self) -> impl Iterator<Item = (Duration, u32)> {
+        let bins = self.bins.iter().enumerate().filter(|(_, count)| **count > 0);
+        bins.map(|(bin, count)| (end_of(bin).min(self.most), *count))
     }
 
     /// How many.
@@ -58,33 +72,21 @@ impl Histogram {
 
     /// The time that this share of them (0 to 1) does not exceed, to a sixteenth of an octave (4 %), rounded up; zero of none.
     pub fn quantile(&self, share: f64) -> Duration {
-        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
-        self.at_rank(rank.min(self.count), self.bins.iter().enumerate().map(|(bin, count)| (bin, *count)))
-    }
-
-    /// The upper end of the bin in which the value of this rank lies, when bins come in this order.
-    fn at_rank(&self, rank: u64, bins: impl Iterator<Item = (usize, u32)>) -> Duration {
+        let rank = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
-        for (bin, count) in bins {
-            seen += u64::from(count);
-            if count > 0 && seen >= rank {
-                return Duration::from_secs_f64(begin(bin + 1) / 1e6).min(self.most);
-            }
-        }
-        Duration::ZERO
+        let reaches = |(_, count): &(Duration, u32)| {
+            seen += u64::from(*count);
+            seen >= rank
+        };
+        self.filled().find(reaches).map_or(Duration::ZERO, |(end, _)| end)
     }
 
     /// Of how far values lie from their median, as [`Histogram::quantile`].
     pub fn deviation(&self, share: f64) -> Duration {
         let median = self.quantile(0.5);
         let mut deviations = Histogram::default();
-        for (bin, count) in self.bins.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let value = Duration::from_secs_f64(begin(bin + 1) / 1e6).min(self.most);
-            let off = value.abs_diff(median);
-            let to = ((off.as_secs_f64() * 1e6).max(1.0).log2() * PARTS as f64) as usize;
-            deviations.bins[to.min(BINS - 1)] += *count;
-            deviations.count += u64::from(*count);
-            deviations.most = deviations.most.max(off);
+        for (value, count) in self.filled() {
+            deviations.add_times(value.abs_diff(median), count);
         }
         deviations.quantile(share)
     }
@@ -152,8 +154,8 @@ impl Counters {
         }
     }
 
-    /// But for the answers that nobody took.
-    pub fn stats(&self) -> Stats {
+    /// All of them, with how many answers nobody took.
+    pub fn stats(&self, unread: u64) -> Stats {
         // What came of frames is read before how many there are: none is counted that was not pushed.
         let [done, replaced, stale, failed] =
             [&self.done, &self.replaced, &self.stale, &self.failed].map(|counter| counter.load(Ordering::Acquire));
@@ -166,7 +168,7 @@ impl Counters {
             stale,
             failed,
             in_flight: pushed - (done + replaced + stale + failed),
-            unread: 0,
+            unread,
             restarts: self.restarts.load(Ordering::Acquire),
             age: times.age,
             computed: times.computed,

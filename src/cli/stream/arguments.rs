@@ -13,7 +13,7 @@ use crate::stream::{Policy, Realtime, StreamOptions, Waiting};
 use crate::video::{CameraFormat, DEFAULT_MAX_PIXELS, Rate};
 
 use super::super::Failure;
-use super::super::common::EngineArguments;
+use super::super::common::{EngineArguments, alpha, threshold};
 use super::words::WordArguments;
 
 /// The answers that wait for whoever writes them, where every frame is computed.
@@ -215,14 +215,6 @@ fn camera_size(text: &str) -> Result<CameraSize, String> {
     let (width, height) = size(pixels).ok_or("expected a size such as 1280x720, or 1280x720@30")?;
     let rate = rate.map(str::parse::<Rate>).transpose().map_err(|e| e.to_string())?;
     Ok(CameraSize { width: width as u32, height: height as u32, rate })
-}
-
-fn alpha(text: &str) -> Result<Alpha, String> {
-    text.parse().ok().and_then(Alpha::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.3".to_owned())
-}
-
-fn threshold(text: &str) -> Result<Threshold, String> {
-    text.parse().ok().and_then(Threshold::new).ok_or_else(|| "expected a number from 0 to 1, such as 0.5".to_owned())
 }
 
 /// Where answers go.

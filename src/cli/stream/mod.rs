@@ -112,13 +112,12 @@ fn deliver(
     match answer.results() {
         Ok(results) => {
             let Some(files) = sink.take(answer, results)? else { return Ok(None) };
-            let replaced = stream.stats().replaced;
-            Ok(Some(FrameReport::new(answer, results, replaced, files, arguments.has_threshold())))
+            Ok(Some(FrameReport::new(answer, results, stream.replaced(), files, arguments.has_threshold())))
         }
         Err(error) => {
             watch.failed += 1;
             watch.notes.error(format!("frame {}: {error}", answer.sequence));
-            Ok(Some(FrameReport::failed(answer, error, stream.stats().replaced)))
+            Ok(Some(FrameReport::failed(answer, error, stream.replaced())))
         }
     }
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::engine::{Output, Results, Segmentation};
+use crate::engine::{self, Results};
 use crate::error::Error;
-use crate::image::legend::percent;
-use crate::image::mask;
+use crate::image::{self, legend::percent};
 use crate::stream::{Answer, Histogram, Stats};
 
 use super::super::result::{SavedFile, Share, Unlabelled, milliseconds, shown};
@@ -46,12 +45,11 @@ impl FrameReport {
         has_threshold: bool,
     ) -> FrameReport {
         let names = results.labels().map_or(&[][..], |labels| labels.names());
-        let [height, width, _] = results.shape(Output::Mask).unwrap_or_default();
-        let segmentation = Segmentation { width, height, mask: results.mask(0).unwrap_or_default().to_vec() };
-        let shares = segmentation.shares(names.len()).into_iter().zip(names).enumerate();
+        let mask = results.mask(0).unwrap_or_default();
+        let shares = engine::shares(mask, names.len()).into_iter().zip(names).enumerate();
         let labels = shares.map(|(index, (share, label))| Share { index, label: label.clone(), share }).collect();
         let unlabelled = has_threshold
-            .then(|| Unlabelled { value: mask::unlabelled(names.len()), share: segmentation.unlabelled() });
+            .then(|| Unlabelled { value: image::mask::unlabelled(names.len()), share: engine::unlabelled(mask) });
         FrameReport { labels, unlabelled, files, ..FrameReport::of(answer, replaced) }
     }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use crate::atomic_file::create_folder;
 use crate::engine::{Output, Results};
 use crate::error::{Error, Result};
-use crate::image::decode::Photo;
 use crate::image::palette::Palette;
 use crate::image::{mask, overlay};
 use crate::stream::Answer;
@@ -112,10 +111,7 @@ impl Sink {
                     }
                 }
                 Save::Confidence => mask::write_grey(out, results.confidence(0).unwrap_or_default(), width, height),
-                Save::Overlay => {
-                    let rgb = results.overlay(0).unwrap_or_default().to_vec();
-                    overlay::write(out, &Photo { width, height, rgb })
-                }
+                Save::Overlay => overlay::write_rgb(out, width, height, results.overlay(0).unwrap_or_default()),
             })?;
             files.push(SavedFile { kind, index: None, path });
         }

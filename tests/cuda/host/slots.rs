@@ -28,10 +28,20 @@ fn subject(ordinal: usize) -> (Cuda, Small, Vec<Vec<u32>>) {
 
 /// All inputs, two in flight. `hastens`: in between the device waits for the stream that computes, and for no other.
 fn pipelined(cuda: &mut Cuda, small: &mut Small, hastens: bool) -> Result<Vec<Vec<u32>>> {
+    pipeline(cuda, small, hastens, Small::submit)
+}
+
+/// As [`pipelined`], submitted in this way: (slot, seed).
+fn pipeline(
+    cuda: &mut Cuda,
+    small: &mut Small,
+    hastens: bool,
+    mut submit: impl FnMut(&mut Small, &mut Cuda, usize, usize) -> Result<()>,
+) -> Result<Vec<Vec<u32>>> {
     let mut results = Vec::new();
-    small.submit(cuda, 0, 0)?;
+    submit(small, cuda, 0, 0)?;
     for seed in 1..INPUTS {
-        small.submit(cuda, seed % 2, seed)?;
+        submit(small, cuda, seed % 2, seed)?;
         if hastens {
             cuda.vector(&[1.0])?;
         }
@@ -62,17 +72,9 @@ fn two_passes_in_flight_see_their_own_inputs_and_outputs() {
 fn pipelined_memory(cuda: &mut Cuda, small: &mut Small, hastens: bool) -> Result<Vec<Vec<u32>>> {
     let allocator = cuda.frame_allocator()?;
     let mut memory = (0..3).map(|_| allocator.allocate(4 * small.x.len())).collect::<Result<Vec<_>>>()?;
-    let mut results = Vec::new();
-    small.submit_memory(cuda, 0, &mut memory[0], 0)?;
-    for seed in 1..INPUTS {
-        small.submit_memory(cuda, seed % 2, &mut memory[seed % 3], seed)?;
-        if hastens {
-            cuda.vector(&[1.0])?;
-        }
-        results.push(small.finish(cuda, (seed - 1) % 2)?);
-    }
-    results.push(small.finish(cuda, (INPUTS - 1) % 2)?);
-    Ok(results)
+    pipeline(cuda, small, hastens, |small, cuda, slot, seed| {
+        small.submit_memory(cuda, slot, &mut memory[seed % 3], seed)
+    })
 }
 
 #[test]
