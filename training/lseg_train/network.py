@@ -57,8 +57,8 @@ class TextTower(nn.Module):
 
     def forward(self, ids):
         length = ids.shape[1]
-        mask = torch.full((length, length), -torch.inf).triu(1)
         x = self.token_embedding(ids) + self.positional_embedding[:length]
+        mask = torch.full((length, length), -torch.inf, dtype=x.dtype).triu(1)
         for block in self.transformer.resblocks:
             x = block(x, mask)
         ends = (ids == self.end).int().argmax(1)
@@ -345,12 +345,16 @@ class ImageModel(nn.Module):
         return self.scratch(self.pretrained(x))
 
     def logits(self, path, texts):
-        """Path 1, unit label vectors [n or 1, labels, embed_dim] -> 1/0.07 · cosine, float32 [n, labels, h/2, w/2]."""
-        pixels = self.scratch.head1(path)
-        with torch.autocast(pixels.device.type, enabled=False):
-            pixels = F.normalize(at_least_float32(pixels), dim=1)
-            products = at_least_float32(texts).expand(len(pixels), -1, -1) @ pixels.flatten(2)
-            return LOGIT_SCALE * products.unflatten(2, pixels.shape[2:])
+        """Path 1, unit label vectors [n or 1, labels, embed_dim] -> 1/0.07 · cosine, float32 [n, labels, h/2, w/2].
+
+        The numerators come of the path's `features` channels (texts · head1's weight), not of head1's `embed_dim`."""
+        with torch.autocast(path.device.type, enabled=False):
+            path, texts = at_least_float32(path), at_least_float32(texts)
+            weight, bias = self.scratch.head1.weight[:, :, 0, 0], self.scratch.head1.bias
+            pixels = path.flatten(2).transpose(1, 2)
+            lengths = torch.linalg.vector_norm(F.linear(pixels, weight, bias), dim=2).clamp_min(1e-12)
+            products = (texts @ weight) @ pixels.transpose(1, 2) + (texts @ bias).unsqueeze(2)
+            return LOGIT_SCALE * (products / lengths.unsqueeze(1)).unflatten(2, path.shape[2:])
 
     def scores(self, path, texts, offered=None, regularise=True):
         """The same behind the head block, where there is one -> [n, labels, h/2, w/2]."""

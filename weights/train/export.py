@@ -10,27 +10,13 @@ from safetensors.torch import save_file
 
 import image
 import tower
-from network import EMBEDDING, FEATURES, MEAN, RESNET, STD, TEXT
+from network import CONFIG
 from scenes import SIDE
 from sources import DEMO, STYLES
 from things import BACKGROUNDS, HELD_OUT_NAMES, TRAINED
-from tokenizer import CONTEXT, VOCABULARY
 
 PATH = DEMO / "demo.safetensors"
 LARGEST = 16_000_000
-
-CONFIG = {
-    "preset": "demo",
-    "image": {"kind": "resnet", **{k: list(v) if isinstance(v, tuple) else v for k, v in RESNET.items()}},
-    "reassemble": [4 * planes for planes in RESNET["planes"]],
-    "features": FEATURES,
-    "text": {"vocab": VOCABULARY, "context": CONTEXT, **TEXT},
-    "embed_dim": EMBEDDING,
-    "head_block": {"kind": "none", "depth": 0, "activation": "relu"},
-    "mean": [MEAN] * 3,
-    "std": [STD] * 3,
-    "default_size": f"long:{SIDE}",
-}
 
 LIMITS = (
     "Clip-art only, not for photographs: it has seen nothing but emoji drawings on drawn backgrounds. It knows "

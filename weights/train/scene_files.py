@@ -26,9 +26,9 @@ SCENES = 200
 UNNAMED = 255
 
 
-def mask_of(thing, names):
-    """Indices into NAMED [h, w]."""
-    return np.uint8([UNNAMED if name is None else NAMED.index(name) for name in names])[thing]
+def mask_of(thing, names, listed=NAMED):
+    """Indices into `listed` [h, w]."""
+    return np.uint8([UNNAMED if name is None else listed.index(name) for name in names])[thing]
 
 
 def write(folder, count, styles):

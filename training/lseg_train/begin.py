@@ -1,0 +1,122 @@
+"""What training starts from: a network, its weights, the words' tower, the data."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from . import architecture, files
+from .architecture import Unfit
+from .config import ModelTable
+from .data import open_data
+from .errors import Refused
+from .network import ImageModel
+from .words import Words
+
+
+@dataclass
+class Beginning:
+    config: dict
+    model: ImageModel
+    text: dict
+    """The text tower's tensors as their file had them."""
+    words: Words
+    without_block: int
+    """Steps at the beginning that leave the head block out."""
+    metadata: dict = field(default_factory=dict)
+    """Of the start file."""
+
+
+def beginning(config):
+    """Network, starting weights and words of a Config."""
+    start, recipe = config.file.start, config.recipe
+    program = files.program(config.file.program)
+    torch.manual_seed(recipe.seed)
+    if start.file and start.encoder:
+        raise Refused("start.file and start.encoder are both there; one of them is expected")
+    source = files.read_model(config.within(start.file), program) if start.file else None
+    text, embed_dim, tensors = text_of(config, source, program)
+    try:
+        numbers = from_file(config, source) if source else described(config, text, embed_dim)
+    except Unfit as why:
+        raise Refused(f"{config.path}: model: {why}") from None
+    size = architecture.step(numbers)
+    if recipe.crop % size:
+        raise Refused(f"train.crop is {recipe.crop}, a multiple of {size} (the network's step) is expected")
+    model = ImageModel(numbers)
+    block = config.file.model.head_block
+    if model.regularised and block and block.start == "identity":
+        model.scratch.head_block.start_as_identity()
+    if source:
+        files.load_image(model, source.image, start.file, files.FILE_LACKS if block else ())
+    elif start.encoder:
+        weights = files.encoder(start.encoder, numbers)
+        weights = files.grid_resized(weights, numbers["image"].get("grid"))
+        files.load_image(model, weights, start.encoder, files.ENCODER_LACKS)
+    trained = source is not None and any(k.startswith(files.FILE_LACKS) for k in source.image)
+    without = block.after if block and model.regularised and not trained else 0
+    return Beginning(numbers, model, tensors, Words(text, embed_dim, tensors), without, source.metadata if source else {})
+
+
+def text_of(config, source, program):
+    """The tower: of `start.text`, else of the start file."""
+    named = config.file.start.text
+    if not named:
+        if not source:
+            raise Refused(f"{config.path}: start.text is missing: a text tower (a file of ours, or CLIP's) is expected")
+        return source.config["text"], source.config["embed_dim"], source.text
+    text, embed_dim, tensors = files.text_tower(config.within(named), program)
+    if source and source.config["embed_dim"] != embed_dim:
+        raise Refused(
+            f"C differs: {config.file.start.file} has embeddings of {source.config['embed_dim']} numbers, the text tower "
+            f"{named} of {embed_dim}; a tower with {source.config['embed_dim']} is expected (leave start.text out for the file's own)"
+        )
+    return text, embed_dim, tensors
+
+
+def block_of(config):
+    table = config.file.model.head_block
+    if table is None:
+        return None
+    if table.start not in ("identity", "published") or table.after < 0:
+        raise Unfit(f"head_block.start is {table.start!r} and after {table.after}: identity or published, and 0 or more, are expected")
+    return architecture.head_block(table.kind, table.depth, table.activation, table.tied)
+
+
+def from_file(config, source):
+    """The file's network; a [model.head_block] replaces its own."""
+    table, usual = vars(config.file.model), vars(ModelTable())
+    given = {k for k in table if table[k] != usual[k]} - {"head_block"}
+    if given:
+        raise Unfit(f"{', '.join(sorted(given))} is set, but start.file describes the network; only head_block may be set beside it")
+    return source.config | {"head_block": block_of(config) or source.config["head_block"]}
+
+
+def described(config, text, embed_dim):
+    """A network from [model]'s numbers."""
+    table, recipe = config.file.model, config.recipe
+    numbers = {"encoder": table.encoder or "vit", **{k: getattr(table, k) for k in ("width", "depth", "patch", "stem", "blocks", "planes")}}
+    reassemble, grid = table.reassemble, table.grid
+    if table.preset:
+        if table.preset not in architecture.PRESETS:
+            raise Unfit(f"preset is {table.preset!r}, one of {', '.join(architecture.PRESETS)} is expected")
+        numbers |= architecture.PRESETS[table.preset]
+        numbers["encoder"] = numbers.pop("kind")
+        grid, reassemble = grid or numbers.get("grid", 0), reassemble or numbers.get("reassemble")
+    if numbers["encoder"] == "vit":
+        grid = grid or recipe.crop // numbers["patch"]
+        image = architecture.vit(numbers["width"], numbers["depth"], numbers["patch"], grid, table.mlp)
+    elif numbers["encoder"] == "resnet":
+        image = architecture.resnet(numbers["stem"], numbers["blocks"], numbers["planes"])
+    else:
+        raise Unfit(f"encoder is {numbers['encoder']!r}, vit or resnet is expected")
+    if reassemble is not None and len(reassemble) != 4:
+        raise Unfit(f"reassemble is {reassemble}, four numbers are expected")
+    return architecture.network(
+        image, table.features, text, embed_dim, reassemble, block_of(config), table.mean, table.std, recipe.crop,
+        table.preset or "custom",
+    )  # fmt: skip
+
+
+def data_of(config):
+    """(training sets, validation sets)."""
+    return tuple([open_data(table, config.root) for table in tables] for tables in (config.file.data, config.file.validation))

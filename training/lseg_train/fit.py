@@ -1,0 +1,263 @@
+"""`lseg-train fit`: steps, validation, states, files. What it does is a function of the configuration alone: a run that was
+stopped and goes on ends with the weights of one that was not."""
+
+import contextlib
+import signal
+import time
+
+import torch
+
+from . import files
+from .batches import loader, offered_vectors
+from .begin import beginning, data_of
+from .errors import Refused
+from .judge import validate
+from .log import Log, memory
+from .loss import cross_entropy, full_size_scores, normalised
+from .order import Order
+from .ranks import Ranks, share_batch_norm
+from .recipes import rate
+from .state import Keeper
+
+MOST_NOT_FINITE = 10
+
+
+class Trainer:
+    """A network with its optimiser, and what a step does to them."""
+
+    def __init__(self, begun, recipe, ranks):
+        self.recipe, self.ranks, self.config, self.words = recipe, ranks, begun.config, begun.words
+        self.without_block = begun.without_block
+        model = begun.model.to(ranks.device, memory_format=torch.channels_last)
+        model.recompute(recipe.recompute)
+        self.model = share_batch_norm(model, ranks) if recipe.bn == "batch" else model
+        self.optimiser = optimiser(self.model, recipe)
+        self.mean = {k: v.clone() for k, v in self.model.state_dict().items() if v.is_floating_point()} if recipe.ema else {}
+        self.step, self.not_finite = 0, 0
+
+    def training_mode(self):
+        self.model.train()
+        if self.recipe.bn == "frozen":
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def autocast(self):
+        wanted = self.recipe.precision == "bfloat16" and self.ranks.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if wanted else contextlib.nullcontext()
+
+    def loss(self, batch):
+        """(sum over the pixels that count, their number, photos): of this process's samples."""
+        device = self.ranks.device
+        texts, offered = offered_vectors(batch.words, self.words)
+        x = normalised(batch.images.to(device, non_blocking=True), self.config)
+        answers = batch.answers.to(device, non_blocking=True)
+        offered = None if offered is None else offered.to(device)
+        with self.autocast():
+            scores = full_size_scores(self.model, x, texts.to(device), offered, self.step >= self.without_block)
+        return cross_entropy(scores, answers), int((answers >= 0).sum())
+
+    def learn(self, batch, new_rate):
+        """One step -> (mean loss, gradient norm, whether the step was taken)."""
+        self.training_mode()
+        statistics = [b for k, b in self.model.named_buffers() if "running_" in k]
+        before = [b.clone() for b in statistics]
+        self.optimiser.zero_grad(set_to_none=True)
+        total, count = self.loss(batch)
+        whole, counted = self.ranks.sum([total.item(), count])
+        norm = float("nan")
+        if torch.isfinite(torch.tensor(whole)):
+            (total / max(1.0, counted)).backward()
+            parameters = list(self.model.parameters())
+            self.ranks.sum_gradients(parameters)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip or float("inf")).item()
+        taken = bool(torch.isfinite(torch.tensor(norm)))
+        if taken:
+            for group in self.optimiser.param_groups:
+                group["lr"] = new_rate * group["factor"]
+            self.optimiser.step()
+            self.follow()
+        else:
+            self.not_finite += 1
+            for buffer, value in zip(statistics, before):
+                buffer.copy_(value)
+        self.step += 1
+        return whole / max(1.0, counted), norm, taken
+
+    def follow(self):
+        """The mean of past weights takes a step towards today's."""
+        if not self.mean:
+            return
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        now = self.model.state_dict()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.mean.values()), [now[k] for k in self.mean], 1 - keep)
+
+    def weights(self):
+        """What is validated and written."""
+        return self.model.state_dict() | self.mean
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """The model with the mean of past weights, for validation."""
+        if not self.mean:
+            yield self.model
+            return
+        now = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.weights())
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(now)
+
+    def block(self):
+        """Gain (sum of the kernel) and bias of the head block, for the log."""
+        if not self.model.regularised:
+            return {}
+        kernels = self.model.scratch.head_block.kernels()
+        return {"gain": [round(k.weight.sum().item(), 5) for k in kernels], "bias": [round(k.bias.item(), 5) for k in kernels]}
+
+
+def optimiser(model, recipe):
+    """Encoder at `rate`, the rest at `decoder_rate` times that (as published: `pretrained` and `scratch`); with AdamW,
+    vectors (norms, biases) are not decayed."""
+    groups = []
+    for name, part, factor in (("encoder", model.pretrained, 1.0), ("decoder", model.scratch, recipe.decoder_rate)):
+        parameters = list(part.parameters())
+        split = [(parameters, recipe.weight_decay)]
+        if recipe.optimiser == "adamw":
+            split = [([p for p in parameters if p.dim() > 1], recipe.weight_decay), ([p for p in parameters if p.dim() <= 1], 0.0)]
+        groups += [{"params": some, "weight_decay": decay, "factor": factor, "name": name} for some, decay in split if some]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, recipe.rate, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, recipe.rate)
+
+
+class Told:
+    """Whether SIGTERM or SIGINT came; the second one ends the process as ever."""
+
+    def __init__(self):
+        self.number = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.note)
+
+    def note(self, number, _):
+        self.number = number
+        signal.signal(number, signal.SIG_DFL)
+
+
+class Fit:
+    """A run from its beginning, or from its state, to its end."""
+
+    def __init__(self, config):
+        self.config, self.recipe, self.ranks = config, config.recipe, Ranks(config.file.run.device)
+        if config.file.run.threads:
+            torch.set_num_threads(config.file.run.threads)
+        self.told = Told()
+        self.data, self.validation = data_of(config)
+        photos = sum(map(len, self.data))
+        if self.ranks.count > min(photos, self.recipe.batch):
+            raise Refused(
+                f"{self.ranks.count} processes share {photos} photos in batches of {self.recipe.batch}: at most one process a "
+                "photo of the batch is expected; start fewer"
+            )
+        if self.recipe.batch % self.ranks.count:
+            raise Refused(f"train.batch is {self.recipe.batch}, a multiple of the {self.ranks.count} processes is expected")
+        self.order = Order([len(d) for d in self.data], [d.weight for d in self.data], self.recipe)
+        self.steps_an_epoch = self.order.epoch_samples // self.recipe.batch
+        self.steps = self.recipe.steps or self.recipe.epochs * self.steps_an_epoch
+        begun = beginning(config)
+        begun.words.learn(w for d in (*self.data, *self.validation) for w in d.words())
+        self.begun, self.trainer = begun, Trainer(begun, self.recipe, self.ranks)
+        self.keeper = Keeper(config, begun, self.ranks)
+        self.keeper.take_up(self.trainer)
+        self.log = Log(config.out / "log.jsonl", self.ranks, self.trainer.step)
+
+    def say(self, text):
+        if self.ranks.first:
+            print(text, flush=True)
+
+    def run(self):
+        """-> exit code: 0 done, 128 + the signal that ended it."""
+        trainer, run = self.trainer, self.config.file.run
+        self.say(
+            f"{sum(map(len, self.data))} photos in {len(self.data)} data sets, {self.steps} steps of {self.recipe.batch}, from step "
+            f"{trainer.step}, on {self.ranks.count} × {self.ranks.device}"
+        )
+        self.judge_if_due()
+        batches = iter(loader(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers))
+        saved, said, photos, losses, failed = time.monotonic(), time.monotonic(), 0, [], []
+        while trainer.step < self.steps and not self.keeper.stopped_early:
+            batch = next(batches)
+            at = rate(self.recipe, trainer.step, self.steps, self.steps_an_epoch)
+            loss, norm, taken = self.taught(batch, at)
+            photos += self.recipe.batch
+            losses.append(loss)
+            if not taken:
+                failed += batch.titles
+                self.say(f"step {trainer.step}: not finite (loss {loss}, gradient {norm}); left out")
+                if trainer.not_finite >= MOST_NOT_FINITE:
+                    raise Refused(
+                        f"loss or gradient was not finite in {MOST_NOT_FINITE} steps; a smaller train.rate or train.clip is expected "
+                        f"to help. Photos of those since the start: {', '.join(dict.fromkeys(failed))}"
+                    )
+            now = time.monotonic()
+            if trainer.step % run.log_every == 0 or trainer.step == self.steps:
+                self.log.line(
+                    step=trainer.step, loss=sum(losses) / len(losses), rate=at, gradient=norm,
+                    photos_per_second=photos / (now - said), memory=memory(self.ranks.device), not_finite=trainer.not_finite,
+                    **trainer.block(),
+                )  # fmt: skip
+                self.say(
+                    f"step {trainer.step} of {self.steps}, loss {sum(losses) / len(losses):.4f}, rate {at:.2e}, "
+                    f"{photos / (now - said):.1f} photos/s"
+                )
+                said, photos, losses = now, 0, []
+            told, due = self.ranks.sum([self.told.number != 0, now - saved > 60 * run.minutes])
+            if self.judge_if_due() or told or due:
+                self.keeper.save(trainer)
+                saved = time.monotonic()
+            if told:
+                self.say(f"stopped at step {trainer.step}; the same call goes on from there")
+                return 128 + self.told.number if self.told.number else 143
+        self.keeper.finish(trainer)
+        self.say(f"done: {self.config.out / 'last.safetensors'}")
+        return 0
+
+    def taught(self, batch, at):
+        try:
+            return self.trainer.learn(batch, at)
+        except torch.OutOfMemoryError as error:
+            raise Refused(
+                f"the GPU's memory is out ({str(error).splitlines()[0]}). Smaller train.batch ({self.recipe.batch}) or train.crop "
+                f"({self.recipe.crop}), train.recompute = true or train.precision = \"bfloat16\" take less"
+            ) from None
+
+    def judge_if_due(self):
+        """Validates at the end of an epoch, once; whether it did."""
+        trainer = self.trainer
+        ended = trainer.step % self.steps_an_epoch == 0 or trainer.step == self.steps
+        if not ended or trainer.step in (0, self.keeper.judged) or not self.validation:
+            return False
+        self.keeper.save(trainer)  # a validation may take longer than whoever stops the run waits
+        size = self.config.file.run.size or self.recipe.crop
+        with trainer.averaged() as model:
+            tally = validate(model, trainer.config, trainer.words, self.validation, size, self.ranks)
+        mean_iou = tally.mean_iou()
+        self.log.line(
+            step=trainer.step, epoch=trainer.step // self.steps_an_epoch, mean_iou=mean_iou, pixel_accuracy=tally.accuracy(),
+            dead_labels=tally.dead(),
+        )  # fmt: skip
+        self.say(f"epoch {trainer.step // self.steps_an_epoch}: validation mIoU {mean_iou:.4f}, pixels {tally.accuracy():.4f}")
+        self.keeper.judged_with(trainer, mean_iou)
+        return True
+
+
+def fit(config):
+    """The whole command -> exit code."""
+    run = Fit(config)
+    try:
+        return run.run()
+    finally:
+        run.log.close()
+        run.ranks.close()

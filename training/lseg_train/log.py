@@ -1,0 +1,54 @@
+"""`log.jsonl`: a line a look. A run that goes on drops the lines behind its state, so that none is there twice."""
+
+import json
+import math
+import resource
+
+import torch
+
+
+class Log:
+    def __init__(self, path, ranks, step):
+        self.file = None
+        if not ranks.first:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in lines(path) if line["step"] <= step]
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        part.rename(path)
+        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def line(self, **numbers):
+        if self.file:
+            self.file.write(json.dumps({k: plain(v) for k, v in numbers.items()}) + "\n")
+            self.file.flush()
+
+    def close(self):
+        if self.file:
+            self.file.close()
+
+
+def plain(value):
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def lines(path):
+    """Whole lines alone: a kill may have cut the last."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def memory(device):
+    """Largest so far, in bytes: the GPU's, or this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
