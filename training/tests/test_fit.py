@@ -15,6 +15,8 @@ import torch
 from conftest import DEMO, call, command, configuration, environment
 from safetensors.torch import load_file
 
+from scenes import painted
+
 from lseg_train import fit as fitting
 from lseg_train.config import read
 from lseg_train.errors import Refused
@@ -36,7 +38,9 @@ def same(one, other):
 
 
 @pytest.mark.parametrize(("encoder", "rate"), [("resnet", 0.004), ("vit", 0.002)])
-def test_eight_scenes_are_learned_by_heart(tmp_path, tree, encoder, rate):
+def test_eight_scenes_are_learned_by_heart(tmp_path, encoder, rate):
+    """A ViT of 64 channels sees patches of 16 pixels through 64 numbers: the scenes' corners lie on its patches."""
+    tree = painted(tmp_path / "tree", sizes=[(64, 64)], grid=16)
     path = configuration(tmp_path / "c", tree, encoder=encoder, train=f"rate = {rate}\n{BY_HEART}", batch=8)
     path.write_text(path.read_text().replace("base = 80\nscales = [0.8, 1.2]", "base = 64\nscales = [1.0, 1.0]"))
     start = time.monotonic()

@@ -29,9 +29,12 @@ def losses(folder):
     return [line["loss"] for line in map(json.loads, (folder / "run/log.jsonl").read_text().splitlines()) if "loss" in line]
 
 
-@pytest.mark.parametrize("recipe", ["published", "finetune"])
-def test_losses_are_those_of_one_process(tmp_path, tree, recipe):
-    one, two = (configuration(tmp_path / n, tree, recipe=recipe, train=TRAIN.format(steps=20), run="log_every = 1\n") for n in ("one", "two"))
+@pytest.mark.parametrize(("recipe", "rate"), [("published", 0.002), ("finetune", 2e-5)])
+def test_losses_are_those_of_one_process(tmp_path, tree, recipe, rate):
+    """AdamW divides by the gradient's size: where that is next to nothing, float32's rounding decides a step's sign, so that
+    its rate is small here."""
+    train = TRAIN.format(steps=20).replace("0.002", str(rate))
+    one, two = (configuration(tmp_path / n, tree, recipe=recipe, train=train, run="log_every = 1\n") for n in ("one", "two"))
     assert call("fit", one).returncode == 0
     done = run("fit", two)
     assert done.returncode == 0, done.stderr
