@@ -1,5 +1,5 @@
-"""What a sample becomes before the network sees it: PyTorch-Encoding's random scale and crop, which LSeg was trained with,
-and the resize of validation."""
+"""What a sample becomes before the network sees it: PyTorch-Encoding's random scale and crop, which LSeg was trained
+with, and the resize of validation."""
 
 import numpy as np
 from PIL import Image
@@ -8,15 +8,15 @@ from .samples import IGNORED
 
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 CONTRAST, SHIFT = 0.15, 0.1
-"""Spread of the gain and of each channel's shift at jitter 1, of values from -1 to 1 (as weights/train/image.py has it)."""
+"""Spread of the gain and of each channel's shift at jitter 1, of values from -1 to 1 (as in weights/train/image.py)."""
 
 
 def augmented(sample, rng, crop, base, scales=(0.5, 2.0), mirror=True, pad=IGNORED, jitter=0.0):
     """A random square of a sample -> (photo u8 [crop, crop, 3], truth int16 [crop, crop]).
 
     Mirrored half of the time; the longer side is a whole number of `base` times `scales`, both ends among them; what is
-    smaller than the square is filled right and below, with black and `pad`. `jitter` changes contrast and colours of the
-    photo's own pixels."""
+    smaller than the square is filled right and below, with black and `pad`. `jitter` changes contrast and colours of
+    the photo's own pixels."""
     photo, truth = sample.photo, sample.truth
     if mirror and rng.random() < 0.5:
         photo, truth = photo[:, ::-1], truth[:, ::-1]

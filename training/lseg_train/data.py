@@ -1,7 +1,7 @@
 """Data sets of photos and masks: what a [[data]] table may say, and the data set that is made of it.
 
-The layouts are in `layouts.py` (a mask of labels for each photo) and `episodes.py` (one class for each). Names, values and
-defaults are those of `lseg-fast eval` (docs/eval.md)."""
+The layouts are in `layouts.py` (a mask of labels for each photo) and `episodes.py` (one class for each). Names, values
+and defaults are those of `lseg-fast eval` (docs/eval.md)."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,7 +42,7 @@ class DataTable:
     images: str | None = None
     """files: a pattern such as "photos/**/*.jpg"."""
     mask: list[list[str]] | None = None
-    """files: [[from, to], …], replaced in the photo's path (from `folder`) one after the other, which makes the mask's."""
+    """files: [[from, to], …], replaced one after the other in the photo's path from `folder`; this makes the mask's."""
     ids: str | None = None
     """files: a file with a mask's value and a label a line, "7 road"; without it value `first` is the first label."""
     first: int = 0
@@ -65,9 +65,10 @@ def open_data(table: DataTable, root: Path, absent_files="refuse") -> DataSet:
     only. With `absent_files="keep"` those that are missing stay in the set, and their `load` is refused."""
     name = table.name or " ".join(filter(None, [table.layout, table.folder]))
     for setting, allowed in (("layout", LAYOUTS), ("synonyms", ("random", "first"))):
-        if getattr(table, setting) not in allowed:
+        value = getattr(table, setting)
+        if value not in allowed:
             raise Refused(
-                f"data {shown(name)}: expected {setting} = one of {', '.join(allowed)}, found {shown(getattr(table, setting))!r}"
+                f"data {shown(name)}: expected {setting} = one of {', '.join(allowed)}, found {shown(value)!r}"
             )
     if not 0 < table.weight < float("inf"):
         raise Refused(f"data {shown(name)}: expected a weight above 0, found {table.weight}")

@@ -7,7 +7,7 @@ import re
 
 from . import classes, lists
 from .errors import Refused
-from .layouts import folder, labels_or, voc_masks
+from .layouts import folder, labels_or, misfit, voc_masks
 from .lists import shown
 from .samples import Bright, DataSet, Item, OneClass
 
@@ -17,16 +17,14 @@ FOLDS = 4
 
 def fold(table):
     if table.fold is None or not 0 <= table.fold < FOLDS:
-        raise Refused(f"data {shown(table.name or table.layout)}: expected fold = 0 to {FOLDS - 1}, found {table.fold}")
+        raise misfit(table, f"expected fold = 0 to {FOLDS - 1}, found {table.fold}")
     return table.fold
 
 
 def side(table, sides):
     found = table.split or "trn"
     if found not in sides:
-        raise Refused(
-            f"data {shown(table.name or table.layout)}: expected split = one of {', '.join(sides)}, found {shown(found)!r}"
-        )
+        raise misfit(table, f"expected split = one of {', '.join(sides)}, found {shown(found)!r}")
     return found
 
 
@@ -34,14 +32,17 @@ def splits(table, root):
     return root / table.splits if table.splits is not None else root / table.folder / "splits"
 
 
-def of_episodes(labels, items):
+def of_episodes(table, labels, items):
     """Padding is "others": value 0 of a mask."""
+    for word in (word for own in labels for word in own):
+        if lists.key(word) in OTHERS:
+            raise misfit(table, f"expected other words than 'others', found {shown(word)!r}")
     return DataSet("", [OTHERS, *labels], items, pad=0, episodes=True)
 
 
 def pascal_5i(table, root):
-    """VOC2012/{JPEGImages, SegmentationClassAug}; pascal/{trn,val}/fold<i>.txt has lines as 2007_000033__01: a photo and
-    its class, from 1, of 5i to 5i + 4. Trained are the lists trn of the other three folds; 255 is ignored."""
+    """VOC2012/{JPEGImages, SegmentationClassAug}; pascal/{trn,val}/fold<i>.txt has lines as 2007_000033__01: a photo
+    and its class, from 1, of 5i to 5i + 4. Trained are the lists trn of the other three folds; 255 is ignored."""
     base, tested, part = folder(table, root, "VOC2012"), fold(table), side(table, ("trn", "val"))
     labels = labels_or([(word,) for word in classes.VOC[1:]], table, root)
     masks = voc_masks(base, ("SegmentationClassAug", "SegmentationClass"))
@@ -54,17 +55,17 @@ def pascal_5i(table, root):
             value = int(digits) if re.fullmatch("[0-9]{1,4}", digits) else 0
             if not 5 * i < value <= 5 * (i + 1):
                 raise Refused(
-                    f"{shown(path)}: expected a photo and a class of fold {i} such as 2007_000033__{5 * i + 1:02}, found "
-                    f"{shown(line)!r} in line {number}"
+                    f"{shown(path)}: expected a photo and a class of fold {i} such as 2007_000033__{5 * i + 1:02}, "
+                    f"found {shown(line)!r} in line {number}"
                 )
             files = lists.inside(base / "JPEGImages", f"{name}.jpg", path), lists.inside(masks, f"{name}.png", path)
             items.append(Item(*files, OneClass(value, ignored=255), [OTHERS, labels[value - 1]]))
-    return of_episodes([label for i in folds for label in labels[5 * i : 5 * i + 5]], items)
+    return of_episodes(table, [label for i in folds for label in labels[5 * i : 5 * i + 5]], items)
 
 
 def coco_20i(table, root):
     """COCO2014/{train2014, val2014, annotations}; coco/{trn,val}/fold<f>.pkl is a pickled {class: [photos]}, of which
-    trn has the classes that are trained, all but f, f + 4, f + 8, … (val: those). Value = class + 1, none is ignored."""
+    trn has the classes that are trained, all but f, f + 4, f + 8, … (val: those). Value = class + 1."""
     base, tested, part = folder(table, root, "COCO2014"), fold(table), side(table, ("trn", "val"))
     labels = labels_or([(word,) for word in classes.COCO], table, root)
     path = splits(table, root) / "coco" / part / f"fold{tested}.pkl"
@@ -80,12 +81,12 @@ def coco_20i(table, root):
             items.append(Item(lists.inside(base, name, path), mask, OneClass(number + 1), [OTHERS, labels[number]]))
     if not items:
         raise Refused(f"{shown(path)}: expected lists of photos, found none")
-    return of_episodes([labels[number] for number in photos], items)
+    return of_episodes(table, [labels[number] for number in photos], items)
 
 
 def fss_1000(table, root):
-    """FSS-1000/<class>/<n>.{jpg,png}; the classes are those of fss/{trn,val,test}.txt, sorted, and a class's word is its
-    folder's name with spaces for underscores. Masks are bright (128 or more) where the class is."""
+    """FSS-1000/<class>/<n>.{jpg,png}; the classes are those of fss/{trn,val,test}.txt, sorted, and a class's word is
+    its folder's name. Masks are bright (128 or more) where the class is."""
     base, part = folder(table, root, "FSS-1000"), side(table, ("trn", "val", "test"))
     path = splits(table, root) / "fss" / f"{part}.txt"
     names = sorted({line for _, line in lists.lines(path, "one class a line") if line})
@@ -97,7 +98,7 @@ def fss_1000(table, root):
         if not photos:
             raise Refused(f"{shown(place)}: expected the photos of a class of {shown(path)}, found none")
         items += [Item(photo, photo.with_suffix(".png"), Bright(), [OTHERS, label]) for photo in photos]
-    return of_episodes(labels, items)
+    return of_episodes(table, labels, items)
 
 
 LAYOUTS = {

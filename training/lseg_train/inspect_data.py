@@ -37,7 +37,8 @@ class SetReport:
             return
         total = sum(self.pixels.values()) + self.ignored + self.other
         (w, h), (wide, high) = self.smallest, self.largest
-        yield f"  {w}×{h} to {wide}×{high} pixels; {share(self.ignored, total)} ignored, {share(self.other, total)} other"
+        yield f"  {w}×{h} to {wide}×{high} pixels"
+        yield f"  {share(self.ignored, total)} ignored, {share(self.other, total)} other"
         there = sorted((item for item in self.pixels.items() if item[1]), key=lambda item: -item[1])
         for name, count in there:
             yield f"  {share(count, total):>7}  {count:>12}  {shown(name)}"

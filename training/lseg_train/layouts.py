@@ -15,10 +15,15 @@ VALUES = 1 << 16
 """Different values of a mask of 16 bits."""
 
 
+def misfit(table, what):
+    """The refusal of a table."""
+    return Refused(f"data {shown(table.name or table.layout)}: {what}")
+
+
 def folder(table, root, archive=None):
     """The data set's folder, or the one in it that its archive makes."""
     if table.folder is None:
-        raise Refused(f"data {shown(table.name or table.layout)}: expected folder = where {table.layout} lies, found none")
+        raise misfit(table, f"expected folder = where {table.layout} lies, found none")
     found = root / table.folder
     if not found.is_dir():
         raise Refused(f"{shown(found)}: expected the folder of {table.layout}, found no such folder")
@@ -32,8 +37,8 @@ def labels_or(own, table, root):
     given = lists.labels(root / table.labels)
     if len(given) != len(own):
         raise Refused(
-            f"{shown(root / table.labels)}: expected {len(own)} labels, one for each of {table.layout} in its order (the first "
-            f"is {own[0][0]!r}), found {len(given)}"
+            f"{shown(root / table.labels)}: expected {len(own)} labels, one for each of {table.layout} in its order "
+            f"(the first is {own[0][0]!r}), found {len(given)}"
         )
     return given
 
@@ -52,11 +57,13 @@ def meanings(table, labels, of_values, ignored, rest=UNKNOWN):
             if not 0 <= value < VALUES:
                 problem = f"expected values of 0 to {VALUES - 1}, found {value}"
             elif value in of_values:
-                problem = f"expected values without a label, found {value}, which is {shown(labels[of_values[value]][0])!r}"
+                problem = (
+                    f"expected values without a label, found {value}, which is {shown(labels[of_values[value]][0])!r}"
+                )
             elif explicit.get(value, meaning) != meaning:
                 problem = f"expected values that are not ignored, found {value}, which is in both lists"
             if problem:
-                raise Refused(f"data {shown(table.name or table.layout)}: {setting}: {problem}")
+                raise misfit(table, f"{setting}: {problem}")
             explicit[value] = means[value] = meaning
     return Values(means, len(labels))
 
@@ -70,8 +77,8 @@ def of_values(values, labels, pairs):
 
 def matches(base, pattern, what):
     """Paths from `base`, sorted."""
-    found = (Path(p).as_posix() for p in glob.iglob(pattern, root_dir=base, recursive=True) if (base / p).is_file())
-    found = sorted(found)
+    every = glob.iglob(pattern, root_dir=base, recursive=True)
+    found = sorted({Path(path).as_posix() for path in every if (base / path).is_file()})
     if not found:
         raise Refused(f"{shown(base / pattern)}: expected {what}, found no such file")
     return found
@@ -79,25 +86,25 @@ def matches(base, pattern, what):
 
 def files(table, root):
     """Any photos whose masks' paths follow from theirs."""
-    name, base = shown(table.name or "files"), folder(table, root) if table.folder is not None else root
+    base = folder(table, root) if table.folder is not None else root
     for setting, what in (
         ("images", 'a pattern of photos such as "photos/**/*.jpg"'),
         ("mask", 'what makes a mask\'s path of its photo\'s, such as [["photos/", "masks/"], [".jpg", ".png"]]'),
         ("labels", "a file with one label a line"),
     ):
         if getattr(table, setting) is None:
-            raise Refused(f"data {name}: expected {setting} = {what}, found none")
+            raise misfit(table, f"expected {setting} = {what}, found none")
     for pair in table.mask:
         if len(pair) != 2 or not pair[0]:
-            raise Refused(f"data {name}: mask: expected pairs [from, to], found {pair}")
+            raise misfit(table, f"mask: expected pairs [from, to], found {pair}")
     labels = lists.labels(root / table.labels)
     if table.ids is not None:
         if table.first != 0:
-            raise Refused(f"data {name}: expected ids or first, found both; ids gives every label its values")
+            raise misfit(table, "expected ids or first, found both; ids gives every label its values")
         with_label = lists.values(root / table.ids, labels)
     else:
         if not 0 <= table.first <= VALUES - len(labels):
-            raise Refused(f"data {name}: expected first = 0 to {VALUES - len(labels)}, found {table.first}")
+            raise misfit(table, f"expected first = 0 to {VALUES - len(labels)}, found {table.first}")
         with_label = {table.first + i: i for i in range(len(labels))}
     values = meanings(table, labels, with_label, [255] if table.ignore is None else [])
     pairs = []
@@ -106,7 +113,9 @@ def files(table, root):
         for old, new in table.mask:
             mask = mask.replace(old, new)
         if mask == photo:
-            raise Refused(f"{shown(base / photo)}: expected a mask beside it, but mask = {table.mask} makes the photo of itself")
+            raise Refused(
+                f"{shown(base / photo)}: expected a mask beside it, but mask = {table.mask} makes the photo of itself"
+            )
         pairs.append((base / photo, base / mask))
     return of_values(values, labels, pairs)
 
@@ -115,7 +124,7 @@ def split(table, usual):
     """A name of a folder or list, which leads nowhere else."""
     name = usual if table.split is None else table.split
     if not name or "/" in name or "\\" in name or name.startswith(".") or glob.has_magic(name):
-        raise Refused(f"data {shown(table.name or table.layout)}: expected split = a name such as {usual!r}, found {shown(name)!r}")
+        raise misfit(table, f"expected split = a name such as {usual!r}, found {shown(name)!r}")
     return name
 
 
@@ -136,12 +145,15 @@ def ade20k(table, root):
 
 
 def cityscapes(table, root):
-    """leftImg8bit/<split>/*/*_leftImg8bit.png, gtFine/<split>/*/*_gtFine_labelIds.png; values of no train id are ignored."""
+    """leftImg8bit/<split>/*/*_leftImg8bit.png, gtFine/<split>/*/*_gtFine_labelIds.png; only train ids count."""
     base, part = folder(table, root), split(table, "train")
     labels = labels_or([(word,) for _, word in classes.CITYSCAPES], table, root)
     values = meanings(table, labels, {value: i for i, (value, _) in enumerate(classes.CITYSCAPES)}, [], rest=IGNORED)
     photos = matches(base, f"leftImg8bit/{part}/*/*_leftImg8bit.png", "Cityscapes' photos")
-    masks = [p.replace("leftImg8bit/", "gtFine/", 1).removesuffix("_leftImg8bit.png") + "_gtFine_labelIds.png" for p in photos]
+    masks = [
+        p.replace("leftImg8bit/", "gtFine/", 1).removesuffix("_leftImg8bit.png") + "_gtFine_labelIds.png"
+        for p in photos
+    ]
     return of_values(values, labels, [(base / p, base / m) for p, m in zip(photos, masks)])
 
 
@@ -161,12 +173,14 @@ def voc(table, root):
     masks = voc_masks(base, ("SegmentationClass", "SegmentationClassAug"))
     path = base / "ImageSets" / "Segmentation" / f"{part}.txt"
     names = [line for _, line in lists.lines(path, "one photo a line") if line]
-    pairs = [(lists.inside(base / "JPEGImages", f"{n}.jpg", path), lists.inside(masks, f"{n}.png", path)) for n in names]
+    pairs = [
+        (lists.inside(base / "JPEGImages", f"{n}.jpg", path), lists.inside(masks, f"{n}.png", path)) for n in names
+    ]
     return of_values(values, labels, pairs)
 
 
 def coco_panoptic(table, root):
-    """<split>/*.jpg; annotations/panoptic_<split>.json, whose categories are the labels in its order; the masks' segments
+    """<split>/*.jpg; annotations/panoptic_<split>.json, whose categories are the labels in its order; masks' segments
     are r + 256 g + 65536 b. Segment 0 is ignored, a crowd keeps its category."""
     base, part = folder(table, root), split(table, "train2017")
     default = base / "annotations" / f"panoptic_{part}.json"
@@ -176,7 +190,9 @@ def coco_panoptic(table, root):
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except OSError as error:
-        raise Refused(f"{shown(path)}: expected {expected}, found no file that can be read ({error.strerror})") from None
+        raise Refused(
+            f"{shown(path)}: expected {expected}, found no file that can be read ({error.strerror})"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise Refused(f"{shown(path)}: expected {expected}, found no JSON ({shown(error)})") from None
     try:
@@ -184,7 +200,9 @@ def coco_panoptic(table, root):
         index = {int(category["id"]): i for i, category in enumerate(content["categories"])}
         photos = {image["id"]: image["file_name"] for image in content["images"]}
         if not own or len({lists.key(name) for (name,) in own}) != len(own):
-            raise Refused(f"{shown(path)}: expected categories of different names, found {len(own)} of which some are alike")
+            raise Refused(
+                f"{shown(path)}: expected categories of different names, found {len(own)} of which some are alike"
+            )
         labels = labels_or(own, table, root)
         items = [panoptic_item(base / part, path, note, photos, index, labels) for note in content["annotations"]]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""Small files of strangers, read as data: lists of labels, of mask values and of photos, LSeg's table of ADE20K, pickles."""
+"""Small files of strangers, read as data: lists of labels, of mask values and of photos, ADE20K's table, pickles."""
 
 import pickletools
 import re
@@ -22,7 +22,9 @@ def whole(path, expected):
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise Refused(f"{shown(path)}: expected {expected}, found no file that can be read ({error.strerror})") from None
+        raise Refused(
+            f"{shown(path)}: expected {expected}, found no file that can be read ({error.strerror})"
+        ) from None
     if len(data) > MOST_BYTES:
         raise Refused(f"{shown(path)}: expected {expected}, found more than {MOST_BYTES >> 20} MiB")
     return data
@@ -35,7 +37,9 @@ def lines(path, expected):
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + data[: error.start].count(b"\n")
-        raise Refused(f"{shown(path)}: expected {expected} in UTF-8, found other bytes in line {line}; save it as UTF-8") from None
+        raise Refused(
+            f"{shown(path)}: expected {expected} in UTF-8, found other bytes in line {line}; save it as UTF-8"
+        ) from None
     found = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     found = [(number, line) for number, line in found if not line.startswith("#")]
     while found and not found[-1][1]:
@@ -56,7 +60,9 @@ def labels(path):
     for number, line in lines(path, "one label a line"):
         words = tuple(word.strip() for word in line.split(";"))
         if not all(words):
-            raise Refused(f"{shown(path)}: expected a label, found nothing in line {number}; remove it or write a word there")
+            raise Refused(
+                f"{shown(path)}: expected a label, found nothing in line {number}; remove it or write a word there"
+            )
         for word in words:
             if key(word) in seen:
                 raise Refused(
@@ -71,7 +77,7 @@ def labels(path):
 
 
 def values(path, own):
-    """{mask value: label} of a file with lines such as "7 road", as `lseg-fast eval --map` takes it. `own`: the labels."""
+    """{mask value: label} of a file with lines such as "7 road", as of `lseg-fast eval --map`. `own`: the labels."""
     index = {key(word): i for i, words in enumerate(own) for word in words}
     found = {}
     for number, line in lines(path, "a mask's value and a label a line"):
@@ -80,15 +86,17 @@ def values(path, own):
         value, word = re.fullmatch(r"(\d*)[\s,]*(.*)", line, re.ASCII).groups()
         if not (1 <= len(value) <= 5 and int(value) < 1 << 16 and word and not line[len(value)].isalnum()):
             raise Refused(
-                f"{shown(path)}: expected a mask's value (0 to 65535) and a label such as '7 road', found {shown(line)!r} "
-                f"in line {number}"
+                f"{shown(path)}: expected a mask's value (0 to 65535) and a label such as '7 road', found "
+                f"{shown(line)!r} in line {number}"
             )
         if key(word) not in index:
             raise Refused(
                 f"{shown(path)}: expected one of the {len(own)} labels, found {shown(word)!r} in line {number}"
             )
         if int(value) in found:
-            raise Refused(f"{shown(path)}: expected every value once, found {value} again in line {number}; keep one of them")
+            raise Refused(
+                f"{shown(path)}: expected every value once, found {value} again in line {number}; keep one of them"
+            )
         found[int(value)] = index[key(word)]
     return found
 

@@ -71,7 +71,7 @@ def mask_of(path, expected, formats, modes):
 
 
 def ids(path):
-    """A mask's values, int32 [h, w]: a grey pixel's value (of 1 to 16 bits), an indexed one's index whatever its colour."""
+    """A mask's values, int32 [h, w]: a grey pixel's value (of 1 to 16 bits), an indexed one's index, not its colour."""
     expected = "a mask: ids in a grey or indexed PNG of 8 or 16 bits"
     image, packed = mask_of(path, expected, ("PNG",), ("1", "L", "P", "I", "I;16"))
     return np.asarray(image).astype(np.int32) // GREY_STEPS.get(packed, 1)

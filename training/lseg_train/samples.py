@@ -132,7 +132,7 @@ class DataSet:
         (h, w), (mask_h, mask_w) = photo.shape[:2], truth.shape
         if (h, w) != (mask_h, mask_w):
             raise Refused(
-                f"{shown(item.mask)}: expected a mask of {w}×{h} pixels as {shown(item.photo)} has, found {mask_w}×{mask_h}"
+                f"{shown(item.mask)}: expected a mask of {w}×{h} pixels as {shown(item.photo)}, found {mask_w}×{mask_h}"
             )
         return Sample(photo, truth, item.labels, self.episodes)
 
@@ -144,4 +144,6 @@ class DataSet:
     def absent(self):
         """A line for each photo or mask that is not there."""
         files = dict.fromkeys(path for item in self.items for path in (item.photo, item.mask))
-        return [f"{shown(path)}: expected a photo or its mask, found no such file" for path in files if not path.is_file()]
+        return [
+            f"{shown(path)}: expected a photo or its mask, found no such file" for path in files if not path.is_file()
+        ]

@@ -17,7 +17,7 @@ LEGEND, LINE, GAP = 220, 14, 8
 
 
 def colour(index):
-    """A colour of its own for each label, bright where the index is small, black for what is ignored, grey for other."""
+    """A colour of its own for each label, bright where the index is small; black for ignored, grey for other."""
     if index < 0:
         return {IGNORED: (0, 0, 0), OTHER: (127, 127, 127)}[index]
     red, green, blue, n = 0, 0, 0, index + 1
@@ -92,6 +92,8 @@ def save(image, path):
         image.save(part, format="PNG")
         os.replace(part, path)
     except OSError as error:
-        raise Refused(f"{shown(path)}: expected to write a picture there, found {error.strerror or shown(error)}") from None
+        raise Refused(
+            f"{shown(path)}: expected to write a picture there, found {error.strerror or shown(error)}"
+        ) from None
     finally:
         part.unlink(missing_ok=True)

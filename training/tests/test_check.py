@@ -53,7 +53,11 @@ def test_every_problem_is_a_line(tmp_path):
         assert sum(line.startswith(f"{path}: expected ") and ", found " in line for line in lines) == 1
     for word in ("cat", "thing 3"):
         assert sum(repr(word) in line and "too long" in line for line in lines) == 1
-    assert len(report.problems) == 5 and [s.failed for s in report.sets] == [2, 1] and [s.photos for s in report.sets] == [6, 7]
+    assert (
+        len(report.problems) == 5
+        and [s.failed for s in report.sets] == [2, 1]
+        and [s.photos for s in report.sets] == [6, 7]
+    )
 
 
 def test_nothing_readable_is_still_a_report(tmp_path):
@@ -90,11 +94,14 @@ def test_names_of_files_stay_on_their_line(tmp_path):
     assert said.isprintable() and "evil" in said
 
 
-# ----------------------------------------------------------------------------------------------------------------- sheet
+# --------------------------------------------------------------------------------------------------------------- sheet
 
 
 def test_the_sheet_shows_photos_masks_and_words(tmp_path):
-    sets = [open_data(trees.build(layout, tmp_path / layout).table, tmp_path / layout) for layout in ("files", "voc", "fss-1000")]
+    sets = [
+        open_data(trees.build(layout, tmp_path / layout).table, tmp_path / layout)
+        for layout in ("files", "voc", "fss-1000")
+    ]
     contact_sheet(sets, tmp_path / "one.png", 5)
     contact_sheet(sets, tmp_path / "two.png", 5)
     contact_sheet(sets, tmp_path / "three.png", 6)

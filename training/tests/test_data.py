@@ -1,5 +1,6 @@
 """Every layout is read as it was painted; what is not as it should be is refused with its name."""
 
+import json
 import pickle
 import shutil
 import struct
@@ -83,7 +84,7 @@ def test_labels_and_words(tree):
     assert open_data(tree.table, tree.root).words() == [words[0] for words in own] + ending
 
 
-# --------------------------------------------------------------------------------------------------------- what is broken
+# ------------------------------------------------------------------------------------------------------ what is broken
 
 
 def refusals(tree):
@@ -196,8 +197,15 @@ def test_label_files_that_are_none(content, expected, tmp_path):
 
 @pytest.mark.parametrize(
     "content, expected",
-    [("7 wall\nseven tree\n", "line 2"), ("7 wall\n8 sofa\n", "'sofa'"), ("7 wall\n7 tree\n", "7 again"), ("70000 wall\n", "70000"), ("7wall\n", "7wall")],
-)  # fmt: skip
+    [
+        ("7 wall\nseven tree\n", "line 2"),
+        ("7 wall\n8 sofa\n", "'sofa'"),
+        ("7 wall\n7 tree\n", "7 again"),
+        ("70000 wall\n", "70000"),
+        ("7wall\n", "7wall"),
+        ("7\n", "line 1"),
+    ],
+)
 def test_id_files_that_are_none(content, expected, tmp_path):
     tree = trees.build("files", tmp_path)
     trees.write(tmp_path / "ids.txt", content)
@@ -283,15 +291,31 @@ def test_a_layouts_ignored_value_may_be_other(tmp_path):
 
 def test_lsegs_table_of_ade20k(tmp_path):
     """Its semicolons part a name's words; of two rows of one word both are the first's."""
-    rows = ["1,0.1,1,1,1,wall", "2,0.1,1,1,1,screen;door;screen", "3,0.1,1,1,1,tree", "4,0.1,1,1,1,Screen;silver;screen"]
+    rows = [
+        "1,0.1,1,1,1,wall",
+        "2,0.1,1,1,1,screen;door;screen",
+        "3,0.1,1,1,1,tree",
+        "4,0.1,1,1,1,Screen;silver;screen",
+    ]
     path = trees.write(tmp_path / "objectInfo150.txt", "Idx,Ratio,Train,Val,Stuff,Name\n" + "\n".join(rows) + "\n")
     assert lists.ade20k_table(path) == ([("wall",), ("screen",), ("tree",)], [0, 1, 2, 1])
 
 
 def test_a_synonym_of_two_rows_stays_with_the_first(tmp_path):
-    rows = ["1\t0.1\t1\t1\t1\tstairway, staircase, steps", "2\t0.1\t1\t1\t1\tescalator, moving staircase, staircase", "3\t0\t1\t1\t1\tsteps"]
+    rows = [
+        "1\t0.1\t1\t1\t1\tstairway, staircase, steps",
+        "2\t0.1\t1\t1\t1\tescalator, moving staircase, staircase",
+        "3\t0\t1\t1\t1\tsteps",
+    ]
     path = trees.write(tmp_path / "objectInfo150.txt", "Idx\tRatio\tTrain\tVal\tStuff\tName\n" + "\n".join(rows) + "\n")
     assert lists.ade20k_table(path)[0] == [("stairway", "staircase"), ("escalator", "moving staircase"), ("steps",)]
+
+
+def test_an_episodes_class_is_not_named_others(tmp_path):
+    tree = trees.build("pascal-5i", tmp_path)
+    trees.write(tmp_path / "words.txt", "\n".join([f"a{i}" for i in range(19)] + ["b;Others"]))
+    tree.table.labels = "words.txt"
+    assert "'Others'" in the_refusal(tree)
 
 
 @pytest.mark.parametrize("layout, path, line", [
@@ -329,7 +353,8 @@ class Evil:
 def test_pickles_are_read_as_data(content, tmp_path, capsys):
     tree = trees.build("coco-20i", tmp_path)
     (tmp_path / "c20i/splits/coco/trn/fold2.pkl").write_bytes(content)
-    assert "fold2.pkl" in the_refusal(tree)
+    said = the_refusal(tree)
+    assert "fold2.pkl" in said and (b"builtins" not in content or "not executed" in said)
     assert capsys.readouterr().out == ""
 
 
@@ -340,19 +365,39 @@ def test_pickles_of_lists(protocol, tmp_path):
     assert lists.pickled_lists(tmp_path / "x.pkl") == content
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"images": [], "annotations": [], "categories": []}', "[" * 100_000,
-    '{"images": [{"id": 1, "file_name": "../x"}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"image_id": 1, "file_name": "x", "segments_info": []}]}',
-    '{"images": [{"id": 1, "file_name": "x"}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"image_id": 1, "file_name": "x", "segments_info": [{"id": 99999999999, "category_id": 1}]}]}',
-    '{"images": [{"id": 1, "file_name": "x"}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"image_id": 1, "file_name": "x", "segments_info": [{"id": 9, "category_id": 2}]}]}',
-    '{"images": [], "categories": [{"id": 1, "name": "a"}], "annotations": [{"image_id": 1, "file_name": "x", "segments_info": []}]}',
-])  # fmt: skip
+def panoptic(photo="x", photo_id=1, **segment):
+    return json.dumps(
+        {
+            "images": [{"id": photo_id, "file_name": photo}],
+            "categories": [{"id": 1, "name": "a"}],
+            "annotations": [{"image_id": 1, "file_name": "x.png", "segments_info": [segment] if segment else []}],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"images": [], "annotations": [], "categories": []}',
+        panoptic(photo="../x"),
+        panoptic(photo=7),
+        panoptic(photo_id=2),
+        panoptic(id=99_999_999_999, category_id=1),
+        panoptic(id=9, category_id=2),
+        panoptic(id=9),
+    ],
+)
 def test_panoptic_files_that_are_none(content, tmp_path):
     tree = trees.build("coco-panoptic", tmp_path)
     trees.write(tmp_path / "coco/annotations/panoptic_train2017.json", content)
     assert "panoptic_train2017.json" in the_refusal(tree)
 
 
-# -------------------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------------------ pictures
 
 
 def png(width, height, bits, colour, rows):
@@ -385,8 +430,9 @@ def test_pictures_that_are_none(read, tmp_path):
     }
     for file, content in files.items():
         (tmp_path / file).write_bytes(content)
-        with pytest.raises(Refused, match=file):
+        with pytest.raises(Refused, match=file) as refused:
             read(tmp_path / file)
+        assert ("at most 89478485 pixels" in str(refused.value)) == (file == "large.png")
     for path in (tmp_path / "absent.png", tmp_path):
         with pytest.raises(Refused, match=path.name):
             read(path)

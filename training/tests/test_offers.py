@@ -50,7 +50,9 @@ def test_what_holds_of_every_offer(negatives, leave_out, synonyms):
         absent = [i for i in offered if i not in present]
         there = len(sample.labels) - len(present)
         assert len(absent) == (there if negatives is None else min(negatives, there))
-        assert all(found.answer[i] == IGNORED for i in range(len(sample.labels)) if i not in offered and i not in present)
+        assert all(
+            found.answer[i] == IGNORED for i in range(len(sample.labels)) if i not in offered and i not in present
+        )
         # "other" where it is needed, and only there; it is last.
         needed = (sample.truth == OTHER).any() or len(offered) < len(sample.labels)
         assert (found.other >= 0) == needed == ("other" in found.words)
@@ -112,7 +114,9 @@ def test_a_label_named_other_is_what_other_pixels_are(negatives):
             assert found.other == found.answer[1] >= 0 and found.words[found.other] in ("Other", "rest")
             assert "other" not in found.words and len(set(found.words)) == len(found.words)
             answer = answers(sample.truth, found)
-            assert (answer[sample.truth == OTHER] == found.other).all() and (answer[sample.truth == 1] == found.other).all()
+            assert (answer[sample.truth == OTHER] == found.other).all() and (
+                answer[sample.truth == 1] == found.other
+            ).all()
 
 
 def test_episodes_have_both_words():

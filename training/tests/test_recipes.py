@@ -11,10 +11,22 @@ import trees
 from lseg_train.data import IGNORED, DataTable, open_data
 
 SEVEN = Path(__file__).parent.parent / "recipes" / "seven"
-LABELS = {"ade20k": 150, "bdd100k": 19, "cityscapes": 19, "coco-panoptic": 133, "idd": 26, "mapillary": 65, "sun-rgbd": 37}
+LABELS = {
+    "ade20k": 150,
+    "bdd100k": 19,
+    "cityscapes": 19,
+    "coco-panoptic": 133,
+    "idd": 26,
+    "mapillary": 65,
+    "sun-rgbd": 37,
+}
 OF_FILES = {
     "bdd100k": ("images/10k/train/x.jpg", "labels/sem_seg/masks/train/x.png", {0: 0, 18: 18, 255: IGNORED}),
-    "idd": ("leftImg8bit/train/3/x_leftImg8bit.jpg", "gtFine/train/3/x_gtFine_labellevel3Ids.png", {0: 0, 25: 25, 255: IGNORED}),
+    "idd": (
+        "leftImg8bit/train/3/x_leftImg8bit.jpg",
+        "gtFine/train/3/x_gtFine_labellevel3Ids.png",
+        {0: 0, 25: 25, 255: IGNORED},
+    ),
     "mapillary": ("training/images/x.jpg", "training/labels/x.png", {0: 0, 64: 64, 65: IGNORED}),
     "sun-rgbd": ("images/x.jpg", "labels/x.png", {0: IGNORED, 1: 0, 37: 36}),
 }

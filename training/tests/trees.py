@@ -149,7 +149,11 @@ def coco_panoptic(root, rng):
         images.append({"id": 100 + i, "file_name": f"{i:012}.jpg"})
         notes.append({"image_id": 100 + i, "file_name": f"{i:012}.png", "segments_info": infos})
         tree.truths[f"coco/train2017/{i:012}.jpg"] = truth_of(mask, {0: IGNORED, 1: 0, 2: 1, 3: 2, 4: 0})
-    content = {"images": images[::-1], "annotations": notes, "categories": [{"id": k, "name": n} for k, n in categories]}
+    content = {
+        "images": images[::-1],
+        "annotations": notes,
+        "categories": [{"id": k, "name": n} for k, n in categories],
+    }
     write(home / "annotations" / "panoptic_train2017.json", json.dumps(content))
     return tree
 
