@@ -4,6 +4,7 @@ docs/eval.md has the side that tests; the side that trains is here as LSeg's and
 epoch of ours is every line of the lists once. (Theirs draws COCO-20i's class first, then one of its photos.)"""
 
 import re
+from pathlib import Path
 
 from . import classes, lists
 from .errors import Refused
@@ -74,11 +75,12 @@ def coco_20i(table, root):
     for number, names in photos.items():
         if not (0 <= number < len(labels) and (number % FOLDS == tested) == (part == "val")):
             raise Refused(f"{shown(path)}: expected classes of {part} of fold {tested}, found photos of class {number}")
+        truth, own, masks = OneClass(number + 1), [OTHERS, labels[number]], base / "annotations"
         for name in names:
             if not name.endswith(".jpg"):
                 raise Refused(f"{shown(path)}: expected photos such as train2014/NAME.jpg, found {shown(name)!r}")
-            mask = lists.inside(base / "annotations", name.removesuffix(".jpg") + ".png", path)
-            items.append(Item(lists.inside(base, name, path), mask, OneClass(number + 1), [OTHERS, labels[number]]))
+            mask = lists.inside(masks, name.removesuffix(".jpg") + ".png", path)
+            items.append(Item(lists.inside(base, name, path), mask, truth, own))
     if not items:
         raise Refused(f"{shown(path)}: expected lists of photos, found none")
     return of_episodes(table, [labels[number] for number in photos], items)
@@ -93,11 +95,11 @@ def fss_1000(table, root):
     labels = labels_or([(name,) for name in names], table, root)
     items = []
     for name, label in zip(names, labels):
-        place = lists.inside(base, name, path)
+        place = Path(lists.inside(base, name, path))
         photos = sorted(place.glob("*.jpg"))
         if not photos:
             raise Refused(f"{shown(place)}: expected the photos of a class of {shown(path)}, found none")
-        items += [Item(photo, photo.with_suffix(".png"), Bright(), [OTHERS, label]) for photo in photos]
+        items += [Item(str(photo), str(photo.with_suffix(".png")), Bright(), [OTHERS, label]) for photo in photos]
     return of_episodes(table, labels, items)
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def files(table, root):
             raise Refused(
                 f"{shown(base / photo)}: expected a mask beside it, but mask = {table.mask} makes the photo of itself"
             )
-        pairs.append((base / photo, base / mask))
+        pairs.append((os.path.join(base, photo), os.path.join(base, mask)))
     return of_values(values, labels, pairs)
 
 
@@ -141,7 +142,7 @@ def ade20k(table, root):
     values = meanings(table, labels, {row + 1: label for row, label in enumerate(rows)}, [0])
     photos = matches(base, f"images/{part}/*.jpg", "ADE20K's photos")
     masks = [p.replace("images/", "annotations/", 1).removesuffix(".jpg") + ".png" for p in photos]
-    return of_values(values, labels, [(base / p, base / m) for p, m in zip(photos, masks)])
+    return of_values(values, labels, [(os.path.join(base, p), os.path.join(base, m)) for p, m in zip(photos, masks)])
 
 
 def cityscapes(table, root):
@@ -154,7 +155,7 @@ def cityscapes(table, root):
         p.replace("leftImg8bit/", "gtFine/", 1).removesuffix("_leftImg8bit.png") + "_gtFine_labelIds.png"
         for p in photos
     ]
-    return of_values(values, labels, [(base / p, base / m) for p, m in zip(photos, masks)])
+    return of_values(values, labels, [(os.path.join(base, p), os.path.join(base, m)) for p, m in zip(photos, masks)])
 
 
 def voc_masks(base, names):

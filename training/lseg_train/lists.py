@@ -1,8 +1,8 @@
 """Small files of strangers, read as data: lists of labels, of mask values and of photos, ADE20K's table, pickles."""
 
+import os
 import pickletools
 import re
-from pathlib import Path
 
 from .errors import Refused
 
@@ -186,8 +186,8 @@ def pickled_lists(path):
 
 
 def inside(folder, name, path):
-    """The file `name` of a list `path` below `folder`."""
-    parts = Path(name).parts
-    if not name or Path(name).is_absolute() or ".." in parts or "\0" in name:
+    """The path, a string, of the file `name` of a list `path` below `folder`."""
+    leads_out = os.path.isabs(name) or os.path.splitdrive(name)[0] or ".." in name.replace("\\", "/").split("/")
+    if not name or leads_out or "\0" in name:
         raise Refused(f"{shown(path)}: expected names of files in {shown(folder)}, found {shown(name)!r}")
-    return folder / name
+    return os.path.join(folder, name)

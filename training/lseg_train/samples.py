@@ -1,7 +1,7 @@
 """Samples, what makes them of a photo and its mask, and sets of them."""
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ class Sample:
 class Truth(Protocol):
     """How a mask is read."""
 
-    def read(self, mask: Path) -> np.ndarray:
+    def read(self, mask: str) -> np.ndarray:
         """int16 [h, w] as in `Sample`."""
         ...
 
@@ -102,8 +102,9 @@ def unknown(mask, ids, those):
 
 @dataclass
 class Item:
-    photo: Path
-    mask: Path
+    photo: str
+    """A path, as a string: a set may have hundreds of thousands."""
+    mask: str
     truth: Truth
     labels: list[tuple[str, ...]]
 
@@ -124,7 +125,7 @@ class DataSet:
         return len(self.items)
 
     def title(self, i):
-        return str(self.items[i].photo)
+        return self.items[i].photo
 
     def load(self, i) -> Sample:
         item = self.items[i]
@@ -145,5 +146,7 @@ class DataSet:
         """A line for each photo or mask that is not there."""
         files = dict.fromkeys(path for item in self.items for path in (item.photo, item.mask))
         return [
-            f"{shown(path)}: expected a photo or its mask, found no such file" for path in files if not path.is_file()
+            f"{shown(path)}: expected a photo or its mask, found no such file"
+            for path in files
+            if not os.path.isfile(path)
         ]
