@@ -139,6 +139,25 @@ def test_a_sheet_is_whole_or_not_there(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.png", "pascal"]
 
 
+def test_an_earlier_sheet_stays_where_a_new_one_fails(tmp_path, monkeypatch):
+    data_set = open_data(trees.build("voc", tmp_path).table, tmp_path)
+    contact_sheet([data_set], tmp_path / "sheet.png", 0)
+    earlier, save = (tmp_path / "sheet.png").read_bytes(), Image.Image.save
+
+    def full(image, path, **options):
+        save(image, path, **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(Refused, match="No space left"):
+        contact_sheet([data_set], tmp_path / "sheet.png", 1)
+    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr("os.replace", lambda *_: full(Image.new("L", (1, 1)), tmp_path / "elsewhere.png"))
+    with pytest.raises(Refused, match="No space left"):
+        contact_sheet([data_set], tmp_path / "sheet.png", 1)
+    assert (tmp_path / "sheet.png").read_bytes() == earlier and not list(tmp_path.glob("*.part"))
+
+
 def test_long_legends_and_strange_words_are_cut(tmp_path):
     labels = "\n".join(f"слово {i} 言葉 {'very ' * 30}long {i}" for i in range(60))
     trees.write(tmp_path / "words.txt", labels)
