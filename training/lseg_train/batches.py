@@ -1,7 +1,7 @@
 """Samples of a step, read by worker processes and made tensors."""
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,8 +39,7 @@ class Samples(Dataset):
         photo, truth = augmented(
             sample, rng, recipe.crop, recipe.base, recipe.scales, recipe.mirror, pad=pad, jitter=recipe.jitter
         )
-        sample.truth = truth
-        offered = offer(sample, rng, recipe.negatives, recipe.leave_out, data.synonyms)
+        offered = offer(replace(sample, photo=photo, truth=truth), rng, recipe.negatives, recipe.leave_out, data.synonyms)
         return photo, answers(truth, offered), offered.words, data.title(item)
 
 

@@ -39,9 +39,6 @@ def beginning(config):
         numbers = from_file(config, source) if source else described(config, text, embed_dim)
     except Unfit as why:
         raise Refused(f"{config.path}: model: {why}") from None
-    size = architecture.step(numbers)
-    if recipe.crop % size:
-        raise Refused(f"train.crop is {recipe.crop}, a multiple of {size} (the network's step) is expected")
     model = ImageModel(numbers)
     block = config.file.model.head_block
     if model.regularised and block and block.start == "identity":
@@ -55,6 +52,13 @@ def beginning(config):
     trained = source is not None and any(k.startswith(files.FILE_LACKS) for k in source.image)
     without = block.after if block and model.regularised and not trained else 0
     return Beginning(numbers, model, tensors, Words(text, embed_dim, tensors), without, source.metadata if source else {})
+
+
+def refuse_crop(recipe, begun):
+    """The network computes squares of whole steps alone."""
+    step = architecture.step(begun.config)
+    if recipe.crop % step:
+        raise Refused(f"train.crop is {recipe.crop}, a multiple of {step} (the network's step) is expected")
 
 
 def text_of(config, source, program):
@@ -118,5 +122,5 @@ def described(config, text, embed_dim):
 
 
 def data_of(config):
-    """(training sets, validation sets)."""
+    """(training sets, validation sets); refuses missing files."""
     return tuple([open_data(table, config.root) for table in tables] for tables in (config.file.data, config.file.validation))

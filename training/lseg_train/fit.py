@@ -9,7 +9,7 @@ import torch
 
 from . import files
 from .batches import loader, offered_vectors
-from .begin import beginning, data_of
+from .begin import beginning, data_of, refuse_crop
 from .errors import Refused
 from .judge import validate
 from .log import Log, memory
@@ -167,6 +167,7 @@ class Fit:
         self.steps_an_epoch = self.order.epoch_samples // self.recipe.batch
         self.steps = self.recipe.steps or self.recipe.epochs * self.steps_an_epoch
         begun = beginning(config)
+        refuse_crop(self.recipe, begun)
         begun.words.learn(w for d in (*self.data, *self.validation) for w in d.words())
         self.begun, self.trainer = begun, Trainer(begun, self.recipe, self.ranks)
         self.keeper = Keeper(config, begun, self.ranks)

@@ -7,10 +7,11 @@ from conftest import DEMO, REPOSITORY, configuration
 from safetensors.torch import save_file
 
 from lseg_train import architecture, files
-from lseg_train.begin import beginning
+from lseg_train.begin import beginning, refuse_crop
 from lseg_train.config import read
 from lseg_train.errors import Refused
 from lseg_train.network import ImageModel
+from lseg_train.recipes import resolved
 
 
 def begun(tmp_path, tree, **what):
@@ -118,7 +119,7 @@ def test_refusals(tmp_path, tree):
         with pytest.raises(Refused, match=why):
             begun(tmp_path, tree, encoder=None, start=start)
     with pytest.raises(Refused, match=r"train.crop is 80, a multiple of 32"):
-        begun(tmp_path, tree, crop=80)
+        refuse_crop(resolved("finetune", {"crop": 80}), begun(tmp_path, tree))
     with pytest.raises(Refused, match="start.text is missing"):
         begun(tmp_path, tree, start="")
     with pytest.raises(Refused, match="only head_block"):
