@@ -20,7 +20,7 @@ fn read(path: &Path) -> String {
 
 /// Their paths from the root, and texts.
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).to_vec();
+    let mut paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "training/README.md"].map(PathBuf::from).to_vec();
     for folder in ["docs", "docs/licences"] {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
         let pages = entries.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));

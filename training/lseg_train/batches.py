@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .augment import augmented
 from .data import IGNORED
+from .errors import Refused
 from .offers import answers, offer
 
 
@@ -25,12 +26,19 @@ class Batch:
 
 
 class Samples(Dataset):
-    """Sample number -> (photo, answers, words, title), augmented."""
+    """Sample number -> (photo, answers, words, title), augmented; or why the photo cannot be had, which passes from process
+    to process as a value (an exception would bring its traceback along)."""
 
     def __init__(self, data_sets, order, recipe):
         self.data_sets, self.order, self.recipe = data_sets, order, recipe
 
     def __getitem__(self, number):
+        try:
+            return self.sample(number)
+        except Refused as why:
+            return why
+
+    def sample(self, number):
         which, item = self.order(number)
         data, recipe = self.data_sets[which], self.recipe
         rng = np.random.default_rng([recipe.seed, 1 << 21, number])
@@ -59,6 +67,9 @@ class Steps:
 
 
 def collated(samples):
+    refused = next((s for s in samples if isinstance(s, Refused)), None)
+    if refused:
+        return refused
     photos, truths, words, titles = zip(*samples)
     images, truths = torch.from_numpy(np.stack(photos)), torch.from_numpy(np.stack(truths))
     return Batch(images, truths, list(words), list(titles))
@@ -70,9 +81,9 @@ def left_to_the_trainer(_):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def loader(data_sets, order, recipe, ranks, first, last, workers):
-    """Batches of steps `first` to `last`."""
-    return DataLoader(
+def batches(data_sets, order, recipe, ranks, first, last, workers):
+    """Of steps `first` to `last`."""
+    loader = DataLoader(
         Samples(data_sets, order, recipe),
         batch_sampler=Steps(first, last, recipe.batch, ranks),
         collate_fn=collated,
@@ -80,6 +91,10 @@ def loader(data_sets, order, recipe, ranks, first, last, workers):
         worker_init_fn=left_to_the_trainer,
         pin_memory=ranks.device.type == "cuda",
     )
+    for batch in loader:
+        if isinstance(batch, Refused):
+            raise batch
+        yield batch
 
 
 def offered_vectors(words, vectors):

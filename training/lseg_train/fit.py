@@ -2,13 +2,13 @@
 stopped and goes on ends with the weights of one that was not."""
 
 import contextlib
+import math
 import signal
 import time
 
 import torch
 
-from . import files
-from .batches import loader, offered_vectors
+from .batches import batches, offered_vectors
 from .begin import beginning, data_of, refuse_crop
 from .errors import Refused
 from .judge import validate
@@ -66,12 +66,12 @@ class Trainer:
         total, count = self.loss(batch)
         whole, counted = self.ranks.sum([total.item(), count])
         norm = float("nan")
-        if torch.isfinite(torch.tensor(whole)):
+        if math.isfinite(whole):
             (total / max(1.0, counted)).backward()
             parameters = list(self.model.parameters())
             self.ranks.sum_gradients(parameters)
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip or float("inf")).item()
-        taken = bool(torch.isfinite(torch.tensor(norm)))
+        taken = math.isfinite(norm)
         if taken:
             for group in self.optimiser.param_groups:
                 group["lr"] = new_rate * group["factor"]
@@ -186,10 +186,10 @@ class Fit:
             f"{trainer.step}, on {self.ranks.count} × {self.ranks.device}"
         )
         self.judge_if_due()
-        batches = iter(loader(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers))
+        coming = batches(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers)
         saved, said, photos, losses, failed = time.monotonic(), time.monotonic(), 0, [], []
         while trainer.step < self.steps and not self.keeper.stopped_early:
-            batch = next(batches)
+            batch = next(coming)
             at = rate(self.recipe, trainer.step, self.steps, self.steps_an_epoch)
             loss, norm, taken = self.taught(batch, at)
             photos += self.recipe.batch
@@ -257,8 +257,7 @@ class Fit:
 def fit(config):
     """The whole command -> exit code."""
     run = Fit(config)
-    try:
-        return run.run()
-    finally:
-        run.log.close()
-        run.ranks.close()
+    code = run.run()
+    run.log.close()
+    run.ranks.close()
+    return code

@@ -70,3 +70,15 @@ def test_check_names_everything_that_is_broken_at_once(tmp_path):
     (tmp_path / "words.txt").write_text(words.rstrip() + "\nTree\n")
     assert "'Tree'" in call("check", path).stdout
     assert call("fit", path).returncode == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_photo_that_cannot_be_read_ends_a_run_in_one_line(tmp_path, workers):
+    tree = trees.build("files", tmp_path)
+    for mask in tree.masks:
+        mask.write_bytes(mask.read_bytes()[:60])
+    path = written(tmp_path, [tree.table])
+    path.write_text(path.read_text().replace("workers = 2", f"workers = {workers}"))
+    done = call("fit", path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path}/masks/")
