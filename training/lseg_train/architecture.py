@@ -11,10 +11,22 @@ ACTIVATIONS = ("relu", "lrelu", "tanh")
 HEAD_SIZE = 64
 
 # Width, layers, heads and C of CLIP's text towers.
-CLIP_TEXT = {"ViT-B/32": (512, 12, 8, 512), "ViT-B/16": (512, 12, 8, 512), "RN50x4": (640, 12, 10, 640), "RN50x16": (768, 12, 12, 768)}  # fmt: skip
+CLIP_TEXT = {
+    "ViT-B/32": (512, 12, 8, 512),
+    "ViT-B/16": (512, 12, 8, 512),
+    "RN50x4": (640, 12, 10, 640),
+    "RN50x16": (768, 12, 12, 768),
+}
 
 PRESETS = {
-    "vitl16": {"kind": "vit", "width": 1024, "depth": 24, "patch": 16, "grid": 24, "reassemble": [256, 512, 1024, 1024]},
+    "vitl16": {
+        "kind": "vit",
+        "width": 1024,
+        "depth": 24,
+        "patch": 16,
+        "grid": 24,
+        "reassemble": [256, 512, 1024, 1024],
+    },
     "vitb32": {"kind": "vit", "width": 768, "depth": 12, "patch": 32, "grid": 12, "reassemble": [96, 192, 384, 768]},
     "rn101": {"kind": "resnet", "stem": 64, "blocks": [3, 4, 23, 3], "planes": [64, 128, 256, 512]},
 }
@@ -34,7 +46,16 @@ def vit(width, depth, patch, grid, mlp=None):
         raise Unfit(f"patch is {patch}, {' or '.join(map(str, PATCHES))} is expected")
     hooks = [depth * k // 4 - 1 for k in (1, 2, 3, 4)]
     heads, mlp = width // HEAD_SIZE, mlp or 4 * width
-    return {"kind": "vit", "patch": patch, "dim": width, "depth": depth, "heads": heads, "mlp": mlp, "grid": grid, "hooks": hooks}
+    return {
+        "kind": "vit",
+        "patch": patch,
+        "dim": width,
+        "depth": depth,
+        "heads": heads,
+        "mlp": mlp,
+        "grid": grid,
+        "hooks": hooks,
+    }
 
 
 def resnet(stem, blocks, planes):
@@ -57,7 +78,9 @@ def head_block(kind="none", depth=1, activation="lrelu", tied=True):
     return block if tied else {**block, "tied": False}
 
 
-def network(image, features, text, embed_dim, reassemble=None, block=None, mean=None, std=None, size=480, preset="custom"):
+def network(
+    image, features, text, embed_dim, reassemble=None, block=None, mean=None, std=None, size=480, preset="custom"
+):
     """A whole configuration. `size` is the longer side that the program takes photos at when none is asked for."""
     if image["kind"] == "resnet":
         reassemble = [4 * planes for planes in image["planes"]]
@@ -79,5 +102,6 @@ def network(image, features, text, embed_dim, reassemble=None, block=None, mean=
 
 
 def step(config):
-    """Both sides of an input are multiples of this: the decoder halves as often as the encoder, at patch 16 once more."""
+    """Both sides of an input are multiples of this: the decoder halves as often as the encoder, at patch 16 once
+    more."""
     return math.lcm(32, config["image"].get("patch", 32))

@@ -26,8 +26,8 @@ class Batch:
 
 
 class Samples(Dataset):
-    """Sample number -> (photo, answers, words, title), augmented; or why the photo cannot be had, which passes from process
-    to process as a value (an exception would bring its traceback along)."""
+    """Sample number -> (photo, answers, words, title), augmented; or why the photo cannot be had, which passes from
+    process to process as a value (an exception would bring its traceback along)."""
 
     def __init__(self, data_sets, order, recipe):
         self.data_sets, self.order, self.recipe = data_sets, order, recipe
@@ -47,7 +47,9 @@ class Samples(Dataset):
         photo, truth = augmented(
             sample, rng, recipe.crop, recipe.base, recipe.scales, recipe.mirror, pad=pad, jitter=recipe.jitter
         )
-        offered = offer(replace(sample, photo=photo, truth=truth), rng, recipe.negatives, recipe.leave_out, data.synonyms)
+        offered = offer(
+            replace(sample, photo=photo, truth=truth), rng, recipe.negatives, recipe.leave_out, data.synonyms
+        )
         return photo, answers(truth, offered), offered.words, data.title(item)
 
 
@@ -98,7 +100,8 @@ def batches(data_sets, order, recipe, ranks, first, last, workers):
 
 
 def offered_vectors(words, vectors):
-    """Words of each sample -> (texts [n or 1, most, C], offered [n or 1, most, 1, 1] or None where all have as many)."""
+    """Words of each sample -> (texts [n or 1, most, C], offered [n or 1, most, 1, 1] or None where all have as
+    many)."""
     if all(w == words[0] for w in words):
         return vectors(words[0])[None], None
     most = max(map(len, words))

@@ -51,7 +51,9 @@ def beginning(config):
         files.load_image(model, weights, start.encoder, files.ENCODER_LACKS)
     trained = source is not None and any(k.startswith(files.FILE_LACKS) for k in source.image)
     without = block.after if block and model.regularised and not trained else 0
-    return Beginning(numbers, model, tensors, Words(text, embed_dim, tensors), without, source.metadata if source else {})
+    return Beginning(
+        numbers, model, tensors, Words(text, embed_dim, tensors), without, source.metadata if source else {}
+    )
 
 
 def refuse_crop(recipe, begun):
@@ -71,8 +73,9 @@ def text_of(config, source, program):
     text, embed_dim, tensors = files.text_tower(config.within(named), program)
     if source and source.config["embed_dim"] != embed_dim:
         raise Refused(
-            f"C differs: {config.file.start.file} has embeddings of {source.config['embed_dim']} numbers, the text tower "
-            f"{named} of {embed_dim}; a tower with {source.config['embed_dim']} is expected (leave start.text out for the file's own)"
+            f"C differs: {config.file.start.file} has embeddings of {source.config['embed_dim']} numbers, the text "
+            f"tower {named} of {embed_dim}; a tower with {source.config['embed_dim']} is expected (leave start.text out "
+            "for the file's own)"
         )
     return text, embed_dim, tensors
 
@@ -82,7 +85,10 @@ def block_of(config):
     if table is None:
         return None
     if table.start not in ("identity", "published") or table.after < 0:
-        raise Unfit(f"head_block.start is {table.start!r} and after {table.after}: identity or published, and 0 or more, are expected")
+        raise Unfit(
+            f"head_block.start is {table.start!r} and after {table.after}: identity or published, and 0 or more, are "
+            "expected"
+        )
     return architecture.head_block(table.kind, table.depth, table.activation, table.tied)
 
 
@@ -91,14 +97,20 @@ def from_file(config, source):
     table, usual = vars(config.file.model), vars(ModelTable())
     given = {k for k in table if table[k] != usual[k]} - {"head_block"}
     if given:
-        raise Unfit(f"{', '.join(sorted(given))} is set, but start.file describes the network; only head_block may be set beside it")
+        raise Unfit(
+            f"{', '.join(sorted(given))} is set, but start.file describes the network; only head_block may be set "
+            "beside it"
+        )
     return source.config | {"head_block": block_of(config) or source.config["head_block"]}
 
 
 def described(config, text, embed_dim):
     """A network from [model]'s numbers."""
     table, recipe = config.file.model, config.recipe
-    numbers = {"encoder": table.encoder or "vit", **{k: getattr(table, k) for k in ("width", "depth", "patch", "stem", "blocks", "planes")}}
+    numbers = {
+        "encoder": table.encoder or "vit",
+        **{k: getattr(table, k) for k in ("width", "depth", "patch", "stem", "blocks", "planes")},
+    }
     reassemble, grid = table.reassemble, table.grid
     if table.preset:
         if table.preset not in architecture.PRESETS:
@@ -123,4 +135,6 @@ def described(config, text, embed_dim):
 
 def data_of(config):
     """(training sets, validation sets); refuses missing files."""
-    return tuple([open_data(table, config.root) for table in tables] for tables in (config.file.data, config.file.validation))
+    return tuple(
+        [open_data(table, config.root) for table in tables] for tables in (config.file.data, config.file.validation)
+    )

@@ -39,7 +39,9 @@ def check(config, say=print):
 
 def opened(problems, config, tables):
     """The data sets that can be opened; a missing file is told when its sample is read."""
-    found = [collected(problems, lambda table=table: open_data(table, config.root, absent_files="keep")) for table in tables]
+    found = [
+        collected(problems, lambda table=table: open_data(table, config.root, absent_files="keep")) for table in tables
+    ]
     return [data for data in found if data is not None]
 
 
@@ -48,7 +50,8 @@ def network_line(begun):
     block = config["head_block"]
     return (
         f"network: {config['image']['kind']}, step {architecture.step(config)}, features {config['features']}, C "
-        f"{config['embed_dim']}, head block {block['kind']} × {block['depth']}, {weights / 1e6:.1f} million weights to train"
+        f"{config['embed_dim']}, head block {block['kind']} × {block['depth']}, {weights / 1e6:.1f} million weights to "
+        "train"
     )
 
 

@@ -1,5 +1,5 @@
-"""`lseg-train export`: one of a run's files with everything that its users should know in its metadata, compared with the
-program's own scores of it."""
+"""`lseg-train export`: one of a run's files with everything that its users should know in its metadata, compared with
+the program's own scores of it."""
 
 import json
 import subprocess
@@ -28,21 +28,35 @@ def export(config, source="best", to=None, half=True, say=print):
     start = chosen(config.out, source)
     model = files.read_model(start)
     if model.config["head_block"].get("tied") is False:
-        raise Refused(f"{start}: its head block has a kernel for each time, which the program does not run; train it with tied = true")
+        raise Refused(
+            f"{start}: its head block has a kernel for each time, which the program does not run; train it with "
+            "tied = true"
+        )
     training, validation = data_of(config)
     to = Path(to) if to else config.out / f"{config.path.stem}.safetensors"
-    files.write_model(to, model.config, files.image_tensors(model.image, half), model.text, metadata(config, model, training))
+    files.write_model(
+        to, model.config, files.image_tensors(model.image, half), model.text, metadata(config, model, training)
+    )
     say(f"{to}: {to.stat().st_size} bytes, from {start.name}")
     program = files.program(config.file.program)
     if program is None:
-        say("not compared with the program: there is no lseg-fast in PATH (set program = \"…\")")
+        say('not compared with the program: there is no lseg-fast in PATH (set program = "…")')
         return to
     worst = compared(program, to, config, validation or training)
-    say(f"scores of {PHOTOS} photos: at most {worst:.1e} of their range apart from the program's (allowed: {MOST_APART:.0e})")
+    say(
+        f"scores of {PHOTOS} photos: at most {worst:.1e} of their range apart from the program's (allowed: "
+        f"{MOST_APART:.0e})"
+    )
     if not worst <= MOST_APART:
-        raise Refused(f"{to}: the program's scores are {worst:.1e} of their range apart from PyTorch's, at most {MOST_APART:.0e} is expected")
+        raise Refused(
+            f"{to}: the program's scores are {worst:.1e} of their range apart from PyTorch's, at most {MOST_APART:.0e} "
+            "is expected"
+        )
     for answer in program_judgement(program, to, validation, config.file.run.size or config.recipe.crop):
-        say(f"{answer['data']}: lseg-fast eval says mIoU {answer['mean_iou']:.4f}, pixels {answer['pixel_accuracy']:.4f}")
+        say(
+            f"{answer['data']}: lseg-fast eval says mIoU {answer['mean_iou']:.4f}, "
+            f"pixels {answer['pixel_accuracy']:.4f}"
+        )
     return to
 
 
@@ -71,9 +85,13 @@ def metadata(config, model, training):
         "lseg-fast.words": json.dumps(words, ensure_ascii=False),
         "lseg-fast.data": json.dumps(sets, ensure_ascii=False),
         "lseg-fast.recipe": json.dumps(recipe),
-        "lseg-fast.licences": "; ".join(filter(None, [config.file.licence, model.metadata.get("lseg-fast.licences", "")])),
+        "lseg-fast.licences": "; ".join(
+            filter(None, [config.file.licence, model.metadata.get("lseg-fast.licences", "")])
+        ),
     }
-    kept = {k: v for k, v in model.metadata.items() if k in ("lseg-fast.limits", "lseg-fast.step", "lseg-fast.validation")}
+    kept = {
+        k: v for k, v in model.metadata.items() if k in ("lseg-fast.limits", "lseg-fast.step", "lseg-fast.validation")
+    }
     return {k: v for k, v in (told | kept).items() if v}
 
 
@@ -90,7 +108,9 @@ def compared(program, path, config, data_sets):
         names = [w[0] for w in sample.labels]
         photo = fitted(sample.photo, size, architecture.step(file.config))
         with torch.inference_mode():
-            wanted = mask_scores(model, file.config, words, photo, names, max(photo.shape[:2]), torch.device("cpu")).numpy()
+            wanted = mask_scores(
+                model, file.config, words, photo, names, max(photo.shape[:2]), torch.device("cpu")
+            ).numpy()
         got = program_scores(program, path, photo, names, number)
         worst = max(worst, float(np.abs(got - wanted).max() / max(1e-9, wanted.max() - wanted.min())))
     return worst

@@ -1,5 +1,5 @@
-"""Model files: our own with their configuration, published checkpoints (through `lseg-fast convert`), encoders of timm and
-torchvision, CLIP's text towers. What is read here may come from strangers: nothing in it is executed."""
+"""Model files: our own with their configuration, published checkpoints (through `lseg-fast convert`), encoders of timm
+and torchvision, CLIP's text towers. What is read here may come from strangers: nothing in it is executed."""
 
 import json
 import os
@@ -67,10 +67,14 @@ def split(tensors, config, metadata):
 
 def converted(path, lseg_fast):
     if lseg_fast is None:
-        raise Refused(f"{path} is read through `lseg-fast convert`, but there is no lseg-fast in PATH; set program = \"…\"")
+        raise Refused(
+            f'{path} is read through `lseg-fast convert`, but there is no lseg-fast in PATH; set program = "…"'
+        )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.safetensors"
-        said = subprocess.run([lseg_fast, "convert", str(path), "--out", str(out), "--quiet"], capture_output=True, text=True)
+        said = subprocess.run(
+            [lseg_fast, "convert", str(path), "--out", str(out), "--quiet"], capture_output=True, text=True
+        )
         if said.returncode:
             raise Refused(f"{path} cannot be converted: {said.stderr.strip()}")
         tensors, metadata = read_tensors(out)
@@ -98,7 +102,9 @@ def pretrained(library, make):
     try:
         return make(__import__(library))
     except ImportError:
-        raise Refused(f"start.encoder needs {library}: pip install {library}, or name a file with the weights") from None
+        raise Refused(
+            f"start.encoder needs {library}: pip install {library}, or name a file with the weights"
+        ) from None
     except Exception as error:  # whatever a download or an unknown name raises there
         raise Refused(f"{library} does not give the weights: {error}") from None
 
@@ -134,7 +140,7 @@ def resnet_names(state, source):
     for key, value in state.items():
         first = next((p for p in place if key.startswith(p)), None)
         if first:
-            named[f"pretrained.{place[first]}{key[len(first):]}"] = value.float()
+            named[f"pretrained.{place[first]}{key[len(first) :]}"] = value.float()
         elif key.startswith(("layer2.", "layer3.", "layer4.")):
             named[f"pretrained.{key}"] = value.float()
     if not named:
@@ -148,7 +154,8 @@ TEXT_KEYS = ("token_embedding.weight", "positional_embedding", "transformer.resb
 
 
 def text_tower(path, lseg_fast=None):
-    """-> (numbers, embed_dim, tensors) of a file of ours or of CLIP's (OpenAI's or open_clip's state, safetensors or .pt)."""
+    """-> (numbers, embed_dim, tensors) of a file of ours or of CLIP's (OpenAI's or open_clip's state, safetensors or
+    .pt)."""
     if Path(path).suffix == ".safetensors":
         tensors, metadata = read_tensors(path)
         if CONFIG in metadata:
@@ -163,7 +170,9 @@ def text_tower(path, lseg_fast=None):
         embed_dim, context = text["text_projection"].shape[1], text["positional_embedding"].shape[0]
         mlp = text["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
     except KeyError as missing:
-        raise Refused(f"{path} has no {missing.args[0]}: a text tower of CLIP's or a file of ours is expected") from None
+        raise Refused(
+            f"{path} has no {missing.args[0]}: a text tower of CLIP's or a file of ours is expected"
+        ) from None
     layers = 1 + max(int(k.split(".")[2]) for k in text if k.startswith("transformer.resblocks."))
     heads = width // architecture.HEAD_SIZE
     return dict(vocab=vocab, context=context, width=width, layers=layers, heads=heads, mlp=mlp), embed_dim, text
@@ -185,7 +194,9 @@ def load_image(model, tensors, source, may_lack=()):
     if wrong:
         key = min(wrong)
         found, expected = list(tensors[key].shape), list(own[key].shape)
-        raise Refused(f"{source}: {key} is {found}, {expected} is expected; the configuration describes another network")
+        raise Refused(
+            f"{source}: {key} is {found}, {expected} is expected; the configuration describes another network"
+        )
     missing = sorted(k for k in wanted - tensors.keys() if not k.startswith(tuple(may_lack)))
     if missing:
         raise Refused(f"{source} has no {missing[0]} ({len(missing)} tensors are missing); another network is in it")
@@ -208,8 +219,8 @@ def grid_resized(tensors, grid):
 
 
 def image_tensors(state, half):
-    """What the program reads of an ImageModel's state. Running statistics stay float32: a variance may lie below float16's
-    smallest number."""
+    """What the program reads of an ImageModel's state. Running statistics stay float32: a variance may lie below
+    float16's smallest number."""
     kept = {k: v.detach().cpu() for k, v in state.items() if not k.endswith("num_batches_tracked")}
     return {k: (v.half() if half and "running_" not in k else v.float()).contiguous() for k, v in kept.items()}
 
@@ -243,7 +254,10 @@ class whole:
         self.part.unlink(missing_ok=True)
         if isinstance(error, (OSError, SafetensorError, RuntimeError)):
             free = shutil.disk_usage(existing(self.part.parent)).free
-            raise Refused(f"{self.part} cannot be written ({error}); {free >> 20} MiB are free there. What was kept before is whole") from None
+            raise Refused(
+                f"{self.part} cannot be written ({error}); {free >> 20} MiB are free there. What was kept before is "
+                "whole"
+            ) from None
 
 
 def existing(folder):

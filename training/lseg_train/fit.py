@@ -1,5 +1,5 @@
-"""`lseg-train fit`: steps, validation, states, files. What it does is a function of the configuration alone: a run that was
-stopped and goes on ends with the weights of one that was not."""
+"""`lseg-train fit`: steps, validation, states, files. What it does is a function of the configuration alone: a run that
+was stopped and goes on ends with the weights of one that was not."""
 
 import contextlib
 import math
@@ -32,7 +32,9 @@ class Trainer:
         model.recompute(recipe.recompute)
         self.model = share_batch_norm(model, ranks) if recipe.bn == "batch" else model
         self.optimiser = optimiser(self.model, recipe)
-        self.mean = {k: v.clone() for k, v in self.model.state_dict().items() if v.is_floating_point()} if recipe.ema else {}
+        self.mean = (
+            {k: v.clone() for k, v in self.model.state_dict().items() if v.is_floating_point()} if recipe.ema else {}
+        )
         self.step, self.not_finite = 0, 0
 
     def training_mode(self):
@@ -115,7 +117,10 @@ class Trainer:
         if not self.model.regularised:
             return {}
         kernels = self.model.scratch.head_block.kernels()
-        return {"gain": [round(k.weight.sum().item(), 5) for k in kernels], "bias": [round(k.bias.item(), 5) for k in kernels]}
+        return {
+            "gain": [round(k.weight.sum().item(), 5) for k in kernels],
+            "bias": [round(k.bias.item(), 5) for k in kernels],
+        }
 
 
 def optimiser(model, recipe):
@@ -126,8 +131,13 @@ def optimiser(model, recipe):
         parameters = list(part.parameters())
         split = [(parameters, recipe.weight_decay)]
         if recipe.optimiser == "adamw":
-            split = [([p for p in parameters if p.dim() > 1], recipe.weight_decay), ([p for p in parameters if p.dim() <= 1], 0.0)]
-        groups += [{"params": some, "weight_decay": decay, "factor": factor, "name": name} for some, decay in split if some]
+            split = [
+                ([p for p in parameters if p.dim() > 1], recipe.weight_decay),
+                ([p for p in parameters if p.dim() <= 1], 0.0),
+            ]
+        groups += [
+            {"params": some, "weight_decay": decay, "factor": factor, "name": name} for some, decay in split if some
+        ]
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, recipe.rate, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, recipe.rate)
@@ -158,11 +168,13 @@ class Fit:
         photos = sum(map(len, self.data))
         if self.ranks.count > min(photos, self.recipe.batch):
             raise Refused(
-                f"{self.ranks.count} processes share {photos} photos in batches of {self.recipe.batch}: at most one process a "
-                "photo of the batch is expected; start fewer"
+                f"{self.ranks.count} processes share {photos} photos in batches of {self.recipe.batch}: at most one "
+                "process a photo of the batch is expected; start fewer"
             )
         if self.recipe.batch % self.ranks.count:
-            raise Refused(f"train.batch is {self.recipe.batch}, a multiple of the {self.ranks.count} processes is expected")
+            raise Refused(
+                f"train.batch is {self.recipe.batch}, a multiple of the {self.ranks.count} processes is expected"
+            )
         self.order = Order([len(d) for d in self.data], [d.weight for d in self.data], self.recipe)
         self.steps_an_epoch = self.order.epoch_samples // self.recipe.batch
         self.steps = self.recipe.steps or self.recipe.epochs * self.steps_an_epoch
@@ -182,8 +194,8 @@ class Fit:
         """-> exit code: 0 done, 128 + the signal that ended it."""
         trainer, run = self.trainer, self.config.file.run
         self.say(
-            f"{sum(map(len, self.data))} photos in {len(self.data)} data sets, {self.steps} steps of {self.recipe.batch}, from step "
-            f"{trainer.step}, on {self.ranks.count} × {self.ranks.device}"
+            f"{sum(map(len, self.data))} photos in {len(self.data)} data sets, {self.steps} steps of {self.recipe.batch}, "
+            f"from step {trainer.step}, on {self.ranks.count} × {self.ranks.device}"
         )
         self.judge_if_due()
         coming = batches(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers)
@@ -199,15 +211,15 @@ class Fit:
                 self.say(f"step {trainer.step}: not finite (loss {loss}, gradient {norm}); left out")
                 if trainer.not_finite >= MOST_NOT_FINITE:
                     raise Refused(
-                        f"loss or gradient was not finite in {MOST_NOT_FINITE} steps; a smaller train.rate or train.clip is expected "
-                        f"to help. Photos of those since the start: {', '.join(dict.fromkeys(failed))}"
+                        f"loss or gradient was not finite in {MOST_NOT_FINITE} steps; a smaller train.rate or train.clip is "
+                        f"expected to help. Photos of those since the start: {', '.join(dict.fromkeys(failed))}"
                     )
             now = time.monotonic()
             if trainer.step % run.log_every == 0 or trainer.step == self.steps:
                 self.log.line(
                     step=trainer.step, loss=sum(losses) / len(losses), rate=at, gradient=norm,
-                    photos_per_second=photos / (now - said), memory=memory(self.ranks.device), not_finite=trainer.not_finite,
-                    **trainer.block(),
+                    photos_per_second=photos / (now - said), memory=memory(self.ranks.device),
+                    not_finite=trainer.not_finite, **trainer.block(),
                 )  # fmt: skip
                 self.say(
                     f"step {trainer.step} of {self.steps}, loss {sum(losses) / len(losses):.4f}, rate {at:.2e}, "
@@ -230,8 +242,8 @@ class Fit:
             return self.trainer.learn(batch, at)
         except torch.OutOfMemoryError as error:
             raise Refused(
-                f"the GPU's memory is out ({str(error).splitlines()[0]}). Smaller train.batch ({self.recipe.batch}) or train.crop "
-                f"({self.recipe.crop}), train.recompute = true or train.precision = \"bfloat16\" take less"
+                f"the GPU's memory is out ({str(error).splitlines()[0]}). Smaller train.batch ({self.recipe.batch}) or "
+                f'train.crop ({self.recipe.crop}), train.recompute = true or train.precision = "bfloat16" take less'
             ) from None
 
     def judge_if_due(self):
@@ -246,10 +258,12 @@ class Fit:
             tally = validate(model, trainer.config, trainer.words, self.validation, size, self.ranks)
         mean_iou = tally.mean_iou()
         self.log.line(
-            step=trainer.step, epoch=trainer.step // self.steps_an_epoch, mean_iou=mean_iou, pixel_accuracy=tally.accuracy(),
-            dead_labels=tally.dead(),
+            step=trainer.step, epoch=trainer.step // self.steps_an_epoch, mean_iou=mean_iou,
+            pixel_accuracy=tally.accuracy(), dead_labels=tally.dead(),
         )  # fmt: skip
-        self.say(f"epoch {trainer.step // self.steps_an_epoch}: validation mIoU {mean_iou:.4f}, pixels {tally.accuracy():.4f}")
+        self.say(
+            f"epoch {trainer.step // self.steps_an_epoch}: validation mIoU {mean_iou:.4f}, pixels {tally.accuracy():.4f}"
+        )
         self.keeper.judged_with(trainer, mean_iou)
         return True
 

@@ -46,7 +46,10 @@ class Tally:
     def ious(self):
         """Of labels that are true or said somewhere."""
         names = self.true.keys() | self.said.keys()
-        return {n: self.both.get(n, 0) / (self.true.get(n, 0) + self.said.get(n, 0) - self.both.get(n, 0)) for n in sorted(names)}
+        return {
+            n: self.both.get(n, 0) / (self.true.get(n, 0) + self.said.get(n, 0) - self.both.get(n, 0))
+            for n in sorted(names)
+        }
 
     def mean_iou(self):
         ious = self.ious()

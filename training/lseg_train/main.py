@@ -31,7 +31,9 @@ def parser():
         command = commands.add_parser(name, help=does, description=does.capitalize() + ".", epilog=EXAMPLES,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         command.add_argument("config", type=Path, metavar="CONFIG.toml")
-    command.add_argument("--from", dest="source", default="best", metavar="best|last|FILE", help="which file of the run [best]")
+    command.add_argument(
+        "--from", dest="source", default="best", metavar="best|last|FILE", help="which file of the run [best]"
+    )
     command.add_argument("--to", type=Path, metavar="FILE", help="[CONFIG's name in the run's folder]")
     command.add_argument("--type", choices=("f16", "f32"), default="f16", help="of the weights [f16]")
     return top

@@ -1,8 +1,8 @@
-"""LSeg in PyTorch, the one definition that everything here trains: a ViT or a bottleneck ResNet, DPT's decoder, cosines with
-label vectors, spatial regularisation of the logits; and CLIP's text transformer beside it.
+"""LSeg in PyTorch, the one definition that everything here trains: a ViT or a bottleneck ResNet, DPT's decoder, cosines
+with label vectors, spatial regularisation of the logits; and CLIP's text transformer beside it.
 
-Module names are the published checkpoint's: `state_dict` is a file's content. A configuration is a plain dict in the form
-of a file's `lseg-fast.config` (`architecture.py` makes and checks it).
+Module names are the published checkpoint's: `state_dict` is a file's content. A configuration is a plain dict in the
+form of a file's `lseg-fast.config` (`architecture.py` makes and checks it).
 
 Sources: LSeg (2201.03546), DPT (2103.13413), ViT (2010.11929), ResNet (1512.03385, as torchvision names it), CLIP
 (2103.00020)."""
@@ -197,7 +197,8 @@ class Bottleneck(nn.Module):
 
 
 class Resnet(nn.Module):
-    """Image [n, 3, h, w] -> the four stages' maps, at 1/4, 1/8, 1/16 and 1/32. The stem is the first stage's places 0 to 3."""
+    """Image [n, 3, h, w] -> the four stages' maps, at 1/4, 1/8, 1/16 and 1/32. The stem is the first stage's places 0
+    to 3."""
 
     def __init__(self, stem, blocks, planes):
         super().__init__()
@@ -285,9 +286,9 @@ FAR_BELOW = -1e4
 
 
 class HeadBlock(nn.Module):
-    """Spatial regularisation (LSeg, section 3.3): a 3×3 kernel that all labels share, `depth` times, the activation behind
-    each but the last. "bottleneck" adds the pixel's largest logit. Untied, each time has a kernel of its own (no published
-    file has that and the program does not run it)."""
+    """Spatial regularisation (LSeg, section 3.3): a 3×3 kernel that all labels share, `depth` times, the activation
+    behind each but the last. "bottleneck" adds the pixel's largest logit. Untied, each time has a kernel of its own (no
+    published file has that and the program does not run it)."""
 
     def __init__(self, kind, depth, activation, tied=True):
         super().__init__()

@@ -1,5 +1,5 @@
-"""Which photo comes when: a function of the seed and of the sample's number alone, so that a run that goes on, or has more
-processes, sees the same."""
+"""Which photo comes when: a function of the seed and of the sample's number alone, so that a run that goes on, or has
+more processes, sees the same."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ class Order:
     def __init__(self, sizes, weights, recipe):
         self.sizes, self.seed = sizes, recipe.seed
         shares = np.array(sizes, float) * np.array(weights, float)
-        wanted = recipe.epoch_samples or int(round(shares.sum()))
+        wanted = recipe.epoch_samples or round(shares.sum())
         self.epoch_samples = max(recipe.batch, wanted // recipe.batch * recipe.batch)
         exact = shares / shares.sum() * self.epoch_samples
         counts = np.floor(exact).astype(int)

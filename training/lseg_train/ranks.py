@@ -1,5 +1,5 @@
-"""Several processes that share a batch (`torchrun`): sums over all of them, batch norm included. One process alone needs
-none of it and computes the same."""
+"""Several processes that share a batch (`torchrun`): sums over all of them, batch norm included. One process alone
+needs none of it and computes the same."""
 
 import os
 
@@ -17,7 +17,7 @@ class Ranks:
         self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if kind.startswith("cuda") and not torch.cuda.is_available():
-            raise Refused("run.device is cuda, but PyTorch sees no GPU here; device = \"cpu\" computes without one")
+            raise Refused('run.device is cuda, but PyTorch sees no GPU here; device = "cpu" computes without one')
         if kind == "cuda":
             kind = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
         self.device = torch.device(kind)
@@ -38,8 +38,8 @@ class Ranks:
         return numbers.tolist()
 
     def sum_gradients(self, parameters):
-        """Each process has the gradient of its part of one sum: adds them up, in place. Those without a gradient are left
-        out; all processes have the same."""
+        """Each process has the gradient of its part of one sum: adds them up, in place. Those without a gradient are
+        left out; all processes have the same."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.count == 1 or not gradients:
             return

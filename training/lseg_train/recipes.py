@@ -101,9 +101,11 @@ def resolved(name, overrides):
     if len(recipe.scales) != 2 or not 0 < recipe.scales[0] <= recipe.scales[1] <= 16:
         raise Refused(f"train.scales is {recipe.scales}, [smallest, largest] is expected, at most 16")
     if recipe.negatives is not None and recipe.negatives < 0:
-        raise Refused(f"train.negatives is {recipe.negatives}, 0 or more is expected (leave it out to offer the whole list)")
+        raise Refused(
+            f"train.negatives is {recipe.negatives}, 0 or more is expected (leave it out to offer the whole list)"
+        )
     if recipe.leave_out and recipe.negatives is None:
-        raise Refused("train.leave_out needs train.negatives: only there \"other\" is offered")
+        raise Refused('train.leave_out needs train.negatives: only there "other" is offered')
     if not recipe.epochs and not recipe.steps:
         raise Refused("train.epochs and train.steps are 0, one of them is expected")
     return recipe

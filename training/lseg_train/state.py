@@ -35,13 +35,18 @@ class Keeper:
         differing = sorted(differences(json.loads(state["config"]), self.config.identity()))
         if differing:
             raise Refused(
-                f"{path} is of another configuration: {', '.join(differing)} differ. Set `out` to another folder to begin anew"
+                f"{path} is of another configuration: {', '.join(differing)} differ. Set `out` to another folder to "
+                "begin anew"
             )
         trainer.model.load_state_dict(state["model"])
         trainer.optimiser.load_state_dict(state["optimiser"])
         trainer.mean = state["mean"]
         trainer.step, trainer.not_finite = state["step"], state["not_finite"]
-        self.best, self.judged, self.epochs_without = [tuple(b) for b in state["best"]], state["judged"], state["epochs_without"]
+        self.best, self.judged, self.epochs_without = (
+            [tuple(b) for b in state["best"]],
+            state["judged"],
+            state["epochs_without"],
+        )
 
     def save(self, trainer):
         if self.ranks.first:
@@ -76,7 +81,10 @@ class Keeper:
             files.write_model(path, self.begun.config, tensors, self.begun.text, self.metadata(trainer, mean_iou))
 
     def metadata(self, trainer, mean_iou):
-        return {"lseg-fast.step": str(trainer.step), **({} if mean_iou is None else {"lseg-fast.validation": f"{mean_iou:.6f}"})}
+        return {
+            "lseg-fast.step": str(trainer.step),
+            **({} if mean_iou is None else {"lseg-fast.validation": f"{mean_iou:.6f}"}),
+        }
 
     def finish(self, trainer):
         self.save(trainer)

@@ -1,7 +1,8 @@
 """CLIP's byte-pair tokens of labels: cleaned, split and merged as open_clip does it.
 
-The program cleans any string as ftfy does (src/tokenizer/clean.rs). Here are the steps that the words of a label file need:
-full-width forms, ligatures, curly quotes, NFC, case and spaces; what would need more is refused (`unreadable`)."""
+The program cleans any string as ftfy does (src/tokenizer/clean.rs). Here are the steps that the words of a label file
+need: full-width forms, ligatures, curly quotes, NFC, case and spaces; what would need more is refused
+(`unreadable`)."""
 
 import gzip
 import html
@@ -42,7 +43,7 @@ def simplified(c):
 
 def unreadable(text):
     """Why a text is no label here, or None: the program has rules of its own for these."""
-    found = next((c for c in text if unicodedata.category(c) in UNSEEN and c not in JOINERS or c in ODD), None)
+    found = next((c for c in text if (unicodedata.category(c) in UNSEEN and c not in JOINERS) or c in ODD), None)
     if found:
         return f"U+{ord(found):04X} is in it"
     if any(html.unescape(form) != form for form in (text, clean(text))):

@@ -30,11 +30,14 @@ SMALL = {
 
 
 def data_table(kind, tree, labels="labels.txt"):
-    return f'[[{kind}]]\nfolder = "{tree}"\nimages = "photos/*.png"\nmask = [["photos", "masks"]]\nlabels = "{tree}/{labels}"\n'
+    files = 'images = "photos/*.png"\nmask = [["photos", "masks"]]'
+    return f'[[{kind}]]\nfolder = "{tree}"\n{files}\nlabels = "{tree}/{labels}"\n'
 
 
-def configuration(folder, tree, encoder="resnet", recipe="finetune", train="", run="", start=f'text = "{DEMO}"', model="", top="",
-                  validation=True, crop=64, batch=4):  # fmt: skip
+def configuration(
+    folder, tree, encoder="resnet", recipe="finetune", train="", run="", start=f'text = "{DEMO}"', model="", top="",
+    validation=True, crop=64, batch=4,
+):  # fmt: skip
     """Writes CONFIG.toml for photos and masks of `tree` -> its path."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [f'recipe = "{recipe}"\n{top}', f"[start]\n{start}"]
@@ -43,8 +46,10 @@ def configuration(folder, tree, encoder="resnet", recipe="finetune", train="", r
     parts.append(data_table("data", tree))
     if validation:
         parts.append(data_table("validation", tree))
-    parts.append(f"[train]\ncrop = {crop}\nbase = 80\nscales = [0.8, 1.2]\nbatch = {batch}\njitter = 0.0\nwarm_up = 0\n{train}")
-    parts.append(f"[run]\nworkers = 0\nthreads = 1\ndevice = \"cpu\"\n{run}")
+    parts.append(
+        f"[train]\ncrop = {crop}\nbase = 80\nscales = [0.8, 1.2]\nbatch = {batch}\njitter = 0.0\nwarm_up = 0\n{train}"
+    )
+    parts.append(f'[run]\nworkers = 0\nthreads = 1\ndevice = "cpu"\n{run}')
     path = folder / "c.toml"
     path.write_text("\n".join(parts))
     return path

@@ -51,7 +51,7 @@ def test_a_good_one(tmp_path):
         ("rate = 1", "lr = 1", "line 19: train.lr is not known"),
         ('out = "run"', "output = 1", "line 2: output is not known"),
         ("[model]", "[modell]", "line 4: modell is not known"),
-        ("[[data]]\nimages = \"a/*.png\"\n", "[data]\nimages = \"a/*.png\"\n[data2]\n", "data is expected as tables"),
+        ('[[data]]\nimages = "a/*.png"\n', '[data]\nimages = "a/*.png"\n[data2]\n', "data is expected as tables"),
         ("width = 64", "width = ", "is no TOML.*line 5"),
     ],
 )

@@ -28,8 +28,9 @@ def clip_state(width=128, embed_dim=96, layers=2):
         block |= {p + f"ln_{k}.{n}": (width,) for k in (1, 2) for n in ("weight", "bias")}
         block |= {p + "mlp.c_fc.weight": (4 * width, width), p + "mlp.c_fc.bias": (4 * width,)}
         block |= {p + "mlp.c_proj.weight": (width, 4 * width), p + "mlp.c_proj.bias": (width,)}
-    shapes = block | {"token_embedding.weight": (49408, width), "positional_embedding": (77, width), "ln_final.weight": (width,),
-                      "ln_final.bias": (width,), "text_projection": (width, embed_dim), "logit_scale": (), "visual.proj": (8, 4)}  # fmt: skip
+    shapes = block | {"token_embedding.weight": (49408, width), "positional_embedding": (77, width)}
+    shapes |= {"ln_final.weight": (width,), "ln_final.bias": (width,), "text_projection": (width, embed_dim)}
+    shapes |= {"logit_scale": (), "visual.proj": (8, 4)}
     return {k: (0.1 * torch.randn(s, generator=generator)).half() for k, s in shapes.items()}
 
 
@@ -45,7 +46,10 @@ def test_clips_text_tower(tmp_path, tree):
 @pytest.mark.parametrize("name", ["ViT-B/32", "ViT-B/16", "RN50x4", "RN50x16"])
 def test_sizes_of_clips_towers(name, tmp_path):
     width, layers, heads, embed_dim = architecture.CLIP_TEXT[name]
-    state = {k: v.expand(s) for k, v, s in ((k, torch.zeros(()), tuple(v.shape)) for k, v in clip_state(width, embed_dim, 1).items())}
+    state = {
+        k: v.expand(s)
+        for k, v, s in ((k, torch.zeros(()), tuple(v.shape)) for k, v in clip_state(width, embed_dim, 1).items())
+    }
     state |= {k.replace(".0.", f".{i}."): v for i in range(layers) for k, v in state.items() if "resblocks.0" in k}
     torch.save(state, tmp_path / "clip.pt")
     numbers, found, _ = files.text_tower(tmp_path / "clip.pt")
@@ -89,7 +93,12 @@ def test_timms_vit_with_another_grid(tmp_path, tree):
 
 def test_torchvisions_resnet(tmp_path, tree):
     model = ImageModel(architecture.network(architecture.resnet(16, [1, 1, 1, 1], [8, 16, 32, 32]), 32, {}, 256))
-    back = {"pretrained.layer1.0.": "conv1.", "pretrained.layer1.1.": "bn1.", "pretrained.layer1.4.": "layer1.", "pretrained.": ""}
+    back = {
+        "pretrained.layer1.0.": "conv1.",
+        "pretrained.layer1.1.": "bn1.",
+        "pretrained.layer1.4.": "layer1.",
+        "pretrained.": "",
+    }
     state = {}
     for key, value in model.state_dict().items():
         prefix = next((p for p in back if key.startswith(p)), None)
@@ -134,7 +143,9 @@ def test_what_is_not_finite_is_not_written(tmp_path):
         image[key] = image[key].clone()
         image[key][0, 0] = value
         with pytest.raises(Refused, match=f"{key} holds values that are not finite"):
-            files.write_model(tmp_path / "m.safetensors", model.config, files.image_tensors(image, half), model.text, {})
+            files.write_model(
+                tmp_path / "m.safetensors", model.config, files.image_tensors(image, half), model.text, {}
+            )
     assert not list(tmp_path.iterdir())
 
 

@@ -20,7 +20,8 @@ def written(folder, tables, train=""):
     path = folder / "c.toml"
     path.write_text(
         f'recipe = "finetune"\n[start]\ntext = "{DEMO}"\n[model]\n{SMALL["resnet"]}' + "".join(map(toml, tables)) +
-        f'[train]\ncrop = 64\nbase = 80\nbatch = 8\nsteps = 5\n{train}[run]\nworkers = 2\nthreads = 1\ndevice = "cpu"\nlog_every = 1\n'
+        f"[train]\ncrop = 64\nbase = 80\nbatch = 8\nsteps = 5\n{train}"
+        '[run]\nworkers = 2\nthreads = 1\ndevice = "cpu"\nlog_every = 1\n'
     )  # fmt: skip
     return path
 
@@ -45,7 +46,9 @@ def test_five_steps_of_each(layout, tmp_path):
     from lseg_train.fit import fit
 
     config = read(written(tmp_path, [trees.build(layout, tmp_path).table]))
-    config = dataclasses.replace(config, file=dataclasses.replace(config.file, run=dataclasses.replace(config.file.run, workers=0)))
+    config = dataclasses.replace(
+        config, file=dataclasses.replace(config.file, run=dataclasses.replace(config.file.run, workers=0))
+    )
     assert fit(config) == 0
     assert (tmp_path / "run/last.safetensors").exists()
 
@@ -65,7 +68,15 @@ def test_check_names_everything_that_is_broken_at_once(tmp_path):
     done = call("check", path)
     told = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and "7 problems" in done.stdout, done.stdout
-    for part in (str(missing), str(smaller), f"{beyond}: expected ids", str(torn), "nowhere", "train.crop is 50", "word 'brick brick"):
+    for part in (
+        str(missing),
+        str(smaller),
+        f"{beyond}: expected ids",
+        str(torn),
+        "nowhere",
+        "train.crop is 50",
+        "word 'brick brick",
+    ):
         assert sum(part in line for line in told) == 1, (part, told)
     (tmp_path / "words.txt").write_text(words.rstrip() + "\nTree\n")
     assert "'Tree'" in call("check", path).stdout

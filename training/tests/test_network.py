@@ -1,4 +1,5 @@
-"""The one definition of the network: beside the plain reference of tests/golden, beside finite differences, as the demo."""
+"""The one definition of the network: beside the plain reference of tests/golden, beside finite differences, as the
+demo."""
 
 import copy
 import importlib.util
@@ -54,7 +55,12 @@ def test_it_is_the_reference_under_the_published_names(image, block):
     state = ours.state_dict() | {f"clip_pretrained.{k}": v for k, v in tower.state_dict().items()}
     found = theirs.load_state_dict(state, strict=False)
     assert not found.unexpected_keys
-    unused = ("clip_pretrained.visual.", "clip_pretrained.logit_scale", "pretrained.model.norm.", "pretrained.model.head.")
+    unused = (
+        "clip_pretrained.visual.",
+        "clip_pretrained.logit_scale",
+        "pretrained.model.norm.",
+        "pretrained.model.head.",
+    )
     assert all(k.startswith((*unused, "scratch.refinenet4.resConfUnit1")) for k in found.missing_keys)
     x = torch.randn(2, 3, 64, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     tokens = torch.tensor([[518, 5, 6, 519, 0, 0, 0, 0], [518, 7, 519, 0, 0, 0, 0, 0], [518, 9, 8, 7, 6, 5, 4, 519]])
@@ -88,7 +94,10 @@ def test_gradients_are_finite_differences(image, block):
     """Twenty weights of the whole loss, in float64, batch statistics included."""
     torch.manual_seed(0)
     model = shaken(ImageModel(config(image, architecture.head_block(*block)))).double().train()
-    x, texts = torch.randn(2, 3, 64, 64, dtype=torch.float64), F.normalize(torch.randn(2, 4, 48, dtype=torch.float64), dim=-1)
+    x, texts = (
+        torch.randn(2, 3, 64, 64, dtype=torch.float64),
+        F.normalize(torch.randn(2, 4, 48, dtype=torch.float64), dim=-1),
+    )
     offered = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)[..., None, None]
     answers = torch.randint(-1, 3, (2, 64, 64))
     whole_loss(model, x, texts, offered, answers).backward()
@@ -96,7 +105,11 @@ def test_gradients_are_finite_differences(image, block):
     generator, worst = torch.Generator().manual_seed(1), 0.0
     for i in range(20):
         parameter = parameters[int(torch.randint(len(parameters), (), generator=generator))]
-        place = parameter.grad.abs().flatten().argmax() if i % 2 else torch.randint(parameter.numel(), (), generator=generator)
+        place = (
+            parameter.grad.abs().flatten().argmax()
+            if i % 2
+            else torch.randint(parameter.numel(), (), generator=generator)
+        )
         with torch.no_grad():
             flat, sides = parameter.view(-1), []
             for side in (1e-6, -2e-6):
@@ -113,7 +126,11 @@ def test_recomputed_blocks_have_the_same_gradients():
     model = ImageModel(config(VIT, None)).train()
     again = copy.deepcopy(model)
     again.recompute(True)
-    x, texts, answers = torch.randn(2, 3, 64, 64), F.normalize(torch.randn(1, 4, 48), dim=-1), torch.randint(0, 4, (2, 64, 64))
+    x, texts, answers = (
+        torch.randn(2, 3, 64, 64),
+        F.normalize(torch.randn(1, 4, 48), dim=-1),
+        torch.randint(0, 4, (2, 64, 64)),
+    )
     for m in (model, again):
         whole_loss(m, x, texts, None, answers).backward()
     for a, b in zip(model.parameters(), again.parameters()):
@@ -128,9 +145,7 @@ def test_identity_block_changes_nothing():
         assert torch.equal(model.scratch.head_block(logits), logits)
 
 
-@pytest.mark.parametrize(
-    "numbers", [dict(width=100), dict(depth=6), dict(patch=14)], ids=["width", "depth", "patch"]
-)
+@pytest.mark.parametrize("numbers", [dict(width=100), dict(depth=6), dict(patch=14)], ids=["width", "depth", "patch"])
 def test_numbers_that_make_no_network_are_refused(numbers):
     key, value = next(iter(numbers.items()))
     with pytest.raises(architecture.Unfit, match=f"{key} is {value}.*expected"):
@@ -144,8 +159,8 @@ def header(path):
 
 
 def test_the_demo_comes_out_of_this_network_as_it_is(tmp_path):
-    """weights/train takes its network from here. Loaded and written again, demo.safetensors has the same bytes but for the
-    order of its four texts, which safetensors shuffles."""
+    """weights/train takes its network from here. Loaded and written again, demo.safetensors has the same bytes but for
+    the order of its four texts, which safetensors shuffles."""
     sys.path.insert(0, str(REPOSITORY / "weights/train"))
     demo = pytest.importorskip("network", reason="weights/train needs regex, opencv and resvg-py")
     tensors, before = load_file(DEMO), header(DEMO)[0]["__metadata__"]

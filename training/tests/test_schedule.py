@@ -9,7 +9,8 @@ from lseg_train.recipes import Recipe, rate, resolved
 
 
 def test_published_rates_of_240_epochs_are_pytorchs():
-    """LSeg: SGD, LambdaLR of (1 - epoch/epochs)^0.9 stepped once an epoch, base/16·batch, ten times that for the decoder."""
+    """LSeg: SGD, LambdaLR of (1 - epoch/epochs)^0.9 stepped once an epoch, base/16·batch, ten times that for the
+    decoder."""
     recipe, steps_an_epoch = resolved("published", {"batch": 8}), 7
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.004 / 16 * 8)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: (1.0 - epoch / 240) ** 0.9)
@@ -24,7 +25,9 @@ def test_published_rates_of_240_epochs_are_pytorchs():
     polynomial = torch.optim.lr_scheduler.PolynomialLR(optimiser, 240, 0.9)
     optimiser.step()
     polynomial.step()
-    assert rate(recipe, steps_an_epoch, 240 * steps_an_epoch, steps_an_epoch) == pytest.approx(polynomial.get_last_lr()[0], rel=1e-9)
+    assert rate(recipe, steps_an_epoch, 240 * steps_an_epoch, steps_an_epoch) == pytest.approx(
+        polynomial.get_last_lr()[0], rel=1e-9
+    )
 
 
 def test_cosine_rises_and_falls_as_pytorchs():

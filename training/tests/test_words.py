@@ -40,7 +40,18 @@ def words_of_demo():
     return Words(model.config["text"], model.config["embed_dim"], model.text)
 
 
-LABELS = ["dog", "Tall  Grass", "other", "señal de tráfico", "道路", "a photo of a “taxi”", "ﬂower", "🐕", "T-shirt's 12", "ＡＢＣ"]
+LABELS = [
+    "dog",
+    "Tall  Grass",
+    "other",
+    "señal de tráfico",
+    "道路",
+    "a photo of a “taxi”",
+    "ﬂower",
+    "🐕",
+    "T-shirt's 12",
+    "ＡＢＣ",
+]
 
 
 def test_vectors_are_the_programs(program, tmp_path):
@@ -61,7 +72,13 @@ def test_a_word_is_computed_once():
 
 @pytest.mark.parametrize(
     ("word", "why"),
-    [("dog " * 40, "40 tokens, at most 30"), ("  ", "empty"), ("a\x07b", r"U\+0007"), ("AT&amp;T", "reference"), ("<end_of_text>", "own")],
+    [
+        ("dog " * 40, "40 tokens, at most 30"),
+        ("  ", "empty"),
+        ("a\x07b", r"U\+0007"),
+        ("AT&amp;T", "reference"),
+        ("<end_of_text>", "own"),
+    ],
 )
 def test_words_without_vectors_are_refused(word, why):
     with pytest.raises(Refused, match=why):
