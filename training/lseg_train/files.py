@@ -1,11 +1,13 @@
 """Model files: our own with their configuration, published checkpoints (through `lseg-fast convert`), encoders of timm
-and torchvision, CLIP's text towers. What is read here may come from strangers: nothing in it is executed."""
+and torchvision, CLIP's text towers. What is read here may come from strangers: nothing in it is executed, but for a
+TorchScript archive, as OpenAI's CLIP files are, which PyTorch loads in its own way."""
 
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,13 +118,19 @@ def state_file(path):
     if not Path(path).is_file():
         raise Refused(f"{path} is not there; timm:NAME, torchvision:NAME or a file of weights is expected")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        script = zipfile.is_zipfile(path) and any(n.endswith("constants.pkl") for n in zipfile.ZipFile(path).namelist())
+        read = (lambda p: torch.jit.load(p, "cpu").state_dict()) if script else plain_weights
+        state = read(str(path))
     except Exception as error:  # torch names many kinds
         raise Refused(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise Refused(f"{path} holds no dict of tensors; a model's state_dict is expected")
     return state
+
+
+def plain_weights(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def vit_names(state, source):

@@ -1,5 +1,6 @@
 """What a run keeps on the disk: its state, the best three files by validation mIoU, the last."""
 
+import fcntl
 import json
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from . import files
 from .errors import Refused
 
-STATE = "state.pt"
+STATE, LOCK = "state.pt", "lock"
 BEST = 3
 
 
@@ -17,6 +18,7 @@ class Keeper:
     def __init__(self, config, begun, ranks):
         self.config, self.begun, self.ranks = config, begun, ranks
         self.best, self.judged, self.epochs_without = [], 0, 0
+        self.lock = locked(config.out) if ranks.first else None
 
     @property
     def stopped_early(self):
@@ -50,7 +52,6 @@ class Keeper:
 
     def save(self, trainer):
         if self.ranks.first:
-            self.config.out.mkdir(parents=True, exist_ok=True)
             content = {
                 "config": json.dumps(self.config.identity()), "model": trainer.model.state_dict(), "mean": trainer.mean,
                 "optimiser": trainer.optimiser.state_dict(), "step": trainer.step, "not_finite": trainer.not_finite,
@@ -89,6 +90,17 @@ class Keeper:
     def finish(self, trainer):
         self.save(trainer)
         self.write(trainer, self.config.out / "last.safetensors")
+
+
+def locked(folder):
+    """The folder is this run's until it ends, however it ends -> the open file that says so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / LOCK, "w")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Refused(f"another run writes to {folder}; end it, or set `out` to another folder") from None
+    return file
 
 
 def differences(one, other, path=""):

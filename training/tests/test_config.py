@@ -1,6 +1,7 @@
 """CONFIG.toml: what is wrong is told with its line."""
 
 import pytest
+from conftest import REPOSITORY
 
 from lseg_train.config import read
 from lseg_train.errors import Refused
@@ -72,3 +73,11 @@ def test_files_that_are_no_configuration(tmp_path):
             read(path)
     with pytest.raises(Refused, match="cannot be read"):
         read(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "training/recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_recipes_that_come_along_are_read(path):
+    config = read(path)
+    assert (
+        config.file.recipe in ("finetune", "published", "zero-shot") and config.recipe.epochs + config.recipe.steps > 0
+    )

@@ -43,6 +43,30 @@ def test_clips_text_tower(tmp_path, tree):
         assert "visual.proj" not in start.text and start.text["text_projection"].dtype == torch.float16
 
 
+def scripted(state):
+    """A TorchScript module with these parameters, as OpenAI's CLIP files are."""
+    root = torch.nn.Module()
+    for key, value in state.items():
+        *path, name = key.split(".")
+        place = root
+        for part in path:
+            if not hasattr(place, part):
+                place.add_module(part, torch.nn.Module())
+            place = getattr(place, part)
+        place.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+    return torch.jit.script(root)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_clips_text_tower_in_a_torchscript_archive(tmp_path):
+    state = clip_state()
+    scripted(state).save(str(tmp_path / "clip.pt"))
+    numbers, embed_dim, text = files.text_tower(tmp_path / "clip.pt")
+    assert embed_dim == 96 and numbers["layers"] == 2
+    assert text.keys() == {k for k in state if k != "logit_scale" and not k.startswith("visual")}
+    assert all(torch.equal(text[k], state[k]) for k in text)
+
+
 @pytest.mark.parametrize("name", ["ViT-B/32", "ViT-B/16", "RN50x4", "RN50x16"])
 def test_sizes_of_clips_towers(name, tmp_path):
     width, layers, heads, embed_dim = architecture.CLIP_TEXT[name]

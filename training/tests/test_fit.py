@@ -250,6 +250,16 @@ def test_what_is_not_finite_is_left_out_counted_and_in_the_end_refused(tmp_path,
     assert run.trainer.step == 12 and run.trainer.not_finite == 10
 
 
+def test_two_runs_do_not_share_a_folder(tmp_path, tree, signals):
+    path = configuration(tmp_path / "c", tree, train="steps = 1\n", validation=False)
+    run = in_process(path)
+    done = call("fit", path)
+    assert done.returncode == 1 and "another run writes to" in done.stderr
+    assert run.run() == 0
+    run.keeper.lock.close()
+    assert call("fit", path).returncode == 0
+
+
 def test_a_gpu_out_of_memory_says_what_to_change(tmp_path, tree, signals):
     run = in_process(configuration(tmp_path / "c", tree, train="steps = 1\n", validation=False))
 

@@ -137,6 +137,30 @@ def test_recomputed_blocks_have_the_same_gradients():
         assert (a.grad is None) == (b.grad is None) and (a.grad is None or torch.equal(a.grad, b.grad))
 
 
+@pytest.mark.parametrize("image", [VIT, RESNET], ids=["vit", "resnet"])
+def test_cosines_and_loss_are_float32_where_the_network_is_not(image):
+    """Under autocast to bfloat16, as on CUDA."""
+    torch.manual_seed(0)
+    model = ImageModel(config(image, architecture.head_block("bottleneck", 2))).train()
+    x, texts = torch.randn(2, 3, 64, 64), F.normalize(torch.randn(1, 4, 48), dim=-1)
+    seen = []
+    model.scratch.head_block.depthwise.depthwise.register_forward_hook(
+        lambda _, given, out: seen.append((given[0].dtype, out.dtype))
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        path = model(x)
+        scores = full_size_scores(model, x, texts)
+    assert (
+        path.dtype == torch.bfloat16 and scores.dtype == torch.float32 and set(seen) == {(torch.float32, torch.float32)}
+    )
+    answers = torch.randint(0, 4, (2, 64, 64))
+    loss = cross_entropy(scores, answers) / answers.numel()
+    loss.backward()
+    exact = whole_loss(model, x, texts, None, answers)
+    assert loss.dtype == torch.float32 and abs(loss - exact) < 0.05 * exact
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 def test_identity_block_changes_nothing():
     for kind, depth in (("depthwise", 1), ("depthwise", 4)):
         model = ImageModel(config(VIT, architecture.head_block(kind, depth, "lrelu")))
