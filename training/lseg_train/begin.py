@@ -1,12 +1,13 @@
 """What training starts from: a network, its weights, the words' tower, the data."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 
 from . import architecture, files
 from .architecture import Unfit
-from .config import ModelTable
+from .config import HeadBlockTable, ModelTable
 from .data import open_data
 from .errors import Refused
 from .network import ImageModel
@@ -22,6 +23,8 @@ class Beginning:
     words: Words
     without_block: int
     """Steps at the beginning that leave the head block out."""
+    block_rate: float
+    """Of the head block, times the recipe's rate."""
     metadata: dict = field(default_factory=dict)
     """Of the start file."""
 
@@ -50,9 +53,10 @@ def beginning(config):
         weights = files.grid_resized(weights, numbers["image"].get("grid"))
         files.load_image(model, weights, start.encoder, files.ENCODER_LACKS)
     trained = source is not None and any(k.startswith(files.FILE_LACKS) for k in source.image)
-    without = block.after if block and model.regularised and not trained else 0
+    block = block or HeadBlockTable()
+    without = block.after if model.regularised and not trained else 0
     return Beginning(
-        numbers, model, tensors, Words(text, embed_dim, tensors), without, source.metadata if source else {}
+        numbers, model, tensors, Words(text, embed_dim, tensors), without, block.rate, source.metadata if source else {}
     )
 
 
@@ -84,11 +88,10 @@ def block_of(config):
     table = config.file.model.head_block
     if table is None:
         return None
-    if table.start not in ("identity", "published") or table.after < 0:
-        raise Unfit(
-            f"head_block.start is {table.start!r} and after {table.after}: identity or published, and 0 or more, are "
-            "expected"
-        )
+    if table.start not in ("identity", "published"):
+        raise Unfit(f"head_block.start is {table.start!r}, identity or published is expected")
+    if table.after < 0 or not 0 <= table.rate < math.inf:
+        raise Unfit(f"head_block.after is {table.after} and rate {table.rate}, 0 or more are expected")
     return architecture.head_block(table.kind, table.depth, table.activation, table.tied)
 
 

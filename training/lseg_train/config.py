@@ -24,6 +24,8 @@ class HeadBlockTable:
     """"identity" or "published" (PyTorch's own)."""
     after: int = 100
     """Steps without it at the beginning."""
+    rate: float = 1.0
+    """Times the recipe's rate; the published code has 10, its decoder's."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Trainer:
         model = begun.model.to(ranks.device, memory_format=torch.channels_last)
         model.recompute(recipe.recompute)
         self.model = share_batch_norm(model, ranks) if recipe.bn == "batch" else model
-        self.optimiser = optimiser(self.model, recipe)
+        self.optimiser = optimiser(self.model, recipe, begun.block_rate)
         self.mean = (
             {k: v.clone() for k, v in self.model.state_dict().items() if v.is_floating_point()} if recipe.ema else {}
         )
@@ -123,18 +123,18 @@ class Trainer:
         }
 
 
-def optimiser(model, recipe):
-    """Encoder at `rate`, the rest at `decoder_rate` times that (as published: `pretrained` and `scratch`); with AdamW,
-    vectors (norms, biases) are not decayed."""
+def optimiser(model, recipe, block_rate):
+    """Encoder at `rate`, the decoder at `decoder_rate` times that (as published: `pretrained` and `scratch`), the head
+    block at `block_rate` times (docs/regularisation.md). With AdamW, vectors (norms, biases) are not decayed."""
+    block = list(model.scratch.head_block.parameters()) if model.regularised else []
+    decoder = [p for p in model.scratch.parameters() if not any(p is b for b in block)]
+    parts = [("encoder", list(model.pretrained.parameters()), 1.0), ("decoder", decoder, recipe.decoder_rate)]
     groups = []
-    for name, part, factor in (("encoder", model.pretrained, 1.0), ("decoder", model.scratch, recipe.decoder_rate)):
-        parameters = list(part.parameters())
+    for name, parameters, factor in [*parts, ("head block", block, block_rate)]:
         split = [(parameters, recipe.weight_decay)]
         if recipe.optimiser == "adamw":
-            split = [
-                ([p for p in parameters if p.dim() > 1], recipe.weight_decay),
-                ([p for p in parameters if p.dim() <= 1], 0.0),
-            ]
+            decayed, rest = ([p for p in parameters if (p.dim() > 1) == matrix] for matrix in (True, False))
+            split = [(decayed, recipe.weight_decay), (rest, 0.0)]
         groups += [
             {"params": some, "weight_decay": decay, "factor": factor, "name": name} for some, decay in split if some
         ]

@@ -284,13 +284,13 @@ def test_early_stop(tmp_path, tree, signals):
 
 
 def test_published_recipe_steps_as_pytorchs_sgd(tmp_path, tree, signals):
-    run = in_process(configuration(tmp_path / "c", tree, recipe="published", train="epochs = 2\n", validation=False))
+    path = configuration(tmp_path / "c", tree, recipe="published", train="epochs = 2\n", validation=False, model=BLOCK)
+    run = in_process(path)
     assert run.run() == 0
     factors = {g["name"]: (g["lr"], g["momentum"], g["weight_decay"]) for g in run.trainer.optimiser.param_groups}
     base = 0.004 / 16 * 4 * (1 - 1 / 2) ** 0.9
-    assert factors["encoder"] == pytest.approx((base, 0.9, 1e-4)) and factors["decoder"] == pytest.approx(
-        (10 * base, 0.9, 1e-4)
-    )
+    assert factors["head block"] == factors["encoder"] == pytest.approx((base, 0.9, 1e-4))
+    assert factors["decoder"] == pytest.approx((10 * base, 0.9, 1e-4))
 
 
 def test_help_has_examples():
