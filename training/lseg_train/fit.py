@@ -12,7 +12,7 @@ from .batches import batches, offered_vectors
 from .begin import beginning, data_of, refuse_crop
 from .errors import Refused
 from .judge import validate
-from .log import Log, memory
+from .log import Log, Look
 from .loss import cross_entropy, full_size_scores, normalised
 from .order import Order
 from .ranks import Ranks, share_batch_norm
@@ -185,6 +185,7 @@ class Fit:
         self.keeper = Keeper(config, begun, self.ranks)
         self.keeper.take_up(self.trainer)
         self.log = Log(config.out / "log.jsonl", self.ranks, self.trainer.step)
+        self.not_finite_photos = []
 
     def say(self, text):
         if self.ranks.first:
@@ -192,59 +193,52 @@ class Fit:
 
     def run(self):
         """-> exit code: 0 done, 128 + the signal that ended it."""
-        trainer, run = self.trainer, self.config.file.run
-        self.say(
-            f"{sum(map(len, self.data))} photos in {len(self.data)} data sets, {self.steps} steps of {self.recipe.batch}, "
-            f"from step {trainer.step}, on {self.ranks.count} × {self.ranks.device}"
-        )
-        self.judge_if_due()
-        coming = batches(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers)
-        saved, said, photos, losses, failed = time.monotonic(), time.monotonic(), 0, [], []
-        while trainer.step < self.steps and not self.keeper.stopped_early:
-            batch = next(coming)
-            at = rate(self.recipe, trainer.step, self.steps, self.steps_an_epoch)
-            loss, norm, taken = self.taught(batch, at)
-            photos += self.recipe.batch
-            losses.append(loss)
-            if not taken:
-                failed += batch.titles
-                self.say(f"step {trainer.step}: not finite (loss {loss}, gradient {norm}); left out")
-                if trainer.not_finite >= MOST_NOT_FINITE:
-                    raise Refused(
-                        f"loss or gradient was not finite in {MOST_NOT_FINITE} steps; a smaller train.rate or train.clip is "
-                        f"expected to help. Photos of those since the start: {', '.join(dict.fromkeys(failed))}"
-                    )
-            now = time.monotonic()
-            if trainer.step % run.log_every == 0 or trainer.step == self.steps:
-                self.log.line(
-                    step=trainer.step, loss=sum(losses) / len(losses), rate=at, gradient=norm,
-                    photos_per_second=photos / (now - said), memory=memory(self.ranks.device),
-                    not_finite=trainer.not_finite, **trainer.block(),
-                )  # fmt: skip
-                self.say(
-                    f"step {trainer.step} of {self.steps}, loss {sum(losses) / len(losses):.4f}, rate {at:.2e}, "
-                    f"{photos / (now - said):.1f} photos/s"
-                )
-                said, photos, losses = now, 0, []
-            told, due = self.ranks.sum([self.told.number != 0, now - saved > 60 * run.minutes])
-            if self.judge_if_due() or told or due:
-                self.keeper.save(trainer)
-                saved = time.monotonic()
-            if told:
-                self.say(f"stopped at step {trainer.step}; the same call goes on from there")
-                return 128 + self.told.number if self.told.number else 143
-        self.keeper.finish(trainer)
-        self.say(f"done: {self.config.out / 'last.safetensors'}")
-        return 0
-
-    def taught(self, batch, at):
         try:
-            return self.trainer.learn(batch, at)
+            return self.steps_to_the_end()
         except torch.OutOfMemoryError as error:
             raise Refused(
                 f"the GPU's memory is out ({str(error).splitlines()[0]}). Smaller train.batch ({self.recipe.batch}) or "
                 f'train.crop ({self.recipe.crop}), train.recompute = true or train.precision = "bfloat16" take less'
             ) from None
+
+    def steps_to_the_end(self):
+        trainer, run = self.trainer, self.config.file.run
+        self.say(
+            f"{sum(map(len, self.data))} photos in {len(self.data)} data sets, {self.steps} steps of "
+            f"{self.recipe.batch}, from step {trainer.step}, on {self.ranks.count} × {self.ranks.device}"
+        )
+        self.judge_if_due()
+        coming = batches(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers)
+        look, saved = Look(self.log, self.recipe.batch), time.monotonic()
+        while trainer.step < self.steps and not self.keeper.stopped_early:
+            batch = next(coming)
+            at = rate(self.recipe, trainer.step, self.steps, self.steps_an_epoch)
+            loss, norm, taken = trainer.learn(batch, at)
+            look.step(loss)
+            if not taken:
+                self.left_out(batch, loss, norm)
+            if trainer.step % run.log_every == 0 or trainer.step == self.steps:
+                self.say(f"step {trainer.step} of {self.steps}, {look.line(trainer, at, norm)}")
+            told, due = self.ranks.sum([self.told.number != 0, time.monotonic() - saved > 60 * run.minutes])
+            if self.judge_if_due() or told or due:
+                self.keeper.save(trainer)
+                saved = time.monotonic()
+            if told:
+                self.say(f"stopped at step {trainer.step}; the same call goes on from there")
+                return 128 + (self.told.number or signal.SIGTERM)
+        self.keeper.finish(trainer)
+        self.say(f"done: {self.config.out / 'last.safetensors'}")
+        return 0
+
+    def left_out(self, batch, loss, norm):
+        """Tells of a step that was not taken; too many of them end the run."""
+        self.not_finite_photos += batch.titles
+        self.say(f"step {self.trainer.step}: not finite (loss {loss}, gradient {norm}); left out")
+        if self.trainer.not_finite >= MOST_NOT_FINITE:
+            raise Refused(
+                f"loss or gradient was not finite in {MOST_NOT_FINITE} steps; a smaller train.rate or train.clip is "
+                f"expected to help. Their photos: {', '.join(dict.fromkeys(self.not_finite_photos))}"
+            )
 
     def judge_if_due(self):
         """Validates at the end of an epoch, once; whether it did."""

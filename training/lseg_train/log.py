@@ -3,6 +3,7 @@
 import json
 import math
 import resource
+import time
 
 import torch
 
@@ -27,6 +28,27 @@ class Log:
     def close(self):
         if self.file:
             self.file.close()
+
+
+class Look:
+    """What is told of the steps since the last look."""
+
+    def __init__(self, log, batch):
+        self.log, self.batch, self.since, self.losses = log, batch, time.monotonic(), []
+
+    def step(self, loss):
+        self.losses.append(loss)
+
+    def line(self, trainer, at, norm):
+        """Writes a line of the log -> the same for people."""
+        loss, now = sum(self.losses) / len(self.losses), time.monotonic()
+        speed = len(self.losses) * self.batch / (now - self.since)
+        self.log.line(
+            step=trainer.step, loss=loss, rate=at, gradient=norm, photos_per_second=speed,
+            memory=memory(trainer.ranks.device), not_finite=trainer.not_finite, **trainer.block(),
+        )  # fmt: skip
+        self.since, self.losses = now, []
+        return f"loss {loss:.4f}, rate {at:.2e}, {speed:.1f} photos/s"
 
 
 def plain(value):
