@@ -209,7 +209,7 @@ class Fit:
         )
         self.judge_if_due()
         coming = batches(self.data, self.order, self.recipe, self.ranks, trainer.step, self.steps, run.workers)
-        look, saved = Look(self.log, self.recipe.batch), time.monotonic()
+        look, saved = Look(self.log, self.recipe.batch, self.steps), time.monotonic()
         while trainer.step < self.steps and not self.keeper.stopped_early:
             batch = next(coming)
             at = rate(self.recipe, trainer.step, self.steps, self.steps_an_epoch)

@@ -33,8 +33,8 @@ class Log:
 class Look:
     """What is told of the steps since the last look."""
 
-    def __init__(self, log, batch):
-        self.log, self.batch, self.since, self.losses = log, batch, time.monotonic(), []
+    def __init__(self, log, batch, steps):
+        self.log, self.batch, self.steps, self.since, self.losses = log, batch, steps, time.monotonic(), []
 
     def step(self, loss):
         self.losses.append(loss)
@@ -48,7 +48,8 @@ class Look:
             memory=memory(trainer.ranks.device), not_finite=trainer.not_finite, **trainer.block(),
         )  # fmt: skip
         self.since, self.losses = now, []
-        return f"loss {loss:.4f}, rate {at:.2e}, {speed:.1f} photos/s"
+        left = (self.steps - trainer.step) * self.batch / speed / 60
+        return f"loss {loss:.4f}, rate {at:.2e}, {speed:.1f} photos/s, {left:.0f} min left"
 
 
 def plain(value):
