@@ -1,0 +1,139 @@
+"""The study's results as markdown: who collapsed, what the block gives at depth 1, and the paths of single runs."""
+
+from collections import Counter, defaultdict
+from statistics import mean, median, stdev
+
+from lseg_train.errors import Refused
+from studies.depth_table import STARTS, Job
+
+POOR, UNIFORM, WELL = 1 / 3, 0.98, 0.9
+"""A run collapsed if its mIoU is below POOR of the median without a block and its loss above UNIFORM of ln N, which is
+what an even answer costs. It went well from WELL of that median on. What is neither is in between."""
+
+PUBLISHED = Job.rate, Job.clip
+COLUMNS = ("step", "loss", "mean", "below", "contrast", "gradient", "gain", "bias")
+
+
+def report(results):
+    references = reference(results)
+    judged = [{**r, "verdict": verdict(r, references)} for r in results]
+    parts = [counts(judged, references)]
+    for title, rows in (("As published", published(judged)), ("Other training", other(judged))):
+        parts.append(f"### {title}\n\n{collapses(rows)}")
+    parts.append(f"### Depth 1\n\n{depth_one(judged)}")
+    parts += [f"### {name(r)}, seed {r['seed']}: mIoU {r['miou']:.1f}\n\n{path(r)}" for r in examples(judged)]
+    return "\n\n".join(parts)
+
+
+def training(result):
+    """What distinguishes runs whose mIoUs must not be compared."""
+    return result["rate"], result["clip"]
+
+
+def reference(results):
+    """Training -> median mIoU without a block."""
+    without = defaultdict(list)
+    for r in results:
+        if r["kind"] == "none":
+            without[training(r)].append(r["miou"])
+    if PUBLISHED not in without:
+        raise Refused("no run without a block is there yet, which the others are judged by; --only 'none-*' makes some")
+    return {key: median(values) for key, values in without.items()}
+
+
+def verdict(result, references):
+    """collapsed, between or well; the published training's median counts where none without a block has run yet."""
+    usual = references.get(training(result), references[PUBLISHED])
+    if result["miou"] < POOR * usual and result["loss_to_uniform"] > UNIFORM:
+        return "collapsed"
+    return "well" if result["miou"] >= WELL * usual else "between"
+
+
+def counts(judged, references):
+    of = Counter(r["verdict"] for r in judged)
+    verdicts = f"{len(judged)} runs: {of['well']} well, {of['between']} in between, {of['collapsed']} collapsed."
+    medians = [f"{value:.1f} (rate {rate:g}, clip {clip:g})" for (rate, clip), value in references.items()]
+    return f"{verdicts} Median without a block: {', '.join(medians)}."
+
+
+def extra(r):
+    """How a run's training differs from the published one."""
+    parts = [f"clip {r['clip']:g}"] * bool(r["clip"])
+    parts += [f"rate {r['rate']:g}"] * (r["rate"] != Job.rate)
+    parts += [f"block's rate × {r['block_rate']:g}"] * (r["block_rate"] != Job.block_rate)
+    return ", ".join(parts)
+
+
+def name(r):
+    return ", ".join(filter(None, [r["kind"], f"depth {r['depth']}", r["activation"], r["start"], extra(r)]))
+
+
+def published(judged):
+    return [r for r in judged if not extra(r)]
+
+
+def other(judged):
+    return [r for r in judged if extra(r)]
+
+
+def by_row(rows):
+    """(kind, depth, activation, extra) -> start -> runs by seed, in the order of the rows."""
+    cells = defaultdict(lambda: defaultdict(list))
+    for r in sorted(rows, key=lambda r: r["seed"]):
+        cells[r["kind"], r["depth"], r["activation"] if r["depth"] > 1 else "any", extra(r)][r["start"]].append(r)
+    order = ("none", "depthwise", "bottleneck", "scale", "shape", "steady")
+    return dict(sorted(cells.items(), key=lambda item: (order.index(item[0][0]), item[0][3], item[0][1], item[0][2])))
+
+
+def collapses(rows):
+    """Collapsed runs in bold, those in between in italics."""
+    lines = ["| block | depth | activation | " + " | ".join(STARTS) + " |", "|---|---|---|" + "---|" * len(STARTS)]
+    for (kind, depth, activation, how), starts in by_row(rows).items():
+        shown = [cell(starts.get(start, [])) for start in STARTS]
+        lines.append(f"| {kind}{f', {how}' * bool(how)} | {depth} | {activation} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def cell(runs):
+    if not runs:
+        return "–"
+    collapsed = sum(r["verdict"] == "collapsed" for r in runs)
+    marks = {"collapsed": "**", "between": "*", "well": ""}
+    values = " ".join(f"{marks[r['verdict']]}{r['miou']:.1f}{marks[r['verdict']]}" for r in runs)
+    return f"{collapsed} of {len(runs)}: {values}"
+
+
+def spread(values, digits=1):
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}" if len(values) > 1 else f"{values[0]:.{digits}f}"
+
+
+def depth_one(judged):
+    """Means and standard deviations over seeds; "without": the same network measured with its block left out."""
+    lines = ["| block | start | seeds | mIoU | without | loss | gain |", "|---|---|---|---|---|---|---|"]
+    for (kind, depth, _, how), starts in by_row(judged).items():
+        if depth > 1 or how:
+            continue
+        for start, runs in starts.items():
+            gains = [abs(r["path"][-1].get("gain", 1)) for r in runs]
+            numbers = [spread([r[key] for r in runs]) for key in ("miou", "miou_without")]
+            numbers += [spread([r["loss"] for r in runs], 3), spread(gains, 2)]
+            lines.append(f"| {kind} | {start if depth else '–'} | {len(runs)} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
+
+
+def examples(judged):
+    """Of depth 4 with LeakyReLU: for each kind and start the first that collapsed and the first that went well."""
+    chosen, seen = [], set()
+    for r in published(judged):
+        what = r["kind"], r["start"], r["verdict"]
+        if r["depth"] == 4 and r["activation"] == "lrelu" and r["verdict"] != "between" and what not in seen:
+            seen.add(what)
+            chosen.append(r)
+    return chosen
+
+
+def path(result):
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for entry in result["path"]:
+        lines.append("| " + " | ".join(f"{entry[c]:.3g}" if c in entry else "–" for c in COLUMNS) + " |")
+    return "\n".join(lines)
