@@ -10,7 +10,7 @@ POOR, UNIFORM, WELL = 1 / 3, 0.98, 0.9
 """A run collapsed if its mIoU is below POOR of the median without a block and its loss above UNIFORM of ln N, which is
 what an even answer costs. It went well from WELL of that median on. What is neither is in between."""
 
-PUBLISHED = Job.rate, Job.clip
+PUBLISHED = Job.optimiser, Job.rate, Job.clip
 COLUMNS = ("step", "loss", "mean", "below", "contrast", "gradient", "gain", "bias")
 
 
@@ -27,7 +27,7 @@ def report(results):
 
 def training(result):
     """What distinguishes runs whose mIoUs must not be compared."""
-    return result["rate"], result["clip"]
+    return result["optimiser"], result["rate"], result["clip"]
 
 
 def reference(results):
@@ -52,12 +52,14 @@ def verdict(result, references):
 def counts(judged, references):
     of = Counter(r["verdict"] for r in judged)
     verdicts = f"{len(judged)} runs: {of['well']} well, {of['between']} in between, {of['collapsed']} collapsed."
-    medians = [f"{value:.1f} (rate {rate:g}, clip {clip:g})" for (rate, clip), value in references.items()]
+    medians = [f"{value:.1f} ({how}, rate {rate:g}, clip {clip:g})" for (how, rate, clip), value in references.items()]
     return f"{verdicts} Median without a block: {', '.join(medians)}."
 
 
 def extra(r):
     """How a run's training differs from the published one."""
+    if r["optimiser"] != Job.optimiser:
+        return f"{r['optimiser']} with clip {r['clip']:g}"
     parts = [f"clip {r['clip']:g}"] * bool(r["clip"])
     parts += [f"rate {r['rate']:g}"] * (r["rate"] != Job.rate)
     parts += [f"block's rate × {r['block_rate']:g}"] * (r["block_rate"] != Job.block_rate)

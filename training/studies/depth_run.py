@@ -78,15 +78,18 @@ def as_identity(kernel):
 
 
 def optimizer_of(model, job):
-    """SGD as published: weight decay 1e-4, ten times the rate for the decoder; `block_rate` times for the block."""
+    """SGD as published, with weight decay 1e-4, or AdamW; a rate for each of encoder, decoder and block."""
     of_block = [p for name, p in model.scratch.named_parameters() if name.startswith("head_block.")]
     of_decoder = [p for name, p in model.scratch.named_parameters() if not name.startswith("head_block.")]
     groups = [
         {"params": list(model.pretrained.parameters()), "lr": job["rate"]},
-        {"params": of_decoder, "lr": 10 * job["rate"]},
+        {"params": of_decoder, "lr": job["decoder_rate"] * job["rate"]},
         {"params": of_block, "lr": job["block_rate"] * job["rate"]},
     ]
-    return torch.optim.SGD([g for g in groups if g["params"]], momentum=0.9, weight_decay=1e-4)
+    groups = [g for g in groups if g["params"]]
+    if job["optimiser"] == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=0.01)
+    return torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-4)
 
 
 def normalised(images, config=architecture.MEAN_STD["resnet"]):

@@ -18,8 +18,10 @@ class Job:
     batch: int = 4
     rate: float = 0.001
     """Of the encoder: the published 0.004 for 16 samples."""
+    decoder_rate: float = 10
     block_rate: float = 10
-    """Of the block, in rates of the encoder."""
+    """Of decoder and block, in rates of the encoder."""
+    optimiser: str = "sgd"
     clip: float = 0
     """Largest gradient norm; 0: any, as published."""
     after: int = 100
@@ -27,9 +29,9 @@ class Job:
 
     @property
     def cell(self):
-        """What `--only` is held against, as depthwise-4-lrelu-late; with -clip1, -rate0.004 or -block1 where that is
-        not as published."""
-        extra = f"-clip{self.clip:g}" * bool(self.clip)
+        """What `--only` is held against, as depthwise-4-lrelu-late; with -adamw, -clip1, -rate0.004 or -block1 where
+        that is not as published."""
+        extra = f"-{self.optimiser}" * (self.optimiser != Job.optimiser) + f"-clip{self.clip:g}" * bool(self.clip)
         extra += f"-rate{self.rate:g}" * (self.rate != Job.rate)
         extra += f"-block{self.block_rate:g}" * (self.block_rate != Job.block_rate)
         return f"{self.kind}-{self.depth}-{self.activation}-{self.start}{extra}"
@@ -47,22 +49,28 @@ def group(seeds, kinds, depths=(4,), activations=("lrelu",), starts=STARTS, **ch
     ]
 
 
+FINETUNE = {"optimiser": "adamw", "rate": 1e-3, "decoder_rate": 2, "block_rate": 2, "clip": 1.0}
+"""As lseg_train's recipe of this name, at a rate for an encoder that starts from nothing."""
+
+
 def table():
     """Every run, the most telling first. At depth 1 no activation follows, so one of them stands for all."""
     both, plain = ("depthwise", "bottleneck"), ("default",)
     return [
         *group(5, both),
         *group(5, ("none",), (0,), starts=plain),
-        *group(3, both, clip=1.0),
-        *group(3, both, rate=0.004),
+        *group(3, both, starts=("identity", "late"), block_rate=1.0),
         *group(3, ("none",), (0,), starts=plain, clip=1.0),
-        *group(3, ("none",), (0,), starts=plain, rate=0.004),
+        *group(3, both, clip=1.0),
+        *group(3, ("none",), (0,), starts=plain, **FINETUNE),
+        *group(3, both, **FINETUNE),
         *group(5, ("depthwise", "scale"), (1,)),
         *group(5, ("shape", "steady"), (1,), starts=("identity",)),
-        *group(3, both, starts=("identity", "late"), block_rate=1.0),
         *group(3, ("scale",)),
         *group(5, both, (2,)),
         *group(3, both, activations=("relu", "tanh")),
         *group(5, ("bottleneck",), (1,)),
         *group(3, both, (2,), activations=("relu", "tanh")),
+        *group(3, ("none",), (0,), starts=plain, rate=0.004),
+        *group(3, both, rate=0.004),
     ]
