@@ -21,6 +21,7 @@ def report(results):
     for title, rows in (("As published", published(judged)), ("Other training", other(judged))):
         parts.append(f"### {title}\n\n{collapses(rows)}")
     parts.append(f"### Depth 1\n\n{depth_one(judged)}")
+    parts.append(f"### Depth 4 with LeakyReLU, run by run\n\n{beginnings(judged)}")
     parts += [f"### {name(r)}, seed {r['seed']}: mIoU {r['miou']:.1f}\n\n{path(r)}" for r in examples(judged)]
     return "\n\n".join(parts)
 
@@ -123,15 +124,32 @@ def depth_one(judged):
     return "\n".join(lines)
 
 
+def deep(judged):
+    """Published training, depth 4, LeakyReLU, two kinds: the runs that the paper's table is about."""
+    kinds = ("depthwise", "bottleneck")
+    return [r for r in published(judged) if (r["kind"] in kinds, r["depth"], r["activation"]) == (True, 4, "lrelu")]
+
+
+def beginnings(judged):
+    """Gain and contrast when the block starts, 20 steps later and at the end."""
+    lines = ["| block | start | seed | gain | contrast | least contrast | least gradient | mIoU |", "|---" * 8 + "|"]
+    for r in deep(judged):
+        first = r["after"] if r["start"] == "late" else 0
+        at = {entry["step"]: entry for entry in r["path"] if entry["step"] >= first}
+        marks = [at[first], at[first + 20], r["path"][-1]]
+        shown = [" → ".join(f"{entry[what]:.2g}" for entry in marks) for what in ("gain", "contrast")]
+        shown += [f"{min(entry[what] for entry in at.values()):.1g}" for what in ("contrast", "gradient")]
+        lines.append(f"| {r['kind']} | {r['start']} | {r['seed']} | " + " | ".join(shown) + f" | {r['miou']:.1f} |")
+    return "\n".join(lines)
+
+
 def examples(judged):
-    """Of depth 4 with LeakyReLU: for each kind and start the first that collapsed and the first that went well."""
-    chosen, seen = [], set()
-    for r in published(judged):
-        what = r["kind"], r["start"], r["verdict"]
-        if r["depth"] == 4 and r["activation"] == "lrelu" and r["verdict"] != "between" and what not in seen:
-            seen.add(what)
-            chosen.append(r)
-    return chosen
+    """For each kind and start the first that collapsed and the first that went well."""
+    chosen = {}
+    for r in deep(judged):
+        if r["verdict"] != "between":
+            chosen.setdefault((r["kind"], r["start"], r["verdict"]), r)
+    return list(chosen.values())
 
 
 def path(result):

@@ -54,16 +54,19 @@ FINETUNE = {"optimiser": "adamw", "rate": 1e-3, "decoder_rate": 2, "block_rate":
 
 
 def table():
-    """Every run, the most telling first. At depth 1 no activation follows, so one of them stands for all."""
+    """Every run, the most telling first, then seed by seed. At depth 1 no activation follows: one stands for all."""
     both, plain = ("depthwise", "bottleneck"), ("default",)
-    return [
+    first = [
         *group(5, both),
         *group(5, ("none",), (0,), starts=plain),
-        *group(3, both, starts=("identity", "late"), block_rate=1.0),
         *group(3, ("none",), (0,), starts=plain, clip=1.0),
         *group(3, both, clip=1.0),
         *group(3, ("none",), (0,), starts=plain, **FINETUNE),
         *group(3, both, **FINETUNE),
+        *group(5, both, block_rate=1.0),
+        *group(3, ("depthwise",), (1,), starts=("identity",), block_rate=1.0),
+    ]
+    then = [
         *group(5, ("depthwise", "scale"), (1,)),
         *group(5, ("shape", "steady"), (1,), starts=("identity",)),
         *group(3, ("scale",)),
@@ -71,6 +74,6 @@ def table():
         *group(3, both, activations=("relu", "tanh")),
         *group(5, ("bottleneck",), (1,)),
         *group(3, both, (2,), activations=("relu", "tanh")),
-        *group(3, ("none",), (0,), starts=plain, rate=0.004),
-        *group(3, both, rate=0.004),
     ]
+    other_rate = [*group(3, ("none",), (0,), starts=plain, rate=0.004), *group(3, both, rate=0.004)]
+    return first + sorted(then, key=lambda job: job.seed) + other_rate

@@ -72,7 +72,8 @@ def test_no_run_is_in_the_table_twice():
 
 
 def canned(kind, depth, start, seed, miou, loss=0.3, **changes):
-    path = [{"step": 0, "loss": 2.6, "mean": 0, "below": 0.5, "contrast": 1, "gradient": 3, "gain": -2.5}]
+    step = {"loss": 2.6, "mean": 0, "below": 0.5, "contrast": 0.12, "gradient": 3, "gain": -2.5}
+    path = [{"step": number, **step} for number in (0, 20, 100, 120)]
     job = asdict(Job(kind, depth, "lrelu", start, seed, **changes))
     return {**job, "miou": miou, "miou_without": miou - 1, "loss": loss * 2.565, "loss_to_uniform": loss, "path": path}
 
@@ -87,6 +88,7 @@ def test_report():
     assert "| depthwise | 4 | lrelu | – | 1 of 3: *40.0* **3.5** *10.0* | 0 of 1: 62.0 |" in text
     assert "| depthwise, clip 1 | 4 | lrelu | – | – | 1 of 1: **4.0** |" in text
     assert "| none | – | 3 | 61.0 ± 1.0 | 60.0 ± 1.0 | 0.769 ± 0.000 | 2.50 ± 0.00 |" in text
+    assert "| depthwise | late | 0 | -2.5 → -2.5 → -2.5 | 0.12 → 0.12 → 0.12 | 0.1 | 3 | 62.0 |" in text
     assert "### depthwise, depth 4, lrelu, identity, seed 1: mIoU 3.5" in text
     with pytest.raises(Refused, match="without a block"):
         depth_report.report(results[3:])
