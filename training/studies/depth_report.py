@@ -7,17 +7,16 @@ from lseg_train.errors import Refused
 from studies.depth_table import STARTS, Job
 
 POOR, UNIFORM, WELL = 1 / 3, 0.98, 0.9
-"""A run collapsed if its mIoU is below POOR of the median without a block and its loss above UNIFORM of ln N, which is
-what an even answer costs. It went well from WELL of that median on. What is neither is in between."""
+"""A run collapsed if its mIoU is below POOR of what the same seed has without a block and its loss above UNIFORM of
+ln N, which is what an even answer costs. It went well from WELL of that mIoU on. What is neither is in between."""
 
-PUBLISHED = Job.optimiser, Job.rate, Job.clip
 COLUMNS = ("step", "loss", "mean", "below", "contrast", "gradient", "gain", "bias")
 
 
 def report(results):
     references = reference(results)
     judged = [{**r, "verdict": verdict(r, references)} for r in results]
-    parts = [counts(judged, references)]
+    parts = [counts(judged)]
     for title, rows in (("As published", published(judged)), ("Other training", other(judged))):
         parts.append(f"### {title}\n\n{collapses(rows)}")
     parts.append(f"### Depth 1\n\n{depth_one(judged)}")
@@ -27,34 +26,29 @@ def report(results):
 
 
 def training(result):
-    """What distinguishes runs whose mIoUs must not be compared."""
-    return result["optimiser"], result["rate"], result["clip"]
+    """What distinguishes runs whose mIoUs must not be compared, and the seed, which decides much."""
+    return result["optimiser"], result["rate"], result["clip"], result["seed"]
 
 
 def reference(results):
-    """Training -> median mIoU without a block."""
-    without = defaultdict(list)
-    for r in results:
-        if r["kind"] == "none":
-            without[training(r)].append(r["miou"])
-    if PUBLISHED not in without:
+    """Training -> mIoU without a block."""
+    without = {training(r): r["miou"] for r in results if r["kind"] == "none"}
+    if not without:
         raise Refused("no run without a block is there yet, which the others are judged by; --only 'none-*' makes some")
-    return {key: median(values) for key, values in without.items()}
+    return without
 
 
 def verdict(result, references):
-    """collapsed, between or well; the published training's median counts where none without a block has run yet."""
-    usual = references.get(training(result), references[PUBLISHED])
+    """collapsed, between or well; the median of all counts where the run without a block is missing."""
+    usual = references.get(training(result), median(references.values()))
     if result["miou"] < POOR * usual and result["loss_to_uniform"] > UNIFORM:
         return "collapsed"
     return "well" if result["miou"] >= WELL * usual else "between"
 
 
-def counts(judged, references):
+def counts(judged):
     of = Counter(r["verdict"] for r in judged)
-    verdicts = f"{len(judged)} runs: {of['well']} well, {of['between']} in between, {of['collapsed']} collapsed."
-    medians = [f"{value:.1f} ({how}, rate {rate:g}, clip {clip:g})" for (how, rate, clip), value in references.items()]
-    return f"{verdicts} Median without a block: {', '.join(medians)}."
+    return f"{len(judged)} runs: {of['well']} well, {of['between']} in between, {of['collapsed']} collapsed."
 
 
 def extra(r):
@@ -107,18 +101,23 @@ def cell(runs):
 
 
 def spread(values, digits=1):
-    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}" if len(values) > 1 else f"{values[0]:.{digits}f}"
+    around = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{around}" if values else "–"
 
 
 def depth_one(judged):
-    """Means and standard deviations over seeds; "without": the same network measured with its block left out."""
-    lines = ["| block | start | seeds | mIoU | without | loss | gain |", "|---|---|---|---|---|---|---|"]
+    """Means and standard deviations over seeds; "over none": mIoU less that of the same seed without a block;
+    "left out": the same network measured without its block."""
+    none = {r["seed"]: r["miou"] for r in published(judged) if r["kind"] == "none"}
+    lines = ["| block | start | seeds | mIoU | over none | left out | loss | gain |", "|---" * 8 + "|"]
     for (kind, depth, _, how), starts in by_row(judged).items():
         if depth > 1 or how:
             continue
         for start, runs in starts.items():
             gains = [abs(r["path"][-1].get("gain", 1)) for r in runs]
-            numbers = [spread([r[key] for r in runs]) for key in ("miou", "miou_without")]
+            over = [r["miou"] - none[r["seed"]] for r in runs if r["seed"] in none]
+            mious, left_out = [r["miou"] for r in runs], [r["miou_without"] for r in runs]
+            numbers = [spread(values) for values in (mious, over, left_out)]
             numbers += [spread([r["loss"] for r in runs], 3), spread(gains, 2)]
             lines.append(f"| {kind} | {start if depth else '–'} | {len(runs)} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)

@@ -68,7 +68,8 @@ def table():
     ]
     then = [
         *group(5, ("depthwise", "scale"), (1,)),
-        *group(5, ("shape", "steady"), (1,), starts=("identity",)),
+        *group(5, ("shape",), (1,), starts=("identity",)),
+        *group(5, ("steady",), (1,), starts=plain),
         *group(3, ("scale",)),
         *group(5, both, (2,)),
         *group(3, both, activations=("relu", "tanh")),
