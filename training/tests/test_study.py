@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from lseg_train.errors import Refused
 from studies import depth, depth_report, depth_run, depth_scenes
@@ -46,6 +47,18 @@ def test_one_seed_begins_with_one_network_whatever_the_block():
     networks = [depth_run.model_of(asdict(tiny(kind, depth))) for kind, depth in blocks]
     weights = [dict(n.named_parameters()) for n in networks]
     assert all(torch.equal(weights[0][name], w[name]) for w in weights[1:] for name in weights[0])
+
+
+def test_a_kernels_nine_numbers_move_its_gain_together(scenes):
+    """Logits are smooth, so the nine have nearly one gradient: a step moves the gain nine times as far as of a scalar."""
+    gradients = {}
+    for kind in ("depthwise", "scale"):
+        model = depth_run.model_of(asdict(tiny(kind, 4)))
+        scores = model.scores(model(depth_run.normalised(scenes["images"])), depth_run.label_vectors()[None])
+        truth = torch.from_numpy(scenes["labels"]).long()
+        F.cross_entropy(depth_run.at_full_size(scores), truth, ignore_index=depth_scenes.IGNORED).backward()
+        gradients[kind] = model.scratch.head_block.depthwise.depthwise.weight.grad
+    assert 7 < gradients["depthwise"].sum() / gradients["scale"].sum() < 9
 
 
 def test_label_vectors_are_as_close_as_words():
