@@ -2,6 +2,7 @@
 
     cd training && python -m studies.depth --processes 2    # two to three hours of two cores; goes on where it was
     cd training && python -m studies.depth --report         # markdown to stdout
+    cd training && python -m studies.depth --paths --only 'depthwise-4-lrelu-late*'
 
 docs/regularisation.md has the answers."""
 
@@ -85,6 +86,7 @@ def main(arguments=None):
     parser.add_argument("--processes", type=int, default=1, help="one core each")
     parser.add_argument("--list", action="store_true", help="cells and seeds, without running them")
     parser.add_argument("--report", action="store_true", help="tables of what is there")
+    parser.add_argument("--paths", action="store_true", help="what was logged of each run, as tables")
     chosen = parser.parse_args(arguments)
     jobs = [j for j in table() if not chosen.only or any(fnmatch.fnmatch(j.cell, p) for p in chosen.only)]
     try:
@@ -92,6 +94,8 @@ def main(arguments=None):
             raise Refused(f"no cell is called {' or '.join(chosen.only)}; --list has them")
         if chosen.report:
             print(depth_report.report(read(chosen.results)))
+        elif chosen.paths:
+            print(depth_report.paths([r for r in read(chosen.results) if job_of(r) in jobs]))
         elif chosen.list:
             print("\n".join(f"{job.cell} {job.seed}" for job in jobs))
         else:

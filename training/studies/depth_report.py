@@ -21,7 +21,6 @@ def report(results):
         parts.append(f"### {title}\n\n{collapses(rows)}")
     parts.append(f"### Depth 1\n\n{depth_one(judged)}")
     parts.append(f"### Depth 4 with LeakyReLU, run by run\n\n{beginnings(judged)}")
-    parts += [f"### {name(r)}, seed {r['seed']}: mIoU {r['miou']:.1f}\n\n{path(r)}" for r in examples(judged)]
     return "\n\n".join(parts)
 
 
@@ -142,13 +141,8 @@ def beginnings(judged):
     return "\n".join(lines)
 
 
-def examples(judged):
-    """For each kind and start the first that collapsed and the first that went well."""
-    chosen = {}
-    for r in deep(judged):
-        if r["verdict"] != "between":
-            chosen.setdefault((r["kind"], r["start"], r["verdict"]), r)
-    return list(chosen.values())
+def paths(results):
+    return "\n\n".join(f"### {name(r)}, seed {r['seed']}: mIoU {r['miou']:.1f}\n\n{path(r)}" for r in results)
 
 
 def path(result):

@@ -50,7 +50,7 @@ def test_one_seed_begins_with_one_network_whatever_the_block():
 
 
 def test_a_kernels_nine_numbers_move_its_gain_together(scenes):
-    """Logits are smooth, so the nine have nearly one gradient: a step moves the gain nine times as far as of a scalar."""
+    """Logits are smooth, so the nine have nearly one gradient, and the gain gets nine times what a scalar gets."""
     gradients = {}
     for kind in ("depthwise", "scale"):
         model = depth_run.model_of(asdict(tiny(kind, 4)))
@@ -103,7 +103,9 @@ def test_report():
     assert "| none | – | 3 | 61.0 ± 1.0 | 0.0 ± 0.0 | 60.0 ± 1.0 | 0.769 ± 0.000 | 2.50 ± 0.00 |" in text
     assert "| depthwise | late | 0 | -2.5 → -2.5 → -2.5 | 0.12 → 0.12 → 0.12 | 0.1 | 3 | 62.0 |" in text
     assert "| depthwise | late | 1 | 60.0 | 0.0 | 59.0 | 0.769 | 2.50 |" in text
-    assert "### depthwise, depth 4, lrelu, identity, seed 1: mIoU 3.5" in text
+    shown = depth_report.paths(results[3:4])
+    assert "### depthwise, depth 4, lrelu, identity, seed 1: mIoU 3.5" in shown
+    assert "| 20 | 2.6 | 0 | 0.5 | 0.12 | 3 | -2.5 | – |" in shown
     with pytest.raises(Refused, match="without a block"):
         depth_report.report(results[3:])
 
