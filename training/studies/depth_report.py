@@ -105,19 +105,18 @@ def spread(values, digits=1):
 
 
 def depth_one(judged):
-    """Means and standard deviations over seeds; "over none": mIoU less that of the same seed without a block;
-    "left out": the same network measured without its block."""
-    none = {r["seed"]: r["miou"] for r in published(judged) if r["kind"] == "none"}
-    lines = ["| block | start | seeds | mIoU | over none | left out | loss | gain |", "|---" * 8 + "|"]
+    """Means and standard deviations over seeds; "over none": less that of the same seed without a block; "left out":
+    mIoU of the same network measured without its block."""
+    none = {r["seed"]: r for r in published(judged) if r["kind"] == "none"}
+    lines = ["| block | start | seeds | mIoU | over none | left out | loss over none | gain |", "|---" * 8 + "|"]
     for (kind, depth, _, how), starts in by_row(judged).items():
         if depth > 1 or how:
             continue
         for start, runs in starts.items():
             gains = [abs(r["path"][-1].get("gain", 1)) for r in runs]
-            over = [r["miou"] - none[r["seed"]] for r in runs if r["seed"] in none]
             mious, left_out = [r["miou"] for r in runs], [r["miou_without"] for r in runs]
-            numbers = [spread(values) for values in (mious, over, left_out)]
-            numbers += [spread([r["loss"] for r in runs], 3), spread(gains, 2)]
+            over, loss = ([r[key] - none[r["seed"]][key] for r in runs if r["seed"] in none] for key in ("miou", "loss"))
+            numbers = [*map(spread, (mious, over, left_out)), spread(loss, 3), spread(gains, 2)]
             lines.append(f"| {kind} | {start if depth else '–'} | {len(runs)} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
 

@@ -100,9 +100,9 @@ def test_report():
     assert "9 runs: 5 well, 2 in between, 2 collapsed." in text
     assert "| depthwise | 4 | lrelu | – | 1 of 3: *40.0* **3.5** *10.0* | 0 of 1: 62.0 |" in text
     assert "| depthwise, clip 1 | 4 | lrelu | – | – | 1 of 1: **4.0** |" in text
-    assert "| none | – | 3 | 61.0 ± 1.0 | 0.0 ± 0.0 | 60.0 ± 1.0 | 0.769 ± 0.000 | 2.50 ± 0.00 |" in text
+    assert "| none | – | 3 | 61.0 ± 1.0 | 0.0 ± 0.0 | 60.0 ± 1.0 | 0.000 ± 0.000 | 2.50 ± 0.00 |" in text
     assert "| depthwise | late | 0 | -2.5 → -2.5 → -2.5 | 0.12 → 0.12 → 0.12 | 0.1 | 3 | 62.0 |" in text
-    assert "| depthwise | late | 1 | 60.0 | 0.0 | 59.0 | 0.769 | 2.50 |" in text
+    assert "| depthwise | late | 1 | 60.0 | 0.0 | 59.0 | 0.000 | 2.50 |" in text
     shown = depth_report.paths(results[3:4])
     assert "### depthwise, depth 4, lrelu, identity, seed 1: mIoU 3.5" in shown
     assert "| 20 | 2.6 | 0 | 0.5 | 0.12 | 3 | -2.5 | – |" in shown
