@@ -64,7 +64,7 @@ def table():
         *group(3, ("none",), (0,), starts=plain, **FINETUNE),
         *group(3, both, **FINETUNE),
         *group(5, both, block_rate=1.0),
-        *group(3, ("depthwise",), (1,), starts=("identity",), block_rate=1.0),
+        *group(3, ("depthwise",), (1, 2), starts=("identity", "late"), block_rate=1.0),
     ]
     then = [
         *group(5, ("depthwise", "scale"), (1,)),
