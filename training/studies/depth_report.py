@@ -7,8 +7,8 @@ from lseg_train.errors import Refused
 from studies.depth_table import STARTS, Job
 
 POOR, UNIFORM, WELL = 1 / 3, 0.98, 0.9
-"""A run collapsed if its mIoU is below POOR of what the same seed has without a block and its loss above UNIFORM of
-ln N, which is what an even answer costs. It went well from WELL of that mIoU on. What is neither is in between."""
+"""A run collapsed if its mIoU is below POOR of what the same seed has without a block and its loss is not finite or above
+UNIFORM of ln N, which is what an even answer costs. It went well from WELL of that mIoU on. The rest is in between."""
 
 COLUMNS = ("step", "loss", "mean", "below", "contrast", "gradient", "gain", "bias")
 
@@ -40,7 +40,8 @@ def reference(results):
 def verdict(result, references):
     """collapsed, between or well; the median of all counts where the run without a block is missing."""
     usual = references.get(training(result), median(references.values()))
-    if result["miou"] < POOR * usual and result["loss_to_uniform"] > UNIFORM:
+    loss = result["loss_to_uniform"]
+    if result["miou"] < POOR * usual and (loss is None or loss > UNIFORM):
         return "collapsed"
     return "well" if result["miou"] >= WELL * usual else "between"
 
@@ -147,5 +148,5 @@ def paths(results):
 def path(result):
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for entry in result["path"]:
-        lines.append("| " + " | ".join(f"{entry[c]:.3g}" if c in entry else "–" for c in COLUMNS) + " |")
+        lines.append("| " + " | ".join(f"{entry[c]:.3g}" if entry.get(c) is not None else "–" for c in COLUMNS) + " |")
     return "\n".join(lines)

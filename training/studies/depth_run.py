@@ -1,5 +1,6 @@
 """One run of the study: a small LSeg from nothing, trained for half a minute, and what happened in its head block."""
 
+import math
 import time
 
 import numpy as np
@@ -113,7 +114,12 @@ def inside(model, logits, scores, loss):
         entry["gain"] = (kernel.held() if isinstance(kernel, HeldGain) else kernel.weight).sum()
         if getattr(kernel, "bias", None) is not None:
             entry["bias"] = kernel.bias.sum()
-    return {name: float(f"{value.item():.4g}") for name, value in entry.items()}
+    return {name: finite(float(f"{value.item():.4g}")) for name, value in entry.items()}
+
+
+def finite(number):
+    """JSON has no NaN: None."""
+    return number if math.isfinite(number) else None
 
 
 def measured(model, texts, images, labels, regularise):
@@ -163,8 +169,8 @@ def run(job, scenes):
         **job,
         "miou": round(measured(model, texts, *test, regularise=True), 2),
         "miou_without": round(measured(model, texts, *test, regularise=False), 2),
-        "loss": round(loss, 4),
-        "loss_to_uniform": round(loss / float(np.log(len(LABELS))), 4),
+        "loss": finite(round(loss, 4)),
+        "loss_to_uniform": finite(round(loss / math.log(len(LABELS)), 4)),
         "cpu_seconds": round(time.process_time() - began, 1),
         "path": path,
     }

@@ -106,6 +106,9 @@ def test_report():
     shown = depth_report.paths(results[3:4])
     assert "### depthwise, depth 4, lrelu, identity, seed 1: mIoU 3.5" in shown
     assert "| 20 | 2.6 | 0 | 0.5 | 0.12 | 3 | -2.5 | – |" in shown
+    lost = {**results[3], "loss_to_uniform": None, "path": [{"step": 0, "loss": None}]}
+    assert depth_report.verdict(lost, {depth_report.training(lost): 60}) == "collapsed"
+    assert "| 0 | – |" in depth_report.paths([lost])
     with pytest.raises(Refused, match="without a block"):
         depth_report.report(results[3:])
 
