@@ -7,8 +7,9 @@ from lseg_train.errors import Refused
 from studies.depth_table import STARTS, Job
 
 POOR, UNIFORM, WELL = 1 / 3, 0.98, 0.9
-"""A run collapsed if its mIoU is below POOR of what the same seed has without a block and its loss is not finite or above
-UNIFORM of ln N, which is what an even answer costs. It went well from WELL of that mIoU on. The rest is in between."""
+"""A run collapsed if its mIoU is below POOR of what the same seed has without a block and its loss is not finite or
+above UNIFORM of ln N, which is what an even answer costs. It went well from WELL of that mIoU on. The rest is in
+between."""
 
 COLUMNS = ("step", "loss", "mean", "below", "contrast", "gradient", "gain", "bias")
 
@@ -116,7 +117,8 @@ def depth_one(judged):
         for start, runs in starts.items():
             gains = [abs(r["path"][-1].get("gain", 1)) for r in runs]
             mious, left_out = [r["miou"] for r in runs], [r["miou_without"] for r in runs]
-            over, loss = ([r[key] - none[r["seed"]][key] for r in runs if r["seed"] in none] for key in ("miou", "loss"))
+            paired = [r for r in runs if r["seed"] in none]
+            over, loss = ([r[key] - none[r["seed"]][key] for r in paired] for key in ("miou", "loss"))
             numbers = [*map(spread, (mious, over, left_out)), spread(loss, 3), spread(gains, 2)]
             lines.append(f"| {kind} | {start if depth else '–'} | {len(runs)} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
@@ -148,5 +150,6 @@ def paths(results):
 def path(result):
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for entry in result["path"]:
-        lines.append("| " + " | ".join(f"{entry[c]:.3g}" if entry.get(c) is not None else "–" for c in COLUMNS) + " |")
+        shown = [f"{entry[c]:.3g}" if entry.get(c) is not None else "–" for c in COLUMNS]
+        lines.append("| " + " | ".join(shown) + " |")
     return "\n".join(lines)
