@@ -1,0 +1,1 @@
+"""Measured answers to questions about training; each has a document in docs/."""
