@@ -19,8 +19,10 @@ const FLOORS: [&[&str]; 9] = [
     &["cli"],
 ];
 /// Folders of our code.
-const OURS: [&str; 12] =
-    ["src", "crates", "kernels", "testing", "tests", "training", "vgpu", "xtask", "benches", "weights", "examples", "fuzz"];
+const OURS: [&str; 12] = [
+    "src", "crates", "kernels", "testing", "tests", "training", "vgpu", "xtask", "benches", "weights", "examples",
+    "fuzz",
+];
 /// What builds and environments leave in them.
 const NOT_OURS: [&str; 3] = ["target", ".venv", "__pycache__"];
 const LONG: usize = 600;
