@@ -26,7 +26,7 @@ class Beginning:
     block_rate: float
     """Of the head block, times the recipe's rate."""
     metadata: dict = field(default_factory=dict)
-    """Of the start file."""
+    """What start file and text tower say of themselves."""
 
 
 def beginning(config):
@@ -54,10 +54,11 @@ def beginning(config):
         files.load_image(model, weights, start.encoder, files.ENCODER_LACKS)
     trained = source is not None and any(k.startswith(files.FILE_LACKS) for k in source.image)
     block = block or HeadBlockTable()
+    named = config.within(start.text) if start.text else None
+    of_text = files.read_tensors(named)[1] if named and named.suffix == ".safetensors" else {}
+    metadata = files.carried(source.metadata if source else {}, of_text)
     without = block.after if model.regularised and not trained else 0
-    return Beginning(
-        numbers, model, tensors, Words(text, embed_dim, tensors), without, block.rate, source.metadata if source else {}
-    )
+    return Beginning(numbers, model, tensors, Words(text, embed_dim, tensors), without, block.rate, metadata)
 
 
 def refuse_crop(recipe, begun):

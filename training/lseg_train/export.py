@@ -89,9 +89,9 @@ def metadata(config, model, training):
             filter(None, [config.file.licence, model.metadata.get("lseg-fast.licences", "")])
         ),
     }
-    kept = {
-        k: v for k, v in model.metadata.items() if k in ("lseg-fast.limits", "lseg-fast.step", "lseg-fast.validation")
-    }
+    limits = model.metadata.get("lseg-fast.limits", "")
+    told["lseg-fast.limits"] = limits and f"Of the model that it began with: {limits}"
+    kept = {k: v for k, v in model.metadata.items() if k in ("lseg-fast.step", "lseg-fast.validation")}
     return {k: v for k, v in (told | kept).items() if v}
 
 

@@ -189,6 +189,17 @@ def text_tower(path, lseg_fast=None):
 # -------------------------------------------------------------------------------------------------------------- loading
 
 
+CARRIED = ("lseg-fast.training", "lseg-fast.licences", "lseg-fast.limits")
+"""What a file says of itself that is still true of what comes of it."""
+
+
+def carried(model, text):
+    """Of the metadata of a start file and of a text tower's own file: texts that go into the run's files."""
+    kept = {k: v for k, v in model.items() if k in CARRIED}
+    licences = [found for m in (model, text) if (found := m.get("lseg-fast.licences"))]
+    return kept | ({"lseg-fast.licences": "; ".join(dict.fromkeys(licences))} if licences else {})
+
+
 ENCODER_LACKS = ("scratch.", "pretrained.act_postprocess")
 FILE_LACKS = ("scratch.head_block.",)
 """What keeps its start where an encoder's weights, or a file of ours, do not have it."""

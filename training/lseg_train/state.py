@@ -82,10 +82,9 @@ class Keeper:
             files.write_model(path, self.begun.config, tensors, self.begun.text, self.metadata(trainer, mean_iou))
 
     def metadata(self, trainer, mean_iou):
-        return {
-            "lseg-fast.step": str(trainer.step),
-            **({} if mean_iou is None else {"lseg-fast.validation": f"{mean_iou:.6f}"}),
-        }
+        """Of the run's files: what the start file says of itself goes along."""
+        validation = {} if mean_iou is None else {"lseg-fast.validation": f"{mean_iou:.6f}"}
+        return self.begun.metadata | {"lseg-fast.step": str(trainer.step)} | validation
 
     def finish(self, trainer):
         self.save(trainer)

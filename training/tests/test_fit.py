@@ -181,6 +181,29 @@ def test_export_is_what_torch_computes_and_tells_where_it_is_from(program, tmp_p
     assert tensors["scratch.head1.weight"].dtype == torch.float16
 
 
+def test_licences_and_limits_of_the_start_go_along(tmp_path, tree):
+    from lseg_train.files import read_tensors
+
+    demo = read_tensors(DEMO)[1]
+    for name, options in (("file", {"encoder": None, "start": f'file = "{DEMO}"'}), ("text", {})):
+        path = configuration(
+            tmp_path / name, tree, train="steps = 1\n", validation=False, top='licence = "mine"\n', **options
+        )
+        assert call("fit", path).returncode == 0
+        assert (
+            read_tensors(tmp_path / name / "run/last.safetensors")[1]["lseg-fast.licences"]
+            == demo["lseg-fast.licences"]
+        )
+        done = call("export", path, "--to", tmp_path / f"{name}.safetensors")
+        assert done.returncode == 0, done.stderr
+        metadata = read_tensors(tmp_path / f"{name}.safetensors")[1]
+        assert metadata["lseg-fast.licences"] == f"mine; {demo['lseg-fast.licences']}"
+    told = read_tensors(tmp_path / "file.safetensors")[1]
+    assert told["lseg-fast.limits"] == f"Of the model that it began with: {demo['lseg-fast.limits']}"
+    assert told["lseg-fast.training"].endswith(f"Before that: {demo['lseg-fast.training']}")
+    assert "lseg-fast.limits" not in metadata  # of a text tower alone they would be wrong
+
+
 def test_export_refuses_what_the_program_does_not_run(tmp_path, tree):
     path = configuration(tmp_path / "c", tree, train=STEPS, model=BLOCK.replace("depth = 2", "depth = 2\ntied = false"))
     done = call("export", path)
