@@ -86,6 +86,15 @@ def network(
         reassemble = [4 * planes for planes in image["planes"]]
     elif reassemble is None:
         reassemble = [features, features, features, features]
+    sizes = {k: v for k, v in image.items() if k not in ("kind", "hooks")} | {
+        "reassemble": reassemble,
+        "features": features,
+    }
+    for name, value in sizes.items():
+        if min(value if isinstance(value, list) else [value]) < 1:
+            raise Unfit(f"{name} is {value}, 1 or more is expected")
+    if any(len(three) != 3 for three in (mean, std) if three) or (std and min(std) <= 0):
+        raise Unfit(f"mean is {mean} and std {std}, three numbers each are expected, those of std above 0")
     usual = MEAN_STD[image["kind"]]
     return {
         "preset": preset,

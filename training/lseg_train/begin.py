@@ -31,34 +31,35 @@ class Beginning:
 
 def beginning(config):
     """Network, starting weights and words of a Config."""
-    start, recipe = config.file.start, config.recipe
-    program = files.program(config.file.program)
-    torch.manual_seed(recipe.seed)
+    start = config.file.start
+    torch.manual_seed(config.recipe.seed)
     if start.file and start.encoder:
         raise Refused("start.file and start.encoder are both there; one of them is expected")
-    source = files.read_model(config.within(start.file), program) if start.file else None
-    text, embed_dim, tensors = text_of(config, source, program)
+    source = files.read_model(config.within(start.file), files.program(config.file.program)) if start.file else None
+    text = text_of(config, source)
     try:
-        numbers = from_file(config, source) if source else described(config, text, embed_dim)
+        numbers = from_file(config, source, text) if source else described(config, text)
+        model, words = ImageModel(numbers), Words(text.numbers, text.embed_dim, text.tensors)
     except Unfit as why:
         raise Refused(f"{config.path}: model: {why}") from None
-    model = ImageModel(numbers)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # whatever a stranger's numbers raise
+        found = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+        raise Refused(
+            f"{start.file or start.text}: numbers and tensors of one network are expected ({found})"
+        ) from None
     block = config.file.model.head_block
     if model.regularised and block and block.start == "identity":
         model.scratch.head_block.start_as_identity()
     if source:
         files.load_image(model, source.image, start.file, files.FILE_LACKS if block else ())
     elif start.encoder:
-        weights = files.encoder(start.encoder, numbers)
-        weights = files.grid_resized(weights, numbers["image"].get("grid"))
+        weights = files.grid_resized(files.encoder(start.encoder, numbers), numbers["image"].get("grid"))
         files.load_image(model, weights, start.encoder, files.ENCODER_LACKS)
     trained = source is not None and any(k.startswith(files.FILE_LACKS) for k in source.image)
     block = block or HeadBlockTable()
-    named = config.within(start.text) if start.text else None
-    of_text = files.read_tensors(named)[1] if named and named.suffix == ".safetensors" else {}
-    metadata = files.carried(source.metadata if source else {}, of_text)
     without = block.after if model.regularised and not trained else 0
-    return Beginning(numbers, model, tensors, Words(text, embed_dim, tensors), without, block.rate, metadata)
+    metadata = files.carried(source.metadata if source else {}, text.metadata)
+    return Beginning(numbers, model, text.tensors, words, without, block.rate, metadata)
 
 
 def refuse_crop(recipe, begun):
@@ -68,21 +69,21 @@ def refuse_crop(recipe, begun):
         raise Refused(f"train.crop is {recipe.crop}, a multiple of {step} (the network's step) is expected")
 
 
-def text_of(config, source, program):
+def text_of(config, source):
     """The tower: of `start.text`, else of the start file."""
     named = config.file.start.text
     if not named:
         if not source:
             raise Refused(f"{config.path}: start.text is missing: a text tower (a file of ours, or CLIP's) is expected")
-        return source.config["text"], source.config["embed_dim"], source.text
-    text, embed_dim, tensors = files.text_tower(config.within(named), program)
-    if source and source.config["embed_dim"] != embed_dim:
+        return files.TextTowerFile(source.config["text"], source.config["embed_dim"], source.text, {})
+    text = files.text_tower(config.within(named))
+    if source and source.config["embed_dim"] != text.embed_dim:
+        own = source.config["embed_dim"]
         raise Refused(
-            f"C differs: {config.file.start.file} has embeddings of {source.config['embed_dim']} numbers, the text "
-            f"tower {named} of {embed_dim}; a tower with {source.config['embed_dim']} is expected (leave start.text out "
-            "for the file's own)"
+            f"C differs: {config.file.start.file} has embeddings of {own} numbers, the text tower {named} of "
+            f"{text.embed_dim}; a tower with {own} is expected (leave start.text out for the file's own)"
         )
-    return text, embed_dim, tensors
+    return text
 
 
 def block_of(config):
@@ -96,8 +97,8 @@ def block_of(config):
     return architecture.head_block(table.kind, table.depth, table.activation, table.tied)
 
 
-def from_file(config, source):
-    """The file's network; a [model.head_block] replaces its own."""
+def from_file(config, source, text):
+    """The file's network, with the tower that is used; a [model.head_block] replaces its own."""
     table, usual = vars(config.file.model), vars(ModelTable())
     given = {k for k in table if table[k] != usual[k]} - {"head_block"}
     if given:
@@ -105,10 +106,10 @@ def from_file(config, source):
             f"{', '.join(sorted(given))} is set, but start.file describes the network; only head_block may be set "
             "beside it"
         )
-    return source.config | {"head_block": block_of(config) or source.config["head_block"]}
+    return source.config | {"text": text.numbers, "head_block": block_of(config) or source.config["head_block"]}
 
 
-def described(config, text, embed_dim):
+def described(config, text):
     """A network from [model]'s numbers."""
     table, recipe = config.file.model, config.recipe
     numbers = {
@@ -132,7 +133,7 @@ def described(config, text, embed_dim):
     if reassemble is not None and len(reassemble) != 4:
         raise Unfit(f"reassemble is {reassemble}, four numbers are expected")
     return architecture.network(
-        image, table.features, text, embed_dim, reassemble, block_of(config), table.mean, table.std, recipe.crop,
+        image, table.features, text.numbers, text.embed_dim, reassemble, block_of(config), table.mean, table.std, recipe.crop,
         table.preset or "custom",
     )  # fmt: skip
 

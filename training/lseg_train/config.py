@@ -117,6 +117,17 @@ HEADER = re.compile(r"^\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 KEY = re.compile(r"^\s*[\"']?([\w-]+)[\"']?\s*=")
 
 
+def refuse_run(run):
+    """Numbers of [run] that nothing can be done with."""
+    for key in ("minutes", "workers", "threads", "size"):
+        if not 0 <= getattr(run, key) < 1 << 31:
+            raise Refused(f"run.{key} is {getattr(run, key)}, 0 or more is expected")
+    if run.log_every < 1:
+        raise Refused(f"run.log_every is {run.log_every}, 1 or more is expected")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device):
+        raise Refused(f"run.device is {run.device!r}, auto, cpu, cuda or cuda:N is expected")
+
+
 class Lines:
     """Where each key stands, for messages: (table, which of several, key) -> line."""
 
@@ -207,6 +218,7 @@ def read(path):
     lines = Lines(path, text)
     file = checked(File, content, lines)
     train = checked(Recipe, file.train, lines, "train", only_given=True)
+    refuse_run(file.run)
     if not file.data:
         raise Refused(f"{path} has no [[data]]; a table that says where photos and masks are is expected")
     return Config(path, file, resolved(file.recipe, train))

@@ -14,7 +14,7 @@ from . import architecture, files
 from .augment import fitted
 from .begin import data_of
 from .errors import Refused
-from .judge import mask_scores, program_judgement
+from .judge import mask_scores, program_judgement, write_labels
 from .network import ImageModel
 from .words import Words
 
@@ -127,7 +127,7 @@ def program_scores(program, path, photo, names, number):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         Image.fromarray(photo).save(folder / f"{number}.png")
-        (folder / "labels.txt").write_text("".join('"' + n.replace('"', '""') + '"\n' for n in names), encoding="utf-8")
+        write_labels(folder / "labels.txt", names)
         call = [program, "run", folder / f"{number}.png", "--labels", f"@{folder / 'labels.txt'}", "--model", path]
         call += ["--size", "native", "--save", "scores", "--out", folder, "--device", "cpu", "--quiet"]
         done = subprocess.run([str(c) for c in call], capture_output=True, text=True)

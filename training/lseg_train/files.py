@@ -20,6 +20,7 @@ from .errors import Refused
 
 CONFIG = "lseg-fast.config"
 TEXT = "clip_pretrained."
+CONFIG_KEYS = ("image", "reassemble", "features", "text", "embed_dim", "head_block", "mean", "std")
 
 
 @dataclass
@@ -58,10 +59,18 @@ def read_model(path, lseg_fast=None):
     tensors, metadata = read_tensors(path)
     if CONFIG not in metadata:
         return converted(path, lseg_fast)
-    return split(tensors, json.loads(metadata[CONFIG]), metadata)
+    return split(path, tensors, metadata)
 
 
-def split(tensors, config, metadata):
+def split(path, tensors, metadata):
+    """Image side and text side of a file whose metadata has a configuration."""
+    try:
+        config = json.loads(metadata[CONFIG])
+        missing = [k for k in CONFIG_KEYS if k not in config]
+    except (ValueError, TypeError) as error:
+        raise Refused(f"{path}: its configuration ({CONFIG}) cannot be read ({error})") from None
+    if missing:
+        raise Refused(f"{path}: its configuration ({CONFIG}) has no {missing[0]}")
     text = {k[len(TEXT) :]: v for k, v in tensors.items() if k.startswith(TEXT)}
     image = {k: v.float() for k, v in tensors.items() if not k.startswith(TEXT)}
     return ModelFile(config, image, text, metadata)
@@ -80,7 +89,7 @@ def converted(path, lseg_fast):
         if said.returncode:
             raise Refused(f"{path} cannot be converted: {said.stderr.strip()}")
         tensors, metadata = read_tensors(out)
-    return split(tensors, json.loads(metadata[CONFIG]), metadata)
+    return split(path, tensors, metadata)
 
 
 # ------------------------------------------------------------------------------------------------------------- encoders
@@ -161,29 +170,35 @@ def resnet_names(state, source):
 TEXT_KEYS = ("token_embedding.weight", "positional_embedding", "transformer.resblocks.", "ln_final.", "text_projection")
 
 
-def text_tower(path, lseg_fast=None):
-    """-> (numbers, embed_dim, tensors) of a file of ours or of CLIP's (OpenAI's or open_clip's state, safetensors or
-    .pt)."""
-    if Path(path).suffix == ".safetensors":
-        tensors, metadata = read_tensors(path)
-        if CONFIG in metadata:
-            model = split(tensors, json.loads(metadata[CONFIG]), metadata)
-            return model.config["text"], model.config["embed_dim"], model.text
-    else:
-        tensors = state_file(path)
+@dataclass
+class TextTowerFile:
+    numbers: dict
+    embed_dim: int
+    tensors: dict
+    metadata: dict
+
+
+def text_tower(path):
+    """A file of ours, or CLIP's (OpenAI's or open_clip's state; safetensors or .pt)."""
+    tensors, metadata = read_tensors(path) if Path(path).suffix == ".safetensors" else (state_file(path), {})
+    if CONFIG in metadata:
+        model = split(path, tensors, metadata)
+        return TextTowerFile(model.config["text"], model.config["embed_dim"], model.text, metadata)
     tensors = {k.removeprefix(TEXT): v for k, v in tensors.items()}
     text = {k: v for k, v in tensors.items() if k.startswith(TEXT_KEYS)}
     try:
         vocab, width = text["token_embedding.weight"].shape
         embed_dim, context = text["text_projection"].shape[1], text["positional_embedding"].shape[0]
         mlp = text["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
-    except KeyError as missing:
+        layers = 1 + max(int(k.split(".")[2]) for k in text if k.startswith("transformer.resblocks."))
+    except (KeyError, ValueError, IndexError) as missing:
         raise Refused(
-            f"{path} has no {missing.args[0]}: a text tower of CLIP's or a file of ours is expected"
+            f"{path}: a text tower of CLIP's or a file of ours is expected, found one without {missing}"
         ) from None
-    layers = 1 + max(int(k.split(".")[2]) for k in text if k.startswith("transformer.resblocks."))
-    heads = width // architecture.HEAD_SIZE
-    return dict(vocab=vocab, context=context, width=width, layers=layers, heads=heads, mlp=mlp), embed_dim, text
+    numbers = dict(
+        vocab=vocab, context=context, width=width, layers=layers, heads=width // architecture.HEAD_SIZE, mlp=mlp
+    )
+    return TextTowerFile(numbers, embed_dim, text, metadata)
 
 
 # -------------------------------------------------------------------------------------------------------------- loading

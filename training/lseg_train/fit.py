@@ -49,7 +49,7 @@ class Trainer:
         return torch.autocast("cuda", torch.bfloat16) if wanted else contextlib.nullcontext()
 
     def loss(self, batch):
-        """(sum over the pixels that count, their number, photos): of this process's samples."""
+        """(sum over the pixels that count, their number), of this process's samples."""
         device = self.ranks.device
         texts, offered = offered_vectors(batch.words, self.words)
         x = normalised(batch.images.to(device, non_blocking=True), self.config)
@@ -184,7 +184,7 @@ class Fit:
         self.begun, self.trainer = begun, Trainer(begun, self.recipe, self.ranks)
         self.keeper = Keeper(config, begun, self.ranks)
         self.keeper.take_up(self.trainer)
-        self.log = Log(config.out / "log.jsonl", self.ranks, self.trainer.step)
+        self.log = Log(config.out / "log.jsonl", self.ranks, self.trainer.step, self.keeper.judged)
         self.not_finite_photos = []
 
     def say(self, text):

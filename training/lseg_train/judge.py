@@ -12,12 +12,10 @@ from torch.nn import functional as F
 
 from . import architecture
 from .augment import fitted
-from .data import IGNORED, OTHER
+from .data import IGNORED, OTHER, OTHER_WORD
 from .errors import Refused
 from .loss import normalised
 from .network import upsample
-
-OTHER_WORD = "other"
 
 
 class Tally:
@@ -121,7 +119,7 @@ def program_judgement(program, model_file, data_sets, size):
     """`lseg-fast eval` on the same photos -> its JSON object for each data set that has one list of labels."""
     found = []
     for data in data_sets:
-        if not data.labels or not len(data) or len(data.load(0).labels) != len(data.labels):
+        if data.episodes:
             continue  # episodes: each photo has words of its own
         with tempfile.TemporaryDirectory() as folder:
             names = written_for_eval(data, Path(folder))
@@ -141,23 +139,24 @@ UNLABELLED = 65535
 def written_for_eval(data, folder):
     """Photos as links, masks as indices into labels.txt -> the labels."""
     names = [words[0] for words in data.labels]
+    every = names if OTHER_WORD in names else [*names, OTHER_WORD]
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
     other = False
     for item in range(len(data)):
         sample = data.load(item)
-        truth = sample.truth.astype(np.int64)
-        other |= bool((truth == OTHER).any())
-        truth[truth == OTHER] = len(names)
+        other |= bool((sample.truth == OTHER).any())
+        truth = truth_of(sample, every)
         truth[truth < 0] = UNLABELLED
         photo = Path(data.title(item))
         (folder / "images" / f"{item:06}{photo.suffix}").symlink_to(photo.resolve())
         Image.fromarray(truth.astype(np.uint16)).save(folder / "masks" / f"{item:06}.png")
-    labels = [*names, OTHER_WORD] if other and OTHER_WORD not in names else names
-    (folder / "labels.txt").write_text("".join(f"{quoted(name)}\n" for name in labels), encoding="utf-8")
+    labels = every if other else names
+    write_labels(folder / "labels.txt", labels)
     return labels
 
 
-def quoted(label):
-    """A line of a label file is one label whatever is in it."""
-    return '"' + label.replace('"', '""') + '"'
+def write_labels(path, labels):
+    """A label file of the program's; a line in quotes is one label whatever is in it."""
+    lines = ['"' + label.replace('"', '""') + '"\n' for label in labels]
+    path.write_text("".join(lines), encoding="utf-8")

@@ -9,12 +9,12 @@ import torch
 
 
 class Log:
-    def __init__(self, path, ranks, step):
+    def __init__(self, path, ranks, step, judged):
         self.file = None
         if not ranks.first:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in lines(path) if line["step"] <= step]
+        kept = [line for line in lines(path) if line["step"] <= (judged if "mean_iou" in line else step)]
         part = path.with_suffix(".part")
         part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         part.rename(path)

@@ -63,6 +63,9 @@ def main():
     except Refused as why:
         print(f"error: {why}", file=sys.stderr)
         return 1
+    except OSError as why:  # a folder that is a file, a disk that is full: the system's words name the path
+        print(f"error: {why}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -32,9 +32,10 @@ class Keeper:
             return
         try:
             state = torch.load(path, map_location=self.ranks.device, weights_only=True)
+            before = json.loads(state["config"])
         except Exception as error:  # torch names many kinds
             raise Refused(f"{path} cannot be read ({str(error).splitlines()[0]}); remove it to begin anew") from None
-        differing = sorted(differences(json.loads(state["config"]), self.config.identity()))
+        differing = sorted(differences(before, self.config.identity()))
         if differing:
             raise Refused(
                 f"{path} is of another configuration: {', '.join(differing)} differ. Set `out` to another folder to "

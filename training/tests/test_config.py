@@ -75,6 +75,14 @@ def test_files_that_are_no_configuration(tmp_path):
         read(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize(
+    "run", ["minutes = -1", "workers = -2", "log_every = 0", 'device = "gpu"', "threads = -1", "size = -5"]
+)
+def test_numbers_of_a_run_that_cannot_be(tmp_path, run):
+    with pytest.raises(Refused, match=f"run.{run.split(' ')[0]} is .* expected"):
+        found(tmp_path, f"{GOOD}\n[run]\n{run}\n")
+
+
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "training/recipes").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_recipes_that_come_along_are_read(path):
     config = read(path)

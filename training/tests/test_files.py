@@ -1,5 +1,7 @@
 """What training starts from: our files, published checkpoints, encoders of timm and torchvision, CLIP's towers."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -61,8 +63,9 @@ def scripted(state):
 def test_clips_text_tower_in_a_torchscript_archive(tmp_path):
     state = clip_state()
     scripted(state).save(str(tmp_path / "clip.pt"))
-    numbers, embed_dim, text = files.text_tower(tmp_path / "clip.pt")
-    assert embed_dim == 96 and numbers["layers"] == 2
+    found = files.text_tower(tmp_path / "clip.pt")
+    text = found.tensors
+    assert found.embed_dim == 96 and found.numbers["layers"] == 2
     assert text.keys() == {k for k in state if k != "logit_scale" and not k.startswith("visual")}
     assert all(torch.equal(text[k], state[k]) for k in text)
 
@@ -76,8 +79,9 @@ def test_sizes_of_clips_towers(name, tmp_path):
     }
     state |= {k.replace(".0.", f".{i}."): v for i in range(layers) for k, v in state.items() if "resblocks.0" in k}
     torch.save(state, tmp_path / "clip.pt")
-    numbers, found, _ = files.text_tower(tmp_path / "clip.pt")
-    assert (numbers["width"], numbers["layers"], numbers["heads"], found) == (width, layers, heads, embed_dim)
+    found = files.text_tower(tmp_path / "clip.pt")
+    numbers = found.numbers
+    assert (numbers["width"], numbers["layers"], numbers["heads"], found.embed_dim) == (width, layers, heads, embed_dim)
 
 
 def test_a_file_of_ours_and_its_text_tower_come_out_as_they_were(tmp_path, tree):
@@ -179,3 +183,47 @@ def test_a_head_block_is_added_to_a_file_without(tmp_path, tree):
     assert start.model.regularised and start.without_block == 7
     kernel = start.model.scratch.head_block.depthwise.depthwise.weight
     assert np.array_equal(kernel.detach()[0, 0], [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+
+
+def test_another_text_tower_comes_with_its_numbers(tmp_path, tree):
+    """Of the same C, but of other sizes than the start file's own."""
+    save_file(clip_state(embed_dim=256), tmp_path / "clip.safetensors")
+    start = begun(tmp_path, tree, encoder=None, start=f'file = "{DEMO}"\ntext = "{tmp_path}/clip.safetensors"')
+    assert start.config["text"] == dict(vocab=49408, context=77, width=128, layers=2, heads=2, mlp=512)
+    assert start.words(["dog"]).shape == (1, 256)
+
+
+def changed(path, change, metadata=None):
+    tensors, before = files.read_tensors(DEMO)
+    save_file(change({k: v.contiguous() for k, v in tensors.items()}), path, metadata=before | (metadata or {}))
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [("{", "cannot be read"), ("[]", "has no image"), ("{}", "has no image"), ("7", "cannot be read")],
+)
+def test_strangers_configurations_are_refused(tmp_path, tree, config, why):
+    changed(tmp_path / "m.safetensors", lambda t: t, {"lseg-fast.config": config})
+    with pytest.raises(Refused, match=f"m.safetensors.*{why}"):
+        begun(tmp_path, tree, encoder=None, start=f'file = "{tmp_path}/m.safetensors"')
+
+
+def test_strangers_tensors_and_numbers_are_refused(tmp_path, tree):
+    changed(tmp_path / "m.safetensors", lambda t: {k: v for k, v in t.items() if "ln_final" not in k})
+    own = files.read_model(DEMO).config
+    for number, path in enumerate(({"image": {"kind": "vit"}}, {"text": {"vocab": 5120}}, {"features": -3})):
+        changed(tmp_path / f"{number}.safetensors", lambda t: t, {"lseg-fast.config": json.dumps(own | path)})
+    for name in ("m", 0, 1, 2):
+        with pytest.raises(Refused, match=f"{name}.safetensors: numbers and tensors of one network"):
+            begun(tmp_path, tree, encoder=None, start=f'file = "{tmp_path}/{name}.safetensors"')
+    state = clip_state()
+    del state["ln_final.weight"]
+    save_file(state, tmp_path / "clip.safetensors")
+    with pytest.raises(Refused, match="clip.safetensors: numbers and tensors"):
+        begun(tmp_path, tree, start=f'text = "{tmp_path}/clip.safetensors"')
+
+
+@pytest.mark.parametrize("numbers", ["mean = [0.5]", "std = [0.5, 0.5, 0.0]", "reassemble = [8, 8, 0, 8]", "mlp = -4"])
+def test_numbers_out_of_range_are_refused(tmp_path, tree, numbers):
+    with pytest.raises(Refused, match=f"model: {numbers.split(' ')[0] if 'std' not in numbers else 'mean'} is"):
+        begun(tmp_path, tree, encoder="vit", model=numbers + "\n")

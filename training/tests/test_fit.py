@@ -122,6 +122,24 @@ def test_a_state_of_another_configuration_is_refused(tmp_path, tree):
     assert done.returncode == 1 and "state.pt cannot be read" in done.stderr
 
 
+def test_a_validation_that_the_state_does_not_know_is_told_once(tmp_path, tree):
+    """Killed between a validation and the state behind it: it is made again, and stands in the log once."""
+    path = configuration(tmp_path / "c", tree, train=STEPS)
+    assert call("fit", path).returncode == 0
+    before = lines(tmp_path / "c")
+    state = torch.load(tmp_path / "c/run/state.pt", weights_only=True)
+    torch.save(state | {"judged": 6, "best": state["best"][:2]}, tmp_path / "c/run/state.pt")
+    assert call("fit", path).returncode == 0
+    assert lines(tmp_path / "c") == before
+
+
+def test_an_out_that_is_a_file_is_told_in_a_line(tmp_path, tree):
+    path = configuration(tmp_path / "c", tree, train=STEPS)
+    (tmp_path / "c/run").write_text("a file")
+    done = call("fit", path)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
 def test_the_log_tells_what_is_looked_for(tmp_path, tree):
     path = configuration(tmp_path / "c", tree, train=STEPS, run="log_every = 2\n", model=BLOCK)
     assert call("fit", path).returncode == 0

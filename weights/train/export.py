@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from lseg_train.files import image_tensors
 from safetensors.torch import save_file
 
 import image
@@ -43,12 +44,6 @@ def licences():
     return "; ".join(lines)
 
 
-def halves(state):
-    """What the loader reads; running statistics stay float32 (a variance may lie below float16's smallest)."""
-    kept = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    return {k: (v.float() if "running_" in k else v.half()).contiguous() for k, v in kept.items()}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--from", dest="source", type=Path, default=image.RESULT, help="image.pt, or a checkpoint")
@@ -59,7 +54,7 @@ def main():
     stored = torch.load(arguments.source, weights_only=True)
     state = stored["model"] | stored.get("mean", {})
     text_tower, _ = tower.load()
-    tensors = halves(state) | {
+    tensors = image_tensors(state, half=True) | {
         f"clip_pretrained.{k}": v.half().contiguous() for k, v in text_tower.state_dict().items()
     }
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
