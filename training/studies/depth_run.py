@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lseg_train import architecture
-from lseg_train.network import ImageModel
+from lseg_train.network import ImageModel, upsample
 from studies.depth_scenes import IGNORED, LABELS
 
 EMBED = 64
@@ -99,10 +99,6 @@ def normalised(images, config=architecture.MEAN_STD["resnet"]):
     return (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
 
 
-def at_full_size(scores):
-    return F.interpolate(scores, scale_factor=2, mode="bilinear", align_corners=True)
-
-
 def inside(model, logits, scores, loss):
     """What is logged at a marked step, between the way back and the step: `contrast` is the spread over labels behind
     the block in spreads before it, `below` the share of logits under 0, `gradient` the norm of the encoder's."""
@@ -128,7 +124,7 @@ def measured(model, texts, images, labels, regularise):
     confusion = torch.zeros(len(LABELS), len(LABELS), dtype=torch.long)
     for i in range(0, len(images), 20):
         with torch.no_grad():
-            scores = at_full_size(model.scores(model(normalised(images[i : i + 20])), texts, regularise=regularise))
+            scores = upsample(model.scores(model(normalised(images[i : i + 20])), texts, regularise=regularise))
         truth = torch.from_numpy(labels[i : i + 20]).long()
         kept = truth != IGNORED
         pairs = truth[kept] * len(LABELS) + scores.argmax(1)[kept]
@@ -153,7 +149,7 @@ def run(job, scenes):
         # Not in use, the block has no gradients, and SGD leaves it alone.
         used = model.regularised and not (job["start"] == "late" and step < job["after"])
         scores = model.scratch.head_block(logits) if used else logits
-        loss = F.cross_entropy(at_full_size(scores), truth, ignore_index=IGNORED)
+        loss = F.cross_entropy(upsample(scores), truth, ignore_index=IGNORED)
         optimizer.zero_grad()
         loss.backward()
         if step in MARKS or step == job["steps"] - 1:

@@ -56,7 +56,7 @@ def test_a_kernels_nine_numbers_move_its_gain_together(scenes):
         model = depth_run.model_of(asdict(tiny(kind, 4)))
         scores = model.scores(model(depth_run.normalised(scenes["images"])), depth_run.label_vectors()[None])
         truth = torch.from_numpy(scenes["labels"]).long()
-        F.cross_entropy(depth_run.at_full_size(scores), truth, ignore_index=depth_scenes.IGNORED).backward()
+        F.cross_entropy(depth_run.upsample(scores), truth, ignore_index=depth_scenes.IGNORED).backward()
         gradients[kind] = model.scratch.head_block.depthwise.depthwise.weight.grad
     assert 7 < gradients["depthwise"].sum() / gradients["scale"].sum() < 9
 
