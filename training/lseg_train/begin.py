@@ -35,7 +35,8 @@ def beginning(config):
     torch.manual_seed(config.recipe.seed)
     if start.file and start.encoder:
         raise Refused("start.file and start.encoder are both there; one of them is expected")
-    source = files.read_model(config.within(start.file), files.program(config.file.program)) if start.file else None
+    program = files.program(config.file.program)
+    source = files.read_model(config.within(start.file), program) if start.file else None
     text = text_of(config, source)
     try:
         numbers = from_file(config, source, text) if source else described(config, text)

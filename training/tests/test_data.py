@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import trees
-from lseg_train import classes, lists, pictures
+from lseg_train import classes, judge, lists, pictures
 from lseg_train.data import IGNORED, OTHER, DataTable, open_data
 from lseg_train.errors import Refused
 from lseg_train.inspect_data import inspect
@@ -471,3 +471,19 @@ def test_what_is_transparent_is_white(tmp_path):
 def test_grey_photos_of_16_bits(tmp_path):
     trees.save(tmp_path / "g.png", np.array([[0, 255, 256, 65535]], np.uint16))
     assert pictures.photo(tmp_path / "g.png")[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+@pytest.mark.parametrize("words, place", [("wall\nother\n", 1), ("wall\n", 1), ("other\nwall\n", 0)])
+def test_masks_for_eval_have_other_once(tmp_path, words, place):
+    """Ids that mean "other" are that label's where the list has one, else the last one's."""
+    (tmp_path / "words.txt").write_text(words)
+    values = np.array([[0, 7, 255]], np.uint8)
+    trees.save(tmp_path / "photos" / "a.png", trees.photo_of(values))
+    trees.save(tmp_path / "masks" / "a.png", values)
+    table = DataTable(images="photos/*.png", mask=[["photos", "masks"]], labels="words.txt", other=[7])
+    (tmp_path / "eval").mkdir()
+    labels = judge.written_for_eval(open_data(table, tmp_path), tmp_path / "eval")
+    assert labels[place] == "other" and labels.count("other") == 1
+    assert (tmp_path / "eval/labels.txt").read_text() == "".join(f'"{label}"\n' for label in labels)
+    with Image.open(tmp_path / "eval/masks/000000.png") as mask:
+        assert np.asarray(mask).tolist() == [[0, place, judge.UNLABELLED]]

@@ -227,3 +227,8 @@ def test_strangers_tensors_and_numbers_are_refused(tmp_path, tree):
 def test_numbers_out_of_range_are_refused(tmp_path, tree, numbers):
     with pytest.raises(Refused, match=f"model: {numbers.split(' ')[0] if 'std' not in numbers else 'mean'} is"):
         begun(tmp_path, tree, encoder="vit", model=numbers + "\n")
+
+
+def test_a_program_that_is_not_there_is_told_before_training(tmp_path, tree):
+    with pytest.raises(Refused, match="program = 'no-such-program' is not there"):
+        begun(tmp_path, tree, top='program = "no-such-program"\n')
