@@ -220,15 +220,19 @@ mod tests {
 
     #[test]
     fn a_stop_ends_the_waiting() {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sources: Opened = vec![Ok(Script::live(vec![lost()]))];
-        let (mut source, count, _) = reconnect(sources, &stop);
-        stop.store(true, Ordering::Relaxed);
-        let start = Instant::now();
-        assert!(matches!(source.next(&mut Memory::default()).unwrap(), Next::End));
-        assert!(matches!(source.next(&mut Memory::default()).unwrap(), Next::End));
-        assert!(start.elapsed() < Duration::from_millis(90));
-        assert_eq!(count.load(Ordering::Relaxed), 0);
+        // A busy machine may take a thread's processor for longer than the first wait, 100 ms: once, not thrice.
+        let took = (0..3).map(|_| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let sources: Opened = vec![Ok(Script::live(vec![lost()]))];
+            let (mut source, count, _) = reconnect(sources, &stop);
+            stop.store(true, Ordering::Relaxed);
+            let start = Instant::now();
+            assert!(matches!(source.next(&mut Memory::default()).unwrap(), Next::End));
+            assert!(matches!(source.next(&mut Memory::default()).unwrap(), Next::End));
+            assert_eq!(count.load(Ordering::Relaxed), 0);
+            start.elapsed()
+        });
+        assert!(took.min().unwrap() < Duration::from_millis(90));
 
         // While it waits, too.
         let other = Arc::new(AtomicBool::new(false));

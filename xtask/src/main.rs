@@ -29,8 +29,8 @@ Chores of this workspace.
 Usage: cargo xtask <command>
 
   vgpu          make the virtual GPU ready: nvcc, the library, the test kernels (all under target/)
-  test [ARGS]   the same, then `cargo test --locked` with ARGS on the virtual GPU; without ARGS --workspace, and after it
-                a quick rehearsal of the bundle (at most 3 minutes)
+  test [ARGS]   the same, then `cargo test --locked --no-fail-fast` with ARGS on the virtual GPU; without ARGS --workspace,
+                and after it a quick rehearsal of the bundle (at most 3 minutes)
   bundle        make target/bundle: all that a machine with a GPU needs for tests and measurements, which its run.sh
                 makes (benches/gpu/README.md), and target/bundle.tar.gz of it; `target/bundle/run.sh --dry` rehearses it here
   bundle --quick
@@ -102,7 +102,7 @@ fn test(places: &Places, arguments: &[String]) -> Outcome {
     library::build(places)?;
     let nvcc = nvcc::find_or_fetch(places).and_then(|nvcc| kernels::build(places, &nvcc).map(|()| nvcc));
     let mut tests = cargo();
-    tests.current_dir(&places.root).args(["test", "--locked"]);
+    tests.current_dir(&places.root).args(["test", "--locked", "--no-fail-fast"]);
     if arguments.is_empty() {
         tests.arg("--workspace");
     }

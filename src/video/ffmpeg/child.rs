@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn it_may_take_longer_to_begin() {
-        let mut running = shell("sleep 0.5; printf abc; exec sleep 600", false, Some(Duration::from_millis(250)));
+        let mut running = shell("sleep 0.5; printf abc; exec sleep 600", false, Some(Duration::from_millis(400)));
         assert_eq!(running.read(&mut [0; 8], || {}).unwrap(), 3);
         let mut running = shell("exec sleep 600", false, Some(Duration::from_millis(100)));
         assert_eq!(running.read(&mut [0; 8], || {}).unwrap(), 0);
