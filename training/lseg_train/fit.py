@@ -200,6 +200,14 @@ class Fit:
                 f"the GPU's memory is out ({str(error).splitlines()[0]}). Smaller train.batch ({self.recipe.batch}) or "
                 f'train.crop ({self.recipe.crop}), train.recompute = true or train.precision = "bfloat16" take less'
             ) from None
+        except RuntimeError as error:  # of torch's handler of SIGCHLD, wherever the run is at that moment
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise Refused(
+                f"a process that reads photos was ended from outside ({str(error).splitlines()[0]}), mostly since "
+                f"memory or /dev/shm was full; fewer run.workers ({self.config.file.run.workers}; 0: none) take less. "
+                "The same call goes on from the last state"
+            ) from None
 
     def steps_to_the_end(self):
         trainer, run = self.trainer, self.config.file.run

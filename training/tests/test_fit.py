@@ -312,6 +312,21 @@ def test_a_gpu_out_of_memory_says_what_to_change(tmp_path, tree, signals):
         run.run()
 
 
+def test_a_reader_that_the_system_ends_is_told_in_a_line(tmp_path, tree):
+    train = STEPS.replace("steps = 8", "steps = 4000")
+    path = configuration(tmp_path / "c", tree, train=train, run="log_every = 1\n", validation=False)
+    path.write_text(path.read_text().replace("workers = 0", "workers = 1"))
+    process = subprocess.Popen(
+        command("fit", path), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    ready(process, tmp_path / "c/run/log.jsonl", 2)
+    (reader,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(reader), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and said.startswith("error: a process that reads photos"), said
+    assert "run.workers (1; 0: none)" in said and len(said.splitlines()) == 1, said
+
+
 def test_early_stop(tmp_path, tree, signals):
     run = in_process(
         configuration(
