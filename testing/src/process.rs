@@ -1,4 +1,4 @@
-//! Tests that need a process of their own.
+//! Tests that need a process of their own, and programs that are sent signals.
 
 use std::process::Command;
 
@@ -22,6 +22,16 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success() && stdout.contains("1 passed"), "{test}, {}:\n{stdout}{stderr}", output.status);
     stderr.lines().filter(|line| line.starts_with("skipped")).for_each(|line| eprintln!("{line}"));
+}
+
+/// A program that hears signals, though this test was started in the background by a script, which has them ignored.
+pub fn hearing(program: &str) -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,TERM", program]);
+    command
 }
 
 /// This process's peak memory, where the system tells it.

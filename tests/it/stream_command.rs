@@ -24,7 +24,7 @@ fn folder() -> TempDir {
 
 /// The program with the demo model at a small size.
 fn command(folder: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
+    let mut command = testing::process::hearing(env!("CARGO_BIN_EXE_lseg-fast"));
     command.args(arguments).args(["--device", "cpu", "--size", "64x64"]);
     command.current_dir(folder.path()).stdin(Stdio::null());
     command

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,10 +27,7 @@ pub struct Server {
 
 impl Server {
     pub fn start(arguments: &[&str]) -> Server {
-        // A test may have been started in the background, with signals ignored.
-        let mut child = Command::new("env")
-            .arg("--default-signal=INT,TERM")
-            .arg(env!("CARGO_BIN_EXE_lseg-fast"))
+        let mut child = testing::process::hearing(env!("CARGO_BIN_EXE_lseg-fast"))
             .args(["serve", "--port", "0", "--device", "cpu", "-q"])
             .args(arguments)
             .stdout(Stdio::piped())

@@ -144,12 +144,14 @@ def optimiser(model, recipe, block_rate):
 
 
 class Told:
-    """Whether SIGTERM or SIGINT came; the second one ends the process as ever."""
+    """Whether SIGTERM or SIGINT came; the second one ends the process as ever. What whoever started it has ignored (a
+    script's `&`) stays ignored."""
 
     def __init__(self):
         self.number = 0
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.note)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self.note)
 
     def note(self, number, _):
         self.number = number

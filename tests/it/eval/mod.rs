@@ -78,7 +78,7 @@ impl Folder {
     }
 
     fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lseg-fast"));
+        let mut command = testing::process::hearing(env!("CARGO_BIN_EXE_lseg-fast"));
         command.arg("eval").args(arguments.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
         command
     }
