@@ -68,14 +68,20 @@ def ready(process, log, step):
     raise AssertionError("the run does not get on")
 
 
-def interrupted(path, number, step):
-    """Starts a run and sends a signal after a step -> (exit code, stderr)."""
-    # These tests may have been started in the background, with signals ignored.
+def started(path, step, signals="--default-signal=INT,TERM"):
+    """`fit`, when its log tells of a step. Signals as `env` is told: these tests may have been started in the background,
+    with some ignored."""
     process = subprocess.Popen(
-        ["env", "--default-signal=INT,TERM", *command("fit", path)],
+        ["env", signals, *command("fit", path)],
         env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     ready(process, path.parent / "run/log.jsonl", step)
+    return process
+
+
+def interrupted(path, number, step):
+    """Starts a run and sends a signal after a step -> (exit code, stderr)."""
+    process = started(path, step)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     return process.returncode, said
@@ -114,11 +120,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, tree, number)
 def test_a_signal_that_was_ignored_at_the_start_stays_so(tmp_path, tree):
     """As a script starts what ends in `&`."""
     path = configuration(tmp_path / "c", tree, train=STEPS, run="log_every = 1\n", validation=False)
-    process = subprocess.Popen(
-        ["env", "--ignore-signal=INT", *command("fit", path)],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    ready(process, path.parent / "run/log.jsonl", 2)
+    process = started(path, 2, "--ignore-signal=INT")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0, process.stderr.read()
 
@@ -331,10 +333,7 @@ def test_a_reader_that_the_system_ends_is_told_in_a_line(tmp_path, tree):
     train = STEPS.replace("steps = 8", "steps = 4000")
     path = configuration(tmp_path / "c", tree, train=train, run="log_every = 1\n", validation=False)
     path.write_text(path.read_text().replace("workers = 0", "workers = 1"))
-    process = subprocess.Popen(
-        command("fit", path), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    ready(process, tmp_path / "c/run/log.jsonl", 2)
+    process = started(path, 2)
     (reader,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(reader), signal.SIGKILL)
     _, said = process.communicate(timeout=60)
